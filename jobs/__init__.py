@@ -1,0 +1,1 @@
+"""The jobs, one package each, and the command line that starts them."""

@@ -1,0 +1,385 @@
+"""How a job becomes a command: the options every job takes, and one execution from start to exit.
+
+What a job does is in its own package; how a run goes is in `shared.runner`. Here the two meet the
+environment and the terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeVar
+from uuid import uuid4
+
+import click
+import psycopg
+from psycopg import Connection
+from rich.console import Console
+
+from shared import db
+from shared import report as reports
+from shared.job import Database, Job, Partition, Run, RunOptions
+from shared.observability import LEVELS, Redactor, RunLog, configure, start_sentry, stop_sentry
+from shared.progress import Progress
+from shared.runner import Runner
+from shared.settings import Settings, SettingsError
+from shared.stopping import Stopping, on_signals
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Builds a job from its run and its own options.
+Build = Callable[..., Job[Any, Any]]
+
+_DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", re.IGNORECASE)
+
+
+class DurationType(click.ParamType[float]):
+    """Text such as 90s, 30m, 2h or 1h30m, as seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        match = _DURATION.fullmatch(value.strip())
+        parts = match.groups(default="0") if match and value.strip() else ("0", "0", "0")
+        hours, minutes, seconds = (int(part) for part in parts)
+        total = hours * 3600 + minutes * 60 + seconds
+        if total == 0:
+            self.fail(f"{value!r} is not a duration: write it like 90s, 30m or 1h30m", param, ctx)
+        return float(total)
+
+
+class PartitionType(click.ParamType[Partition]):
+    """Text I/N: share I, counted from 0, of N."""
+
+    name = "I/N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Partition:
+        if isinstance(value, Partition):
+            return value
+        match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", value)
+        if match is None or int(match[1]) >= int(match[2]):
+            self.fail(
+                f"{value!r} is not a partition: write I/N with I from 0 to N-1, like 0/4",
+                param,
+                ctx,
+            )
+        return Partition(int(match[1]), int(match[2]))
+
+
+class ReportType(click.ParamType[Path]):
+    """A file that a report can be written to; checked before the run starts."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value)
+        if path.suffix not in reports.REPORT_SUFFIXES:
+            known = " or ".join(reports.REPORT_SUFFIXES)
+            self.fail(f"{value!r} has an unknown suffix: name the file *{known}", param, ctx)
+        try:
+            if path.is_dir():
+                raise IsADirectoryError(f"{path} is a folder")
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            self.fail(f"{value!r} cannot be written: {error.strerror or error}", param, ctx)
+        return path
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return rv.split()
+
+
+@dataclass(frozen=True, slots=True)
+class JobCommand:
+    """A job on the command line: to run it, and to verify only."""
+
+    run: click.Command
+    verify: click.Command
+
+
+def job_command(job: type[Job[Any, Any]]) -> Callable[[Build], JobCommand]:
+    """Turn a function that builds a job into its commands.
+
+    The decorated function gets the `Run` first and the job's own options by name; its docstring
+    is the command's help.
+    """
+
+    def decorate(build: Build) -> JobCommand:
+        def run(**options: Any) -> NoReturn:
+            _execute(job, build, options, verify_only=False)
+
+        def verify(**options: Any) -> NoReturn:
+            _execute(job, build, options, verify_only=True)
+
+        own = list(reversed(getattr(build, "__click_params__", [])))
+        return JobCommand(
+            click.Command(
+                job.name, callback=run, params=own + _run_options(job), help=build.__doc__
+            ),
+            click.Command(
+                job.name,
+                callback=verify,
+                params=own + _output_options(),
+                help=_verify_help(job, own),
+            ),
+        )
+
+    return decorate
+
+
+def _verify_help(job: type[Job[Any, Any]], own: list[click.Parameter]) -> str:
+    arguments = [param.metavar or "" for param in own if isinstance(param, click.Argument)]
+    example = " ".join(["artwork-backfill verify", job.name, *arguments])
+    return f"Count again what {job.name} should have brought about.\n\nExample: {example}"
+
+
+def option(*names: str, **attributes: Any) -> Callable[[F], F]:
+    """Declare an option of a job, with its default and variable shown in the help."""
+    return click.option(*names, show_default=True, show_envvar=True, **attributes)
+
+
+def _run_options(job: type[Job[Any, Any]]) -> list[click.Parameter]:
+    options = [
+        _option(
+            "--batch-size",
+            type=click.IntRange(min=1),
+            default=job.batch_size,
+            help="Rows in the first batch; later ones adapt so that a write takes about a second.",
+        ),
+        _option(
+            "--fixed-batch-size",
+            is_flag=True,
+            help="Keep the size of batches as it is.",
+        ),
+        _option(
+            "--limit",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Stop after N rows.",
+        ),
+        _option(
+            "--max-duration",
+            type=DurationType(),
+            help="Stop after so long, for example 30m.",
+        ),
+        _option(
+            "--dry-run",
+            is_flag=True,
+            help="Read, fetch, compute and report, but change nothing at all.",
+        ),
+        click.Option(
+            ["--partition"],
+            type=PartitionType(),
+            help="Take only the rows whose id modulo N is I, for several containers at once."
+            " [env var: PARTITION_INDEX (or JOB_COMPLETION_INDEX) and PARTITION_COUNT]",
+        ),
+    ]
+    # One whose fetches must come one after another leaves nothing to choose.
+    if job.concurrency > 1:
+        options.insert(
+            1,
+            _option(
+                "--concurrency",
+                type=click.IntRange(1, 512),
+                default=job.concurrency,
+                help="Requests that may be under way at once.",
+            ),
+        )
+    return [*options, *_output_options()]
+
+
+def _output_options() -> list[click.Parameter]:
+    return [
+        _option(
+            "--report",
+            "reports",
+            type=ReportType(),
+            multiple=True,
+            envvar="BACKFILL_REPORT",
+            help="Write the report to this file, .json or .md by its suffix. Repeatable.",
+        ),
+        _option(
+            "--log-level",
+            type=click.Choice(LEVELS, case_sensitive=False),
+            default="info",
+            help="The least grave log lines to show.",
+        ),
+    ]
+
+
+def _option(name: str, *more: str, **attributes: Any) -> click.Parameter:
+    envvar = "BACKFILL_" + name.removeprefix("--").replace("-", "_").upper()
+    attributes.setdefault("envvar", envvar)
+    return click.Option([name, *more], show_default=True, show_envvar=True, **attributes)
+
+
+# -- one execution -----------------------------------------------------------------------------
+
+
+def _execute(
+    job_type: type[Job[Any, Any]], build: Build, options: dict[str, Any], *, verify_only: bool
+) -> NoReturn:
+    settings = Settings(os.environ)
+    stopping = Stopping()
+    log_level = options.pop("log_level")
+    run_options = _take_run_options(job_type, options)
+    console = terminal()
+    run_id = uuid4()
+    run_log = RunLog(job_type.name, run_id, Redactor(settings.secrets()))
+    configure(run_log, log_level, console)
+    # Before anything starts a thread: it would not inherit the mask and take the signals itself.
+    with on_signals(stopping):
+        with usage_errors(run_log.redactor):
+            start_sentry(run_log, settings)
+            open_connection = _connector(job_type, settings, dry_run=run_options.dry_run)
+            with closing(open_connection()) as conn:
+                db.check_tables(conn, job_type.tables_for(settings))
+            run = Run(run_id, run_options, settings, stopping.event, open_connection)
+            job = build(run, **options)
+        progress = Progress(job.name, console)
+        runner = Runner(job, run, log=run_log, progress=progress, stopping=stopping)
+        report = runner.verify() if verify_only else _with_time_limit(runner, run, stopping)
+        _publish(report, run, run_log, console)
+    _leave(report.exit_code)
+
+
+def _with_time_limit(runner: Runner[Any, Any], run: Run, stopping: Stopping) -> reports.Report:
+    if run.options.max_duration is None:
+        return runner.run()
+    reason = f"the time limit of {run.options.max_duration:g} s was reached"
+    timer = threading.Timer(run.options.max_duration, stopping.request, [reason])
+    timer.daemon = True
+    timer.start()
+    try:
+        return runner.run()
+    finally:
+        timer.cancel()
+
+
+def _take_run_options(job: type[Job[Any, Any]], options: dict[str, Any]) -> RunOptions:
+    """Take the common options out of a command's, leaving the job's own."""
+    partition = options.pop("partition", None) or _partition_from(os.environ)
+    return RunOptions(
+        batch_size=options.pop("batch_size", job.batch_size),
+        concurrency=options.pop("concurrency", 1),
+        fixed_batch_size=options.pop("fixed_batch_size", False),
+        limit=options.pop("limit", None),
+        max_duration=options.pop("max_duration", None),
+        dry_run=options.pop("dry_run", False),
+        partition=partition,
+        reports=options.pop("reports"),
+        own=dict(options),
+    )
+
+
+def _partition_from(environ: Mapping[str, str]) -> Partition:
+    """Return the partition that the container platform gives us.
+
+    Kubernetes sets JOB_COMPLETION_INDEX in the pods of an indexed Job, but says nowhere how many
+    there are: without PARTITION_COUNT, everything is ours.
+    """
+    count = environ.get("PARTITION_COUNT", "").strip()
+    index = environ.get("PARTITION_INDEX", "").strip()
+    if not count:
+        if index:
+            raise click.UsageError("PARTITION_INDEX is set but PARTITION_COUNT is not: set both")
+        return Partition()
+    index = index or environ.get("JOB_COMPLETION_INDEX", "").strip()
+    if not index:
+        raise click.UsageError(
+            "PARTITION_COUNT is set but PARTITION_INDEX (or JOB_COMPLETION_INDEX) is not: set both"
+        )
+    try:
+        return PartitionType().convert(f"{index}/{count}", None, None)
+    except click.BadParameter as error:
+        raise click.UsageError(f"PARTITION_INDEX, PARTITION_COUNT: {error.message}") from None
+
+
+def _connector(
+    job: type[Job[Any, Any]], settings: Settings, *, dry_run: bool
+) -> Callable[[], Connection]:
+    dsn = (
+        settings.musicbrainz_database()
+        if job.database is Database.MUSICBRAINZ
+        else settings.wxyc_database()
+    )
+    return lambda: db.connect(dsn, f"artwork-backfill {job.name}", read_only=dry_run)
+
+
+class UnusableError(click.ClickException):
+    """Something outside is not as a command needs it. The message names it and what to do."""
+
+    exit_code = 2
+
+
+@contextmanager
+def usage_errors(redactor: Redactor) -> Iterator[None]:
+    """Turn what is wrong before a run starts into exit code 2 and one clear line."""
+    try:
+        yield
+    except psycopg.Error as error:
+        message = f"the database cannot be used: {db.explain(error)}"
+    except (SettingsError, db.DatabaseError) as error:
+        message = str(error)
+    else:
+        return
+    raise UnusableError(redactor.text(message))
+
+
+@contextmanager
+def musicbrainz_database(command: str, tables: tuple[db.Table, ...] = ()) -> Iterator[Connection]:
+    """Open the MusicBrainz database for a command that is not a job, and check its tables.
+
+    Whatever is wrong with the settings or the database becomes one clear line.
+    """
+    settings = Settings(os.environ)
+    with usage_errors(Redactor(settings.secrets())):
+        dsn = settings.musicbrainz_database()
+        with closing(db.connect(dsn, f"artwork-backfill {command}")) as conn:
+            db.check_tables(conn, tables)
+            yield conn
+
+
+def terminal() -> Console | None:
+    """Return the console that a person looks at, or `None` where output goes to a machine."""
+    if sys.stdout.isatty() and sys.stderr.isatty():
+        return Console(stderr=True)
+    return None
+
+
+def _publish(report: reports.Report, run: Run, run_log: RunLog, console: Console | None) -> None:
+    run_log.enter("report")
+    for path in run.options.reports:
+        try:
+            reports.save(report, path)
+        except OSError as error:
+            run_log.error(f"the report could not be written to {path}: {error.strerror or error}")
+    if console is None:
+        run_log.info(reports.headline(report), report=report.as_dict())
+    else:
+        reports.show(report, console)
+
+
+def _leave(exit_code: int) -> NoReturn:
+    """End the process, without waiting for requests that nobody needs any more."""
+    stop_sentry()
+    if any(thread.name.startswith("fetch") for thread in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+    raise SystemExit(exit_code)

@@ -1,0 +1,226 @@
+"""Logs and Sentry: what a run says while it works, in the shape its operators' tools expect.
+
+JSON lines carry `timestamp` (ISO 8601, UTC), `level`, `message`, `repo`, `tool`, `step` and
+`run_id`; info and warning go to stdout, error to stderr. On a terminal, people get rich's
+rendering on stderr instead. Nothing here knows what a job does.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+from uuid import UUID
+
+import sentry_sdk
+from pythonjsonlogger.json import JsonFormatter
+from rich.console import Console
+from rich.logging import RichHandler
+from sentry_sdk.integrations.atexit import AtexitIntegration
+
+from shared.settings import Settings
+
+REPO: Final = "artwork-backfill"
+LEVELS: Final = ("debug", "info", "warning", "error")
+
+_HIDDEN: Final = "***"
+#: Shorter secrets than this would blot out ordinary words of a line.
+_SHORTEST_SECRET: Final = 4
+_SENTRY_FLUSH_S: Final = 2.0
+
+
+class Redactor:
+    """Hides secrets in whatever text is about to leave the process."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        # The longest first, so that a secret that contains another leaves no remainder.
+        texts = sorted((s for s in secrets if len(s) >= _SHORTEST_SECRET), key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, texts))) if texts else None
+
+    def text(self, text: str) -> str:
+        """Return the text with every secret replaced."""
+        return self._pattern.sub(_HIDDEN, text) if self._pattern else text
+
+    def value(self, value: object) -> Any:
+        """Return the value with every secret in its texts replaced, however deep they are."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {self.value(key): self.value(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.value(item) for item in value]
+        return value
+
+
+def plain(text: str) -> str:
+    """Return text from outside as something that is safe to show on a terminal.
+
+    Control characters, which can drive a terminal, and bidirectional overrides, which can make a
+    line read as something else, are shown as escapes.
+    """
+    return "".join(
+        char if char in " \n\t" or unicodedata.category(char)[0] != "C" else ascii(char)[1:-1]
+        for char in text
+    )
+
+
+class RunLog:
+    """The log of one run: every line says which tool, run and step it belongs to.
+
+    Parameters
+    ----------
+    tool
+        Name of the job or command.
+    run_id
+        Identity of the run, in every line and report.
+    redactor
+        Hides secrets in messages, fields and tracebacks.
+    """
+
+    def __init__(self, tool: str, run_id: UUID, redactor: Redactor) -> None:
+        self.tool = tool
+        self.run_id = str(run_id)
+        self.redactor = redactor
+        self.step = "started"
+        self._logger = logging.getLogger("artwork_backfill")
+
+    def enter(self, step: str) -> None:
+        """Say which step everything from now on belongs to."""
+        self.step = step
+        sentry_sdk.get_global_scope().set_tag("step", step)
+
+    def info(self, message: str, **fields: object) -> None:
+        """Log a line with fields of its own."""
+        self._logger.info(message, extra={"fields": fields})
+
+    def warning(self, message: str, **fields: object) -> None:
+        """Log something that an operator may want to look into."""
+        self._logger.warning(message, extra={"fields": fields})
+
+    def error(self, message: str, cause: Exception | None = None) -> None:
+        """Log what ended the run, with the traceback of its cause; Sentry hears of it too."""
+        self._logger.error(message, exc_info=cause)
+
+
+class _Stamp(logging.Filter):
+    """Gives each record, also those of libraries, the fields that every line has."""
+
+    def __init__(self, run_log: RunLog) -> None:
+        super().__init__()
+        self._log = run_log
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        redactor = self._log.redactor
+        record.msg, record.args = redactor.text(record.getMessage()), None
+        for name, value in record.__dict__.pop("fields", {}).items():
+            setattr(record, name, redactor.value(value))
+        record.repo, record.tool = REPO, self._log.tool
+        record.step, record.run_id = self._log.step, self._log.run_id
+        return True
+
+
+class _JsonFormatter(JsonFormatter):
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__(
+            "{levelname}{message}{repo}{tool}{step}{run_id}",
+            style="{",
+            rename_fields={"levelname": "level"},
+            timestamp=True,
+            json_ensure_ascii=True,
+        )
+        self._redactor = redactor
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        log_data["level"] = log_data["level"].lower()
+        return log_data
+
+    # The base class spells this name in camel case.
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return self._redactor.text(logging.Formatter.formatException(self, ei))
+
+
+def configure(run_log: RunLog, level: str, console: Console | None) -> None:
+    """Send the process's logs where they belong.
+
+    Parameters
+    ----------
+    level
+        One of `LEVELS`.
+    console
+        The terminal that people look at, or `None` for JSON lines.
+    """
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+    root.setLevel(level.upper())
+    # Their retries and redirects are counted by our clients; their own lines only repeat URLs.
+    for library in ("urllib3", "requests"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    logging.captureWarnings(capture=True)
+    for handler in _handlers(run_log, console):
+        handler.addFilter(_Stamp(run_log))
+        root.addHandler(handler)
+
+
+def _handlers(run_log: RunLog, console: Console | None) -> list[logging.Handler]:
+    if console is not None:
+        rich = RichHandler(console=console, show_path=False, markup=False, highlighter=None)
+        rich.setFormatter(_PlainFormatter(run_log.redactor))
+        return [rich]
+    out, err = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
+    out.addFilter(lambda record: record.levelno < logging.ERROR)
+    err.setLevel(logging.ERROR)
+    for handler in (out, err):
+        handler.setFormatter(_JsonFormatter(run_log.redactor))
+    return [out, err]
+
+
+class _PlainFormatter(logging.Formatter):
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__("%(message)s")
+        self._redactor = redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        # The traceback joins the message only here, after the message was redacted.
+        return plain(self._redactor.text(super().format(record)))
+
+
+def start_sentry(run_log: RunLog, settings: Settings) -> None:
+    """Report errors to Sentry, if the settings name one, with the run's tags.
+
+    Raises `SettingsError` when the DSN is none.
+    """
+    dsn = settings.sentry_dsn()
+    if dsn is None:
+        return
+
+    def redact(event: Any, _hint: Any) -> Any:
+        return run_log.redactor.value(event)
+
+    sentry_sdk.init(
+        dsn=dsn,
+        environment=settings.get("SENTRY_ENVIRONMENT"),
+        before_send=redact,
+        before_breadcrumb=redact,
+        # Local variables hold rows, answers and settings that are nobody's business.
+        include_local_variables=False,
+        send_default_pii=False,
+        # Its default writes lines of its own to stderr.
+        integrations=[AtexitIntegration(callback=lambda _pending, _timeout: None)],
+    )
+    scope = sentry_sdk.get_global_scope()
+    for tag, value in (
+        ("repo", REPO),
+        ("tool", run_log.tool),
+        ("run_id", run_log.run_id),
+        ("step", run_log.step),
+    ):
+        scope.set_tag(tag, value)
+
+
+def stop_sentry() -> None:
+    """Give Sentry a moment to send what it still holds."""
+    sentry_sdk.flush(timeout=_SENTRY_FLUSH_S)

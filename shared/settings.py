@@ -1,0 +1,281 @@
+"""The settings that come from the environment: their names, their meaning, and how they are read.
+
+Options of a single command live with that command; here is only what every container of a
+deployment shares through its env file. Nothing here opens a connection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import quote, unquote, urlsplit
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from sentry_sdk.utils import Dsn
+
+
+class SettingsError(Exception):
+    """A setting is missing or malformed. The message names it and gives an example."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable, as the documentation and `.env.example` list it."""
+
+    name: str
+    meaning: str
+    default: str | None = None
+    example: str = ""
+    secret: bool = False
+
+
+VARIABLES: Final = (
+    Variable(
+        "MUSICBRAINZ_DATABASE_URL",
+        "database with the schemas musicbrainz, cover_art_archive, event_art_archive and"
+        " artwork_indexer",
+        example="postgresql://musicbrainz:password@db.example/musicbrainz_db",
+        secret=True,
+    ),
+    Variable(
+        "WXYC_DATABASE_URL",
+        "database of the WXYC library",
+        example="postgresql://wxyc:password@db.example/wxyc",
+        secret=True,
+    ),
+    Variable("WXYC_SCHEMA_NAME", "schema of the WXYC library", "wxyc_schema", "wxyc_schema"),
+    Variable("ARCHIVE_ORG_URL", "the Internet Archive", "https://archive.org"),
+    Variable(
+        "ARCHIVE_ORG_ACCESS_KEY",
+        "S3-like access key, needed to see noindex items in a scan",
+        example="AbCdEfGh12345678",
+    ),
+    Variable(
+        "ARCHIVE_ORG_SECRET_KEY",
+        "secret that belongs to the access key",
+        example="IjKlMnOp87654321",
+        secret=True,
+    ),
+    Variable("ARCHIVE_ORG_RATE", "requests to archive.org: N/s, N/m or unlimited", "2/s", "2/s"),
+    Variable("MUSICBRAINZ_URL", "MusicBrainz web service", "https://musicbrainz.org"),
+    Variable("MUSICBRAINZ_RATE", "requests to MusicBrainz: N/s, N/m or unlimited", "1/s", "1/s"),
+    Variable(
+        "MUSICBRAINZ_SET_DATABASE",
+        "value of the mb-set-database header, on hosts that support it",
+        example="READWRITE",
+    ),
+    Variable(
+        "LIBRARY_METADATA_URL", "Library Metadata Lookup service", example="https://lml.example"
+    ),
+    Variable(
+        "LML_API_KEY",
+        "bearer token for Library Metadata Lookup",
+        example="a1b2c3d4e5f6",
+        secret=True,
+    ),
+    Variable("LML_RATE", "requests to Library Metadata Lookup: N/s, N/m or unlimited", "unlimited"),
+    Variable(
+        "BACKFILL_CONTACT",
+        "e-mail or URL put into the User-Agent; required against the public hosts",
+        example="ops@example.org",
+    ),
+    Variable(
+        "SENTRY_DSN",
+        "where errors are reported; Sentry is silent without it",
+        example="https://key@sentry.example/1",
+        secret=True,
+    ),
+    Variable("SENTRY_ENVIRONMENT", "environment name in Sentry", example="production"),
+)
+_BY_NAME: Final = {variable.name: variable for variable in VARIABLES}
+
+#: Hosts whose operators ask every client to say who it is.
+PUBLIC_HOSTS: Final = ("archive.org", "musicbrainz.org")
+
+_PASSWORD_PARAMETER: Final = re.compile(r"(?:^|&)password=([^&]*)")
+_SCHEMA_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_RATE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?:\s*/\s*(?P<unit>s|m|h))?", re.IGNORECASE)
+_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where a web service is and how fast it may be asked.
+
+    `rate` is in requests per second, `None` for no limit of ours.
+    """
+
+    base_url: str
+    rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The environment, read on demand: a job is only asked for what it needs.
+
+    Parameters
+    ----------
+    environ
+        Variables by name, usually `os.environ`. An empty value counts as not set, because
+        `docker run --env-file` passes `NAME=` as an empty string.
+    """
+
+    environ: Mapping[str, str] = field(repr=False)
+
+    def get(self, name: str) -> str | None:
+        """Return the value of a variable, its default, or `None`."""
+        return self.environ.get(name, "").strip() or _BY_NAME[name].default
+
+    def require(self, name: str) -> str:
+        """Return the value of a variable, or raise `SettingsError` when there is none."""
+        value = self.get(name)
+        if value is None:
+            raise _problem(name, "is not set")
+        return value
+
+    def musicbrainz_database(self) -> str:
+        """Return the connection string of the MusicBrainz database."""
+        return self._database("MUSICBRAINZ_DATABASE_URL")
+
+    def wxyc_database(self) -> str:
+        """Return the connection string of the WXYC library's database."""
+        return self._database("WXYC_DATABASE_URL")
+
+    def wxyc_schema(self) -> str:
+        """Return the name of the WXYC library's schema: a plain SQL identifier."""
+        name = self.require("WXYC_SCHEMA_NAME")
+        if not _SCHEMA_NAME.fullmatch(name):
+            raise _problem("WXYC_SCHEMA_NAME", "is not a plain schema name")
+        return name
+
+    def archive_org(self) -> Service:
+        """Return where archive.org is."""
+        return self._service("ARCHIVE_ORG_URL", "ARCHIVE_ORG_RATE")
+
+    def archive_org_keys(self) -> tuple[str, str] | None:
+        """Return archive.org's access and secret key, or `None` when neither is set."""
+        access, secret = self.get("ARCHIVE_ORG_ACCESS_KEY"), self.get("ARCHIVE_ORG_SECRET_KEY")
+        if access is None and secret is None:
+            return None
+        return self.require("ARCHIVE_ORG_ACCESS_KEY"), self.require("ARCHIVE_ORG_SECRET_KEY")
+
+    def musicbrainz(self) -> Service:
+        """Return where the MusicBrainz web service is."""
+        return self._service("MUSICBRAINZ_URL", "MUSICBRAINZ_RATE")
+
+    def lml(self) -> Service:
+        """Return where Library Metadata Lookup is."""
+        return self._service("LIBRARY_METADATA_URL", "LML_RATE")
+
+    def contact(self) -> str | None:
+        """Return the contact for the User-Agent, which must fit on one header line."""
+        contact = self.get("BACKFILL_CONTACT")
+        if contact is not None and not (contact.isascii() and contact.isprintable()):
+            raise _problem("BACKFILL_CONTACT", "holds characters that no header can carry")
+        return contact
+
+    def sentry_dsn(self) -> str | None:
+        """Return where Sentry is, or `None` when errors are not reported."""
+        dsn = self.get("SENTRY_DSN")
+        try:
+            if dsn is not None:
+                Dsn(dsn)
+        except ValueError:
+            # Its message quotes the DSN.
+            raise _problem("SENTRY_DSN", "is not a Sentry DSN") from None
+        return dsn
+
+    def secrets(self) -> frozenset[str]:
+        """Return every text that no log, report or error may show.
+
+        These are the secret variables themselves and the passwords inside connection strings,
+        as written and percent-decoded.
+        """
+        values: set[str] = set()
+        for variable in VARIABLES:
+            value = self.environ.get(variable.name, "").strip()
+            if not (variable.secret and value):
+                continue
+            if variable.name.endswith("_DATABASE_URL"):
+                values.update(_passwords(value))
+            else:
+                values.add(value)
+        return frozenset(values)
+
+    def _database(self, name: str) -> str:
+        dsn = self.require(name)
+        try:
+            conninfo_to_dict(dsn)
+        except ProgrammingError:
+            # libpq's own message quotes the string, and with it the password.
+            raise _problem(name, "is not a PostgreSQL connection string") from None
+        return dsn
+
+    def _service(self, url_name: str, rate_name: str) -> Service:
+        url = self.require(url_name).rstrip("/")
+        try:
+            parts = urlsplit(url)
+            host = parts.hostname
+            _ = parts.port
+        except ValueError:
+            host = None
+        if host is None or parts.scheme not in ("http", "https"):
+            raise _problem(url_name, "is not an http or https URL")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise _problem(url_name, "must hold nothing but scheme, host, port and path")
+        if host.removeprefix("www.") in PUBLIC_HOSTS and self.contact() is None:
+            raise SettingsError(
+                f"BACKFILL_CONTACT is not set, and {host} asks every client to name a contact: "
+                "set it to an e-mail address or URL, for example BACKFILL_CONTACT=ops@example.org"
+            )
+        return Service(url, self._rate(rate_name))
+
+    def _rate(self, name: str) -> float | None:
+        text = self.require(name)
+        if text.lower() == "unlimited":
+            return None
+        match = _RATE.fullmatch(text)
+        if match is None or float(match["number"]) <= 0:
+            raise _problem(name, f"is {text!r}, which is not a rate like 2/s, 100/m or unlimited")
+        return float(match["number"]) / _SECONDS[(match["unit"] or "s").lower()]
+
+
+def env_example() -> str:
+    """Return the content of `.env.example`: every variable, ready to be filled in."""
+    head = (
+        "# Copy to .env and fill in what the jobs you run need; an empty value counts as unset.\n"
+    )
+    return head + "".join(_env_example(variable) for variable in VARIABLES)
+
+
+def _env_example(variable: Variable) -> str:
+    example = "" if variable.default else f"\n# for example {variable.example}"
+    return f"\n# {variable.meaning}{example}\n{variable.name}={variable.default or ''}\n"
+
+
+def _problem(name: str, what: str) -> SettingsError:
+    variable = _BY_NAME[name]
+    example = variable.example or variable.default or "..."
+    return SettingsError(f"{name} {what}: set it to the {variable.meaning}, like {name}={example}")
+
+
+def _passwords(dsn: str) -> set[str]:
+    found: set[str] = set()
+    try:
+        found.add(str(conninfo_to_dict(dsn).get("password") or ""))
+    except ProgrammingError:
+        # Not even libpq can tell where the password is: hide the whole string.
+        found.add(dsn)
+    try:
+        url = urlsplit(dsn)
+        written = [url.password or "", *_PASSWORD_PARAMETER.findall(url.query)]
+    except ValueError:
+        written = []
+    # As written in the URL, and as it reads: messages may quote either.
+    found.update(written)
+    found.update(unquote(text) for text in written)
+    found.update(quote(text, safe="") for text in tuple(found))
+    return {text for text in found if text}

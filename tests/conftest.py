@@ -1,0 +1,100 @@
+"""Databases for tests: a private PostgreSQL, or the server that TEST_DATABASE_URL names.
+
+Each kind of database is built once per test process and then copied, which takes some 50 ms.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+
+from sandbox import schema
+from sandbox.postgres import Cluster, start_server
+from shared.migrations import migrate
+
+WXYC_SCHEMA = "wxyc_schema"
+
+Build = Callable[[psycopg.Connection], None]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A server on which tests may create databases."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield Cluster(given)
+        return
+    # Not in pytest's own directory: each pytest that starts closes that to all other users, among
+    # them the one whom PostgreSQL runs as when we are root.
+    with start_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def musicbrainz_template(postgres: Cluster) -> Iterator[str]:
+    """Name of a database with the outside schemas of MusicBrainz, to be copied."""
+    yield from _template(postgres, schema.create_musicbrainz)
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres: Cluster) -> Iterator[str]:
+    """Name of a database with the outside schemas and our migrations, to be copied."""
+
+    def build(conn: psycopg.Connection) -> None:
+        schema.create_musicbrainz(conn)
+        migrate(conn)
+
+    yield from _template(postgres, build)
+
+
+@pytest.fixture(scope="session")
+def wxyc_template(postgres: Cluster) -> Iterator[str]:
+    """Name of a database with the library's schema, to be copied."""
+    yield from _template(postgres, lambda conn: schema.create_wxyc(conn, WXYC_SCHEMA))
+
+
+@pytest.fixture
+def musicbrainz_database(postgres: Cluster, musicbrainz_template: str) -> Iterator[str]:
+    """URL of a fresh database with MusicBrainz's and artwork-indexer's schemas, empty."""
+    yield from _copy(postgres, musicbrainz_template)
+
+
+@pytest.fixture
+def migrated_database(postgres: Cluster, migrated_template: str) -> Iterator[str]:
+    """URL of a fresh database like `musicbrainz_database`, with our migrations applied."""
+    yield from _copy(postgres, migrated_template)
+
+
+@pytest.fixture
+def wxyc_database(postgres: Cluster, wxyc_template: str) -> Iterator[str]:
+    """URL of a fresh library database, empty, with the column discogs_unavailable."""
+    yield from _copy(postgres, wxyc_template)
+
+
+@pytest.fixture
+def empty_database(postgres: Cluster) -> Iterator[str]:
+    """URL of a fresh database with nothing in it."""
+    yield from _copy(postgres, None)
+
+
+def _template(postgres: Cluster, build: Build) -> Iterator[str]:
+    name = _fresh_name()
+    with psycopg.connect(postgres.create_database(name), autocommit=True) as conn:
+        build(conn)
+    yield name
+    postgres.drop_database(name)
+
+
+def _copy(postgres: Cluster, template: str | None) -> Iterator[str]:
+    name = _fresh_name()
+    yield postgres.create_database(name, template=template)
+    postgres.drop_database(name)
+
+
+def _fresh_name() -> str:
+    # Unique, because parallel test processes may share a server.
+    return f"artwork_backfill_test_{uuid.uuid4().hex}"

@@ -1,0 +1,146 @@
+"""Telling passing trouble from bad data, explaining errors, and what a database must have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg import Connection, errors
+
+from shared import db
+from shared.db import DatabaseError, Table, check_tables, explain, is_data_error, is_passing
+
+
+@pytest.mark.parametrize(
+    ("error", "passing", "data"),
+    [
+        (psycopg.OperationalError("server closed the connection unexpectedly"), True, False),
+        (psycopg.InterfaceError("the connection is closed"), True, False),
+        (errors.ConnectionFailure(), True, False),
+        (errors.AdminShutdown(), True, False),
+        (errors.CrashShutdown(), True, False),
+        (errors.CannotConnectNow(), True, False),
+        (errors.IdleSessionTimeout(), True, False),
+        (errors.IdleInTransactionSessionTimeout(), True, False),
+        (errors.SerializationFailure(), True, False),
+        (errors.DeadlockDetected(), True, False),
+        (errors.LockNotAvailable(), True, False),
+        (errors.QueryCanceled(), True, False),
+        (errors.TooManyConnections(), True, False),
+        (errors.DiskFull(), True, False),
+        (errors.IoError(), True, False),
+        (errors.ReadOnlySqlTransaction(), True, False),
+        (errors.UniqueViolation(), False, True),
+        (errors.CheckViolation(), False, True),
+        (errors.NumericValueOutOfRange(), False, True),
+        (errors.InvalidTextRepresentation(), False, True),
+        (errors.RaiseException(), False, True),
+        (errors.WithCheckOptionViolation(), False, True),
+        (psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"), False, True),
+        (errors.UndefinedTable(), False, False),
+        (errors.InsufficientPrivilege(), False, False),
+        (errors.SyntaxError(), False, False),
+        (errors.InternalError_(), False, False),
+        (psycopg.ProgrammingError("the query has 2 placeholders but 1 parameter"), False, False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_errors_are_passing_or_about_the_data_or_neither(
+    error: psycopg.Error, passing: bool, data: bool
+) -> None:
+    assert (is_passing(error), is_data_error(error)) == (passing, data)
+
+
+def test_an_explanation_is_one_line_and_quotes_no_row(empty_database: str) -> None:
+    with psycopg.connect(empty_database, autocommit=True) as conn:
+        conn.execute("CREATE TABLE one (id INT PRIMARY KEY, secret TEXT)")
+        conn.execute("INSERT INTO one VALUES (1, 'hunter22')")
+        with pytest.raises(errors.UniqueViolation) as caught:
+            conn.execute("INSERT INTO one VALUES (1, 'hunter22')")
+    assert explain(caught.value) == (
+        'duplicate key value violates unique constraint "one_pkey" (SQLSTATE 23505)'
+    )
+    assert explain(psycopg.OperationalError("failed:\n\tis the server running?\n")) == (
+        "failed: is the server running?"
+    )
+    assert explain(psycopg.OperationalError()) == "OperationalError"
+
+
+def test_a_connection_string_may_choose_its_own_time_outs(empty_database: str) -> None:
+    with db.connect(f"{empty_database}&connect_timeout=3&keepalives_idle=5", "tiny") as conn:
+        chosen = conn.info.get_parameters()
+    assert (chosen["connect_timeout"], chosen["keepalives_idle"]) == ("3", "5")
+    with db.connect(empty_database, "tiny") as conn:
+        assert conn.info.get_parameters()["connect_timeout"] == "10"
+
+
+def test_a_read_only_connection_cannot_write(empty_database: str) -> None:
+    with (
+        db.connect(empty_database, "tiny", read_only=True) as conn,
+        pytest.raises(errors.ReadOnlySqlTransaction),
+    ):
+        conn.execute("CREATE TABLE one (id INT)")
+
+
+@pytest.fixture
+def poor(empty_database: str) -> Iterator[Connection]:
+    """A session of a role without rights, in a database with two schemas and a table in each."""
+    with psycopg.connect(empty_database, autocommit=True) as conn:
+        conn.execute(
+            'CREATE SCHEMA artwork_indexer; CREATE SCHEMA "Mixed";'
+            "CREATE TABLE artwork_indexer.audit_entity (id BIGSERIAL PRIMARY KEY);"
+            'CREATE TABLE "Mixed".library (id SERIAL);'
+            "CREATE ROLE poor"
+        )
+        try:
+            yield conn
+        finally:
+            conn.execute("RESET ROLE")
+            conn.execute("DROP OWNED BY poor")
+            conn.execute("DROP ROLE poor")
+
+
+MAY_LOOK = "GRANT USAGE ON SCHEMA artwork_indexer TO poor;"
+ENTITY = Table("artwork_indexer.audit_entity", ("SELECT", "INSERT"))
+
+
+@pytest.mark.parametrize(
+    ("grants", "table", "message"),
+    [
+        ("", Table("musicbrainz.release"), "no table musicbrainz.release: check that the database"),
+        ("", Table("artwork_indexer.event_queue"), "install artwork-indexer's own schema first"),
+        ("", Table("artwork_indexer.audit_result"), "run `artwork-backfill migrate` first"),
+        ("", ENTITY, "GRANT USAGE ON SCHEMA artwork_indexer TO poor"),
+        (
+            MAY_LOOK,
+            ENTITY,
+            "GRANT SELECT ON artwork_indexer.audit_entity TO poor",
+        ),
+        (
+            f"{MAY_LOOK} GRANT SELECT ON artwork_indexer.audit_entity TO poor;",
+            ENTITY,
+            "GRANT INSERT ON artwork_indexer.audit_entity TO poor",
+        ),
+        (
+            f"{MAY_LOOK} GRANT SELECT, INSERT ON artwork_indexer.audit_entity TO poor;",
+            ENTITY,
+            "GRANT USAGE ON SEQUENCE artwork_indexer.audit_entity_id_seq TO poor",
+        ),
+    ],
+)
+def test_what_a_role_lacks_is_named_with_what_to_do(
+    poor: Connection, grants: str, table: Table, message: str
+) -> None:
+    if grants:
+        poor.execute(grants.encode())
+    if table.name not in ("artwork_indexer.audit_result", "artwork_indexer.event_queue"):
+        poor.execute("SET ROLE poor")
+    with pytest.raises(DatabaseError) as caught:
+        check_tables(poor, (table,))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_with_capitals_are_found(poor: Connection) -> None:
+    check_tables(poor, (Table("Mixed.library", ("SELECT", "INSERT", "UPDATE")),))

@@ -1,0 +1,155 @@
+"""Migrations: once each, one process at a time, all of a file or nothing of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import Connection
+from tiny import query, wait_for
+
+from shared import db, migrations
+from shared.db import DatabaseError
+from shared.migrations import MigrationFailed, State, available, migrate, status
+
+RECORDS = "SELECT name, checksum FROM artwork_indexer.backfill_migration ORDER BY name"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of migrations of the test's own, with one good file."""
+    monkeypatch.setattr(migrations, "_FOLDER", tmp_path)
+    (tmp_path / "0001_first.sql").write_text("CREATE TABLE artwork_indexer.first (id INT);")
+    return tmp_path
+
+
+@pytest.fixture
+def conn(musicbrainz_database: str) -> Iterator[Connection]:
+    """A session in a database without any migration."""
+    with db.connect(musicbrainz_database, "migrate") as conn:
+        yield conn
+
+
+def test_all_are_applied_in_order_and_recorded_once(
+    conn: Connection, musicbrainz_database: str
+) -> None:
+    names = [migration.name for migration in available()]
+    assert names == sorted(names)
+    assert names
+    assert migrate(conn) == names
+    assert migrate(conn) == []
+    assert query(musicbrainz_database, RECORDS) == [
+        (migration.name, migration.checksum) for migration in available()
+    ]
+    assert status(conn) == [(name, State.APPLIED) for name in names]
+
+
+def test_only_what_is_pending_is_applied(conn: Connection, folder: Path) -> None:
+    assert migrate(conn) == ["0001_first.sql"]
+    (folder / "0002_second.sql").write_text("CREATE TABLE artwork_indexer.second (id INT);")
+    assert migrate(conn) == ["0002_second.sql"]
+
+
+def test_status_only_reads(conn: Connection, folder: Path) -> None:
+    conn.execute("SET default_transaction_read_only = on")
+    assert status(conn) == [("0001_first.sql", State.PENDING)]
+
+
+def test_status_tells_pending_applied_changed_and_unknown(conn: Connection, folder: Path) -> None:
+    for name in ("0002_second.sql", "0003_third.sql"):
+        (folder / name).write_text("SELECT 1;")
+    migrate(conn)
+    (folder / "0002_second.sql").write_text("SELECT 2;")
+    (folder / "0003_third.sql").unlink()
+    (folder / "0004_fourth.sql").write_text("SELECT 4;")
+    assert status(conn) == [
+        ("0001_first.sql", State.APPLIED),
+        ("0002_second.sql", State.CHANGED),
+        ("0004_fourth.sql", State.PENDING),
+        ("0003_third.sql", State.UNKNOWN),
+    ]
+
+
+def test_a_changed_file_is_refused_before_anything_is_applied(
+    conn: Connection, folder: Path
+) -> None:
+    migrate(conn)
+    (folder / "0000_earlier.sql").write_text("CREATE TABLE artwork_indexer.earlier (id INT);")
+    with (folder / "0001_first.sql").open("a") as file:
+        file.write("\n")
+    with pytest.raises(DatabaseError, match=r"0001_first\.sql has changed since it was applied"):
+        migrate(conn)
+    assert dict(status(conn))["0000_earlier.sql"] is State.PENDING
+
+
+def test_a_failing_file_leaves_nothing_behind_and_those_before_it_stay(
+    conn: Connection, folder: Path
+) -> None:
+    (folder / "0002_broken.sql").write_text(
+        "CREATE TABLE artwork_indexer.second (id INT); SELECT 1 / 0;"
+    )
+    with pytest.raises(MigrationFailed, match=r"0002_broken\.sql failed .* division by zero"):
+        migrate(conn)
+    assert [name for name, state in status(conn) if state is State.APPLIED] == ["0001_first.sql"]
+    row = conn.execute("SELECT to_regclass('artwork_indexer.second')").fetchone()
+    assert row == (None,)
+    (folder / "0002_broken.sql").write_text("CREATE TABLE artwork_indexer.second (id INT);")
+    assert migrate(conn) == ["0002_broken.sql"]
+
+
+def test_two_at_once_apply_each_file_once(musicbrainz_database: str, folder: Path) -> None:
+    # The first stays within its migration until the second has waited beyond its lock time-out.
+    (folder / "0001_first.sql").write_text(
+        "CREATE TABLE artwork_indexer.first (id INT); SELECT pg_advisory_lock(1);"
+    )
+    applied: list[list[str]] = []
+
+    def apply(lock_timeout: str) -> None:
+        with db.connect(musicbrainz_database, "migrate") as conn:
+            conn.execute("SELECT set_config('lock_timeout', %s, false)", (lock_timeout,))
+            applied.append(migrate(conn))
+
+    def waiting() -> int:
+        rows = query(
+            musicbrainz_database,
+            "SELECT FROM pg_stat_activity WHERE wait_event = 'advisory'"
+            " AND datname = current_database() AND now() - query_start > interval '150 ms'",
+        )
+        return len(rows)
+
+    threads = [threading.Thread(target=apply, args=(timeout,)) for timeout in ("0", "100ms")]
+    with psycopg.connect(musicbrainz_database, autocommit=True) as gate:
+        gate.execute("SELECT pg_advisory_lock(1)")
+        for number, thread in enumerate(threads, 1):
+            thread.start()
+            wait_for(lambda number=number: waiting() == number)
+        gate.execute("SELECT pg_advisory_unlock(1)")
+        for thread in threads:
+            thread.join(20)
+    assert applied == [["0001_first.sql"], []]
+
+
+def test_without_artwork_indexers_schema_it_says_what_to_install(empty_database: str) -> None:
+    with (
+        db.connect(empty_database, "migrate") as conn,
+        pytest.raises(DatabaseError, match=r"install artwork-indexer's own schema first"),
+    ):
+        migrate(conn)
+    assert query(empty_database, "SELECT to_regnamespace('artwork_indexer')") == [(None,)]
+
+
+def test_a_role_that_may_not_create_tables_is_told_what_to_ask_for(conn: Connection) -> None:
+    conn.execute("CREATE ROLE onlooker")
+    try:
+        conn.execute("GRANT USAGE ON SCHEMA artwork_indexer TO onlooker")
+        conn.execute("GRANT SELECT ON ALL TABLES IN SCHEMA artwork_indexer TO onlooker")
+        conn.execute("SET ROLE onlooker")
+        with pytest.raises(DatabaseError, match="GRANT CREATE ON SCHEMA artwork_indexer TO"):
+            migrate(conn)
+    finally:
+        conn.execute("RESET ROLE")
+        conn.execute("DROP OWNED BY onlooker")
+        conn.execute("DROP ROLE onlooker")

@@ -1,0 +1,610 @@
+"""How a run goes: transactions, overlap, bad rows, and every way to end."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import tracemalloc
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from psycopg import Connection
+from tiny import (
+    FetchingJob,
+    TinyJob,
+    create_work,
+    doubled,
+    driver,
+    execute,
+    query,
+    states,
+)
+
+from sandbox.postgres import Cluster
+from shared import runner as runner_module
+from shared.job import (
+    Counts,
+    Job,
+    Partition,
+    Problem,
+    RunFailed,
+    Stop,
+    StopRun,
+    Verification,
+    Wait,
+)
+from shared.report import LISTED_PROBLEMS, Outcome
+from shared.settings import SettingsError
+
+
+@pytest.fixture(scope="module")
+def database(postgres: Cluster) -> Iterator[str]:
+    """URL of a database for all tests of this module, one after another."""
+    name = f"tiny_{uuid.uuid4().hex}"
+    yield postgres.create_database(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def work(database: str) -> str:
+    """URL of a database with 35 rows to work on."""
+    create_work(database, 35)
+    return database
+
+
+def spoil(dsn: str, *ids: int) -> None:
+    """Let the database refuse these rows."""
+    for id_ in ids:
+        execute(dsn, f"UPDATE work SET bad = TRUE WHERE id = {id_}")
+
+
+# -- transactions ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("job_type", [TinyJob, FetchingJob])
+def test_every_row_is_written_once_in_one_transaction_per_batch(
+    work: str, job_type: type[Job[Any, Any]]
+) -> None:
+    report = driver(work).run(job_type)
+    assert (report.outcome, report.exit_code) == (Outcome.VERIFIED, 0)
+    assert report.totals == {"scanned": 35, "written": 35, "skipped": 0, "failed": 0}
+    assert states(work) == {"done": 35}
+    batches = query(work, "SELECT count(*), min(id) FROM work GROUP BY transaction ORDER BY 2")
+    assert batches == [(10, 1), (10, 11), (10, 21), (5, 31)]
+    assert doubled(work) == []
+
+
+def test_no_transaction_is_open_during_a_fetch(work: str) -> None:
+    seen: list[list[tuple[Any, ...]]] = []
+
+    class Looks(FetchingJob):
+        def fetch(self, items: Sequence[int]) -> Sequence[int]:
+            seen.append(
+                query(
+                    work,
+                    "SELECT state, xact_start IS NOT NULL FROM pg_stat_activity"
+                    " WHERE application_name = 'tiny' AND datname = current_database()",
+                )
+            )
+            return items
+
+    # A single batch: of several, one may be written while the next is fetched.
+    driver(work).run(Looks, limit=4, batch_size=4)
+    assert len(seen) == 4
+    for sessions in seen:
+        assert sessions
+        assert set(sessions) == {("idle", False)}
+
+
+def test_sessions_carry_a_name_and_time_outs(work: str) -> None:
+    found: dict[str, str] = {}
+    names = ("lock_timeout", "idle_in_transaction_session_timeout", "application_name")
+
+    class Looks(TinyJob):
+        def write(self, conn: Connection, results: Sequence[int]) -> Counts:
+            for name in ("statement_timeout", *names):
+                row = conn.execute("SELECT current_setting(%s)", (name,)).fetchone()
+                assert row is not None
+                found[name] = row[0]
+            return super().write(conn, results)
+
+    driver(work).run(Looks, limit=1)
+    assert found == {
+        "statement_timeout": "30s",
+        "lock_timeout": "5s",
+        "idle_in_transaction_session_timeout": "1min",
+        "application_name": "tiny",
+    }
+
+
+def test_the_next_batch_is_fetched_while_this_one_is_written(work: str) -> None:
+    fetching_second = threading.Event()
+
+    class Overlaps(FetchingJob):
+        def fetch(self, items: Sequence[int]) -> Sequence[int]:
+            if items[0] > 10:
+                fetching_second.set()
+            return items
+
+        def write(self, conn: Connection, results: Sequence[int]) -> Counts:
+            if results[0] == 1:
+                assert fetching_second.wait(10)
+            return super().write(conn, results)
+
+    assert driver(work).run(Overlaps).exit_code == 0
+
+
+def test_the_next_batch_is_claimed_while_this_one_is_written(work: str) -> None:
+    claimed_second = threading.Event()
+
+    class Overlaps(TinyJob):
+        def claimed(self, items: Sequence[int]) -> None:
+            super().claimed(items)
+            if len(self.claims) == 2:
+                claimed_second.set()
+
+        def write(self, conn: Connection, results: Sequence[int]) -> Counts:
+            if results[0] == 1:
+                assert claimed_second.wait(10)
+            return super().write(conn, results)
+
+    assert driver(work).run(Overlaps).exit_code == 0
+
+
+def test_no_more_than_a_few_batches_are_claimed_ahead(work: str) -> None:
+    most = 0
+
+    class Ahead(TinyJob):
+        def write(self, conn: Connection, results: Sequence[int]) -> Counts:
+            nonlocal most
+            most = max(most, sum(map(len, self.claims)) - results[0] + 1)
+            return super().write(conn, results)
+
+    driver(work).run(Ahead, batch_size=2)
+    assert most <= 3 * 2
+
+
+def test_fetches_run_as_many_at_once_as_was_asked_for(work: str) -> None:
+    together = threading.Barrier(7)
+
+    class Meets(FetchingJob):
+        def fetch(self, items: Sequence[int]) -> Sequence[int]:
+            together.wait(10)
+            return items
+
+    # 35 is five times seven: were there fewer threads, the barrier would break.
+    assert driver(work).run(Meets, concurrency=7, batch_size=35).totals["written"] == 35
+
+
+# -- rows that are refused -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("job_type", [TinyJob, FetchingJob])
+@pytest.mark.parametrize("bad", [(1,), (35,), (13, 14), (7, 12, 29)])
+def test_refused_rows_are_isolated_and_the_rest_is_written(
+    work: str, job_type: type[Job[Any, Any]], bad: tuple[int, ...]
+) -> None:
+    spoil(work, *bad)
+    report = driver(work).run(job_type)
+    assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
+    assert report.totals["written"] == 35 - len(bad)
+    assert report.totals["failed"] == report.totals["problems"] == len(bad)
+    left = query(work, "SELECT id, state, writes FROM work WHERE state <> 'done' ORDER BY id")
+    assert left == [(id_, "waiting", 0) for id_ in bad]
+    assert [problem.what for problem in report.problems] == [f"row {id_}" for id_ in bad]
+    assert all("good_when_done" in problem.detail for problem in report.problems)
+    assert "rows left as they were" in report.reason
+    assert doubled(work) == []
+
+
+def test_a_range_is_split_down_to_its_bad_row(work: str) -> None:
+    class Ranges(Job[range, range]):
+        name = "ranges"
+
+        def count(self, conn: Connection) -> int:
+            return 35
+
+        def claim(self, conn: Connection, size: int) -> Sequence[range]:
+            (last,) = conn.execute(
+                "SELECT coalesce(max(id), 0) FROM work WHERE run IS NULL"
+            ).fetchone() or (0,)
+            first = getattr(self, "first", 1)
+            return [range(first, last + 1)] if first <= last else []
+
+        def claimed(self, items: Sequence[range]) -> None:
+            self.first = items[-1].stop
+
+        def write(self, conn: Connection, results: Sequence[range]) -> Counts:
+            (part,) = results
+            return {
+                "written": conn.execute(
+                    "UPDATE work SET state = 'done' WHERE id >= %s AND id < %s",
+                    (part.start, part.stop),
+                ).rowcount
+            }
+
+        def split(self, result: range) -> Sequence[range]:
+            middle = len(result) // 2
+            return (result[:middle], result[middle:]) if middle else ()
+
+        def rows(self, item: range) -> int:
+            return len(item)
+
+        def verify(self, conn: Connection) -> Sequence[Verification]:
+            return ()
+
+    spoil(work, 8, 22)
+    report = driver(work).run(Ranges)
+    assert report.totals["written"] == 33
+    assert report.totals["failed"] == 2
+    assert [problem.what for problem in report.problems] == ["range(8, 9)", "range(22, 23)"]
+    assert query(work, "SELECT id FROM work WHERE state = 'waiting' ORDER BY id") == [(8,), (22,)]
+
+
+def test_a_run_whose_rows_are_all_refused_fails(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "HOPELESS_AFTER", 8)
+    execute(work, "UPDATE work SET bad = TRUE WHERE id > 12")
+    report = driver(work).run(TinyJob, batch_size=3)
+    assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
+    assert "refuses one row after another" in report.reason
+    assert states(work) == {"done": 12, "waiting": 23}
+
+
+def test_the_report_lists_the_first_problems_and_counts_all(
+    work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(work, "INSERT INTO work (id) SELECT generate_series(36, 200)")
+    execute(work, "UPDATE work SET bad = TRUE WHERE mod(id, 3) = 0")
+    report = driver(work).run(TinyJob)
+    assert report.totals["problems"] == report.totals["failed"] == 66
+    assert len(report.problems) == LISTED_PROBLEMS
+
+
+def test_problems_of_the_job_itself_are_reported(work: str) -> None:
+    class Complains(TinyJob):
+        def problems(self) -> Sequence[Problem]:
+            return [Problem("line 7", "is damaged")] if len(self.claims) == 1 else []
+
+    report = driver(work).run(Complains, batch_size=35)
+    assert Problem("line 7", "is damaged") in report.problems
+
+
+def test_a_fetch_that_fails_leaves_its_row_alone_as_it_was(work: str) -> None:
+    class Fails(FetchingJob):
+        fetch_size = 4
+
+        def fetch(self, items: Sequence[int]) -> Sequence[int]:
+            if 14 in items:
+                raise ValueError("no answer for 14")
+            return items
+
+    report = driver(work).run(Fails)
+    assert report.exit_code == 3
+    assert report.totals["written"] == 34
+    assert report.totals["failed"] == 1
+    assert report.problems == [Problem("row 14", "ValueError: no answer for 14")]
+    assert query(work, "SELECT id, state FROM work WHERE state <> 'done'") == [(14, "waiting")]
+
+
+def test_a_fetch_with_too_few_results_fails_its_rows(work: str) -> None:
+    class Forgets(FetchingJob):
+        def fetch(self, items: Sequence[int]) -> Sequence[int]:
+            return []
+
+    report = driver(work).run(Forgets, limit=3)
+    assert report.totals["failed"] == 3
+    assert "fetch returned 0 results for 1 items" in report.problems[0].detail
+    assert states(work) == {"waiting": 35}
+
+
+# -- ending as planned -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("job_type", [TinyJob, FetchingJob])
+@pytest.mark.parametrize("limit", [1, 9, 10, 25])
+def test_a_limit_stops_after_exactly_so_many_rows(
+    work: str, job_type: type[Job[Any, Any]], limit: int
+) -> None:
+    report = driver(work).run(job_type, limit=limit)
+    assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
+    assert report.reason == f"the limit of {limit} rows was reached"
+    assert states(work) == {"done": limit, "waiting": 35 - limit}
+
+
+def test_a_limit_beyond_the_last_row_stops_nothing(work: str) -> None:
+    assert driver(work).run(TinyJob, limit=36).outcome is Outcome.VERIFIED
+
+
+def test_runs_after_a_limit_go_on_where_the_last_one_ended(work: str) -> None:
+    for done in (20, 35):
+        driver(work).run(TinyJob, limit=20)
+        assert states(work)["done"] == done
+    assert doubled(work) == []
+
+
+@pytest.mark.parametrize("job_type", [TinyJob, FetchingJob])
+def test_a_request_to_stop_finishes_the_batch_in_hand_and_releases_the_rest(
+    work: str, job_type: type[TinyJob]
+) -> None:
+    drive = driver(work)
+
+    def stop(self: TinyJob, results: Sequence[int]) -> None:
+        drive.stopping.request("it was enough")
+
+    report = drive.run(type("Stops", (job_type,), {"committed": stop}))
+    assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
+    assert report.reason == "it was enough"
+    assert 10 <= states(work)["done"] < 35
+    assert set(states(work)) == {"done", "waiting"}
+
+
+def test_a_fetch_may_end_the_run_as_planned(work: str) -> None:
+    class Stops(FetchingJob):
+        def fetch(self, items: Sequence[int]) -> Sequence[int]:
+            if items[0] > 14:
+                raise StopRun("the service is down")
+            return items
+
+    report = driver(work).run(Stops, concurrency=1)
+    assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
+    assert report.reason == "the service is down"
+    assert report.totals["written"] == 14
+    assert report.totals["released"] >= 6
+    assert states(work) == {"done": 14, "waiting": 21}
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [(SettingsError("SOME_KEY was refused"), 2), (RunFailed("the list is broken"), 1)],
+)
+def test_a_fetch_may_fail_the_run_and_what_was_fetched_is_written(
+    work: str, error: Exception, exit_code: int
+) -> None:
+    class Refused(FetchingJob):
+        def fetch(self, items: Sequence[int]) -> Sequence[int]:
+            if items[0] > 14:
+                raise error
+            return items
+
+    report = driver(work).run(Refused, concurrency=1)
+    assert (report.outcome, report.exit_code) == (Outcome.FAILED, exit_code)
+    assert report.reason == str(error)
+    assert states(work) == {"done": 14, "waiting": 21}
+
+
+def test_what_waits_in_a_fetch_is_released_when_the_run_is_to_end(work: str) -> None:
+    drive = driver(work)
+
+    class Waits(FetchingJob):
+        def fetch(self, items: Sequence[int]) -> Sequence[int]:
+            if items[0] == 5:
+                drive.stopping.request("by hand")
+            if items[0] >= 5:
+                self.run.stopping.wait()
+                raise ConnectionError("interrupted")
+            return items
+
+    report = drive.run(Waits, concurrency=1)
+    assert report.totals["written"] == 4
+    assert report.totals["failed"] == 0
+    assert states(work) == {"done": 4, "waiting": 31}
+
+
+def test_fetches_that_hang_are_given_up_after_a_moment(
+    work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.pipeline.GRACE_S", 0.1)
+    drive = driver(work)
+    hanging, answered = threading.Event(), threading.Event()
+
+    class Hangs(FetchingJob):
+        def fetch(self, items: Sequence[int]) -> Sequence[int]:
+            if items[0] == 3:
+                drive.stopping.request("by hand")
+                assert hanging.wait(20)
+                answered.set()
+            return items
+
+    report = drive.run(Hangs, concurrency=4)
+    assert report.reason == "by hand"
+    assert "claimed" not in states(work)
+    assert query(work, "SELECT state FROM work WHERE id = 3") == [("waiting",)]
+    hanging.set()
+    assert answered.wait(10)
+    # The answer came too late to change anything.
+    assert query(work, "SELECT state, writes FROM work WHERE id = 3") == [("waiting", 0)]
+
+
+def test_a_wait_is_logged_once_it_has_lasted_and_ends_when_there_is_work_again(
+    work: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr("shared.runner._WAIT_WORTH_A_LINE_S", 0.005)
+
+    class Waits(TinyJob):
+        asked = 0
+
+        def claim(self, conn: Connection, size: int) -> Sequence[int] | Wait | Stop:
+            self.asked += 1
+            if self.asked in (2, 3):
+                return Wait("the queue is full", 0.01)
+            return super().claim(conn, size)
+
+    report = driver(work).run(Waits)
+    assert report.totals["written"] == 35
+    assert caplog.messages.count("waiting: the queue is full") == 1
+
+
+def test_a_run_that_waits_can_be_stopped(work: str) -> None:
+    drive = driver(work)
+
+    class Waits(TinyJob):
+        def claim(self, conn: Connection, size: int) -> Sequence[int] | Wait | Stop:
+            threading.Timer(0.05, drive.stopping.request, ["the time limit"]).start()
+            return Wait("the queue is full", 60)
+
+    report = drive.run(Waits)
+    assert (report.outcome, report.reason) == (Outcome.STOPPED, "the time limit")
+    assert report.duration_s < 10
+
+
+def test_a_guardrail_ends_the_run_as_planned(work: str) -> None:
+    class Guarded(TinyJob):
+        def claim(self, conn: Connection, size: int) -> Sequence[int] | Wait | Stop:
+            return Stop("the indexer is not working") if self.claims else super().claim(conn, size)
+
+    report = driver(work).run(Guarded)
+    assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
+    assert report.reason == "the indexer is not working"
+    assert states(work) == {"done": 10, "waiting": 25}
+
+
+def test_a_verification_that_does_not_hold_is_exit_code_3(work: str) -> None:
+    class Doubts(TinyJob):
+        def verify(self, conn: Connection) -> Sequence[Verification]:
+            return [
+                Verification.equal("apples", 3, 3),
+                Verification.equal("pears", 3, 2, "one is gone"),
+            ]
+
+    report = driver(work).run(Doubts)
+    assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
+    assert report.reason == "the verification does not hold (pears)"
+    assert driver(work).runner(Doubts).verify().exit_code == 3
+
+
+def test_verification_alone_changes_nothing(work: str) -> None:
+    report = driver(work).runner(TinyJob).verify()
+    assert (report.outcome, report.exit_code) == (Outcome.VERIFIED, 0)
+    assert [check.name for check in report.verification] == ["rows still claimed"]
+    assert states(work) == {"waiting": 35}
+
+
+# -- failing ---------------------------------------------------------------------------------------
+
+
+class Broken(Exception):
+    """Something that nobody foresaw."""
+
+
+@pytest.mark.parametrize("verb", ["count", "claim", "write", "verify", "on_connect", "committed"])
+def test_an_error_in_any_verb_fails_the_run_with_a_report(work: str, verb: str) -> None:
+    def fail(*_: object) -> None:
+        raise Broken(f"in {verb}")
+
+    job_type = type("Breaks", (TinyJob,), {verb: fail})
+    drive = driver(work)
+    report = drive.run(job_type)
+    assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
+    assert report.reason == f"Broken: in {verb}"
+    assert report.problems[-1].detail == f"Broken: in {verb}"
+    assert drive.job.closed == 1
+    assert "claimed" not in states(work)
+
+
+def test_claims_are_given_back_when_a_later_claim_fails(work: str) -> None:
+    class Breaks(FetchingJob):
+        def claim(self, conn: Connection, size: int) -> Sequence[int] | Wait | Stop:
+            if self.claims:
+                raise Broken("in claim")
+            return super().claim(conn, size)
+
+        def fetch(self, items: Sequence[int]) -> Sequence[int]:
+            if items[0] > 5:
+                self.run.stopping.wait(20)
+            return items
+
+    assert driver(work).run(Breaks, concurrency=20).reason == "Broken: in claim"
+    assert states(work) == {"waiting": 35}
+
+
+@pytest.mark.parametrize("verb", ["release", "close"])
+def test_an_error_while_clearing_up_hides_neither_the_report_nor_the_cause(
+    work: str, verb: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise Broken(f"in {verb}")
+
+    def fail_first(*_: object) -> None:
+        raise Broken("the first cause")
+
+    report = driver(work).run(type("Breaks", (TinyJob,), {verb: fail, "write": fail_first}))
+    assert report.reason == "Broken: the first cause"
+
+
+# -- size of batches, shares, dry runs, memory -----------------------------------------------------
+
+
+def test_batches_grow_until_a_write_takes_its_time_and_never_beyond_the_maximum(work: str) -> None:
+    execute(work, "INSERT INTO work (id) SELECT generate_series(36, 3000)")
+    drive = driver(work)
+
+    class Small(TinyJob):
+        max_batch_size = 300
+
+    drive.run(Small, fixed_batch_size=False)
+    sizes = [len(claim) for claim in drive.job.claims]
+    assert sizes[0] == 10
+    assert max(sizes) == 300
+    assert sorted(sizes[:-1]) == sizes[:-1]
+
+
+def test_a_fixed_size_stays(work: str) -> None:
+    drive = driver(work)
+    drive.run(TinyJob, batch_size=7)
+    assert [len(claim) for claim in drive.job.claims] == [7] * 5
+
+
+def test_two_partitions_share_the_rows(work: str) -> None:
+    for index in (0, 1):
+        report = driver(work).run(TinyJob, partition=Partition(index, 2))
+        assert report.totals["written"] == (17, 18)[index]
+    assert states(work) == {"done": 35}
+    assert doubled(work) == []
+
+
+@pytest.mark.parametrize("job_type", [TinyJob, FetchingJob])
+def test_a_dry_run_reports_the_same_and_changes_nothing(
+    work: str, job_type: type[Job[Any, Any]]
+) -> None:
+    before = query(work, "SELECT xmin, ctid, * FROM work ORDER BY id")
+    report = driver(work).run(job_type, dry_run=True)
+    assert report.dry_run
+    assert (report.outcome, report.exit_code) == (Outcome.VERIFIED, 0)
+    assert report.totals["written"] == 35
+    assert report.verification == []
+    assert query(work, "SELECT xmin, ctid, * FROM work ORDER BY id") == before
+
+
+def test_a_job_that_writes_in_a_dry_run_is_stopped_by_the_database(work: str) -> None:
+    class Careless(TinyJob):
+        def preview(self, conn: Connection, results: Sequence[int]) -> Counts:
+            return self.write(conn, results)
+
+    report = driver(work).run(Careless, dry_run=True)
+    assert report.exit_code == 1
+    assert "read-only transaction" in report.reason
+    assert report.duration_s < 5
+    assert states(work) == {"waiting": 35}
+
+
+def test_memory_does_not_grow_with_the_number_of_batches(database: str) -> None:
+    create_work(database, 2000)
+    sizes: list[int] = []
+
+    class Measured(FetchingJob):
+        def committed(self, results: Sequence[int]) -> None:
+            self.claims.clear()
+            if results[0] in (500, 2000):
+                gc.collect()
+                sizes.append(tracemalloc.get_traced_memory()[0])
+
+    tracemalloc.start()
+    try:
+        report = driver(database).run(Measured, batch_size=1)
+    finally:
+        tracemalloc.stop()
+    assert report.totals["written"] == 2000
+    assert sizes[1] - sizes[0] < 300_000

@@ -1,0 +1,71 @@
+"""The tiny job as a command of its own, for tests that need a process: `python tiny_command.py`.
+
+MODE says how the job behaves. `hold`: fetches wait until the run is to end, from row 15 on.
+`hang`: they wait for ever. `noisy`: row 3 logs and raises secrets, and has a wild name. `raise`:
+a write raises what nobody foresaw.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Sequence
+
+import click
+import psycopg
+from tiny import FetchingJob
+
+from jobs.command import job_command, option
+from shared.job import Run
+
+WILD_NAME = "row of \x1b[31mred\x1b[0m [bold]text[/bold]"
+
+
+class CommandJob(FetchingJob):
+    """Does as MODE says."""
+
+    mode = "plain"
+
+    def fetch(self, items: Sequence[int]) -> Sequence[int]:
+        if items[0] >= 15 and self.mode == "hold":
+            self.run.stopping.wait()
+            raise ConnectionError("interrupted")
+        if items[0] >= 15 and self.mode == "hang":
+            threading.Event().wait()
+        if self.mode == "noisy" and items[0] == 3:
+            dsn = os.environ["MUSICBRAINZ_DATABASE_URL"]
+            logging.getLogger("some.library").warning("connecting to %s", dsn)
+            warnings.warn("a library complains", stacklevel=1)
+            logging.getLogger("some.library").error("failed", exc_info=ValueError(f"bad {dsn}"))
+            raise ValueError(f"no answer, key {os.environ['LML_API_KEY']}")
+        return items
+
+    def write(self, conn: psycopg.Connection, results: Sequence[int]) -> dict[str, int]:
+        if self.mode == "raise":
+            key = os.environ["LML_API_KEY"]
+            raise RuntimeError(f"nobody foresaw {key}")
+        return dict(super().write(conn, results))
+
+    def describe(self, result: int) -> str:
+        return WILD_NAME if self.mode == "noisy" else super().describe(result)
+
+
+@job_command(CommandJob)
+@option("--mode", type=click.Choice(["plain", "hold", "hang", "noisy", "raise"]), default="plain")
+def command(run: Run, mode: str) -> CommandJob:
+    """Do tiny things.
+
+    Example: tiny --mode plain
+    """
+    job = CommandJob(run)
+    job.mode = mode
+    return job
+
+
+if __name__ == "__main__":
+    (command.verify if "verify-only" in sys.argv[1:2] else command.run).main(
+        [argument for argument in sys.argv[1:] if argument != "verify-only"]
+    )
