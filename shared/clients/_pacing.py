@@ -1,0 +1,287 @@
+"""How fast and how often a service is asked, and when asking it has become pointless.
+
+Four small thread-safe parts, each knowing nothing of HTTP: `Pace` (requests per second),
+`Gate` (requests at once), `Health` (is the service failing broadly?) and `Meter` (counters
+and latencies). `shared.clients.http` decides what they are told.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+Clock = Callable[[], float]
+"""Seconds from any fixed point, never going back."""
+
+
+class Interrupted(Exception):
+    """The run was told to stop while a request waited for its turn or its next attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStats:
+    """What asking one service has cost so far.
+
+    `requests` counts every HTTP request sent, redirects and repeats included; `retries` the
+    repeats among the calls' attempts; `errors` the calls given up. Latencies are those of single
+    HTTP requests, body included and waiting excluded, in milliseconds; 0 before the first.
+    """
+
+    requests: int
+    retries: int
+    errors: int
+    p50_ms: float
+    p95_ms: float
+
+
+class Pace:
+    """Hands out evenly spaced turns to all threads, so that no burst follows a pause.
+
+    `rate` is in requests per second, `None` means that turns come at once.
+    """
+
+    _MAX_SLOWDOWN = 16
+    _TURNS_TO_RECOVER = 50
+
+    def __init__(self, rate: float | None, *, clock: Clock, stopping: threading.Event) -> None:
+        self._interval = 1 / rate if rate else 0.0
+        self._clock = clock
+        self._stopping = stopping
+        self._lock = threading.Lock()
+        self._slowdown = 1
+        self._successes = 0
+        self._next_turn = -math.inf
+        self._held_until = -math.inf
+
+    def take_turn(self) -> None:
+        """Return when it is this thread's turn. Raises `Interrupted`."""
+        delay = self._reserve()
+        while delay > 0:
+            self.pause(delay)
+            # A hold that began while this thread waited makes its old turn void.
+            delay = self._reserve() if self._held_until > self._clock() else 0.0
+
+    def pause(self, seconds: float) -> None:
+        """Wait. Raises `Interrupted` as soon as the run is to stop."""
+        if self._stopping.wait(seconds):
+            raise Interrupted("the run is stopping")
+
+    def hold(self, seconds: float) -> None:
+        """Let no thread have a turn for that long."""
+        with self._lock:
+            self._held_until = max(self._held_until, self._clock() + seconds)
+
+    def slow_down(self) -> None:
+        """Halve the rate, down to a sixteenth."""
+        with self._lock:
+            self._slowdown = min(self._slowdown * 2, self._MAX_SLOWDOWN)
+            self._successes = 0
+
+    def succeeded(self) -> None:
+        """Double a halved rate again after enough successes."""
+        if self._slowdown == 1:
+            return
+        with self._lock:
+            self._successes += 1
+            if self._successes >= self._TURNS_TO_RECOVER:
+                self._slowdown = max(self._slowdown // 2, 1)
+                self._successes = 0
+
+    def _reserve(self) -> float:
+        with self._lock:
+            now = self._clock()
+            turn = max(now, self._next_turn, self._held_until)
+            self._next_turn = turn + self._interval * self._slowdown
+            return turn - now
+
+
+class Gate:
+    """Lets a limited number of threads through at once: `with gate: ...`.
+
+    The limit is halved on refusals and grows back slowly; it is never below 1.
+    """
+
+    _HALVE_AT_MOST_EVERY_S = 10.0
+    _SUCCESSES_TO_GROW = 20
+    # threading.Event cannot be waited for together with a condition, so waiters look at it.
+    _LOOK_FOR_STOP_EVERY_S = 0.1
+
+    def __init__(self, limit: int, *, clock: Clock, stopping: threading.Event) -> None:
+        self._max = limit
+        self._limit = limit
+        self._clock = clock
+        self._stopping = stopping
+        self._changed = threading.Condition()
+        self._busy = 0
+        self._successes = 0
+        self._halved_at = -math.inf
+
+    @property
+    def limit(self) -> int:
+        """How many may pass at once now."""
+        return self._limit
+
+    def __enter__(self) -> None:
+        with self._changed:
+            while self._busy >= self._limit:
+                if self._stopping.is_set():
+                    raise Interrupted("the run is stopping")
+                self._changed.wait(self._LOOK_FOR_STOP_EVERY_S)
+            self._busy += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._changed:
+            self._busy -= 1
+            self._changed.notify()
+
+    def halve(self) -> None:
+        """Halve the limit, unless that has just been done: one wave of refusals counts once."""
+        with self._changed:
+            self._successes = 0
+            now = self._clock()
+            if now - self._halved_at >= self._HALVE_AT_MOST_EVERY_S:
+                self._halved_at = now
+                self._limit = max(self._limit // 2, 1)
+
+    def succeeded(self) -> None:
+        """Grow a reduced limit by one after enough successes."""
+        if self._limit == self._max:
+            return
+        with self._changed:
+            self._successes += 1
+            if self._successes >= self._SUCCESSES_TO_GROW and self._limit < self._max:
+                self._successes = 0
+                self._limit += 1
+                self._changed.notify()
+
+
+class Health:
+    """Remembers how the last requests went.
+
+    A service is in trouble while at least half of its last `WINDOW` requests failed (judged from
+    `ENOUGH` requests on), and down when it is still in trouble `patience_s` after that began.
+    """
+
+    WINDOW = 50
+    ENOUGH = 10
+    # Outcomes from before a long silence say nothing about the service now.
+    FORGET_AFTER_S = 300.0
+    SLOW_DOWN_EVERY_S = 30.0
+
+    def __init__(self, patience_s: float, *, clock: Clock) -> None:
+        self._patience_s = patience_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failed: deque[bool] = deque(maxlen=self.WINDOW)
+        self._failures = 0
+        self._heard_at = -math.inf
+        self._trouble_began: float | None = None
+        self._slowed_at = -math.inf
+        self._down: str | None = None
+
+    @property
+    def down(self) -> str | None:
+        """Why the service counts as down, or `None` while it does not."""
+        return self._down
+
+    def succeeded(self) -> None:
+        """A request was answered."""
+        with self._lock:
+            self._note(failed=False)
+
+    def failed(self, reason: str) -> bool:
+        """A request failed; true when it is time to ask the service more slowly."""
+        with self._lock:
+            now = self._note(failed=True)
+            if self._trouble_began is None:
+                return False
+            trouble_s = now - self._trouble_began
+            if trouble_s >= self._patience_s:
+                self._down = (
+                    f"{self._failures} of its last {len(self._failed)} requests failed and "
+                    f"it has not recovered for {trouble_s:.0f} s; the last failure: {reason}"
+                )
+            if now - self._slowed_at < self.SLOW_DOWN_EVERY_S:
+                return False
+            self._slowed_at = now
+            return True
+
+    def _note(self, *, failed: bool) -> float:
+        now = self._clock()
+        if now - self._heard_at > self.FORGET_AFTER_S:
+            self._failed.clear()
+            self._failures = 0
+        self._heard_at = now
+        if len(self._failed) == self.WINDOW:
+            self._failures -= self._failed[0]
+        self._failed.append(failed)
+        self._failures += failed
+        seen = len(self._failed)
+        if seen < self.ENOUGH or self._failures * 2 < seen:
+            self._trouble_began = self._down = None
+        elif self._trouble_began is None:
+            self._trouble_began = now
+        return now
+
+
+class Meter:
+    """Counts requests and keeps their latencies in a histogram of fixed size (5 % per bucket)."""
+
+    _SHORTEST_S = 0.0001
+    _GROWTH = math.log(1.05)
+    _BUCKETS = 340  # the last one begins at about half an hour
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._requests = 0
+        self._retries = 0
+        self._errors = 0
+        self._histogram = [0] * self._BUCKETS
+
+    def request(self, seconds: float) -> None:
+        """One HTTP request took that long, whatever became of it."""
+        steps = math.log(max(seconds, self._SHORTEST_S) / self._SHORTEST_S) / self._GROWTH
+        bucket = min(int(steps), self._BUCKETS - 1)
+        with self._lock:
+            self._requests += 1
+            self._histogram[bucket] += 1
+
+    def retry(self) -> None:
+        """A call is about to be tried again."""
+        with self._lock:
+            self._retries += 1
+
+    def error(self) -> None:
+        """A call was given up."""
+        with self._lock:
+            self._errors += 1
+
+    def stats(self) -> ServiceStats:
+        """The figures so far."""
+        with self._lock:
+            return ServiceStats(
+                requests=self._requests,
+                retries=self._retries,
+                errors=self._errors,
+                p50_ms=self._percentile_ms(0.50),
+                p95_ms=self._percentile_ms(0.95),
+            )
+
+    def _percentile_ms(self, share: float) -> float:
+        rank = math.ceil(share * self._requests)
+        if rank == 0:
+            return 0.0
+        seen = itertools.accumulate(self._histogram)
+        bucket = next(index for index, total in enumerate(seen) if total >= rank)
+        middle_s = self._SHORTEST_S * math.exp((bucket + 0.5) * self._GROWTH)
+        return round(middle_s * 1000, 2)

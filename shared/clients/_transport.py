@@ -1,0 +1,301 @@
+"""One HTTP exchange: send a request, read the answer within limits of time and size.
+
+Stands on requests' transport adapter (and so on urllib3's thread-safe connection pool), and adds
+what neither has: a deadline for the exchange as a whole, a limit on the size of the answer as it
+is after decompression, and certainty that a body is complete. Knows nothing of retries,
+redirects or what a status means for a service.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import io
+import os
+import socket
+import threading
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import requests.adapters
+import requests.utils
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError as Urllib3Error
+from urllib3.exceptions import TimeoutError as Urllib3Timeout
+
+_CHUNK_BYTES = 64 * 1024
+# An unwanted body up to this size is read, because that is cheaper than a new connection.
+_DRAIN_BYTES = 64 * 1024
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+_NETWORK_ERRORS = (OSError, Urllib3Error, http.client.HTTPException)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer: `headers` is matched without regard to case, `body` is decompressed.
+
+    `body` is empty when the status was not one of those asked for.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    url: str
+
+
+class ExchangeFailed(Exception):
+    """No usable answer to one HTTP request.
+
+    `transient` is true when the same request may well succeed later; `status` is that of the
+    answer, if there was one; `retry_after_s` is what the service asked for.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        transient: bool = True,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.transient = transient
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class BodyTooLarge(ExchangeFailed):
+    """The body is larger than the caller wants it."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"the answer is larger than {max_bytes:,} bytes", transient=False)
+
+
+class Transport:
+    """A pool of kept-alive connections for all threads of one client.
+
+    Proxies (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) and `REQUESTS_CA_BUNDLE` are taken
+    from the environment, since some networks cannot be left without them. `.netrc` and cookies
+    are not used: nothing may add credentials to a request behind the caller's back.
+    """
+
+    def __init__(
+        self,
+        *,
+        connections: int,
+        connect_timeout_s: float,
+        read_timeout_s: float,
+        deadline_s: float,
+    ) -> None:
+        self._connect_timeout_s = connect_timeout_s
+        self._read_timeout_s = read_timeout_s
+        self._deadline_s = deadline_s
+        self._adapter = _Adapter(pool_connections=32, pool_maxsize=connections, max_retries=0)
+        self._verify: bool | str = os.environ.get("REQUESTS_CA_BUNDLE") or True
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._adapter.close()
+
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        wanted: frozenset[int],
+        max_bytes: int,
+    ) -> Response:
+        """Send one request and read its answer, without following redirects.
+
+        Raises `ExchangeFailed` when there is no complete answer within the deadline, and
+        `BodyTooLarge` when a body with a `wanted` status exceeds `max_bytes`.
+        """
+        request = requests.PreparedRequest()
+        _time_left.until = time.monotonic() + self._deadline_s
+        try:
+            request.prepare(method=method, url=url, headers=headers, data=body)
+            answer = self._adapter.send(
+                request,
+                stream=True,
+                timeout=(self._connect_timeout_s, self._read_timeout_s),
+                verify=self._verify,
+                proxies=_proxies_for(_origin_of(url)),
+            )
+            raw: urllib3.HTTPResponse = answer.raw
+            try:
+                if answer.status_code in wanted:
+                    content = _read_body(raw, max_bytes)
+                else:
+                    raw.read(_DRAIN_BYTES, decode_content=False)
+                    content = b""
+            finally:
+                # Closes the connection unless the body has been read to its end.
+                raw.close()
+                raw.release_conn()
+        except (requests.RequestException, Urllib3Error, zlib.error, UnicodeError) as error:
+            raise ExchangeFailed(self._reason(error)) from error
+        return Response(answer.status_code, answer.headers, content, url)
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, requests.ConnectTimeout):
+            return f"no connection within {self._connect_timeout_s:g} s"
+        if isinstance(error, (requests.Timeout, Urllib3Timeout)):
+            return (
+                f"no complete answer in time ({self._read_timeout_s:g} s of silence or "
+                f"{self._deadline_s:g} s in all)"
+            )
+        root: BaseException = error
+        # Beyond these, the context is whatever our caller was busy with.
+        while isinstance(cause := root.__cause__ or root.__context__, _NETWORK_ERRORS):
+            root = cause
+        return f"{type(root).__name__}: {root}"[:200]
+
+
+class _TimeLeft(threading.local):
+    """When the exchange that this thread carries out has to be over."""
+
+    until: float = float("inf")
+
+
+_time_left = _TimeLeft()
+
+
+class _DeadlineReader(io.RawIOBase):
+    """Reads from a socket, never waiting beyond the thread's deadline.
+
+    A socket's own time-out starts again with every byte received, so a server that sends a byte
+    now and then could hold a thread for ever, in the headers as well as in the body.
+    """
+
+    def __init__(self, sock: socket.socket, stream: io.RawIOBase) -> None:
+        self._sock = sock
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = _time_left.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the deadline of the exchange has passed")
+        patience = self._sock.gettimeout()
+        if patience is None or left < patience:
+            self._sock.settimeout(left)
+        return self._stream.readinto(buffer)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+class _DeadlineResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp = io.BufferedReader(_DeadlineReader(sock, self.fp.detach()), _CHUNK_BYTES)
+
+
+class _HttpConnection(HTTPConnection):
+    response_class = _DeadlineResponse
+
+
+class _HttpsConnection(HTTPSConnection):
+    response_class = _DeadlineResponse
+
+
+class _HttpPool(HTTPConnectionPool):
+    ConnectionCls = _HttpConnection
+
+
+class _HttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _HttpsConnection
+
+
+_POOLS = {"http": _HttpPool, "https": _HttpsPool}
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """requests' adapter over connections that keep the deadline."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> urllib3.PoolManager:
+        manager: urllib3.PoolManager = super().proxy_manager_for(*args, **options)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+def _read_body(raw: urllib3.HTTPResponse, max_bytes: int) -> bytes:
+    # Compressed bodies are inflated here and not by urllib3, which takes a gzip stream that ends
+    # too early for a complete one.
+    encoding = raw.headers.get("content-encoding", "identity").lower()
+    if encoding not in ("identity", "gzip", "x-gzip"):
+        raise ExchangeFailed(f"the answer is encoded as {encoding[:40]!r}, which was not asked for")
+    if raw.length_remaining is not None and raw.length_remaining > max_bytes:
+        raise BodyTooLarge(max_bytes)
+    gunzip = None if encoding == "identity" else _Gunzip(max_bytes)
+    chunks: list[bytes] = []
+    size = 0
+    while data := raw.read(_CHUNK_BYTES, decode_content=False):
+        chunk = gunzip.feed(data) if gunzip else data
+        size += len(chunk)
+        if size > max_bytes:
+            raise BodyTooLarge(max_bytes)
+        chunks.append(chunk)
+    if gunzip:
+        gunzip.check_complete()
+    return b"".join(chunks)
+
+
+class _Gunzip:
+    """Inflates a gzip stream of one or several members, never beyond `max_bytes`."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._room = max_bytes
+        self._member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        self._begun = False
+
+    def feed(self, data: bytes) -> bytes:
+        out: list[bytes] = []
+        while data:
+            if self._member.eof:
+                self._member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+            self._begun = True
+            piece = self._member.decompress(data, self._room + 1)
+            self._room -= len(piece)
+            if self._room < 0:
+                raise BodyTooLarge(self._max_bytes)
+            out.append(piece)
+            data = self._member.unused_data
+        return b"".join(out)
+
+    def check_complete(self) -> None:
+        if self._begun and not self._member.eof:
+            raise ExchangeFailed("the compressed answer was cut short")
+
+
+def _origin_of(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}/"
+
+
+@functools.lru_cache(maxsize=1024)
+def _proxies_for(origin: str) -> dict[str, str]:
+    # No proxy leads to this machine's own loopback, where the sandbox is.
+    if urlsplit(origin).hostname in _LOOPBACK:
+        return {}
+    return requests.utils.get_environ_proxies(origin)

@@ -1,0 +1,269 @@
+"""The archive.org client: an item's metadata, its files, and the members of a collection.
+
+It knows how archive.org answers, including the ways in which trouble looks like success. It does
+not know what an item should look like: documents and bytes are handed on as they came.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass
+from typing import Final, NoReturn
+from urllib.parse import quote, urlencode, urlsplit
+from uuid import UUID
+
+from shared.clients.http import (
+    MEBIBYTE,
+    BadAnswer,
+    HttpClient,
+    Origin,
+    Response,
+    Service,
+    ServiceError,
+    ServiceStats,
+    parse_json,
+)
+
+#: Items of several thousand files have listings of a few megabytes.
+_METADATA_MAX_BYTES: Final = 64 * MEBIBYTE
+
+#: A size that cannot be true, and that no database could take.
+_MORE_THAN_ANY_COLLECTION: Final = 2**63
+
+_ARCHIVE_HOST: Final = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)*archive\.org")
+_ITEM_DIR: Final = re.compile(r"/[0-9]+/items/(?P<item>mbid-[0-9a-f-]{36})")
+
+
+class ScrapeError(ServiceError):
+    """The scrape API answered with an error; the message holds its text."""
+
+
+class CursorRefused(ScrapeError):
+    """The scrape API no longer accepts the cursor: enumerate again from the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScrapePage:
+    """One page of a collection's identifiers, as they came: any string is possible.
+
+    `cursor` leads to the next page, `None` means that this is the last one. `total` is the
+    service's own idea of the collection's size, which has been seen to be wrong.
+    """
+
+    identifiers: tuple[str, ...]
+    cursor: str | None
+    total: int | None
+
+
+def connect(
+    *,
+    base_url: str,
+    stopping: threading.Event,
+    access_key: str | None = None,
+    secret_key: str | None = None,
+    rate: float | None = None,
+    contact: str | None = None,
+    concurrency: int = 16,
+    attempts: int = 4,
+    patience_s: float = 180.0,
+) -> ArchiveOrgClient:
+    """Return a client; see `Service` and `HttpClient` for what the parameters mean.
+
+    Raises `ValueError` when a value cannot be used, or when only one of the two keys is given.
+    """
+    if bool(access_key) != bool(secret_key):
+        raise ValueError("ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY go together: set both")
+    service = Service(
+        name="archive.org",
+        url_setting="ARCHIVE_ORG_URL",
+        base_url=base_url,
+        contact=contact,
+        rate=rate,
+        concurrency=concurrency,
+        credentials={"authorization": f"LOW {access_key}:{secret_key}"} if access_key else {},
+        key_settings="ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY",
+        may_redirect_to=_is_archive_org,
+        trusts=lambda origin: origin.scheme == "https" and _is_archive_org(origin),
+        attempts=attempts,
+        patience_s=patience_s,
+    )
+    return ArchiveOrgClient(HttpClient(service, stopping=stopping))
+
+
+class ArchiveOrgClient:
+    """Asks archive.org, from any number of threads.
+
+    Every method raises `Unreadable`, `ServiceDown` or `Interrupted` where there is no answer.
+    """
+
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
+        base = urlsplit(http.service.base_url)
+        self._scheme = base.scheme
+        self._base_host = base.netloc.lower()
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether keys are set. Without them the scrape API hides the items of a collection."""
+        return bool(self._http.service.credentials)
+
+    def metadata(self, gid: str) -> object:
+        """Return what the metadata API says of the item of an entity: a parsed JSON document.
+
+        An item that does not exist is an empty object. Answers that report trouble on
+        archive.org's side (`error`, `servers_unavailable`) are asked for again.
+        """
+        target = f"/metadata/{_item(gid)}"
+
+        def parse(response: Response) -> object:
+            document = _parse_metadata(response)
+            if not document and not response.url.endswith(target):
+                # Wherever a redirect led, that there is nothing there says nothing of this item.
+                raise BadAnswer("it was redirected to an answer about something else")
+            return document
+
+        return self._http.get(target, parse, max_bytes=_METADATA_MAX_BYTES)
+
+    def download(
+        self,
+        gid: str,
+        name: str,
+        *,
+        max_bytes: int,
+        d1: str | None = None,
+        d2: str | None = None,
+        dir: str | None = None,  # noqa: A002 - archive.org's name for it
+    ) -> bytes:
+        """Return the bytes of one file of an item.
+
+        The front door hands requests on to nodes that answer HTTP 500 for up to half of the files
+        that they do have, while the item's own servers answer: these are asked next.
+
+        Parameters
+        ----------
+        gid, name
+            The entity, and the file's name as the item lists it.
+        max_bytes
+            Largest size wanted; a larger file is `Unreadable`.
+        d1, d2, dir
+            The item's servers and its directory there, as the metadata API gave them. They are
+            outside data: what is not a place at archive.org for this very item is left unused.
+
+        Raises
+        ------
+        NotFound
+            archive.org says that there is no such file.
+        """
+        if any(part in ("", ".", "..") for part in name.split("/")):
+            raise ValueError(f"not the name of a file: {name!r}")
+        path = f"/{quote(name)}"
+        return self._http.get(
+            f"/download/{_item(gid)}{path}",
+            _body,
+            alternatives=[place + path for place in self._places(gid, (d1, d2), dir)],
+            max_bytes=max_bytes,
+        )
+
+    def scrape(self, collection: str, cursor: str | None = None) -> ScrapePage:
+        """Return one page of a collection's identifiers; `cursor` comes from the page before.
+
+        No page size is asked for: sent together with `count`, the service ignores `cursor`.
+
+        Raises
+        ------
+        CursorRefused, ScrapeError
+            The service answered with an error.
+        CredentialsRefused
+            It does not accept the keys.
+        """
+        query = {"q": f"collection:{collection}", "fields": "identifier"}
+        if self.has_credentials:
+            query["scope"] = "all"
+        if cursor is not None:
+            query["cursor"] = cursor
+        return self._http.get(
+            f"/services/search/v1/scrape?{urlencode(query)}",
+            _parse_scrape_page,
+            authorized=self.has_credentials,
+            also_wanted=frozenset({400}),
+        )
+
+    def stats(self) -> ServiceStats:
+        """Return what asking archive.org has cost so far."""
+        return self._http.stats()
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._http.close()
+
+    def _places(self, gid: str, hosts: tuple[str | None, ...], directory: str | None) -> list[str]:
+        match = _ITEM_DIR.fullmatch(directory or "")
+        if match is None or match["item"] != _item(gid):
+            return []
+        known = [host.lower() for host in hosts if host and self._is_ours(host.lower())]
+        return [f"{self._scheme}://{host}{directory}" for host in dict.fromkeys(known)]
+
+    def _is_ours(self, host: str) -> bool:
+        return host == self._base_host or _ARCHIVE_HOST.fullmatch(host) is not None
+
+
+def _is_archive_org(origin: Origin) -> bool:
+    return origin.is_default_port and _ARCHIVE_HOST.fullmatch(origin.host) is not None
+
+
+def _item(gid: str) -> str:
+    return f"mbid-{UUID(gid)}"
+
+
+def _body(response: Response) -> bytes:
+    return response.body
+
+
+def _parse_metadata(response: Response) -> object:
+    document = parse_json(response)
+    if isinstance(document, dict):
+        if "error" in document:
+            raise BadAnswer(f"it reports: {str(document['error'])[:200]}")
+        if document.get("servers_unavailable"):
+            raise BadAnswer("it reports: servers_unavailable")
+    return document
+
+
+def _parse_scrape_page(response: Response) -> ScrapePage:
+    document = parse_json(response)
+    if not isinstance(document, dict):
+        raise BadAnswer("the page is not a JSON object")
+    if "error" in document:
+        _raise_scrape_error(str(document["error"]), response)
+    if response.status != 200:
+        raise BadAnswer(f"HTTP {response.status}", transient=False, status=response.status)
+    items = document.get("items")
+    if not isinstance(items, list):
+        raise BadAnswer("the page has no list of items")
+    cursor = document.get("cursor")
+    if not isinstance(cursor, str | None):
+        raise BadAnswer("the page's cursor is not a string")
+    total = document.get("total")
+    return ScrapePage(
+        identifiers=tuple(_identifier(item) for item in items),
+        cursor=cursor or None,
+        total=total if type(total) is int and 0 <= total < _MORE_THAN_ANY_COLLECTION else None,
+    )
+
+
+def _identifier(item: object) -> str:
+    identifier = item.get("identifier") if isinstance(item, dict) else None
+    if not isinstance(identifier, str):
+        raise BadAnswer("an item of the page has no identifier")
+    return identifier
+
+
+def _raise_scrape_error(text: str, response: Response) -> NoReturn:
+    kind = CursorRefused if "cursor" in text.lower() else ScrapeError
+    raise kind(
+        f"archive.org refused to enumerate the collection: {text[:500]}",
+        service="archive.org",
+        url=response.url,
+        status=response.status,
+    )

@@ -1,0 +1,534 @@
+"""The one HTTP layer under every client.
+
+`HttpClient` asks one service: politely (rate, concurrency that adapts to refusals, `Retry-After`,
+back-off with jitter), within limits (time and size of every answer), safely (redirects only where
+the service may send us, credentials only to whom they belong) and honestly (every way not to get
+an answer is an error that says what to do; none looks like "there is no such thing").
+
+Clients give it a `Service` and, per call, a function that reads the answer. What the bytes mean is
+their business. The pieces below are `_transport` (one exchange) and `_pacing` (how fast, how many).
+"""
+
+from __future__ import annotations
+
+import email.utils
+import importlib.metadata
+import json
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, NoReturn, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+from shared.clients._pacing import (
+    Clock,
+    Gate,
+    Health,
+    Interrupted,
+    Meter,
+    Pace,
+    ServiceStats,
+)
+from shared.clients._transport import ExchangeFailed, Response, Transport
+
+__all__ = [
+    "BadAnswer",
+    "CredentialsRefused",
+    "HttpClient",
+    "Interrupted",
+    "NotFound",
+    "Origin",
+    "Response",
+    "Service",
+    "ServiceDown",
+    "ServiceError",
+    "ServiceStats",
+    "Unreadable",
+    "parse_json",
+]
+
+T = TypeVar("T")
+
+MEBIBYTE: Final = 1024 * 1024
+
+_OK: Final = frozenset({200})
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+#: Of these, a POST may follow only those that keep the method (RFC 9110, section 15.4).
+_REDIRECTS_OF_POST: Final = frozenset({307, 308})
+_MAX_REDIRECTS: Final = 5
+_REFUSALS: Final = frozenset({429, 503})
+_TRANSIENT: Final = frozenset({408, 429})
+
+_MAX_RETRY_AFTER_S: Final = 120.0
+_BACK_OFF_BASE_S: Final = 1.0
+_BACK_OFF_CAP_S: Final = 60.0
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_HEADER_VALUE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+
+
+class ServiceError(Exception):
+    """A service did not give what it was asked for. The message names it, the URL and the way out.
+
+    `service` is its name, `url` what was asked, `status` the HTTP status if there was an answer.
+    """
+
+    def __init__(
+        self, message: str, *, service: str, url: str = "", status: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.service = service
+        self.url = url
+        self.status = status
+
+
+class Unreadable(ServiceError):
+    """This request could not be answered. It says nothing about what was asked for."""
+
+
+class NotFound(ServiceError):
+    """The service says that there is no such thing (HTTP 404)."""
+
+
+class CredentialsRefused(ServiceError):
+    """The service does not accept our credentials: no further request will fare better."""
+
+
+class ServiceDown(ServiceError):
+    """The service has been failing broadly for minutes: the run should stop as planned."""
+
+
+class BadAnswer(ExchangeFailed):
+    """Raised by a function that reads an answer: this cannot be it, ask again."""
+
+
+class Origin(NamedTuple):
+    """Where a URL points to: scheme, host (lower case) and port."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> Origin:
+        """Return the origin of an http or https URL. Raises `ValueError` for anything else."""
+        parts = urlsplit(url)
+        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+            raise ValueError("not an http or https URL")
+        if "@" in parts.netloc:
+            raise ValueError("a URL with a user name or password in it")
+        return cls(parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme])
+
+    @property
+    def is_default_port(self) -> bool:
+        """Whether the port goes without saying."""
+        return self.port == _DEFAULT_PORTS[self.scheme]
+
+
+def _nowhere_else(_: Origin) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Everything that is particular to one service and to how we ask it.
+
+    Parameters
+    ----------
+    name, url_setting, key_settings
+        What people call it, and the settings to name when its URL or its credentials are wrong.
+    base_url
+        Scheme, host and perhaps a path before that of each request.
+    contact
+        E-mail or URL of whoever runs this, for `User-Agent`.
+    rate, concurrency
+        Requests per second (`None`: no limit of ours) and at most how many at once.
+    headers, credentials
+        Headers of every request, and those that only requests made with `authorized=True` carry,
+        and only to the base URL's own origin or one that `trusts` allows.
+    may_redirect_to, trusts
+        Which other origins answers may send us to, and which may see the credentials.
+    connect_timeout_s, read_timeout_s, deadline_s
+        For a connection, for each silence, and for one whole exchange, body included.
+    max_bytes
+        Largest body, after decompression, where a call does not set its own limit.
+    attempts, patience_s
+        How often a call is tried, and how long the service may fail broadly before `ServiceDown`.
+    """
+
+    name: str
+    url_setting: str
+    base_url: str
+    contact: str | None = None
+    rate: float | None = None
+    concurrency: int = 16
+    headers: Mapping[str, str] = field(default_factory=dict)
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+    key_settings: str = ""
+    may_redirect_to: Callable[[Origin], bool] = _nowhere_else
+    trusts: Callable[[Origin], bool] = _nowhere_else
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 30.0
+    deadline_s: float = 60.0
+    max_bytes: int = 16 * MEBIBYTE
+    attempts: int = 4
+    patience_s: float = 180.0
+
+    def __post_init__(self) -> None:
+        try:
+            Origin.of(self.base_url)
+        except ValueError as error:
+            # The URL itself is not shown: it may hold a password.
+            raise ValueError(
+                f"{self.url_setting} is {error}; give one such as https://host.example"
+            ) from None
+        _check_header_value("BACKFILL_CONTACT", self.contact or "-")
+        for name, value in self.headers.items():
+            _check_header_value(name, value)
+        for value in self.credentials.values():
+            _check_header_value(self.key_settings, value)
+        if self.rate is not None and self.rate <= 0:
+            raise ValueError(f"the rate for {self.name} must be above 0")
+        if self.concurrency < 1:
+            raise ValueError(f"the concurrency for {self.name} must be at least 1")
+
+    @property
+    def origin(self) -> Origin:
+        """The base URL's origin."""
+        return Origin.of(self.base_url)
+
+
+def parse_json(response: Response) -> object:
+    """Return the JSON document of an answer. Raises `BadAnswer` when it is not (all of) one."""
+    try:
+        document: object = json.loads(response.body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadAnswer(f"the answer is not valid JSON ({type(error).__name__})") from error
+    return document
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What every attempt at a call has in common."""
+
+    method: str
+    urls: tuple[str, ...]
+    body: bytes | None
+    authorized: bool
+    wanted: frozenset[int]
+    max_bytes: int
+
+
+class HttpClient:
+    """Asks one service, from any number of threads.
+
+    Parameters
+    ----------
+    service
+        Whom to ask, and how.
+    stopping
+        Once set, every wait (for a turn, for a place, before another attempt) ends at once with
+        `Interrupted`. Exchanges under way are finished.
+    clock, wall_clock, uniform
+        Monotonic seconds, seconds since the epoch, and random numbers between two bounds.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        stopping: threading.Event,
+        clock: Clock = time.monotonic,
+        wall_clock: Clock = time.time,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self.service = service
+        self._origin = service.origin
+        self._base_url = service.base_url.rstrip("/")
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._uniform = uniform
+        self._headers = {
+            "User-Agent": _user_agent(service.contact),
+            "Accept-Encoding": "gzip",
+            **service.headers,
+        }
+        self._pace = Pace(service.rate, clock=clock, stopping=stopping)
+        self._gate = Gate(service.concurrency, clock=clock, stopping=stopping)
+        self._health = Health(service.patience_s, clock=clock)
+        self._meter = Meter()
+        self._transport = Transport(
+            connections=service.concurrency,
+            connect_timeout_s=service.connect_timeout_s,
+            read_timeout_s=service.read_timeout_s,
+            deadline_s=service.deadline_s,
+        )
+
+    def get(
+        self,
+        target: str,
+        parse: Callable[[Response], T],
+        *,
+        alternatives: Sequence[str] = (),
+        authorized: bool = False,
+        also_wanted: frozenset[int] = frozenset(),
+        max_bytes: int | None = None,
+    ) -> T:
+        """GET `target` and return what `parse` makes of the answer.
+
+        Parameters
+        ----------
+        target
+            A path below the base URL, already quoted: it goes on the wire as it is.
+        parse
+            Reads an answer; raises `BadAnswer` for one that is worth asking again for.
+        alternatives
+            Complete URLs that serve the same bytes, tried in turn, once per attempt, when the
+            target fails. The caller vouches for where they lead.
+        authorized
+            Send the service's credentials.
+        also_wanted
+            Statuses besides 200 whose answers `parse` wants to see.
+
+        Raises
+        ------
+        NotFound, CredentialsRefused, Unreadable, ServiceDown, Interrupted
+        """
+        urls = (self._base_url + target, *alternatives)
+        wanted = _OK | also_wanted
+        limit = self.service.max_bytes if max_bytes is None else max_bytes
+        return self._perform(_Call("GET", urls, None, authorized, wanted, limit), parse)
+
+    def post_json(
+        self,
+        target: str,
+        document: object,
+        parse: Callable[[Response], T],
+        *,
+        authorized: bool = False,
+        also_wanted: frozenset[int] = frozenset(),
+    ) -> T:
+        """POST a JSON document; otherwise as `get`. Repeated on failure: only for look-ups."""
+        body = json.dumps(document).encode()
+        urls = (self._base_url + target,)
+        wanted = _OK | also_wanted
+        call = _Call("POST", urls, body, authorized, wanted, self.service.max_bytes)
+        return self._perform(call, parse)
+
+    def stats(self) -> ServiceStats:
+        """Return what asking the service has cost so far."""
+        return self._meter.stats()
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._transport.close()
+
+    def _perform(self, call: _Call, parse: Callable[[Response], T]) -> T:
+        attempts_left = self.service.attempts
+        while True:
+            try:
+                with self._gate:
+                    self._check_health(call)
+                    value = self._attempt(call, parse)
+            except ExchangeFailed as failure:
+                self._note_failure(failure)
+                attempts_left -= 1
+                if not failure.transient or not attempts_left:
+                    self._raise_unreadable(call, failure)
+                self._back_off(self.service.attempts - attempts_left, failure)
+            except (NotFound, CredentialsRefused):
+                self._note_success()
+                raise
+            else:
+                self._note_success()
+                return value
+
+    def _attempt(self, call: _Call, parse: Callable[[Response], T]) -> T:
+        """Try the call's URLs in turn until one of them answers.
+
+        What counts for the service's health is whether one of them did.
+        """
+        try:
+            return parse(self._follow(call, call.urls[0]))
+        except ExchangeFailed as failure:
+            if not failure.transient or failure.status == 429:
+                raise
+            last = failure
+        absences: list[NotFound] = []
+        for url in call.urls[1:]:
+            try:
+                return parse(self._follow(call, url))
+            except NotFound as absence:
+                absences.append(absence)
+            except ExchangeFailed as failure:
+                last = failure
+        # A single copy may be missing where the others only failed to answer.
+        if absences and len(absences) == len(call.urls) - 1:
+            raise absences[-1]
+        raise last
+
+    def _follow(self, call: _Call, url: str) -> Response:
+        """Send the request, and again to wherever redirects point."""
+        for _ in range(_MAX_REDIRECTS + 1):
+            response = self._exchange(call, url)
+            if response.status in call.wanted:
+                return response
+            if response.status not in _REDIRECTS:
+                self._raise_for_status(call, response)
+            url = self._redirect_target(call, response)
+        raise ExchangeFailed(f"more than {_MAX_REDIRECTS} redirects")
+
+    def _exchange(self, call: _Call, url: str) -> Response:
+        headers = self._headers
+        if call.body is not None:
+            headers = {**headers, "Content-Type": "application/json"}
+        if call.authorized and self._may_see_credentials(Origin.of(url)):
+            headers = {**headers, **self.service.credentials}
+        self._pace.take_turn()
+        began = self._clock()
+        try:
+            return self._transport.exchange(
+                call.method,
+                url,
+                headers=headers,
+                body=call.body,
+                wanted=call.wanted,
+                max_bytes=call.max_bytes,
+            )
+        finally:
+            self._meter.request(self._clock() - began)
+
+    def _may_see_credentials(self, origin: Origin) -> bool:
+        return origin == self._origin or self.service.trusts(origin)
+
+    def _redirect_target(self, call: _Call, response: Response) -> str:
+        if call.method == "POST" and response.status not in _REDIRECTS_OF_POST:
+            raise ExchangeFailed(f"HTTP {response.status} would turn the POST into a GET")
+        try:
+            url = urljoin(response.url, response.headers["Location"])
+            origin = Origin.of(url)
+        except KeyError as error:
+            raise ExchangeFailed(f"HTTP {response.status} to nowhere") from error
+        except ValueError as error:
+            raise ExchangeFailed(f"HTTP {response.status} to {error}") from error
+        if origin != self._origin and not self._may_go_to(origin):
+            raise ExchangeFailed(
+                f"HTTP {response.status} to {origin.scheme}://{origin.host}:{origin.port}, "
+                "which is not one of its hosts"
+            )
+        return url
+
+    def _may_go_to(self, origin: Origin) -> bool:
+        safe = origin.scheme in ("https", self._origin.scheme)
+        return safe and self.service.may_redirect_to(origin)
+
+    def _raise_for_status(self, call: _Call, response: Response) -> NoReturn:
+        status = response.status
+        if status == 404:
+            raise NotFound(
+                f"{self.service.name} has nothing at {call.urls[0]} (HTTP 404)",
+                service=self.service.name,
+                url=call.urls[0],
+                status=status,
+            )
+        if status in (401, 403) and call.authorized:
+            self._raise_credentials_refused(call, status)
+        raise ExchangeFailed(
+            f"HTTP {status}",
+            transient=status in _TRANSIENT or status >= 500,
+            status=status,
+            retry_after_s=self._retry_after(response),
+        )
+
+    def _retry_after(self, response: Response) -> float | None:
+        """Read `Retry-After`: seconds or an HTTP date (RFC 9110, section 10.2.3)."""
+        value = response.headers.get("Retry-After", "").strip()
+        if re.fullmatch(r"[0-9]{1,9}", value):
+            seconds = float(value)
+        else:
+            try:
+                moment = email.utils.parsedate_to_datetime(value)
+            except (ValueError, OverflowError):
+                return None
+            seconds = moment.timestamp() - self._wall_clock()
+        return min(max(seconds, 0.0), _MAX_RETRY_AFTER_S)
+
+    def _note_success(self) -> None:
+        self._health.succeeded()
+        self._gate.succeeded()
+        self._pace.succeeded()
+
+    def _note_failure(self, failure: ExchangeFailed) -> None:
+        if not failure.transient and failure.status not in (401, 403):
+            # The service is well; it is the request that it does not like.
+            self._note_success()
+            return
+        if failure.status in _REFUSALS:
+            self._gate.halve()
+        if failure.status == 429 and failure.retry_after_s:
+            # Too Many Requests is meant for the client as a whole, not for one of its threads.
+            self._pace.hold(failure.retry_after_s)
+        if self._health.failed(failure.reason):
+            self._gate.halve()
+            self._pace.slow_down()
+
+    def _back_off(self, attempts_made: int, failure: ExchangeFailed) -> None:
+        self._meter.retry()
+        ceiling = min(_BACK_OFF_BASE_S * 2 ** (attempts_made - 1), _BACK_OFF_CAP_S)
+        # Jitter over the whole range, so that threads that failed together do not return together.
+        self._pace.pause((failure.retry_after_s or 0.0) + self._uniform(0.0, ceiling))
+
+    def _raise_unreadable(self, call: _Call, failure: ExchangeFailed) -> NoReturn:
+        self._meter.error()
+        repeated = failure.transient and self.service.attempts > 1
+        tried = f" in {self.service.attempts} attempts" if repeated else ""
+        raise Unreadable(
+            f"{self.service.name} did not answer {call.method} {call.urls[0]}{tried}: "
+            f"{failure.reason}. Try again later; if it stays so, check {self.service.url_setting}",
+            service=self.service.name,
+            url=call.urls[0],
+            status=failure.status,
+        ) from failure
+
+    def _raise_credentials_refused(self, call: _Call, status: int) -> NoReturn:
+        settings = self.service.key_settings
+        problem = f"refused {settings}" if self.service.credentials else f"wants {settings} set"
+        raise CredentialsRefused(
+            f"{self.service.name} {problem} (HTTP {status} for {call.urls[0]}): correct the "
+            "setting and run again",
+            service=self.service.name,
+            url=call.urls[0],
+            status=status,
+        )
+
+    def _check_health(self, call: _Call) -> None:
+        if (reason := self._health.down) is None:
+            return
+        self._meter.error()
+        raise ServiceDown(
+            f"{self.service.name} is down: {reason}. Run again when it has recovered; if it is "
+            f"well, check {self.service.url_setting}",
+            service=self.service.name,
+            url=call.urls[0],
+        )
+
+
+def _user_agent(contact: str | None) -> str:
+    product = f"artwork-backfill/{importlib.metadata.version('artwork-backfill')}"
+    return f"{product} ( {contact} )" if contact else product
+
+
+def _check_header_value(name: str, value: str) -> None:
+    """Refuse what cannot stand in a header, before requests does so and shows the value."""
+    if not _HEADER_VALUE.fullmatch(value):
+        raise ValueError(
+            f"{name} cannot be sent in a header: only visible ASCII characters and spaces "
+            "between them are possible"
+        )
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
