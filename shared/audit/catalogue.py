@@ -1,0 +1,275 @@
+"""The catalogue of checks: every kind of difference an audit can find, as data.
+
+`compare` can only emit what stands here, `decide` reads the remedy from here, and the table in the
+documentation is generated from here. How a difference is recognised is `compare`'s business.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
+from typing import Final, Literal
+
+
+class Severity(IntEnum):
+    """How grave a difference is; a larger value is graver, so that severities can be compared."""
+
+    MINOR = 1
+    """The same meaning in an old form."""
+    MAJOR = 2
+    """Wrong data is shown."""
+    CRITICAL = 3
+    """Art is unreachable or unreadable."""
+
+    @property
+    def label(self) -> str:
+        """The word for people and for stored findings: `minor`, `major` or `critical`."""
+        return self.name.lower()
+
+
+class Remedy(StrEnum):
+    """What is done about a finding."""
+
+    INDEX = "index"
+    """artwork-indexer writes index.json and mb_metadata.xml anew."""
+    DEINDEX = "deindex"
+    """artwork-indexer removes index.json, after the images' deletion."""
+    IMAGE = "image"
+    """Depends on whose image it is: delete it here, or let a person decide."""
+    REVIEW = "review"
+    """A person decides; nothing else is done to the entity before."""
+    LATE_REVIEW = "late review"
+    """A person decides, but only when nothing else is to do."""
+    RECORD = "record"
+    """Kept with the findings, never acted upon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One kind of difference.
+
+    `severity` is the usual one; `note` says when a single finding is graver or lighter, and what
+    else the table has to tell. `applies` says whether the entity is live in MusicBrainz or an
+    orphan (merged, deleted or unknown there).
+    """
+
+    name: str
+    severity: Severity
+    summary: str
+    remedy: Remedy
+    applies: Literal["live", "orphan"] = "live"
+    note: str = ""
+
+
+class UnknownCheck(ValueError):
+    """A name or glob that matches no check of the catalogue."""
+
+
+_RELEASES_ONLY: Final = "releases only: what archive.org extracts for events is not documented"
+_MINOR_WHEN_HTTP: Final = "minor when only http and https differ"
+
+_CHECKS: Final = (
+    Check(
+        "item.missing",
+        Severity.CRITICAL,
+        "art is expected, but there is no item",
+        Remedy.REVIEW,
+    ),
+    Check(
+        "item.dark",
+        Severity.CRITICAL,
+        "the item is dark, and MusicBrainz does not know it",
+        Remedy.REVIEW,
+        note="not for an entity whose cover_art_presence or event_art_presence is darkened",
+    ),
+    Check(
+        "item.collection",
+        Severity.MAJOR,
+        "the archive's collection is not among the item's collections",
+        Remedy.INDEX,
+    ),
+    Check("item.mediatype", Severity.MAJOR, "the item's mediatype is not image", Remedy.INDEX),
+    Check("item.noindex", Severity.MAJOR, "the item's noindex is not true", Remedy.INDEX),
+    Check(
+        "files.index.missing",
+        Severity.CRITICAL,
+        "the item has no index.json",
+        Remedy.INDEX,
+        note="minor for an entity without art",
+    ),
+    Check("files.xml.missing", Severity.MAJOR, "the item has no mb_metadata.xml", Remedy.INDEX),
+    Check(
+        "files.original.missing",
+        Severity.CRITICAL,
+        "an expected image has no original file",
+        Remedy.REVIEW,
+    ),
+    Check(
+        "files.original.duplicate",
+        Severity.MAJOR,
+        "two originals carry one artwork id",
+        Remedy.REVIEW,
+    ),
+    Check(
+        "files.original.extra",
+        Severity.MAJOR,
+        "an original image that is not this entity's",
+        Remedy.IMAGE,
+    ),
+    Check(
+        "files.thumbnail.missing",
+        Severity.MINOR,
+        "the 250, 500 or 1200 thumbnail of an expected image is absent",
+        Remedy.LATE_REVIEW,
+    ),
+    Check(
+        "index.malformed",
+        Severity.CRITICAL,
+        "index.json is not JSON, not UTF-8, not an object, or over the size limit",
+        Remedy.INDEX,
+    ),
+    Check(
+        "index.shape",
+        Severity.MAJOR,
+        "keys other than images and release or event, keys given twice, wrong container types",
+        Remedy.INDEX,
+        note="critical when no list of images can be read although art is expected",
+    ),
+    Check(
+        "index.entity_url",
+        Severity.MAJOR,
+        "the entity's URL",
+        Remedy.INDEX,
+        note=_MINOR_WHEN_HTTP,
+    ),
+    Check(
+        "index.image.missing", Severity.CRITICAL, "an expected image is not listed", Remedy.INDEX
+    ),
+    Check(
+        "index.image.extra",
+        Severity.MAJOR,
+        "a listed image that is not this entity's and has no file",
+        Remedy.INDEX,
+        note="one that has a file is files.original.extra",
+    ),
+    Check("index.image.duplicate", Severity.MAJOR, "an image is listed twice", Remedy.INDEX),
+    Check("index.image.order", Severity.MAJOR, "the order of the images", Remedy.INDEX),
+    Check(
+        "index.image.field_missing",
+        Severity.MAJOR,
+        "a key of an image or of its thumbnails is absent",
+        Remedy.INDEX,
+    ),
+    Check(
+        "index.image.field_unexpected",
+        Severity.MAJOR,
+        "an image or its thumbnails have a key that nobody writes today",
+        Remedy.INDEX,
+    ),
+    Check(
+        "index.image.type",
+        Severity.MAJOR,
+        'the right value in the wrong JSON type ("id": "123")',
+        Remedy.INDEX,
+    ),
+    Check(
+        "index.image.value",
+        Severity.MAJOR,
+        "types (as a set), front, back, comment, approved or edit",
+        Remedy.INDEX,
+    ),
+    Check(
+        "index.image.url",
+        Severity.MAJOR,
+        "the URL of an image or of a thumbnail",
+        Remedy.INDEX,
+        note=_MINOR_WHEN_HTTP,
+    ),
+    Check(
+        "xml.malformed",
+        Severity.CRITICAL,
+        "mb_metadata.xml is not well-formed, has no release or event element, has another id, "
+        "or is over the size limit",
+        Remedy.INDEX,
+    ),
+    Check(
+        "xml.field",
+        Severity.MAJOR,
+        "an element that archive.org shows: title, artist names, sort-names and ids, date, "
+        "language, barcode, ASIN, event name",
+        Remedy.INDEX,
+    ),
+    Check("xml.other", Severity.MINOR, "any other element or attribute", Remedy.RECORD),
+    Check(
+        "meta.title",
+        Severity.MINOR,
+        "the title that archive.org extracted",
+        Remedy.INDEX,
+        note=_RELEASES_ONLY,
+    ),
+    Check(
+        "meta.creator",
+        Severity.MINOR,
+        "the artist names that archive.org extracted",
+        Remedy.INDEX,
+        note=_RELEASES_ONLY,
+    ),
+    Check(
+        "meta.date",
+        Severity.MINOR,
+        "the date that archive.org extracted",
+        Remedy.INDEX,
+        note=_RELEASES_ONLY,
+    ),
+    Check(
+        "meta.language",
+        Severity.MINOR,
+        "the language that archive.org extracted",
+        Remedy.INDEX,
+        note=_RELEASES_ONLY,
+    ),
+    Check(
+        "meta.external_identifier",
+        Severity.MINOR,
+        "the release id, artist ids, barcode or ASIN that archive.org extracted",
+        Remedy.INDEX,
+        note=f"{_RELEASES_ONLY}; other kinds of identifiers are not compared",
+    ),
+    Check(
+        "orphan.image",
+        Severity.MAJOR,
+        "an original image survives",
+        Remedy.IMAGE,
+        "orphan",
+    ),
+    Check("orphan.index", Severity.MAJOR, "index.json survives", Remedy.DEINDEX, "orphan"),
+    Check(
+        "orphan.leftover",
+        Severity.MINOR,
+        "mb_metadata.xml, derivatives or other files survive, but no index.json and no original",
+        Remedy.LATE_REVIEW,
+        "orphan",
+    ),
+)
+
+CHECKS: Final[Mapping[str, Check]] = MappingProxyType({check.name: check for check in _CHECKS})
+"""Every check by its name, in the order of the documentation."""
+
+
+def match_checks(pattern: str) -> set[str]:
+    """The names of the checks that match `pattern`, a name or a glob such as `index.image.*`.
+
+    Raises `UnknownCheck` when there is none, naming the nearest.
+    """
+    matches = {name for name in CHECKS if fnmatch.fnmatchcase(name, pattern)}
+    if not matches:
+        nearest = difflib.get_close_matches(pattern, CHECKS, n=1, cutoff=0.0)
+        raise UnknownCheck(
+            f"no check is called {pattern!r}; the nearest is {nearest[0]!r} "
+            "(globs such as 'index.image.*' are allowed)"
+        )
+    return matches

@@ -1,0 +1,330 @@
+"""Comparing the expected with the actual state of one entity.
+
+`compare` is the whole of it: two values in, findings out. Before it can be called, `needs_xml` says
+whether the web service has to be asked and `downloads_needed` which files of the item have to be
+read; `foreign_images` names the images whose owner has to be looked up for the decision.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from shared.audit import entity_xml
+from shared.audit.actual import Actual, Item, ItemFile, ItemState, OriginalImage
+from shared.audit.archives import (
+    INDEX_NAME,
+    THUMBNAIL_SIZES,
+    EntityType,
+    image_name,
+    item_name,
+    thumbnail_name,
+    xml_name,
+)
+from shared.audit.catalogue import CHECKS, Remedy, Severity
+from shared.audit.compare_index import MalformedIndex, compare_index, parse_index
+from shared.audit.entity_xml import EntityXml, UnreadableXml, compare_xml, parse_entity_xml
+from shared.audit.expected import Expected, index_json, md5
+from shared.audit.finding import Finding, ForeignImage, found
+
+__all__ = [
+    "INDEX_MAX_BYTES",
+    "XML_MAX_BYTES",
+    "Finding",
+    "ForeignImage",
+    "UnreadableXml",
+    "check_expected_xml",
+    "compare",
+    "downloads_needed",
+    "foreign_images",
+    "needs_xml",
+]
+
+INDEX_MAX_BYTES: Final = 10_000_000
+"""Largest index.json that is read; a listing takes about 700 bytes an image."""
+
+XML_MAX_BYTES: Final = 5_000_000
+"""Largest mb_metadata.xml that is read; an answer of the web service takes a few kilobytes."""
+
+FINDINGS_PER_CHECK: Final = 50
+"""So many findings of one check are kept, then a count of the rest; only for checks whose findings
+are all settled by the same event, or by none."""
+
+
+def needs_xml(expected: Expected, item: Item) -> bool:
+    """Whether the comparison needs the web service's XML: there is art and an item to hold it."""
+    return expected.is_live and bool(expected.artwork) and item.state is ItemState.PRESENT
+
+
+def downloads_needed(expected: Expected, item: Item) -> tuple[str, ...]:
+    """The names of the files that have to be read, index.json first; none for a clean entity.
+
+    A file whose listed MD5 is that of the expected bytes has the expected content, and one over its
+    size limit is malformed whatever it holds. Call it once `Expected.xml` is filled in.
+    """
+    if not expected.is_live or item.state is not ItemState.PRESENT:
+        return ()
+    names = []
+    if _must_read(item.index, index_json(expected), INDEX_MAX_BYTES):
+        names.append(INDEX_NAME)
+    if expected.artwork and _must_read(item.xml, expected.xml, XML_MAX_BYTES):
+        names.append(xml_name(item.gid))
+    return tuple(names)
+
+
+def _must_read(file: ItemFile | None, wanted: bytes | None, limit: int) -> bool:
+    if file is None or wanted is None or (file.size or 0) > limit:
+        return False
+    return file.md5 != md5(wanted)
+
+
+def check_expected_xml(expected: Expected) -> None:
+    """Make sure that the web service's answer, if there is one, is about this entity.
+
+    Raises `UnreadableXml` when it cannot be read or is about another entity, into which this one
+    must have been merged meanwhile: such an entity cannot be audited now. `compare` raises the
+    same.
+    """
+    if expected.xml is not None:
+        parse_entity_xml(expected.xml, expected.entity_type, expected.gid)
+
+
+def foreign_images(expected: Expected, item: Item) -> tuple[ForeignImage, ...]:
+    """The originals in the item that are not this entity's own, by artwork id.
+
+    For an entity that is merged, deleted or unknown these are all of them. An original that has the
+    id of an expected image and another suffix is not foreign.
+    """
+    own_ids = {artwork.id for artwork in expected.artwork} if expected.is_live else frozenset()
+    return tuple(
+        ForeignImage(image.artwork_id, image.suffix, image.file.name)
+        for image in item.originals()
+        if image.artwork_id not in own_ids
+    )
+
+
+def compare(expected: Expected, actual: Actual) -> tuple[Finding, ...]:
+    """Every difference between the two states, in the order of the catalogue's groups.
+
+    Raises `UnreadableXml` when the expected XML is not about this entity, and ValueError when the
+    item is another gid's or something that had to be read is not given: the web service's XML (see
+    `needs_xml`) or a file's content (see `downloads_needed`).
+    """
+    item = actual.item
+    if item.gid != expected.gid:
+        raise ValueError(f"the item of {item.gid} cannot be compared with {expected.gid}")
+    return _capped(_live(expected, actual) if expected.is_live else _orphan(expected, item))
+
+
+def _capped(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Bound what one hostile file can add to the findings; the gravest severity is not lost."""
+    kept: list[Finding] = []
+    counts: Counter[str] = Counter()
+    gravest: dict[str, Severity] = {}
+    for finding in findings:
+        counts[finding.check] += 1
+        unlimited = CHECKS[finding.check].remedy not in (Remedy.INDEX, Remedy.RECORD)
+        if unlimited or counts[finding.check] <= FINDINGS_PER_CHECK:
+            kept.append(finding)
+        else:
+            known = gravest.get(finding.check, finding.severity)
+            gravest[finding.check] = max(known, finding.severity)
+    kept.extend(
+        found(check, f"({counts[check] - FINDINGS_PER_CHECK} more)", severity=severity)
+        for check, severity in gravest.items()
+    )
+    return tuple(kept)
+
+
+def _live(expected: Expected, actual: Actual) -> Iterator[Finding]:
+    item = actual.item
+    if item.state is ItemState.ABSENT:
+        if expected.artwork:
+            yield found("item.missing", item_name(item.gid))
+    elif item.state is ItemState.DARK:
+        if not expected.dark:
+            yield found("item.dark", item_name(item.gid))
+    else:
+        yield from _present(expected, actual)
+
+
+def _present(expected: Expected, actual: Actual) -> Iterator[Finding]:
+    item, originals = actual.item, actual.item.originals()
+    if expected.artwork:
+        yield from _item(expected, item)
+    yield from _originals(expected, item, originals)
+    yield from _index(expected, actual, originals)
+    if expected.artwork:
+        yield from _xml(expected, actual)
+
+
+def _item(expected: Expected, item: Item) -> Iterator[Finding]:
+    metadata, collection = item.metadata, expected.archive.collection
+    if collection not in metadata.collections:
+        actual = "; ".join(metadata.collections) or None
+        yield found("item.collection", expected=collection, actual=actual)
+    if metadata.mediatype != "image":
+        yield found("item.mediatype", expected="image", actual=metadata.mediatype)
+    if metadata.noindex != "true":
+        yield found("item.noindex", expected="true", actual=metadata.noindex)
+
+
+def _originals(
+    expected: Expected, item: Item, originals: tuple[OriginalImage, ...]
+) -> Iterator[Finding]:
+    names: dict[int, list[str]] = {}
+    for image in originals:
+        names.setdefault(image.artwork_id, []).append(image.file.name)
+    for artwork in expected.artwork:
+        name, present = image_name(item.gid, artwork.id, artwork.suffix), names.get(artwork.id, [])
+        if name in present:
+            yield from _thumbnails(item, artwork.id)
+        else:
+            yield found("files.original.missing", name, actual=", ".join(present) or None)
+    for artwork_id, present in names.items():
+        if len(present) > 1:
+            yield found("files.original.duplicate", str(artwork_id), actual=", ".join(present))
+    for foreign in foreign_images(expected, item):
+        yield found("files.original.extra", foreign.name, image=foreign)
+
+
+def _thumbnails(item: Item, artwork_id: int) -> Iterator[Finding]:
+    missing = [
+        str(size)
+        for size in THUMBNAIL_SIZES
+        if item.file(thumbnail_name(item.gid, artwork_id, size)) is None
+    ]
+    if missing:
+        yield found("files.thumbnail.missing", str(artwork_id), expected=", ".join(missing))
+
+
+def _index(
+    expected: Expected, actual: Actual, originals: tuple[OriginalImage, ...]
+) -> Iterator[Finding]:
+    file = actual.item.index
+    if file is None:
+        severity = None if expected.artwork else Severity.MINOR
+        yield found("files.index.missing", INDEX_NAME, severity=severity)
+        return
+    if file.md5 == md5(index_json(expected)):
+        return
+    if _is_over(file, actual.index, INDEX_MAX_BYTES):
+        yield found("index.malformed", INDEX_NAME, actual=f"over {INDEX_MAX_BYTES} bytes")
+        return
+    try:
+        index = parse_index(_content(actual.item, file, actual.index))
+    except MalformedIndex as error:
+        yield found("index.malformed", INDEX_NAME, actual=str(error))
+        return
+    if expected.artwork or not index.lists_nothing:
+        yield from compare_index(expected, index, {image.artwork_id for image in originals})
+
+
+def _xml(expected: Expected, actual: Actual) -> Iterator[Finding]:
+    if expected.xml is None:
+        raise ValueError(f"the web service's XML of {expected.gid} is needed for the comparison")
+    wanted = parse_entity_xml(expected.xml, expected.entity_type, expected.gid)
+    yield from _archived_xml(expected.xml, wanted, actual)
+    if expected.entity_type is EntityType.RELEASE:
+        yield from _metadata(expected.gid, wanted, actual.item)
+
+
+def _archived_xml(wanted: bytes, wanted_xml: EntityXml, actual: Actual) -> Iterator[Finding]:
+    item, file = actual.item, actual.item.xml
+    name = xml_name(item.gid)
+    if file is None:
+        yield found("files.xml.missing", name)
+        return
+    if file.md5 == md5(wanted):
+        return
+    if _is_over(file, actual.xml, XML_MAX_BYTES):
+        yield found("xml.malformed", name, actual=f"over {XML_MAX_BYTES} bytes")
+        return
+    try:
+        archived = parse_entity_xml(
+            _content(item, file, actual.xml), wanted_xml.entity_type, item.gid
+        )
+    except UnreadableXml as error:
+        yield found("xml.malformed", name, actual=str(error))
+        return
+    yield from compare_xml(wanted_xml, archived)
+
+
+def _is_over(file: ItemFile, content: bytes | None, limit: int) -> bool:
+    return (file.size or 0) > limit or (content is not None and len(content) > limit)
+
+
+def _content(item: Item, file: ItemFile, content: bytes | None) -> bytes:
+    if content is None:
+        raise ValueError(f"{file.name} of {item_name(item.gid)} is needed for the comparison")
+    return content
+
+
+def _metadata(gid: str, wanted: EntityXml, item: Item) -> Iterator[Finding]:
+    """What archive.org extracts from a release's XML into the item's metadata.
+
+    It may give a list for one value and orders lists as it likes.
+    """
+    metadata = item.metadata
+    for check, path, actual in (
+        ("meta.title", entity_xml.TITLE, _one(metadata.title)),
+        ("meta.creator", entity_xml.ARTIST_NAME, metadata.creators),
+        ("meta.date", entity_xml.DATE, _one(metadata.date)),
+        ("meta.language", entity_xml.LANGUAGE, _one(metadata.language)),
+    ):
+        expected = _normalised(wanted.texts_at(path))
+        if expected != _normalised(actual):
+            yield found(check, expected=_shown(expected), actual=_shown(actual))
+    yield from _external_identifiers(gid, wanted, metadata.external_identifiers)
+
+
+def _external_identifiers(
+    gid: str, wanted: EntityXml, actual: tuple[str, ...]
+) -> Iterator[Finding]:
+    for kind, values in (
+        ("mb_release_id", (gid,)),
+        ("mb_artist_id", wanted.texts_at(entity_xml.ARTIST_ID)),
+        ("upc", wanted.texts_at(entity_xml.BARCODE)),
+        ("asin", wanted.texts_at(entity_xml.ASIN)),
+    ):
+        prefix = f"urn:{kind}:"
+        expected = {prefix + value for value in _normalised(values)}
+        present = _normalised(urn for urn in actual if urn.startswith(prefix))
+        if expected != present:
+            yield found(
+                "meta.external_identifier",
+                f"urn:{kind}",
+                expected=_shown(expected),
+                actual=_shown(present),
+            )
+
+
+def _one(value: str | None) -> tuple[str, ...]:
+    return () if value is None else (value,)
+
+
+def _normalised(texts: Iterable[str]) -> set[str]:
+    """The texts without what archive.org's own handling of metadata may change.
+
+    White space is collapsed, the composition of characters and empty values mean nothing.
+    """
+    normalised = {" ".join(unicodedata.normalize("NFC", text).split()) for text in texts}
+    return normalised - {""}
+
+
+def _shown(texts: Iterable[str]) -> str | None:
+    return "; ".join(sorted(texts)) or None
+
+
+def _orphan(expected: Expected, item: Item) -> Iterator[Finding]:
+    images = foreign_images(expected, item)
+    for image in images:
+        yield found("orphan.image", image.name, image=image)
+    if item.index is not None:
+        yield found("orphan.index", INDEX_NAME)
+    leftovers = item.leftovers()
+    if leftovers and not images and item.index is None:
+        names = ", ".join(file.name for file in leftovers)
+        yield found("orphan.leftover", item_name(item.gid), actual=names)
