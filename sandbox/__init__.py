@@ -1,0 +1,1 @@
+"""Local worlds for the demo, the tests and the benchmarks: a PostgreSQL and stand-ins."""

@@ -1,0 +1,71 @@
+"""``python -m sandbox demo`` shows the jobs at work; ``python -m sandbox up`` lets you run them."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+import threading
+import types
+
+from sandbox import dashboard, demo, surroundings
+from sandbox.library import LibrarySpec
+from sandbox.world import Spec
+
+
+def main() -> int:
+    """Run the subcommand; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("demo", help="run the main jobs in a small world and explain each step")
+    page = commands.add_parser(
+        "dashboard", help="audit a small world and serve the dashboard on it"
+    )
+    page.add_argument("--port", type=int, default=8501, help="where it listens (8501)")
+    up = commands.add_parser("up", help="start a world and keep it until Ctrl-C")
+    up.add_argument("--size", type=int, default=2_000, help="entities in the world (2000)")
+    up.add_argument("--library-size", type=int, default=1_000, help="rows of the library (1000)")
+    up.add_argument("--seed", type=int, default=1, help="another seed, another world (1)")
+    up.add_argument(
+        "--seconds-per-event",
+        type=float,
+        default=1.0,
+        help="how long the indexer takes for each event (1)",
+    )
+    arguments = parser.parse_args()
+    if arguments.command == "demo":
+        return demo.main()
+    if arguments.command == "dashboard":
+        return dashboard.main(arguments.port)
+    return _up(
+        Spec(seed=arguments.seed, size=arguments.size),
+        LibrarySpec(seed=arguments.seed, size=arguments.library_size),
+        arguments.seconds_per_event,
+    )
+
+
+def _up(spec: Spec, library: LibrarySpec, seconds_per_event: float) -> int:
+    stopped = threading.Event()
+
+    def stop(signum: int, frame: types.FrameType | None) -> None:
+        del signum, frame
+        stopped.set()
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    with surroundings.start(spec, library) as around:
+        indexer = around.indexer(seconds_per_event=seconds_per_event)
+        worker = threading.Thread(target=indexer.run)
+        worker.start()
+        for name, value in around.environment.items():
+            print(f"export {name}={shlex.quote(value)}")
+        print("# Running, with an indexer at work. Ctrl-C ends it.", flush=True)
+        stopped.wait()
+        indexer.stop()
+        worker.join()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""The whole story in a small world: seed, audit, repair, audit again, and the library job.
+
+Every step is the real command line in a process of its own, and what it brings about is compared
+with what the world had planned.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from sandbox import surroundings
+from sandbox.entities import Plan
+from sandbox.library import LibrarySpec
+from sandbox.surroundings import WXYC_SCHEMA, Surroundings
+from sandbox.world import Spec
+
+# Some hundred drifted gids: every kind, and fewer events than audit-batch queues at a time.
+SPEC = Spec(seed=129, size=400, drift_rate=0.24)
+LIBRARY_SPEC = LibrarySpec(seed=129, size=600, stranger_share=0.1)
+
+COMMAND = Path(sys.executable).with_name("artwork-backfill")
+
+_STATUSES = "SELECT gid::text, status::text FROM artwork_indexer.audit_entity"
+_EVENTS = "SELECT state::text, count(*) FROM artwork_indexer.event_queue GROUP BY state"
+_ARTWORK = "SELECT id, artwork_url FROM {}"
+
+
+class StepError(Exception):
+    """A step did not do what it should have done."""
+
+
+def main() -> int:
+    """Tell the story; return the exit code: 0, 1 when a step fails, or 130 after Ctrl-C."""
+    console = Console(highlight=False)
+    started = time.monotonic()
+    try:
+        console.print("Starting PostgreSQL, archive.org, MusicBrainz and LML on this machine ...")
+        with surroundings.start(SPEC, LIBRARY_SPEC) as around, tempfile.TemporaryDirectory() as d:
+            _Demo(console, around, Path(d)).tell()
+    except StepError as error:
+        console.print(f"\n[red]The demo failed:[/red] {error}", markup=True)
+        return 1
+    except KeyboardInterrupt:
+        console.print("\nStopped; nothing is left behind.")
+        return 128 + signal.SIGINT
+    console.print(f"\nAll of it worked, in {time.monotonic() - started:.0f} seconds.")
+    console.print("`make dashboard` shows such a world as a page, and lets you settle its reviews.")
+    return 0
+
+
+class _Demo:
+    def __init__(self, console: Console, around: Surroundings, directory: Path) -> None:
+        self._console = console
+        self._around = around
+        self._directory = directory
+        self._steps = 0
+        self._plans = {plan.gid: plan for plan in around.world.plans()}
+
+    def tell(self) -> None:
+        self._step("The audit's own tables are created beside artwork-indexer's.")
+        self._run("migrate")
+        self._step("Every gid that MusicBrainz knows, or knew, gets a row that waits for an audit.")
+        self._run("seed-from-mb", report=True)
+        self._step("archive.org still has items that MusicBrainz never heard of: they are added.")
+        self._run("seed-from-ia-scan", report=True)
+        self._step(
+            f"The audit compares each item with what MusicBrainz says. Of {len(self._plans)} gids,"
+            f" {sum(plan.drift is not None for plan in self._plans.values())} have drifted;"
+            " it queues events for what can be mended and asks a person about the rest."
+        )
+        self._run("audit-batch", report=True)
+        audited = self._compare_statuses(lambda plan: plan.status)
+        self._step("artwork-indexer, or here its stand-in, carries the queued events out.")
+        events = self._repair()
+        self._step("The repaired entities are audited again: the proof that the repairs held.")
+        self._run("audit-batch", report=True)
+        proved = self._compare_statuses(lambda plan: plan.repaired)
+        self._step("The WXYC library gets the artwork that Discogs has for its albums.")
+        self._run("library-artwork-url-backfill", report=True)
+        filled = self._compare_library()
+        self._step("This is how things stand now.")
+        self._run("status")
+        self._sum_up(audited, events, proved, filled)
+
+    def _sum_up(
+        self, audited: Counter[str], events: int, proved: Counter[str], filled: int
+    ) -> None:
+        self._console.rule("What happened", align="left")
+        mended = proved["clean"] - audited["clean"]
+        self._console.print(
+            f"{audited.total()} gids were seeded and audited. {audited['clean']} had nothing wrong"
+            f" with them and {audited['legacy']} have nothing left on archive.org.\n"
+            f"For {audited['repair_queue']} the audit queued {events} events, which artwork-indexer"
+            f" carried out; the second audit found {mended} of them clean.\n"
+            f"{proved['manual_review']} wait for a person: `artwork-backfill review list` shows"
+            " them, `review show GID` what was found.\n"
+            f"{filled} albums of the library have artwork now.\n"
+            "Every outcome was compared with what had been planted. README.md says how to run the"
+            " same jobs on your own databases."
+        )
+
+    def _step(self, sentence: str) -> None:
+        self._steps += 1
+        self._console.rule(f"Step {self._steps}", align="left")
+        self._console.print(sentence)
+
+    def _run(self, job: str, *, report: bool = False) -> None:
+        """Run a command; show its report, or else what it prints."""
+        arguments = [job]
+        file = self._directory / f"{self._steps}.md"
+        if report:
+            arguments += ["--report", str(file)]
+        self._console.print(f"[bold]$ artwork-backfill {job}[/bold]")
+        result = subprocess.run(
+            [str(COMMAND), *arguments],
+            env={**os.environ, **self._around.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if result.returncode != 0:
+            self._console.print(result.stdout, markup=False)
+            raise StepError(f"{job} ended with exit code {result.returncode}")
+        if report:
+            self._console.print(Markdown(file.read_text()))
+        else:
+            self._console.print(result.stdout.rstrip(), markup=False)
+
+    def _repair(self) -> int:
+        """Let the indexer work; return how many events it carried out."""
+        ran = self._around.indexer().run_until_idle()
+        with psycopg.connect(self._around.musicbrainz_dsn) as conn:
+            states: dict[str, int] = dict(conn.execute(_EVENTS).fetchall())
+        self._console.print(f"{ran} events carried out.")
+        if set(states) - {"completed"}:
+            raise StepError(f"events are left that are not completed: {states}")
+        return ran
+
+    def _compare_statuses(self, planned: Callable[[Plan], str]) -> Counter[str]:
+        """Compare every audited gid with the plan; return how many have each status."""
+        with psycopg.connect(self._around.musicbrainz_dsn) as conn:
+            found: dict[str, str] = dict(conn.execute(_STATUSES).fetchall())
+        wanted = {gid: planned(self._plans[gid]) for gid in found}
+        table = Table("status", "planned", "found")
+        planned_numbers, found_numbers = Counter(wanted.values()), Counter(found.values())
+        for status in sorted({*wanted.values(), *found.values()}):
+            table.add_row(status, str(planned_numbers[status]), str(found_numbers[status]))
+        self._console.print(table)
+        wrong = [gid for gid in found if found[gid] != wanted[gid]]
+        if wrong:
+            plan = self._plans[wrong[0]]
+            raise StepError(
+                f"{len(wrong)} gids have another status than planned, the first is"
+                f" {plan.entity_type} {plan.gid} ({plan.drift or 'no drift'}):"
+                f" {found[plan.gid]} instead of {wanted[plan.gid]}"
+            )
+        return found_numbers
+
+    def _compare_library(self) -> int:
+        """Compare every album with the plan; return how many have artwork."""
+        table = sql.Identifier(WXYC_SCHEMA, "library")
+        with psycopg.connect(self._around.wxyc_dsn) as conn:
+            rows = conn.execute(sql.SQL(_ARTWORK).format(table)).fetchall()
+        found: dict[int, str | None] = dict(rows)
+        planned = list(self._around.library.rows())
+        wrong = [row for row in planned if found[row.id] != row.expected]
+        filled = sum(url is not None for url in found.values())
+        self._console.print(f"{filled} of {len(planned)} albums have artwork now.")
+        if wrong:
+            row = wrong[0]
+            raise StepError(
+                f"{len(wrong)} albums have other artwork than planned, the first is row {row.id}"
+                f" ({row.outcome}): {found[row.id]} instead of {row.expected}"
+            )
+        return filled

@@ -1,0 +1,731 @@
+"""The kinds of drift that a world can plant, each with what an audit should say of it.
+
+A drift is planted into a `Draft`: what archive.org holds for an entity, before it is turned into
+files. One planted fault often shows as several checks: archive.org extracts the metadata from the
+XML, so a stale title in the XML is a stale title in the metadata too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from typing import Any
+from xml.etree import ElementTree
+
+from sandbox.entities import Entity, EntityType, Facts, Status
+from sandbox.formats import (
+    ARCHIVES,
+    THUMBNAIL_SIZES,
+    Metadata,
+    entity_xml,
+    extracted,
+    index_document,
+    index_json,
+    item_name,
+    xml_name,
+)
+from sandbox.items import File, Item
+
+HUGE_INDEX_BYTES = 64_000_000
+"""The listed size of an index.json that nobody should download."""
+
+
+class Subject(Enum):
+    """What sort of entity a drift needs."""
+
+    ART = auto()
+    NO_ART = auto()
+    ORPHAN = auto()
+
+
+class Owner(Enum):
+    """Whose artwork a drift borrows: that of an entity whose item has it, or lacks it."""
+
+    HAS_IT = auto()
+    LACKS_IT = auto()
+
+
+@dataclass(slots=True)
+class Draft:
+    """What archive.org holds for an entity.
+
+    `index` is the document of index.json, or its bytes; `xml` the facts that mb_metadata.xml
+    tells, or its bytes. `images` maps artwork id and suffix to the sizes of thumbnails. `foreign`
+    is an artwork that is not this entity's, for drifts that need one.
+    """
+
+    entity: Entity
+    variant: int
+    facts: Facts
+    foreign: tuple[int, str]
+    index: dict[str, Any] | bytes | None = None
+    xml: Facts | bytes | None = None
+    images: dict[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=dict)
+    other_files: list[str] = field(default_factory=list)
+    absent: bool = False
+    dark: bool = False
+    huge_index: bool = False
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The document of index.json, which drifts change in place."""
+        assert isinstance(self.index, dict)
+        return self.index
+
+    @property
+    def listed(self) -> list[dict[str, Any]]:
+        """The images of index.json."""
+        images: list[dict[str, Any]] = self.document["images"]
+        return images
+
+    @property
+    def first_image(self) -> tuple[int, str]:
+        artwork = self.entity.artwork[0]
+        return artwork.id, artwork.suffix
+
+    @property
+    def xml_bytes(self) -> bytes:
+        """mb_metadata.xml as it should be."""
+        entity = self.entity
+        return entity_xml(entity.entity_type, entity.gid, self.facts, len(entity.artwork))
+
+    def tell(self, **changes: Any) -> None:
+        """Let the XML tell other facts, and archive.org have extracted those."""
+        stale = replace(self.facts, **changes)
+        self.xml = stale
+        self.metadata.update(extracted(self.entity.entity_type, self.entity.gid, stale))
+
+    def item(self) -> Item | None:
+        """Turn the draft into an item."""
+        if self.absent:
+            return None
+        entity = self.entity
+        item = Item(entity.gid, self.metadata, dark=self.dark)
+        if self.dark:
+            return item
+        if self.index is not None:
+            document = self.index
+            item.add_text(
+                "index.json", document if isinstance(document, bytes) else index_json(document)
+            )
+        for (artwork_id, suffix), sizes in self.images.items():
+            item.add_image(artwork_id, suffix, sizes)
+        if self.xml is not None:
+            item.add_text(xml_name(entity.gid), self._serialised_xml(self.xml))
+        for name in self.other_files:
+            item.files[name] = File(name, "derivative", "JPEG Thumb", 9_000, "0" * 32, "gone.jpg")
+        if self.huge_index:
+            item.files["index.json"] = item.files["index.json"]._replace(
+                size=HUGE_INDEX_BYTES, md5="f" * 32
+            )
+        item.add_own_files()
+        return item
+
+    def _serialised_xml(self, xml: Facts | bytes) -> bytes:
+        if isinstance(xml, bytes):
+            return xml
+        entity = self.entity
+        return entity_xml(entity.entity_type, entity.gid, xml, len(entity.artwork))
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One kind of drift.
+
+    Parameters:
+        plant: changes the draft of a healthy entity (of an orphan: of an item with nothing left).
+        checks: what an audit should find; for events, less what only releases are compared in.
+        status: what it should decide.
+        repaired: what the next audit should, once the events have been carried out.
+        types: whose drift it can be.
+        images: how many images it needs at least.
+        owner: whose artwork `Draft.foreign` is; nobody's when None.
+        keeps_originals: whether the item still lists the first image's original, so that a
+            copy elsewhere is a leftover.
+    """
+
+    name: str
+    subject: Subject
+    plant: Callable[[Draft], None]
+    checks: frozenset[str]
+    status: Status
+    repaired: Status
+    types: tuple[EntityType, ...] = (EntityType.RELEASE, EntityType.EVENT)
+    images: int = 1
+    owner: Owner | None = None
+    keeps_originals: bool = True
+
+    def expected_checks(self, entity_type: EntityType) -> frozenset[str]:
+        """What an audit should find in an entity of this type."""
+        if entity_type is EntityType.RELEASE:
+            return self.checks
+        return frozenset(check for check in self.checks if not check.startswith("meta."))
+
+
+# What is wrong with the item as a whole.
+
+
+def _absent(draft: Draft) -> None:
+    draft.absent = True
+
+
+def _dark(draft: Draft) -> None:
+    draft.dark = True
+
+
+def _wrong_collection(draft: Draft) -> None:
+    _lose_or_change(draft, "collection", "opensource")
+
+
+def _wrong_mediatype(draft: Draft) -> None:
+    _lose_or_change(draft, "mediatype", "data")
+
+
+def _wrong_noindex(draft: Draft) -> None:
+    _lose_or_change(draft, "noindex", "false")
+
+
+def _lose_or_change(draft: Draft, key: str, value: str) -> None:
+    if draft.variant % 2:
+        draft.metadata[key] = value
+    else:
+        del draft.metadata[key]
+
+
+# What is wrong with its files.
+
+
+def _no_index(draft: Draft) -> None:
+    draft.index = None
+
+
+def _no_xml(draft: Draft) -> None:
+    draft.xml = None
+
+
+def _neither_index_nor_xml(draft: Draft) -> None:
+    draft.index = None
+    draft.xml = None
+
+
+def _no_original(draft: Draft) -> None:
+    del draft.images[draft.first_image]
+
+
+def _original_of_other_suffix(draft: Draft) -> None:
+    artwork_id, suffix = draft.first_image
+    del draft.images[artwork_id, suffix]
+    draft.images[artwork_id, _other_suffix(suffix)] = THUMBNAIL_SIZES
+
+
+def _two_originals(draft: Draft) -> None:
+    artwork_id, suffix = draft.first_image
+    # Both have derivatives of the same names: those of the right one come last and stay.
+    draft.images = {(artwork_id, _other_suffix(suffix)): THUMBNAIL_SIZES, **draft.images}
+
+
+def _other_suffix(suffix: str) -> str:
+    return "png" if suffix != "png" else "jpg"
+
+
+def _foreign_image(draft: Draft) -> None:
+    draft.images[draft.foreign] = THUMBNAIL_SIZES
+
+
+def _listed_foreign_image(draft: Draft) -> None:
+    _foreign_image(draft)
+    draft.listed.append(_listed_copy(draft, draft.foreign[0]))
+
+
+def _no_thumbnail(draft: Draft) -> None:
+    gone = THUMBNAIL_SIZES[draft.variant % 3]
+    draft.images[draft.first_image] = tuple(size for size in THUMBNAIL_SIZES if size != gone)
+
+
+# What is wrong in index.json.
+
+
+def _malformed_index(draft: Draft) -> None:
+    good = index_json(draft.document)
+    broken = (good[:-20], good + b"\xff\xfe", b"[" + good + b"]", b"", b"\x00" * 64)
+    draft.index = broken[draft.variant % len(broken)]
+
+
+def _huge_index(draft: Draft) -> None:
+    draft.huge_index = True
+
+
+def _other_shape(draft: Draft) -> None:
+    draft.document["generator"] = "caa-indexer"
+
+
+def _wrong_entity_url(draft: Draft) -> None:
+    kind = str(draft.entity.entity_type)
+    url: str = draft.document[kind]
+    if draft.variant % 2:
+        draft.document[kind] = url[:-12] + "0" * 12
+    else:
+        draft.document[kind] = _unsafe(url)
+
+
+def _image_not_listed(draft: Draft) -> None:
+    del draft.listed[draft.variant % len(draft.listed)]
+
+
+def _listed_without_file(draft: Draft) -> None:
+    draft.listed.append(_listed_copy(draft, draft.foreign[0]))
+
+
+def _listed_copy(draft: Draft, artwork_id: int) -> dict[str, Any]:
+    """An entry for another image, as it was written when that image was this entity's."""
+    archive = ARCHIVES[draft.entity.entity_type]
+    base = f"https://{archive.domain}/{draft.entity.entity_type}/{draft.entity.gid}/{artwork_id}"
+    entry = {
+        "id": artwork_id,
+        "image": f"{base}.jpg",
+        "thumbnails": {
+            "small": f"{base}-250.jpg",
+            "large": f"{base}-500.jpg",
+            "250": f"{base}-250.jpg",
+            "500": f"{base}-500.jpg",
+            "1200": f"{base}-1200.jpg",
+        },
+        "types": [],
+        "front": False,
+        "comment": "",
+        "approved": True,
+        "edit": 1,
+    }
+    if draft.entity.entity_type is EntityType.RELEASE:
+        entry["back"] = False
+    return entry
+
+
+def _listed_twice(draft: Draft) -> None:
+    draft.listed.append(draft.listed[-1])
+
+
+def _wrong_order(draft: Draft) -> None:
+    draft.listed.reverse()
+
+
+def _field_missing(draft: Draft) -> None:
+    image = draft.listed[0]
+    if draft.variant % 2:
+        del image["thumbnails"]["1200"]
+    else:
+        del image["comment"]
+
+
+def _unexpected_field(draft: Draft) -> None:
+    image = draft.listed[0]
+    if draft.variant % 2:
+        image["thumbnails"]["2500"] = image["thumbnails"]["1200"]
+    else:
+        image["is_front"] = image["front"]
+
+
+def _wrong_type(draft: Draft) -> None:
+    key = ("id", "edit")[draft.variant % 2]
+    for image in draft.listed:
+        image[key] = str(image[key])
+
+
+def _wrong_value(draft: Draft) -> None:
+    image = draft.listed[-1]
+    key = ("comment", "types", "front", "approved", "edit")[draft.variant % 5]
+    image[key] = {
+        "comment": f"{image['comment']} (early)",
+        "types": [*image["types"], "Raw/Unedited"],
+        "front": not image["front"],
+        "approved": not image["approved"],
+        "edit": image["edit"] + 1,
+    }[key]
+
+
+def _wrong_url(draft: Draft) -> None:
+    image = draft.listed[0]
+    if draft.variant % 2:
+        image["image"] = image["image"].rpartition(".")[0] + ".tiff"
+    else:
+        _use_unsafe_urls(image)
+
+
+def _old_form(draft: Draft) -> None:
+    kind = str(draft.entity.entity_type)
+    draft.document[kind] = _unsafe(draft.document[kind])
+    for image in draft.listed:
+        _use_unsafe_urls(image)
+        image["id"] = str(image["id"])
+        for size in THUMBNAIL_SIZES:
+            del image["thumbnails"][str(size)]
+    draft.index = json.dumps(draft.document).encode()
+
+
+def _use_unsafe_urls(image: dict[str, Any]) -> None:
+    image["image"] = _unsafe(image["image"])
+    image["thumbnails"] = {key: _unsafe(url) for key, url in image["thumbnails"].items()}
+
+
+def _unsafe(url: str) -> str:
+    return url.replace("https://", "http://", 1)
+
+
+# What is wrong in mb_metadata.xml, and in what archive.org extracted.
+
+
+def _malformed_xml(draft: Draft) -> None:
+    good = draft.xml_bytes
+    gid = draft.entity.gid
+    another = good.replace(gid.encode(), f"{gid[:-12]}000000000000".encode())
+    draft.xml = (good[:-15], another, b"", b"<html><body>502</body></html>")[draft.variant % 4]
+
+
+def _stale_title(draft: Draft) -> None:
+    draft.tell(title=f"{draft.facts.title} (working title)")
+
+
+def _stale_artist_name(draft: Draft) -> None:
+    first, *others = draft.facts.artists
+    draft.tell(artists=(replace(first, name=f"{first.name} Ensemble"), *others))
+
+
+def _stale_sort_name(draft: Draft) -> None:
+    first, *others = draft.facts.artists
+    draft.tell(artists=(replace(first, sort_name=f"{first.sort_name}, The"), *others))
+
+
+def _stale_artist_id(draft: Draft) -> None:
+    first, *others = draft.facts.artists
+    draft.tell(artists=(replace(first, gid=f"{first.gid[:-12]}{0:012}"), *others))
+
+
+def _stale_date(draft: Draft) -> None:
+    draft.tell(date="1901-02-03")
+
+
+def _stale_language(draft: Draft) -> None:
+    draft.tell(language="mul")
+
+
+def _stale_barcode(draft: Draft) -> None:
+    if draft.variant % 2:
+        draft.tell(asin="B000000000")
+    else:
+        draft.tell(barcode="0000000000000")
+
+
+def _stale_other(draft: Draft) -> None:
+    if draft.entity.entity_type is EntityType.EVENT:
+        draft.xml = replace(draft.facts, place=f"{draft.facts.place} (old hall)")
+    else:
+        draft.xml = replace(draft.facts, packaging="Jewel Case")
+
+
+def _stale_listing_and_xml(draft: Draft) -> None:
+    _old_form(draft)
+    _stale_title(draft)
+
+
+def _not_extracted(key: str, value: str) -> Callable[[Draft], None]:
+    def plant(draft: Draft) -> None:
+        if draft.variant % 2:
+            del draft.metadata[key]
+        else:
+            draft.metadata[key] = value
+
+    return plant
+
+
+# What entities without art may have.
+
+
+def empty_item(draft: Draft) -> None:
+    """What the indexer leaves when the last image is removed; not drift."""
+    draft.index = index_document(draft.entity.entity_type, draft.entity.gid, ())
+
+
+def _empty_without_index(draft: Draft) -> None:
+    draft.index = None
+
+
+def _empty_lists_an_image(draft: Draft) -> None:
+    empty_item(draft)
+    _listed_without_file(draft)
+
+
+def _empty_malformed_index(draft: Draft) -> None:
+    empty_item(draft)
+    _malformed_index(draft)
+
+
+def _empty_foreign_image(draft: Draft) -> None:
+    empty_item(draft)
+    _foreign_image(draft)
+
+
+# What may be left of entities that are gone.
+
+
+def _orphan_index(draft: Draft) -> None:
+    draft.index = {"images": [_listed_copy(draft, draft.foreign[0])]}
+
+
+def _orphan_index_with_xml(draft: Draft) -> None:
+    _orphan_index(draft)
+    draft.xml = draft.facts
+
+
+def _orphan_image(draft: Draft) -> None:
+    _foreign_image(draft)
+
+
+def _orphan_image_and_index(draft: Draft) -> None:
+    _foreign_image(draft)
+    _orphan_index_with_xml(draft)
+
+
+def _orphan_leftover(draft: Draft) -> None:
+    name = item_name(draft.entity.gid)
+    if draft.variant % 2:
+        draft.other_files.append(f"{name}-{draft.foreign[0]}_thumb250.jpg")
+    else:
+        draft.xml = draft.facts
+
+
+# What differs in form and not in meaning.
+
+
+def _shuffled_types(draft: Draft) -> None:
+    for image in draft.listed:
+        image["types"].reverse()
+    draft.index = index_json(draft.document) + b"\n"
+
+
+def _indented_index(draft: Draft) -> None:
+    draft.index = json.dumps(draft.document, indent=1, ensure_ascii=False).encode()
+
+
+def _indented_xml(draft: Draft) -> None:
+    draft.xml = draft.xml_bytes.replace(b"><", b">\n <")
+
+
+def _prefixed_xml(draft: Draft) -> None:
+    draft.xml = ElementTree.tostring(ElementTree.fromstring(draft.xml_bytes), encoding="utf-8")
+
+
+def _collection_list(draft: Draft) -> None:
+    draft.metadata["collection"] = ["image", draft.metadata["collection"]]
+
+
+UNTIDY: Sequence[Callable[[Draft], None]] = (
+    _shuffled_types,
+    _indented_index,
+    _indented_xml,
+    _prefixed_xml,
+    _collection_list,
+)
+"""Ways in which a clean item may differ from what the indexer writes today."""
+
+
+RELEASE_ONLY = (EntityType.RELEASE,)
+
+
+def _live(
+    name: str, plant: Callable[[Draft], None], checks: str, status: Status, **more: Any
+) -> Drift:
+    return Drift(
+        name,
+        plant=plant,
+        checks=frozenset(checks.split()),
+        status=status,
+        repaired="clean" if status == "repair_queue" else status,
+        **{"subject": Subject.ART, **more},
+    )
+
+
+def _index(name: str, plant: Callable[[Draft], None], checks: str, **more: Any) -> Drift:
+    return _live(f"index-{name}", plant, checks, "repair_queue", **more)
+
+
+def _xml(name: str, plant: Callable[[Draft], None], checks: str, **more: Any) -> Drift:
+    return _live(f"xml-{name}", plant, checks, "repair_queue", **more)
+
+
+def _meta(key: str, value: str) -> Drift:
+    plant = _not_extracted(key, value)
+    check = f"meta.{key.replace('-', '_')}"
+    return _live(f"meta-{key}", plant, check, "repair_queue", types=RELEASE_ONLY)
+
+
+def _empty(
+    name: str, plant: Callable[[Draft], None], checks: str, status: Status, **more: Any
+) -> Drift:
+    return _live(f"empty-{name}", plant, checks, status, subject=Subject.NO_ART, **more)
+
+
+def _orphan(
+    name: str,
+    plant: Callable[[Draft], None],
+    checks: str,
+    status: Status,
+    repaired: Status,
+    owner: Owner | None = None,
+) -> Drift:
+    return Drift(
+        f"orphan-{name}",
+        Subject.ORPHAN,
+        plant,
+        frozenset(checks.split()),
+        status,
+        repaired,
+        owner=owner,
+    )
+
+
+DRIFTS: Sequence[Drift] = (
+    # Owners that lack their image are entities with this drift, so it comes first.
+    _live(
+        "original-missing",
+        _no_original,
+        "files.original.missing",
+        "manual_review",
+        keeps_originals=False,
+    ),
+    _live("item-missing", _absent, "item.missing", "manual_review", keeps_originals=False),
+    _live("item-dark", _dark, "item.dark", "manual_review", keeps_originals=False),
+    _live("item-collection", _wrong_collection, "item.collection", "repair_queue"),
+    _live("item-mediatype", _wrong_mediatype, "item.mediatype", "repair_queue"),
+    _live("item-noindex", _wrong_noindex, "item.noindex", "repair_queue"),
+    _live(
+        "original-other-suffix",
+        _original_of_other_suffix,
+        "files.original.missing",
+        "manual_review",
+        keeps_originals=False,
+    ),
+    _live("original-duplicate", _two_originals, "files.original.duplicate", "manual_review"),
+    _live(
+        "foreign-owned",
+        _foreign_image,
+        "files.original.extra",
+        "repair_queue",
+        owner=Owner.HAS_IT,
+    ),
+    _live(
+        "foreign-owned-listed",
+        _listed_foreign_image,
+        "files.original.extra",
+        "repair_queue",
+        owner=Owner.HAS_IT,
+    ),
+    _live(
+        "foreign-only-copy",
+        _foreign_image,
+        "files.original.extra",
+        "manual_review",
+        owner=Owner.LACKS_IT,
+    ),
+    _live("foreign-unknown", _foreign_image, "files.original.extra", "manual_review"),
+    _live("thumbnail-missing", _no_thumbnail, "files.thumbnail.missing", "manual_review"),
+    _index("missing", _no_index, "files.index.missing"),
+    _index("malformed", _malformed_index, "index.malformed"),
+    _index("huge", _huge_index, "index.malformed"),
+    _index("shape", _other_shape, "index.shape"),
+    _index("entity-url", _wrong_entity_url, "index.entity_url"),
+    _index("image-missing", _image_not_listed, "index.image.missing"),
+    _index("image-extra", _listed_without_file, "index.image.extra"),
+    _index("image-duplicate", _listed_twice, "index.image.duplicate"),
+    _index("image-order", _wrong_order, "index.image.order", images=2),
+    _index("field-missing", _field_missing, "index.image.field_missing"),
+    _index("field-unexpected", _unexpected_field, "index.image.field_unexpected"),
+    _index("type", _wrong_type, "index.image.type"),
+    _index("value", _wrong_value, "index.image.value"),
+    _index("url", _wrong_url, "index.image.url"),
+    _index(
+        "old-form",
+        _old_form,
+        "index.entity_url index.image.url index.image.type index.image.field_missing",
+        types=RELEASE_ONLY,
+    ),
+    _xml("missing", _no_xml, "files.xml.missing"),
+    _xml("malformed", _malformed_xml, "xml.malformed"),
+    _xml("title", _stale_title, "xml.field meta.title"),
+    _xml("artist-name", _stale_artist_name, "xml.field meta.creator", types=RELEASE_ONLY),
+    _xml("sort-name", _stale_sort_name, "xml.field", types=RELEASE_ONLY),
+    _xml("artist-id", _stale_artist_id, "xml.field meta.external_identifier", types=RELEASE_ONLY),
+    # The date also stands in the list of release events, of which archive.org shows nothing.
+    _xml("date", _stale_date, "xml.field xml.other meta.date", types=RELEASE_ONLY),
+    _xml("language", _stale_language, "xml.field meta.language", types=RELEASE_ONLY),
+    _xml(
+        "barcode-or-asin",
+        _stale_barcode,
+        "xml.field meta.external_identifier",
+        types=RELEASE_ONLY,
+    ),
+    _live("xml-other", _stale_other, "xml.other", "clean"),
+    _meta("title", "Untitled"),
+    _meta("creator", "Somebody Else"),
+    _meta("date", "1901"),
+    _meta("language", "mul"),
+    _meta("external-identifier", "urn:upc:0000000000000"),
+    _live(
+        "neither-index-nor-xml",
+        _neither_index_nor_xml,
+        "files.index.missing files.xml.missing",
+        "repair_queue",
+    ),
+    _live(
+        "old-form-and-title",
+        _stale_listing_and_xml,
+        "index.entity_url index.image.url index.image.type index.image.field_missing"
+        " xml.field meta.title",
+        "repair_queue",
+        types=RELEASE_ONLY,
+    ),
+    _empty("index-missing", _empty_without_index, "files.index.missing", "repair_queue"),
+    _empty("index-malformed", _empty_malformed_index, "index.malformed", "repair_queue"),
+    _empty("lists-an-image", _empty_lists_an_image, "index.image.extra", "repair_queue"),
+    _empty(
+        "foreign-owned",
+        _empty_foreign_image,
+        "files.original.extra",
+        "repair_queue",
+        owner=Owner.HAS_IT,
+    ),
+    _empty("foreign-unknown", _empty_foreign_image, "files.original.extra", "manual_review"),
+    _empty("dark", _dark, "item.dark", "manual_review"),
+    _orphan("image", _orphan_image, "orphan.image", "repair_queue", "legacy", Owner.HAS_IT),
+    _orphan(
+        "image-and-index",
+        _orphan_image_and_index,
+        "orphan.image orphan.index",
+        "repair_queue",
+        "manual_review",
+        Owner.HAS_IT,
+    ),
+    _orphan(
+        "only-copy",
+        _orphan_image,
+        "orphan.image",
+        "manual_review",
+        "manual_review",
+        Owner.LACKS_IT,
+    ),
+    _orphan(
+        "unknown-image",
+        _orphan_image_and_index,
+        "orphan.image orphan.index",
+        "manual_review",
+        "manual_review",
+    ),
+    _orphan("index", _orphan_index, "orphan.index", "repair_queue", "legacy"),
+    _orphan(
+        "index-with-xml", _orphan_index_with_xml, "orphan.index", "repair_queue", "manual_review"
+    ),
+    _orphan("leftover", _orphan_leftover, "orphan.leftover", "manual_review", "manual_review"),
+)
+"""Every kind of drift, in the order in which worlds plant them."""

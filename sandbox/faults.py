@@ -1,0 +1,177 @@
+"""What may go wrong with a service, as the services' behaviour that can be changed at run time."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from sandbox.httpd import Request, Response
+
+FaultKind = Literal[
+    # Any request.
+    "refuse",  # 503, or `status`, with `retry_after` when given
+    "fail",  # 500, or `status`
+    "cut",  # hangs up half-way through the body
+    "hang_up",  # hangs up without an answer
+    "late",  # answers after `seconds`
+    "drip",  # takes `seconds` to send the body
+    "redirect",  # 302 to `location`
+    "garbage",  # 200 with HTML where something else is due
+    "empty",  # 200 with no body
+    # The metadata API.
+    "error_key",  # 200 with an "error" key
+    "servers_unavailable",
+    "pending_tasks",
+    "has_redrow",
+    "changing",  # item_last_updated is another one every time
+    "hostile_node",  # d1 and d2 are `location`
+    # The scrape API.
+    "scrape_error",  # {"error": ...} with `status`
+    "foreign_page",  # the answer to somebody else's query
+    "stuck_cursor",  # the cursor that was sent comes back
+    # Downloads and the web service.
+    "huge",  # the body is followed by 2 GB of spaces
+    "xml_bomb",  # entities that expand to gigabytes
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that goes wrong in a share of the requests.
+
+    Parameters:
+        rate: which share of the requests it strikes.
+        paths: the kinds of path that it strikes; all when empty. See each stand-in for its kinds.
+        gids: the gids that it strikes; all when empty.
+        times: after how many strikes it ends; never when None.
+    """
+
+    kind: FaultKind
+    rate: float = 1.0
+    paths: tuple[str, ...] = ()
+    gids: tuple[str, ...] = ()
+    times: int | None = None
+    status: int | None = None
+    retry_after: str | None = None
+    seconds: float = 1.0
+    location: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(FaultKind):
+            raise ValueError(
+                f"unknown fault {self.kind!r}; known: {', '.join(get_args(FaultKind))}"
+            )
+
+
+@dataclass(slots=True)
+class Behaviour:
+    """How a service behaves towards every request; changed through its control endpoint.
+
+    Parameters:
+        latency_s: how long every answer takes; varied by up to `jitter` of itself.
+        limit: how many requests per second are answered; those beyond are refused with 503.
+    """
+
+    latency_s: float = 0.0
+    jitter: float = 0.0
+    limit: float | None = None
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(slots=True)
+class Stats:
+    """What a service has seen; `log` holds the latest requests, when it is asked to."""
+
+    paths: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[int] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    log: deque[Request] = field(default_factory=lambda: deque(maxlen=20_000))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for an answer."""
+        return {
+            "paths": dict(self.paths),
+            "statuses": {str(status): number for status, number in self.statuses.items()},
+            "faults": dict(self.faults),
+            "log": [
+                {"method": r.method, "target": r.target, "headers": r.headers()} for r in self.log
+            ],
+        }
+
+
+class Trouble:
+    """Decides which fault, if any, strikes a request."""
+
+    def __init__(self, seed: int) -> None:
+        self._dice = random.Random(seed)
+        self._left: dict[Fault, int] = {}
+        self._faults: tuple[Fault, ...] = ()
+        self._allowed_at = 0.0
+
+    def plan(self, faults: Iterable[Fault]) -> None:
+        """Start anew with these faults."""
+        self._faults = tuple(faults)
+        self._left = {fault: fault.times for fault in self._faults if fault.times is not None}
+
+    def strike(self, path: str, gid: str | None) -> Fault | None:
+        """The fault that strikes a request with that kind of path."""
+        for fault in self._faults:
+            if fault.paths and path not in fault.paths:
+                continue
+            if fault.gids and gid not in fault.gids:
+                continue
+            if self._left.get(fault) == 0 or self._dice.random() >= fault.rate:
+                continue
+            if fault in self._left:
+                self._left[fault] -= 1
+            return fault
+        return None
+
+    def exceeds(self, limit: float | None) -> bool:
+        """Whether one more request now is beyond the limit per second."""
+        if limit is None:
+            return False
+        now = time.monotonic()
+        if now < self._allowed_at:
+            return True
+        # A tenth of the gap is forgiven: a client that keeps the limit arrives unevenly.
+        self._allowed_at = max(self._allowed_at, now - 0.1 / limit) + 0.9 / limit
+        return False
+
+    def delay(self, behaviour: Behaviour) -> float:
+        """How long to let a request wait."""
+        if not behaviour.latency_s:
+            return 0.0
+        return behaviour.latency_s * (1 + behaviour.jitter * self._dice.uniform(-1, 1))
+
+
+def spoil(response: Response, fault: Fault) -> Response:
+    """Apply one of the faults that any request may suffer; the others change nothing here."""
+    match fault.kind:
+        case "refuse" | "fail":
+            status = fault.status or (503 if fault.kind == "refuse" else 500)
+            headers = f"Retry-After: {fault.retry_after}\r\n" if fault.retry_after else ""
+            return Response(status, b"<html>not now</html>", headers, "text/html")
+        case "redirect":
+            return Response(302, b"", f"Location: {fault.location}\r\n")
+        case "garbage":
+            return Response(200, b"<html><body>Please wait</body></html>", "", "text/html")
+        case "empty":
+            return Response(200, b"", "", response.content_type)
+        case "cut":
+            response.cut = True
+        case "hang_up":
+            response.hang_up = True
+        case "late":
+            response.delay_s += fault.seconds
+        case "drip":
+            response.drip_s = fault.seconds
+        case "huge":
+            response.padding = 2 << 30
+        case _:
+            pass
+    return response

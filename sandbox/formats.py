@@ -1,0 +1,244 @@
+"""The outside formats, stated here on their own: index.json, web service XML, what is extracted.
+
+The sandbox is the yardstick for the jobs' idea of these formats, so it shares no code with them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from sandbox.entities import EntityType, Facts
+
+NAMESPACE = "http://musicbrainz.org/ns/mmd-2.0#"
+
+THUMBNAIL_SIZES = (250, 500, 1200)
+
+Metadata = dict[str, Any]
+"""The `metadata` object of archive.org's metadata API: strings, and lists of strings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Where the art of one type of entity is kept."""
+
+    collection: str
+    domain: str
+    type_names: tuple[str, ...]
+
+
+ARCHIVES: Mapping[EntityType, Archive] = {
+    EntityType.RELEASE: Archive(
+        "coverartarchive",
+        "coverartarchive.org",
+        ("Front", "Back", "Booklet", "Medium", "Obi", "Spine", "Track", "Other"),
+    ),
+    EntityType.EVENT: Archive(
+        "eventartarchive",
+        "eventartarchive.org",
+        ("Poster", "Flyer", "Ticket", "Banner", "Setlist", "Program", "Map", "Other"),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One row of the view index_listing; `back` is None for events, which have no such column."""
+
+    id: int
+    suffix: str
+    types: tuple[str, ...]
+    front: bool
+    back: bool | None
+    comment: str
+    approved: bool
+    edit: int
+
+
+def item_name(gid: str) -> str:
+    return f"mbid-{gid}"
+
+
+def image_name(gid: str, artwork_id: int, suffix: str) -> str:
+    return f"mbid-{gid}-{artwork_id}.{suffix}"
+
+
+def xml_name(gid: str) -> str:
+    return f"mbid-{gid}_mb_metadata.xml"
+
+
+def entity_url(entity_type: EntityType, gid: str) -> str:
+    return f"https://musicbrainz.org/{entity_type}/{gid}"
+
+
+def index_document(entity_type: EntityType, gid: str, images: Iterable[Listed]) -> dict[str, Any]:
+    """The content of a current index.json, as plain JSON values."""
+    return {
+        "images": [_index_image(entity_type, gid, image) for image in images],
+        str(entity_type): entity_url(entity_type, gid),
+    }
+
+
+def _index_image(entity_type: EntityType, gid: str, image: Listed) -> dict[str, Any]:
+    base = f"https://{ARCHIVES[entity_type].domain}/{entity_type}/{gid}/{image.id}"
+    entry: dict[str, Any] = {
+        "types": list(image.types),
+        "front": image.front,
+        "comment": image.comment,
+        "image": f"{base}.{image.suffix}",
+        "thumbnails": {
+            "small": f"{base}-250.jpg",
+            "large": f"{base}-500.jpg",
+            "250": f"{base}-250.jpg",
+            "500": f"{base}-500.jpg",
+            "1200": f"{base}-1200.jpg",
+        },
+        "approved": image.approved,
+        "edit": image.edit,
+        "id": image.id,
+    }
+    if image.back is not None:
+        entry["back"] = image.back
+    return entry
+
+
+def index_json(document: object) -> bytes:
+    """Serialise as the indexer does."""
+    return json.dumps(document, sort_keys=True).encode()
+
+
+def entity_xml(entity_type: EntityType, gid: str, facts: Facts, images: int) -> bytes:
+    """What the web service answers for an entity with that many images."""
+    if entity_type is EntityType.EVENT:
+        body = _event_element(gid, facts)
+    else:
+        body = _release_element(gid, facts, images)
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<metadata xmlns="{NAMESPACE}">{body}</metadata>'
+    ).encode()
+
+
+def _release_element(gid: str, facts: Facts, images: int) -> str:
+    language = f"<language>{facts.language}</language>" if facts.language else ""
+    credit = "".join(
+        f'<name-credit joinphrase="{", " if artist is not facts.artists[-1] else ""}">'
+        f"<name>{escape(artist.credited)}</name>"
+        f'<artist id="{artist.gid}"><name>{escape(artist.name)}</name>'
+        f"<sort-name>{escape(artist.sort_name)}</sort-name></artist></name-credit>"
+        for artist in facts.artists
+    )
+    date = f"<date>{facts.date}</date>" if facts.date else ""
+    barcode = f"<barcode>{facts.barcode}</barcode>" if facts.barcode else ""
+    asin = f"<asin>{facts.asin}</asin>" if facts.asin else ""
+    has_art = "true" if images else "false"
+    return (
+        f'<release id="{gid}"><title>{escape(facts.title)}</title>'
+        '<status id="4e304316-386d-3409-af2e-78857eec5cfe">Official</status>'
+        f"<quality>normal</quality><packaging>{facts.packaging}</packaging>"
+        f"<text-representation>{language}<script>Latn</script></text-representation>"
+        f"<artist-credit>{credit}</artist-credit>{date}<country>{facts.country}</country>"
+        f'<release-event-list count="1"><release-event>{date}'
+        f"<area><name>{facts.country}</name></area></release-event></release-event-list>"
+        f"{barcode}{asin}<cover-art-archive><artwork>{has_art}</artwork>"
+        f"<count>{images}</count><front>{has_art}</front></cover-art-archive></release>"
+    )
+
+
+def _event_element(gid: str, facts: Facts) -> str:
+    performers = "".join(
+        '<relation type="main performer" type-id="936c7c95-3156-3889-a062-8a0cd57f8946">'
+        f'<target>{artist.gid}</target><artist id="{artist.gid}">'
+        f"<name>{escape(artist.name)}</name><sort-name>{escape(artist.sort_name)}</sort-name>"
+        "</artist></relation>"
+        for artist in facts.artists
+    )
+    span = f"<begin>{facts.date}</begin><end>{facts.date}</end>" if facts.date else ""
+    return (
+        f'<event type="Concert" id="{gid}"><name>{escape(facts.title)}</name>'
+        f"<life-span>{span}</life-span>"
+        f'<relation-list target-type="artist">{performers}</relation-list>'
+        '<relation-list target-type="place">'
+        '<relation type="held at" type-id="e2c6f697-07dc-38b1-be0b-83d740165532">'
+        "<target>7643f13a-dcda-4db4-8196-3ffcc1b99ab7</target>"
+        '<place id="7643f13a-dcda-4db4-8196-3ffcc1b99ab7">'
+        f"<name>{escape(facts.place)}</name></place></relation></relation-list></event>"
+    )
+
+
+def extracted(entity_type: EntityType, gid: str, facts: Facts) -> Metadata:
+    """What archive.org takes from the XML of `entity_xml` into an item's metadata.
+
+    For events it is not known; they get a title, on which nothing may rely.
+    """
+    if entity_type is EntityType.EVENT:
+        return {"title": facts.title}
+    urns = [f"urn:mb_release_id:{gid}", *(f"urn:mb_artist_id:{a.gid}" for a in facts.artists)]
+    metadata: Metadata = {
+        "title": facts.title,
+        "creator": _unlisted([artist.name for artist in facts.artists]),
+        "creator-alt-script": _unlisted([artist.sort_name for artist in facts.artists]),
+    }
+    if facts.date:
+        metadata["date"] = facts.date
+    if facts.language:
+        metadata["language"] = facts.language
+    if facts.barcode:
+        urns.append(f"urn:upc:{facts.barcode}")
+    if facts.asin:
+        urns.append(f"urn:asin:{facts.asin}")
+    metadata["external-identifier"] = _unlisted(urns)
+    return metadata
+
+
+EXTRACTED_KEYS = (
+    "title",
+    "creator",
+    "creator-alt-script",
+    "date",
+    "language",
+    "external-identifier",
+)
+
+
+def extract(xml: bytes) -> Metadata:
+    """What archive.org takes from an uploaded mb_metadata.xml; nothing when it cannot be read."""
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        return {}
+    tag = f"{{{NAMESPACE}}}"
+    event = root.find(f"{tag}event")
+    if event is not None:
+        return {"title": event.findtext(f"{tag}name", "")}
+    release = root.find(f"{tag}release")
+    if release is None:
+        return {}
+    artists = release.findall(f"{tag}artist-credit/{tag}name-credit/{tag}artist")
+    metadata: Metadata = {
+        "title": release.findtext(f"{tag}title", ""),
+        "creator": _unlisted([artist.findtext(f"{tag}name", "") for artist in artists]),
+        "creator-alt-script": _unlisted([a.findtext(f"{tag}sort-name", "") for a in artists]),
+    }
+    date = release.findtext(f"{tag}date")
+    if date:
+        metadata["date"] = date
+    language = release.findtext(f"{tag}text-representation/{tag}language")
+    if language:
+        metadata["language"] = language
+    urns = [f"urn:mb_release_id:{release.get('id')}"]
+    urns += [f"urn:mb_artist_id:{artist.get('id')}" for artist in artists]
+    for kind, element in (("upc", "barcode"), ("asin", "asin")):
+        value = release.findtext(f"{tag}{element}")
+        if value:
+            urns.append(f"urn:{kind}:{value}")
+    metadata["external-identifier"] = _unlisted(urns)
+    return metadata
+
+
+def _unlisted(values: list[str]) -> str | list[str]:
+    """archive.org shows a list of one as a plain string."""
+    return values[0] if len(values) == 1 else values

@@ -1,0 +1,326 @@
+"""A stand-in for artwork-indexer: carries out queued events against the stand-in archive.org.
+
+It follows the real one in what others can see: events run in order of creation, one at a time per
+indexer, and several indexers share the queue; a failed attempt puts the event back for later until
+its attempts are used up; what depends on other events waits for them, and fails with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+import time
+import types
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psycopg
+from psycopg.rows import class_row
+
+from sandbox.entities import EntityType
+from sandbox.formats import (
+    ARCHIVES,
+    Listed,
+    image_name,
+    index_document,
+    index_json,
+    item_name,
+    xml_name,
+)
+
+MAX_ATTEMPTS = 5
+
+_TIMEOUT_S = 30.0
+
+# The services are on this machine: a proxy that is set for the world outside has no part in it.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+# An event whose parent failed can never run.
+_FAIL_DEPENDANTS = """
+WITH failed AS (
+    UPDATE artwork_indexer.event_queue child
+       SET state = 'failed'
+     WHERE state = 'queued'
+       AND EXISTS (
+           SELECT FROM artwork_indexer.event_queue parent
+            WHERE parent.id = ANY (child.depends_on) AND parent.state = 'failed')
+    RETURNING id
+)
+INSERT INTO artwork_indexer.event_failure_reason (event, failure_reason)
+SELECT id, 'an event that this one depends on has failed' FROM failed
+"""
+
+# The oldest event that may run now: each failed attempt makes the wait longer.
+_TAKE = """
+UPDATE artwork_indexer.event_queue
+   SET state = 'running', attempts = attempts + 1
+ WHERE id = (
+       SELECT id
+         FROM artwork_indexer.event_queue event
+        WHERE state = 'queued'
+          AND attempts < %(max_attempts)s
+          AND last_updated <= now() - attempts * make_interval(secs => %(retry_delay_s)s)
+          AND NOT EXISTS (
+              SELECT FROM artwork_indexer.event_queue parent
+               WHERE parent.id = ANY (event.depends_on) AND parent.state <> 'completed')
+        ORDER BY created, id
+        LIMIT 1
+          FOR UPDATE SKIP LOCKED)
+RETURNING id, entity_type, action, message, depends_on, created
+"""
+
+_COMPLETE = "UPDATE artwork_indexer.event_queue SET state = 'completed' WHERE id = %s"
+
+# Back into the queue, unless the attempts are used up or an identical event waits there already.
+_FAIL = """
+UPDATE artwork_indexer.event_queue event
+   SET state = CASE
+           WHEN attempts >= %(max_attempts)s OR EXISTS (
+                SELECT FROM artwork_indexer.event_queue same
+                 WHERE same.state = 'queued'
+                   AND same.entity_type = event.entity_type
+                   AND same.action = event.action
+                   AND same.message = event.message)
+           THEN 'failed'::artwork_indexer.event_state
+           ELSE 'queued'::artwork_indexer.event_state
+       END
+ WHERE id = %(id)s
+"""
+
+_EXPLAIN = """
+INSERT INTO artwork_indexer.event_failure_reason (event, failure_reason) VALUES (%s, %s)
+"""
+
+# A copy of the image that is asked for later must find it.
+_LATER_COPY = """
+SELECT id
+  FROM artwork_indexer.event_queue
+ WHERE state = 'queued'
+   AND action = 'copy_image'
+   AND created > %(created)s
+   AND message @> jsonb_build_object(
+           'artwork_id', %(artwork_id)s::bigint,
+           'old_gid', %(gid)s::text,
+           'suffix', %(suffix)s::text)
+ LIMIT 1
+"""
+
+_RELEASE_LISTING = """
+SELECT listing.id, suffix, types, is_front, is_back, comment, approved, edit
+  FROM cover_art_archive.index_listing listing
+  JOIN cover_art_archive.image_type USING (mime_type)
+  JOIN musicbrainz.release ON release.id = listing.release
+ WHERE release.gid = %s
+ ORDER BY ordering
+"""
+
+_EVENT_LISTING = """
+SELECT listing.id, suffix, types, is_front, NULL, comment, approved, edit
+  FROM event_art_archive.index_listing listing
+  JOIN cover_art_archive.image_type USING (mime_type)
+  JOIN musicbrainz.event ON event.id = listing.event
+ WHERE event.gid = %s
+ ORDER BY ordering
+"""
+
+_LISTINGS = {EntityType.RELEASE: _RELEASE_LISTING, EntityType.EVENT: _EVENT_LISTING}
+_INCLUDES = {EntityType.RELEASE: "artists", EntityType.EVENT: "artist-rels+place-rels"}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of the queue."""
+
+    id: int
+    entity_type: Literal["release", "event"]
+    action: Literal["index", "copy_image", "delete_image", "deindex", "noop"]
+    message: dict[str, Any]
+    depends_on: list[int] | None
+    created: Any
+
+
+class EventError(Exception):
+    """An event could not be carried out; the message says why."""
+
+
+class Indexer:
+    """One indexer.
+
+    Parameters:
+        dsn: the database with the queue.
+        archive_url, musicbrainz_url: the services.
+        seconds_per_event: how long an event takes at least.
+        retry_delay_s: by how much an event waits longer after each failed attempt.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        archive_url: str,
+        musicbrainz_url: str,
+        *,
+        seconds_per_event: float = 0.0,
+        retry_delay_s: float = 3600.0,
+    ) -> None:
+        self._dsn = dsn
+        self._archive_url = archive_url
+        self._musicbrainz_url = musicbrainz_url
+        self._seconds_per_event = seconds_per_event
+        self._retry_delay_s = retry_delay_s
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Let `run` and `run_until_idle` return after the event in hand."""
+        self._stopping.set()
+
+    def run(self, poll_s: float = 0.1) -> None:
+        """Work until `stop` is called."""
+        with self._connect() as conn:
+            while not self._stopping.is_set():
+                if not self.run_one(conn):
+                    self._stopping.wait(poll_s)
+
+    def run_until_idle(self) -> int:
+        """Work until no event can run now; return how many have run."""
+        done = 0
+        with self._connect() as conn:
+            while not self._stopping.is_set() and self.run_one(conn):
+                done += 1
+        return done
+
+    def run_one(self, conn: psycopg.Connection) -> bool:
+        """Run the next event; False when there is none. `conn` is in autocommit mode."""
+        conn.execute(_FAIL_DEPENDANTS)
+        limits = {"max_attempts": MAX_ATTEMPTS, "retry_delay_s": self._retry_delay_s}
+        with conn.cursor(row_factory=class_row(Event)) as cursor:
+            event = cursor.execute(_TAKE, limits).fetchone()
+        if event is None:
+            return False
+        started = time.monotonic()
+        try:
+            self._carry_out(conn, event)
+            self._stopping.wait(started + self._seconds_per_event - time.monotonic())
+        except (EventError, OSError, KeyError) as error:
+            self._put_back(conn, event, repr(error))
+        else:
+            conn.execute(_COMPLETE, (event.id,))
+        return True
+
+    def _put_back(self, conn: psycopg.Connection, event: Event, reason: str) -> None:
+        with conn.transaction():
+            conn.execute(_FAIL, {"id": event.id, "max_attempts": MAX_ATTEMPTS})
+            conn.execute(_EXPLAIN, (event.id, reason))
+
+    def _connect(self) -> psycopg.Connection:
+        return psycopg.connect(self._dsn, autocommit=True, application_name="artwork-indexer")
+
+    def _carry_out(self, conn: psycopg.Connection, event: Event) -> None:
+        message = event.message
+        match event.action:
+            case "index":
+                self._index(conn, EntityType(event.entity_type), message["gid"])
+            case "deindex":
+                self._delete(message["gid"], "index.json")
+            case "delete_image":
+                self._delete_image(conn, event)
+            case "copy_image":
+                self._copy_image(EntityType(event.entity_type), message)
+            case "noop":
+                if message.get("fail"):
+                    raise EventError("this event was made to fail")
+
+    def _index(self, conn: psycopg.Connection, entity_type: EntityType, gid: str) -> None:
+        rows = conn.execute(_LISTINGS[entity_type], (gid,)).fetchall()
+        images = [Listed(row[0], row[1], tuple(row[2]), *row[3:]) for row in rows]
+        document = index_document(entity_type, gid, images)
+        self._put(entity_type, gid, "index.json", index_json(document))
+        includes = _INCLUDES[entity_type]
+        xml = _send(f"{self._musicbrainz_url}/ws/2/{entity_type}/{gid}?inc={includes}")
+        self._put(entity_type, gid, xml_name(gid), xml)
+
+    def _delete_image(self, conn: psycopg.Connection, event: Event) -> None:
+        message = event.message
+        if event.depends_on is None:
+            later = conn.execute(_LATER_COPY, {"created": event.created, **message}).fetchone()
+            if later is not None:
+                raise EventError(f"event {later[0]} still wants to copy this image")
+        gid = message["gid"]
+        self._delete(gid, image_name(gid, message["artwork_id"], message["suffix"]))
+
+    def _copy_image(self, entity_type: EntityType, message: dict[str, Any]) -> None:
+        artwork_id, suffix = message["artwork_id"], message["suffix"]
+        old_gid, new_gid = message["old_gid"], message["new_gid"]
+        source = f"/{item_name(old_gid)}/{image_name(old_gid, artwork_id, suffix)}"
+        name = image_name(new_gid, artwork_id, suffix)
+        self._put(entity_type, new_gid, name, b"", {"x-amz-copy-source": source})
+
+    def _put(
+        self,
+        entity_type: EntityType,
+        gid: str,
+        name: str,
+        content: bytes,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        meta = {
+            "x-archive-meta-collection": ARCHIVES[entity_type].collection,
+            "x-archive-meta-mediatype": "image",
+            "x-archive-meta-noindex": "true",
+        }
+        _send(self._file_url(gid, name), "PUT", content, {**meta, **(headers or {})})
+
+    def _delete(self, gid: str, name: str) -> None:
+        _send(self._file_url(gid, name), "DELETE")
+
+    def _file_url(self, gid: str, name: str) -> str:
+        return f"{self._archive_url}/s3/{item_name(gid)}/{name}"
+
+
+def _send(
+    url: str,
+    method: str = "GET",
+    content: bytes | None = None,
+    headers: dict[str, str] | None = None,
+) -> bytes:
+    request = urllib.request.Request(url, content, headers or {}, method=method)
+    try:
+        with _DIRECT.open(request, timeout=_TIMEOUT_S) as answer:
+            body: bytes = answer.read()
+    except urllib.error.HTTPError as error:
+        raise EventError(f"{method} {url} was answered with {error.code}") from error
+    return body
+
+
+def run_until_idle(dsn: str, archive_url: str, musicbrainz_url: str) -> int:
+    """Carry out every event that can run now; return how many."""
+    return Indexer(dsn, archive_url, musicbrainz_url).run_until_idle()
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description="carry out queued events until stopped")
+    parser.add_argument("dsn")
+    parser.add_argument("archive_url")
+    parser.add_argument("musicbrainz_url")
+    parser.add_argument("--seconds-per-event", type=float, default=0.0)
+    arguments = parser.parse_args()
+    indexer = Indexer(
+        arguments.dsn,
+        arguments.archive_url,
+        arguments.musicbrainz_url,
+        seconds_per_event=arguments.seconds_per_event,
+    )
+
+    def stop(signum: int, frame: types.FrameType | None) -> None:
+        del signum, frame
+        indexer.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    indexer.run()
+
+
+if __name__ == "__main__":
+    _main()

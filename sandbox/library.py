@@ -1,0 +1,183 @@
+"""A deterministic WXYC library: its rows, what the lookup service says of them, what a run writes.
+
+As in `sandbox.world`, everything follows from a seed and a number.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import psycopg
+from psycopg import sql
+
+Outcome = Literal[
+    "filled",  # the row has artwork already
+    "match",  # the album asked for comes first
+    "match_second",  # another album of the artist comes first
+    "placeholder",  # the artwork is Discogs's spacer.gif
+    "no_artwork",  # the album is known, its artwork is not
+    "other_album",  # only other albums of the artist are found
+    "no_match",  # nothing is found
+    "error",  # the service fails on this one, every time
+]
+
+_ARTISTS = (
+    "Stereolab",
+    "Superchunk",
+    "Sigur Rós",
+    "Caetano Veloso",
+    "Кино",
+    "Mdou Moctar",
+    "灰野敬二",
+)
+_TITLES = ("Emperor Tomato Ketchup", "Foolish", "Ágætis byrjun", "Transa", "Afrique Victime", "O/A")
+_ROWS_PER_ARTIST = 8
+
+_COLUMN_EXISTS = """
+SELECT 1 FROM information_schema.columns
+ WHERE table_schema = %s AND table_name = %s AND column_name = %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LibrarySpec:
+    """The parameters of a library; the shares are of all rows, and what remains is no match.
+
+    The defaults are near the real library's: some 18,500 of 64,000 rows can be resolved.
+    `stranger_share` is of the artists: those of whom Discogs does not know, so that their albums
+    are not looked up.
+    """
+
+    seed: int = 1
+    size: int = 1_000
+    filled_share: float = 0.10
+    match_share: float = 0.25
+    match_second_share: float = 0.03
+    placeholder_share: float = 0.04
+    no_artwork_share: float = 0.04
+    other_album_share: float = 0.10
+    error_share: float = 0.0
+    stranger_share: float = 0.0
+
+    def to_json(self) -> str:
+        """Write the parameters for another process."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> LibrarySpec:
+        """Read what `to_json` has written."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryRow:
+    """One row, and in `expected` the artwork_url that it should have after a run."""
+
+    id: int
+    artist_id: int
+    artist: str
+    discogs_artist_id: int | None
+    album: str
+    legacy_release_id: int
+    artwork_url: str | None
+    discogs_unavailable: bool
+    outcome: Outcome
+    expected: str | None
+
+
+class Library:
+    """One library. See the module's docstring."""
+
+    def __init__(self, spec: LibrarySpec) -> None:
+        self.spec = spec
+        shares: list[tuple[Outcome, float]] = [
+            ("filled", spec.filled_share),
+            ("match", spec.match_share),
+            ("match_second", spec.match_second_share),
+            ("placeholder", spec.placeholder_share),
+            ("no_artwork", spec.no_artwork_share),
+            ("other_album", spec.other_album_share),
+            ("error", spec.error_share),
+        ]
+        self._outcomes = [outcome for outcome, _ in shares] + ["no_match"]
+        rest = max(0.0, 1 - sum(share for _, share in shares))
+        self._weights = [share for _, share in shares] + [rest]
+
+    def row(self, number: int) -> LibraryRow:
+        """The row of a number, 1 to size."""
+        dice = random.Random(self.spec.seed << 32 | number)
+        outcome: Any = dice.choices(self._outcomes, self._weights)[0]
+        artist_id = 1 + number // _ROWS_PER_ARTIST
+        discogs_artist_id = self.discogs_artist_id(artist_id)
+        url = artwork_url(number)
+        findable = discogs_artist_id is not None and outcome in ("match", "match_second")
+        return LibraryRow(
+            id=number,
+            artist_id=artist_id,
+            artist=self.artist(artist_id),
+            discogs_artist_id=discogs_artist_id,
+            album=f"{dice.choice(_TITLES)}, vol. {number}",
+            legacy_release_id=1_000_000 + number,
+            artwork_url=url if outcome == "filled" else None,
+            discogs_unavailable=outcome == "no_match" and dice.random() < 0.2,
+            outcome=outcome,
+            expected=url if findable or outcome == "filled" else None,
+        )
+
+    def rows(self) -> Iterator[LibraryRow]:
+        """Every row, in order of id."""
+        return map(self.row, range(1, self.spec.size + 1))
+
+    def artist(self, artist_id: int) -> str:
+        return f"{_ARTISTS[artist_id % len(_ARTISTS)]} {artist_id}"
+
+    def discogs_artist_id(self, artist_id: int) -> int | None:
+        """The artist's id at Discogs; None when Discogs does not know of them."""
+        dice = random.Random(-(self.spec.seed << 32 | artist_id))
+        return None if dice.random() < self.spec.stranger_share else 700_000 + artist_id
+
+    def find(self, artist: str, album: str) -> LibraryRow | None:
+        """The row of an album; None when the library has no such album."""
+        number = album.rpartition(" ")[2]
+        if not number.isdecimal() or not 1 <= int(number) <= self.spec.size:
+            return None
+        row = self.row(int(number))
+        return row if (row.artist, row.album) == (artist, album) else None
+
+
+def artwork_url(number: int) -> str:
+    """Where Discogs has the artwork of a row."""
+    return f"https://i.discogs.com/{number:08x}/rs:fit/R-{number}.jpeg"
+
+
+def load_library(conn: psycopg.Connection, library: Library, schema: str = "wxyc_schema") -> None:
+    """Load a library into the tables of `sandbox.schema.create_wxyc`."""
+    columns = ["id", "artist_id", "album_title", "artwork_url", "legacy_release_id"]
+    newer = conn.execute(_COLUMN_EXISTS, (schema, "library", "discogs_unavailable")).fetchone()
+    if newer is not None:
+        columns.append("discogs_unavailable")
+    with conn.transaction(), conn.cursor() as cursor:
+        artists = _copy_statement(schema, "artists", ["id", "artist_name", "discogs_artist_id"])
+        with cursor.copy(artists) as copy:
+            for artist_id in range(1, 2 + library.spec.size // _ROWS_PER_ARTIST):
+                copy.write_row(
+                    (
+                        artist_id,
+                        library.artist(artist_id),
+                        library.discogs_artist_id(artist_id),
+                    )
+                )
+        with cursor.copy(_copy_statement(schema, "library", columns)) as copy:
+            for row in library.rows():
+                values = (row.id, row.artist_id, row.album, row.artwork_url, row.legacy_release_id)
+                copy.write_row((*values, row.discogs_unavailable) if newer else values)
+
+
+def _copy_statement(schema: str, table: str, columns: list[str]) -> sql.Composed:
+    return sql.SQL("COPY {} ({}) FROM STDIN").format(
+        sql.Identifier(schema, table), sql.SQL(", ").join(map(sql.Identifier, columns))
+    )

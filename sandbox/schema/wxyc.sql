@@ -1,0 +1,15 @@
+-- The library's tables, in the schema that is first on the search path.
+
+CREATE TABLE artists (
+    id                 SERIAL PRIMARY KEY,
+    artist_name        VARCHAR(128) NOT NULL,
+    discogs_artist_id  INTEGER
+);
+
+CREATE TABLE library (
+    id                 SERIAL PRIMARY KEY,
+    artist_id          INTEGER NOT NULL REFERENCES artists (id),
+    album_title        VARCHAR(128) NOT NULL,
+    artwork_url        VARCHAR(512),
+    legacy_release_id  INTEGER
+);

@@ -1,0 +1,208 @@
+"""Runs the stand-ins in a process of their own, and lets tests steer and question them.
+
+The process is another one so that it does not share the interpreter lock with the client that is
+being tested or measured. It ends when its owner leaves the ``with`` block or dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from sandbox.faults import Behaviour
+from sandbox.httpd import serve
+from sandbox.library import Library, LibrarySpec
+from sandbox.stand_ins import ArchiveOptions, ArchiveOrg, Lml, LmlOptions, MusicBrainz, StandIn
+from sandbox.world import Spec, World
+
+ServiceName = Literal["archive", "musicbrainz", "lml"]
+
+# From where the package can be imported.
+_ROOT = Path(__file__).resolve().parent.parent
+
+_TIMEOUT_S = 10.0
+
+# The stand-ins are on this machine: a proxy that is set for the world outside has no part in it.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStats:
+    """What a stand-in has seen: numbers of requests, and the log when it was asked for.
+
+    `paths` counts by kind of path (see `sandbox.stand_ins`), `statuses` by status answered,
+    `faults` by kind of fault that struck.
+    """
+
+    paths: dict[str, int]
+    statuses: dict[str, int]
+    faults: dict[str, int]
+    log: list[dict[str, Any]]
+
+    @property
+    def requests(self) -> int:
+        return sum(self.paths.values())
+
+
+class Services:
+    """The three stand-ins, running as long as the ``with`` block lasts.
+
+    Parameters:
+        spec: the world that archive.org and MusicBrainz answer from.
+        library: the library that the lookup service knows.
+        ports: of archive.org, MusicBrainz and LML; free ones unless given.
+    """
+
+    def __init__(
+        self,
+        spec: Spec | None = None,
+        library: LibrarySpec | None = None,
+        *,
+        ports: tuple[int, int, int] = (0, 0, 0),
+    ) -> None:
+        self.spec = spec or Spec()
+        self.library = library or LibrarySpec()
+        self.access_key = ArchiveOptions().access_key
+        self.secret_key = ArchiveOptions().secret_key
+        self.lml_api_key = LmlOptions().api_key or ""
+        self._wanted_ports = ports
+        self._process: subprocess.Popen[str] | None = None
+        self._urls: dict[ServiceName, str] = {}
+
+    def __enter__(self) -> Self:
+        order = {
+            "spec": self.spec.to_json(),
+            "library": self.library.to_json(),
+            "ports": self._wanted_ports,
+        }
+        # Its own session: a Ctrl-C in the terminal reaches the owner, who ends it in good order.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=_ROOT,
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            self.__exit__(None, None, None)
+            raise RuntimeError("the stand-ins did not start; see their output above")
+        self._urls = json.loads(answer)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._process is not None:
+            self._process.communicate()
+
+    @property
+    def archive_url(self) -> str:
+        return self._urls["archive"]
+
+    @property
+    def musicbrainz_url(self) -> str:
+        return self._urls["musicbrainz"]
+
+    @property
+    def lml_url(self) -> str:
+        return self._urls["lml"]
+
+    def stats(self, service: ServiceName) -> ServiceStats:
+        """What a service has seen since it started, or since its statistics were reset."""
+        with _DIRECT.open(f"{self._urls[service]}/_stats", timeout=_TIMEOUT_S) as answer:
+            return ServiceStats(**json.load(answer))
+
+    def control(self, service: ServiceName, **changes: Any) -> None:
+        """Change how a service behaves.
+
+        Parameters:
+            changes: fields of `Behaviour`, with faults as mappings of the fields of `Fault`;
+                fields of `ArchiveOptions` or `LmlOptions`; ``log`` and ``reset_stats``.
+
+        Raises:
+            ValueError: a change is unknown; the message says which.
+        """
+        request = urllib.request.Request(
+            f"{self._urls[service]}/_control", json.dumps(changes).encode()
+        )
+        try:
+            _DIRECT.open(request, timeout=_TIMEOUT_S).close()
+        except urllib.error.HTTPError as error:
+            raise ValueError(error.read().decode()) from None
+
+    def upload(self, gid: str, name: str, content: bytes, **metadata: str) -> None:
+        """Put a file into an item, as the indexer would; `metadata` is the item's own."""
+        headers = {f"x-archive-meta-{key}": value for key, value in metadata.items()}
+        self._s3("PUT", gid, name, content, headers)
+
+    def delete(self, gid: str, name: str) -> None:
+        """Delete a file of an item, with its derivatives, as the indexer would."""
+        self._s3("DELETE", gid, name, None, {})
+
+    def _s3(
+        self, method: str, gid: str, name: str, content: bytes | None, headers: dict[str, str]
+    ) -> None:
+        url = f"{self.archive_url}/s3/mbid-{gid}/{name}"
+        request = urllib.request.Request(url, content, headers, method=method)
+        _DIRECT.open(request, timeout=_TIMEOUT_S).close()
+
+
+async def _serve(order: dict[str, Any]) -> None:
+    world = World(Spec.from_json(order["spec"]))
+    library = Library(LibrarySpec.from_json(order["library"]))
+    stand_ins: dict[str, StandIn] = {
+        "archive": ArchiveOrg(world, Behaviour()),
+        "musicbrainz": MusicBrainz(world, Behaviour()),
+        "lml": Lml(library, Behaviour()),
+    }
+    urls = {}
+    for (name, stand_in), port in zip(stand_ins.items(), order["ports"], strict=True):
+        server = await serve(stand_in, port)
+        stand_in.host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        urls[name] = f"http://{stand_in.host}"
+    print(json.dumps(urls), flush=True)
+    await _end_of_input()
+
+
+async def _end_of_input() -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+
+    def wait() -> None:
+        sys.stdin.read()
+        loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=wait, daemon=True).start()
+    await ended.wait()
+
+
+def _main() -> None:
+    """Serve what the first line of standard input orders, until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Answering makes no reference cycles to speak of; looking for them costs a tenth of the time.
+    gc.set_threshold(100_000, 50, 50)
+    asyncio.run(_serve(json.loads(sys.stdin.readline())))
+
+
+if __name__ == "__main__":
+    _main()

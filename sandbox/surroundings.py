@@ -1,0 +1,83 @@
+"""Everything that the jobs need around them: databases with a world in them, and the services."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import psycopg
+
+from sandbox import schema
+from sandbox.indexer import Indexer
+from sandbox.library import Library, LibrarySpec, load_library
+from sandbox.load import build_database
+from sandbox.postgres import FAST, Server, start_server
+from sandbox.services import Services
+from sandbox.world import Spec, World
+
+WXYC_SCHEMA = "wxyc_schema"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What `start` has started. `world` and `library` say what the jobs should bring about."""
+
+    server: Server
+    services: Services
+    world: World
+    library: Library
+    musicbrainz_dsn: str
+    wxyc_dsn: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables with which the jobs find all this."""
+        services = self.services
+        return {
+            "MUSICBRAINZ_DATABASE_URL": self.musicbrainz_dsn,
+            "WXYC_DATABASE_URL": self.wxyc_dsn,
+            "WXYC_SCHEMA_NAME": WXYC_SCHEMA,
+            "ARCHIVE_ORG_URL": services.archive_url,
+            "ARCHIVE_ORG_ACCESS_KEY": services.access_key,
+            "ARCHIVE_ORG_SECRET_KEY": services.secret_key,
+            "ARCHIVE_ORG_RATE": "unlimited",
+            "MUSICBRAINZ_URL": services.musicbrainz_url,
+            "MUSICBRAINZ_RATE": "unlimited",
+            "LIBRARY_METADATA_URL": services.lml_url,
+            "LML_API_KEY": services.lml_api_key,
+            "BACKFILL_CONTACT": "sandbox@localhost",
+        }
+
+    def indexer(self, *, seconds_per_event: float = 0.0) -> Indexer:
+        """A stand-in for artwork-indexer, not yet running."""
+        return Indexer(
+            self.musicbrainz_dsn,
+            self.services.archive_url,
+            self.services.musicbrainz_url,
+            seconds_per_event=seconds_per_event,
+        )
+
+
+@contextlib.contextmanager
+def start(
+    spec: Spec | None = None,
+    library_spec: LibrarySpec | None = None,
+    *,
+    settings: Mapping[str, str] = FAST,
+) -> Iterator[Surroundings]:
+    """Start everything, as long as the ``with`` block lasts.
+
+    Parameters:
+        settings: of PostgreSQL; see `sandbox.postgres`.
+    """
+    world = World(spec or Spec())
+    library = Library(library_spec or LibrarySpec())
+    with start_server(settings=settings) as server, Services(world.spec, library.spec) as services:
+        musicbrainz_dsn = server.create_database("musicbrainz")
+        build_database(musicbrainz_dsn, world)
+        wxyc_dsn = server.create_database("wxyc")
+        with psycopg.connect(wxyc_dsn) as conn:
+            schema.create_wxyc(conn, WXYC_SCHEMA)
+            load_library(conn, library, WXYC_SCHEMA)
+        yield Surroundings(server, services, world, library, musicbrainz_dsn, wxyc_dsn)
