@@ -1,0 +1,38 @@
+"""seed-from-mb on the command line."""
+
+from __future__ import annotations
+
+import click
+
+from jobs.command import job_command, option
+from jobs.seed_from_mb.job import SeedFromMb
+from jobs.seed_from_mb.sources import Kind
+from shared.job import Run
+
+
+@job_command(SeedFromMb)
+@option(
+    "--entity",
+    "entity_types",
+    type=click.Choice(["release", "event"]),
+    multiple=True,
+    envvar="BACKFILL_ENTITY",
+    help="Only this entity type. Repeatable; all by default.",
+)
+@option(
+    "--source",
+    "kinds",
+    type=click.Choice([kind.value for kind in Kind]),
+    multiple=True,
+    envvar="BACKFILL_SOURCE",
+    help="Only gids that are live, merged away or deleted. Repeatable; all by default.",
+)
+def command(run: Run, entity_types: tuple[str, ...], kinds: tuple[str, ...]) -> SeedFromMb:
+    """Give every release and event of MusicBrainz a row in the audit table.
+
+    Gids that were merged away or deleted get one too: archive.org's search hides their items, so
+    this is the way to find what was left behind.
+
+    Example: artwork-backfill seed-from-mb --entity event --report seed.md
+    """
+    return SeedFromMb(run, entity_types, [Kind(kind) for kind in kinds])

@@ -1,0 +1,96 @@
+"""Where MusicBrainz keeps the gids it knows or knew, and in which order they are seeded.
+
+Each source is a query for rows `(key, shard, gid, priority)`: `key` orders the source and has an
+index, `shard` is the number that partitions are cut by.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+#: What a source is ordered by: a row id, or a gid where there is no id.
+Key = int | UUID
+
+
+class Kind(StrEnum):
+    """How MusicBrainz knows a gid."""
+
+    LIVE = "live"
+    MERGED = "merged"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The gids of one entity type that are known in one way."""
+
+    entity_type: str
+    kind: Kind
+    rows: str
+    #: Sort before and after every key.
+    origin: Key
+    end: Key
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.entity_type}s"
+
+
+# What was added within the last 90 days is audited last: the indexer saw it come.
+_LIVE_RELEASES: Final = """
+SELECT release.id AS key, release.id AS shard, release.gid,
+       CASE WHEN meta.date_added > now() - interval '90 days' THEN 10 ELSE 100 END AS priority
+FROM musicbrainz.release
+LEFT JOIN musicbrainz.release_meta meta ON meta.id = release.id
+WHERE release.id <= %(last_release)s
+"""
+
+# Events have no date of addition; their first edit tells.
+_LIVE_EVENTS: Final = """
+SELECT event.id AS key, event.id AS shard, event.gid,
+       CASE WHEN (SELECT min(edit.open_time)
+                  FROM musicbrainz.edit_event
+                  JOIN musicbrainz.edit ON edit.id = edit_event.edit
+                  WHERE edit_event.event = event.id) > now() - interval '90 days'
+            THEN 10 ELSE 100 END AS priority
+FROM musicbrainz.event
+WHERE event.id <= %(last_event)s
+"""
+
+# archive.org's search hides these items, so their gids must come from here.
+_MERGED_RELEASES: Final = """
+SELECT gid AS key, ('x' || left(gid::text, 8))::bit(32)::bigint AS shard, gid, 150 AS priority
+FROM musicbrainz.release_gid_redirect
+"""
+
+_MERGED_EVENTS: Final = """
+SELECT gid AS key, ('x' || left(gid::text, 8))::bit(32)::bigint AS shard, gid, 150 AS priority
+FROM musicbrainz.event_gid_redirect
+"""
+
+_DELETED_RELEASES: Final = """
+SELECT gid AS key, ('x' || left(gid::text, 8))::bit(32)::bigint AS shard, gid, 150 AS priority
+FROM musicbrainz.deleted_entity
+WHERE data->>'entity_type' = 'release' AND deleted_at <= %(started)s
+"""
+
+_DELETED_EVENTS: Final = """
+SELECT gid AS key, ('x' || left(gid::text, 8))::bit(32)::bigint AS shard, gid, 150 AS priority
+FROM musicbrainz.deleted_entity
+WHERE data->>'entity_type' = 'event' AND deleted_at <= %(started)s
+"""
+
+_IDS: Final = (-(2**31), 2**31 - 1)
+_GIDS: Final = (UUID(int=0), UUID(int=2**128 - 1))
+
+#: Live entities come first: one that is merged away meanwhile then has its row already.
+SOURCES: Final = (
+    Source("release", Kind.LIVE, _LIVE_RELEASES, *_IDS),
+    Source("event", Kind.LIVE, _LIVE_EVENTS, *_IDS),
+    Source("release", Kind.MERGED, _MERGED_RELEASES, *_GIDS),
+    Source("event", Kind.MERGED, _MERGED_EVENTS, *_GIDS),
+    Source("release", Kind.DELETED, _DELETED_RELEASES, *_GIDS),
+    Source("event", Kind.DELETED, _DELETED_EVENTS, *_GIDS),
+)
