@@ -1,0 +1,316 @@
+"""The audit without a command line: for a daemon that audits a little whenever it is idle.
+
+It claims, examines and writes with the code of the job, and by the same rules. It never waits for
+its turn: where nothing may be audited just now, it says so and returns.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, Self
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg import Connection
+
+from jobs.audit_batch import claims
+from jobs.audit_batch.examination import Examiner, Owners
+from jobs.audit_batch.expectation import add_expectations
+from jobs.audit_batch.guardrails import Guardrails, Limits
+from jobs.audit_batch.services import Services
+from jobs.audit_batch.values import Audit, BadRow, Claim
+from jobs.audit_batch.writing import Writer
+from shared import db
+from shared.audit.archives import EntityType
+from shared.audit.decide import Policy
+from shared.clients.http import Interrupted
+from shared.job import Partition, Stop, StopRun, Wait
+from shared.settings import Settings
+
+#: What was audited less than this ago is left alone even if it is unchecked: an entity whose item
+#: is busy would otherwise be looked at by every call.
+REVISIT_AFTER: Final = timedelta(hours=1)
+
+#: When a call is worth while again where nobody can know, in seconds.
+_LOOK_AGAIN_S: Final = 60.0
+
+#: For how long a transaction is repeated while the database is in trouble, in seconds.
+_DATABASE_PATIENCE_S: Final = 3.0
+
+_TAKE_BACK_EVERY_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSummary:
+    """What one call has done.
+
+    Parameters
+    ----------
+    counts
+        By what became of the entities: `clean`, `repair_queue`, `manual_review`, `legacy`,
+        `deferred`, `postponed` and others, as in the report of audit-batch; also `events`.
+    problems
+        What is wrong with entities that could not be audited, one line each.
+    waits_for
+        Why nothing more was audited, `None` when there is no reason to wait.
+    retry_after
+        When a further call may do more, in seconds from now.
+    """
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    waits_for: str | None = None
+    retry_after: float = 0.0
+
+    @property
+    def audited(self) -> int:
+        """How many entities were decided on."""
+        return self.counts.get("audited", 0)
+
+
+class Auditor:
+    """Audits a few entities per call, one call at a time.
+
+    Parameters
+    ----------
+    rate
+        How many entities may be audited per second, on average; `None` for no limit.
+    time_limit
+        How long a call may take, in seconds: what is not examined by then is given back. One
+        request that is under way is still waited for, a minute at most.
+    limits, policy
+        As the options of audit-batch; by default, nothing is done unless artwork-indexer is idle.
+    clock
+        Monotonic seconds.
+
+    Example
+    -------
+    Audit at most one entity every ten seconds, and only while artwork-indexer is idle::
+
+        with Auditor.from_environment(rate=0.1) as auditor:
+            while not stopping.is_set():
+                if has_work():
+                    work()
+                    continue
+                summary = auditor.audit(limit=1)  # in asyncio: await asyncio.to_thread(...)
+                if summary.waits_for:
+                    print("not auditing:", summary.waits_for)
+                stopping.wait(max(1.0, summary.retry_after))
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        rate: float | None = None,
+        time_limit: float = 30.0,
+        limits: Limits | None = None,
+        policy: Policy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if rate is not None and rate <= 0:
+            raise ValueError("rate is in entities per second and must be above 0, or None")
+        self._interval = 1 / rate if rate else 0.0
+        self._time_limit = time_limit
+        limits = limits or Limits(only_when_idle=True)
+        self._guardrails = Guardrails(limits, clock)
+        self._writer = Writer(uuid4(), limits.max_queue_depth)
+        self._clock = clock
+        self._next_turn = -math.inf
+        self._looks_for_dead_at = -math.inf
+        # What the last claim took, until its commit is certain.
+        self._unconfirmed: list[Claim] = []
+        self._one_call = threading.Lock()
+        self._interrupt = threading.Event()
+        self._closed = False
+        dsn = settings.musicbrainz_database()
+        self._session = _session(dsn)
+        self._reads = _session(dsn)
+        self._services = Services.connect(settings, concurrency=1, stopping=self._interrupt)
+        owners = Owners(self._services.archive, self._reads)
+        self._examiner = Examiner(self._services, owners.of, policy or Policy())
+
+    @classmethod
+    def from_environment(
+        cls,
+        *,
+        rate: float | None = None,
+        time_limit: float = 30.0,
+        limits: Limits | None = None,
+        policy: Policy | None = None,
+    ) -> Self:
+        """Return an auditor with the settings of the environment.
+
+        Raises `SettingsError` where one is missing or malformed.
+        """
+        settings = Settings(os.environ)
+        return cls(settings, rate=rate, time_limit=time_limit, limits=limits, policy=policy)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End a call that is under way in another thread, and close all connections."""
+        self._closed = True
+        self._interrupt.set()
+        with self._one_call:
+            self._services.close()
+            self._session.close()
+            self._reads.close()
+
+    def audit(self, limit: int = 1) -> AuditSummary:
+        """Audit up to `limit` of the entities that wait longest, those of high priority first.
+
+        Raises
+        ------
+        psycopg.Error
+            The database is in trouble. What is still claimed then is given back, or, when not even
+            that is possible, taken back by a later call or by audit-batch.
+        """
+
+        def claim(conn: Connection, size: int) -> list[Claim]:
+            now = _now(conn)
+            if self._clock() >= self._looks_for_dead_at:
+                claims.take_back(conn, run_started=now, in_hand=[])
+                self._looks_for_dead_at = self._clock() + _TAKE_BACK_EVERY_S
+            return claims.claim(conn, size, run_started=now - REVISIT_AFTER, partition=Partition())
+
+        return self._audit(limit, claim, otherwise="nothing is left to audit")
+
+    def audit_entity(self, entity_type: str, gid: str) -> AuditSummary:
+        """Audit one given `release` or `event`, whatever its status and whenever it last was.
+
+        It is added when the audit does not know it. Guardrails and rate apply.
+
+        Raises
+        ------
+        ValueError
+            There is no such type of entity, or `gid` is no UUID.
+        psycopg.Error
+            As `audit`.
+        """
+        wanted, key = EntityType(entity_type), str(UUID(gid))
+
+        def claim(conn: Connection, _: int) -> list[Claim]:
+            return claims.claim_one(conn, wanted, key)
+
+        return self._audit(1, claim, otherwise="another run is auditing it")
+
+    def _audit(
+        self, limit: int, claim: Callable[[Connection, int], list[Claim]], *, otherwise: str
+    ) -> AuditSummary:
+        with self._one_call:
+            if self._closed:
+                raise RuntimeError("the auditor is closed")
+            until_turn = self._next_turn - self._clock()
+            if until_turn > 0:
+                return AuditSummary(waits_for="the rate that was asked for", retry_after=until_turn)
+            try:
+                claimed = self._claim(limit, claim)
+                if isinstance(claimed, Wait):
+                    return AuditSummary(waits_for=claimed.reason, retry_after=claimed.seconds)
+                if not claimed:
+                    return AuditSummary(waits_for=otherwise, retry_after=_LOOK_AGAIN_S)
+                return self._work(claimed)
+            finally:
+                with suppress(psycopg.Error):
+                    self._session.transaction(claims.let_run_lock_go)
+
+    def _claim(
+        self, limit: int, claim: Callable[[Connection, int], list[Claim]]
+    ) -> list[Claim] | Wait:
+        def work(conn: Connection) -> list[Claim] | Wait:
+            claims.hold_run_lock(conn)
+            if self._unconfirmed:
+                claims.release(conn, self._unconfirmed, keep_place=True)
+            room = self._guardrails.room(conn, limit)
+            if isinstance(room, Stop):
+                return Wait(room.reason, _LOOK_AGAIN_S)
+            if isinstance(room, Wait):
+                return room
+            self._unconfirmed = claim(conn, room)
+            return add_expectations(conn, self._unconfirmed)
+
+        claimed = self._session.transaction(work)
+        self._unconfirmed = []
+        if isinstance(claimed, list) and claimed:
+            self._guardrails.claimed(len(claimed))
+            self._next_turn = self._clock() + len(claimed) * self._interval
+        return claimed
+
+    def _work(self, claimed: list[Claim]) -> AuditSummary:
+        """Examine and write one entity after another; give back what is left in the end."""
+        counts: Counter[str] = Counter()
+        problems: list[str] = []
+        waits_for = None
+        left = deque(claimed)
+        try:
+            with self._timer():
+                while left:
+                    try:
+                        audit = self._examiner.examine(left[0])
+                    except BadRow as error:
+                        problems.append(f"{left[0].entity}: {error}")
+                        self._release([left.popleft()], keep_place=False)
+                        continue
+                    counts.update(self._write(audit))
+                    left.popleft()
+        except Interrupted:
+            waits_for = f"the time limit of {self._time_limit:g} s was reached"
+        except StopRun as stop:
+            waits_for = str(stop)
+        finally:
+            self._release(list(left), keep_place=True)
+        retry_after = _LOOK_AGAIN_S if waits_for else 0.0
+        return AuditSummary(counts, tuple(problems), waits_for, retry_after)
+
+    def _write(self, audit: Audit) -> Mapping[str, int]:
+        audits = [audit]
+        self._session.transaction(lambda conn: self._writer.write(conn, audits))
+        written = self._writer.committed()
+        if written.postponed:
+            self._guardrails.postponed(written.postponed)
+        return written.counts
+
+    def _release(self, given_back: list[Claim], *, keep_place: bool) -> None:
+        if given_back:
+            self._session.transaction(
+                lambda conn: claims.release(conn, given_back, keep_place=keep_place)
+            )
+
+    @contextmanager
+    def _timer(self) -> Iterator[None]:
+        """Interrupt all waiting for services when the time limit is reached."""
+        timer = threading.Timer(self._time_limit, self._interrupt.set)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            if not self._closed:
+                self._interrupt.clear()
+
+
+def _session(dsn: str) -> db.Session:
+    return db.Session(
+        lambda: db.connect(dsn, "artwork-backfill auditor"), patience=_DATABASE_PATIENCE_S
+    )
+
+
+def _now(conn: Connection) -> datetime:
+    row: Any = conn.execute("SELECT now()").fetchone()
+    now: datetime = row[0]
+    return now

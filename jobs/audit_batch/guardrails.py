@@ -1,0 +1,156 @@
+"""Whether entities may be claimed just now, and how many.
+
+artwork-indexer works its queue strictly in order, one event after another: whatever audits queue
+delays the edits of users that come later. So the queue is kept short, and audits step back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from psycopg import Connection
+
+from shared.job import Stop, Wait
+
+_HOUR_S: Final = 3600.0
+
+#: Entities in hand make room within moments, in seconds.
+_LOOK_AGAIN_S: Final = 0.05
+
+# Claimed entities count as well: each may be about to queue an event.
+_QUEUED: Final = """
+SELECT array_agg(id),
+       (SELECT count(*) FROM artwork_indexer.audit_entity WHERE status = 'audit_in_progress')
+FROM artwork_indexer.event_queue
+WHERE state IN ('queued', 'running')
+"""
+
+# What artwork-indexer would take next: attempts left, the delay after a failure passed (an hour per
+# attempt), and everything that it depends on completed.
+_IS_INDEXER_BUSY: Final = """
+SELECT EXISTS (
+    SELECT
+    FROM artwork_indexer.event_queue event
+    WHERE state = 'running'
+    OR (state = 'queued'
+        AND attempts < 5
+        AND last_updated <= now() - interval '1 hour' * attempts
+        AND NOT EXISTS (
+            SELECT
+            FROM artwork_indexer.event_queue parent
+            WHERE parent.id = ANY (event.depends_on) AND parent.state <> 'completed'))
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the operator allows.
+
+    `max_queue_depth` is in events, 0 for no limit; `queue_patience` in seconds;
+    `max_per_hour` in entities, `None` for no limit.
+    """
+
+    max_queue_depth: int = 100
+    queue_patience: float = 600.0
+    only_when_idle: bool = False
+    max_per_hour: int | None = None
+
+
+class Guardrails:
+    """Watches the queue and the clock for one run. `clock` is monotonic, in seconds."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._claimed: deque[tuple[float, int]] = deque()
+        self._waits_since: float | None = None
+        self._queued: frozenset[int] = frozenset()
+        self._wanted = 1
+
+    def room(self, conn: Connection, size: int) -> int | Wait | Stop:
+        """Return how many of `size` entities may be claimed now, or why none may."""
+        allowed = self._room_this_hour(size)
+        if isinstance(allowed, Wait) or not self._looks_at_queue():
+            return allowed
+        row = conn.execute(_QUEUED).fetchone()
+        ids, in_progress = row if row is not None else (None, 0)
+        queued = frozenset(ids or ())
+        if (obstacle := self._obstacle(conn, len(queued))) is not None:
+            return self._wait_for_indexer(queued, obstacle)
+        self._waits_since = None
+        if self._limits.max_queue_depth == 0:
+            return allowed
+        return self._room_in_queue(allowed, len(queued), int(in_progress))
+
+    def claimed(self, entities: int) -> None:
+        """Learn that so many entities were claimed just now."""
+        self._wanted = 1
+        if self._limits.max_per_hour is not None:
+            self._claimed.append((self._clock(), entities))
+
+    def postponed(self, events: int) -> None:
+        """Learn that a repair of so many events found no room: wait until there is as much."""
+        self._wanted = min(events, self._limits.max_queue_depth)
+
+    def _looks_at_queue(self) -> bool:
+        return self._limits.max_queue_depth > 0 or self._limits.only_when_idle
+
+    def _room_this_hour(self, size: int) -> int | Wait:
+        if self._limits.max_per_hour is None:
+            return size
+        now = self._clock()
+        while self._claimed and self._claimed[0][0] <= now - _HOUR_S:
+            self._claimed.popleft()
+        room = self._limits.max_per_hour - sum(entities for _, entities in self._claimed)
+        if room > 0:
+            return min(size, room)
+        return Wait(
+            f"{self._limits.max_per_hour:,} entities were audited within the hour",
+            seconds=self._claimed[0][0] + _HOUR_S - now,
+        )
+
+    def _obstacle(self, conn: Connection, queued: int) -> str | None:
+        """Return what keeps the run from claiming until artwork-indexer has done something."""
+        if self._limits.only_when_idle and _value(conn, _IS_INDEXER_BUSY):
+            return f"artwork-indexer has {queued:,} events to work on"
+        limit = self._limits.max_queue_depth
+        if limit and queued + self._wanted > limit:
+            return (
+                f"the event queue holds {queued:,} events, and --max-queue-depth allows {limit:,}"
+            )
+        return None
+
+    def _wait_for_indexer(self, queued: frozenset[int], obstacle: str) -> Wait | Stop:
+        now = self._clock()
+        has_drained = not self._queued <= queued
+        if self._waits_since is None or has_drained:
+            self._waits_since = now
+        self._queued = queued
+        waited = now - self._waits_since
+        if waited >= self._limits.queue_patience:
+            return Stop(
+                f"{obstacle}, and none was finished for {waited:,.0f} s:"
+                " artwork-indexer is not working"
+            )
+        return Wait(f"{obstacle}: waiting for artwork-indexer")
+
+    def _room_in_queue(self, allowed: int, queued: int, in_progress: int) -> int | Wait:
+        limit = self._limits.max_queue_depth
+        room = limit - queued - in_progress
+        if room < self._wanted:
+            return Wait(
+                "as many entities are being audited as the queue has room for",
+                seconds=_LOOK_AGAIN_S,
+            )
+        # Several small batches keep the fetching threads busier than one that fills the queue.
+        return min(allowed, room, max(1, limit // 4))
+
+
+def _value(conn: Connection, query: str) -> object:
+    row = conn.execute(query.encode()).fetchone()
+    return None if row is None else row[0]

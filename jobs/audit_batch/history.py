@@ -1,0 +1,122 @@
+"""Counts what audits find as they go along, for whoever later asks about the past.
+
+The counts are kept by hour and run, so that runs at work at the same time never wait for each
+other's rows. What was found in each entity stands in `audit_result`, and is written elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from psycopg import Connection
+
+from jobs.audit_batch.values import Audit
+from shared.audit.decide import Decision, Status
+
+#: So many entities of each batch and check are kept as examples.
+EXAMPLES: Final = 5
+
+_ADD_AUDITS: Final = """
+INSERT INTO artwork_indexer.audit_tally AS tally (run_id, hour, outcome, audits, events)
+SELECT %(run_id)s, date_trunc('hour', now()), batch.*
+FROM unnest(%(outcomes)s::text[], %(audits)s::bigint[], %(events)s::bigint[]) AS batch
+ON CONFLICT (run_id, hour, outcome) DO UPDATE
+SET audits = tally.audits + excluded.audits,
+    events = tally.events + excluded.events,
+    last_at = now()
+"""
+
+# An array of arrays must be a rectangle, hence the examples as text.
+_ADD_FINDINGS: Final = """
+INSERT INTO artwork_indexer.finding_tally AS tally
+    (run_id, hour, check_name, entities, findings, examples)
+SELECT %(run_id)s, date_trunc('hour', now()), check_name, entities, findings, examples::bigint[]
+FROM unnest(%(checks)s::text[], %(entities)s::bigint[], %(findings)s::bigint[],
+            %(examples)s::text[])
+     AS batch (check_name, entities, findings, examples)
+ON CONFLICT (run_id, hour, check_name) DO UPDATE
+SET entities = tally.entities + excluded.entities,
+    findings = tally.findings + excluded.findings,
+    examples = excluded.examples
+"""
+
+_IS_RECENT: Final = """
+SELECT EXISTS (
+    SELECT
+    FROM artwork_indexer.audit_status_history
+    WHERE taken_at > now() - interval '1 hour')
+"""
+
+# Counted by a statement of its own, which may use several processes; one that inserts may not.
+_COUNT_STATUSES: Final = """
+SELECT status::text, count(*) FROM artwork_indexer.audit_entity GROUP BY status
+"""
+
+_KEEP_STATUSES: Final = """
+INSERT INTO artwork_indexer.audit_status_history (taken_at, status, entities)
+SELECT now(), status::artwork_indexer.audit_entity_status, entities
+FROM unnest(%(statuses)s::text[], %(entities)s::bigint[]) AS counted (status, entities)
+"""
+
+
+def add(conn: Connection, audits: Sequence[Audit], run_id: UUID) -> None:
+    """Count audits that were decided, in the transaction that writes them."""
+    outcomes: Counter[Status] = Counter()
+    events: Counter[Status] = Counter()
+    findings: Counter[str] = Counter()
+    entities: dict[str, list[int]] = {}
+    for audit in audits:
+        if not isinstance(audit.outcome, Decision):
+            continue
+        outcomes[audit.outcome.status] += 1
+        events[audit.outcome.status] += len(audit.outcome.events)
+        checks = [finding.check for finding in audit.findings]
+        findings.update(checks)
+        for check in set(checks):
+            entities.setdefault(check, []).append(audit.claim.entity.id)
+    # In a fixed order, as every writer of several rows should lock them.
+    statuses = sorted(outcomes)
+    checks = sorted(entities)
+    if statuses:
+        conn.execute(
+            _ADD_AUDITS,
+            {
+                "run_id": run_id,
+                "outcomes": [status.value for status in statuses],
+                "audits": [outcomes[status] for status in statuses],
+                "events": [events[status] for status in statuses],
+            },
+        )
+    if checks:
+        conn.execute(
+            _ADD_FINDINGS,
+            {
+                "run_id": run_id,
+                "checks": checks,
+                "entities": [len(entities[check]) for check in checks],
+                "findings": [findings[check] for check in checks],
+                "examples": [_array(entities[check][-EXAMPLES:]) for check in checks],
+            },
+        )
+
+
+def keep_statuses(conn: Connection) -> None:
+    """Keep how many entities have which status, unless that was done within the last hour."""
+    row = conn.execute(_IS_RECENT).fetchone()
+    if row is not None and row[0]:
+        return
+    counted = conn.execute(_COUNT_STATUSES).fetchall()
+    conn.execute(
+        _KEEP_STATUSES,
+        {
+            "statuses": [status for status, _ in counted],
+            "entities": [entities for _, entities in counted],
+        },
+    )
+
+
+def _array(ids: Sequence[int]) -> str:
+    return "{" + ",".join(map(str, ids)) + "}"

@@ -1,0 +1,109 @@
+"""Counts again what an audit brought about, from the tables alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from psycopg import Connection
+
+from shared.audit.decide import Status
+from shared.id_set import IdSet
+from shared.job import Verification
+
+_CLAIMS_LEFT: Final = """
+SELECT count(*)
+FROM artwork_indexer.audit_entity
+WHERE status = 'audit_in_progress' AND last_audit_at = ANY (%(tokens)s::timestamptz[])
+"""
+
+_STALE_CLAIMS: Final = """
+SELECT count(*)
+FROM artwork_indexer.audit_entity
+WHERE status = 'audit_in_progress' AND last_audit_at < now() - %(stale_after)s::interval
+"""
+
+# What others did to an entity since is in order too: a completed repair makes it unchecked, a
+# failed one a review, a person may want it audited again, and another run may have done so already.
+_AS_DECIDED: Final = """
+SELECT count(*)
+FROM artwork_indexer.audit_entity entity
+WHERE id = ANY (%(ids)s::bigint[])
+AND (status::text = %(status)s
+     OR status IN ('unchecked', 'audit_in_progress', 'manual_review')
+     OR EXISTS (
+        SELECT
+        FROM artwork_indexer.audit_result result
+        WHERE result.audit_entity_id = entity.id
+        AND result.run_id <> %(run_id)s
+        AND result.audited_at >= %(run_started)s))
+"""
+
+_REPAIRS: Final = """
+SELECT count(*), count(*) FILTER (WHERE EXISTS (
+    SELECT
+    FROM artwork_indexer.audit_result result
+    JOIN artwork_indexer.event_queue event ON event.id = ANY (result.event_ids)
+    WHERE result.audit_entity_id = entity.id))
+FROM artwork_indexer.audit_entity entity
+WHERE status = 'repair_queue'
+"""
+
+_REVIEWS: Final = """
+SELECT count(*), count(*) FILTER (WHERE (
+    SELECT count(*)
+    FROM artwork_indexer.needs_manual_review review
+    WHERE review.audit_entity_id = entity.id AND review.status = 'open') = 1)
+FROM artwork_indexer.audit_entity entity
+WHERE status = 'manual_review'
+"""
+
+
+def verify_claims(conn: Connection, tokens: Sequence[datetime]) -> Verification:
+    """Check that nothing is left that this run claimed."""
+    left = _count(conn, _CLAIMS_LEFT, tokens=list(tokens))
+    return Verification.equal("claims of this run left over", 0, left)
+
+
+def verify_no_stale_claims(conn: Connection, stale_after: str) -> Verification:
+    """Check that no run died and left claims behind."""
+    left = _count(conn, _STALE_CLAIMS, stale_after=stale_after)
+    return Verification.equal("claims of dead runs", 0, left, "audit-batch takes them back")
+
+
+def verify_decisions(
+    conn: Connection, decided: Mapping[Status, IdSet], *, run_id: UUID, run_started: datetime
+) -> Iterator[Verification]:
+    """Check that every entity this run finished has the status that was decided."""
+    for status, ids in decided.items():
+        found = sum(
+            _count(
+                conn,
+                _AS_DECIDED,
+                ids=chunk,
+                status=status.value,
+                run_id=run_id,
+                run_started=run_started,
+            )
+            for chunk in ids.chunks()
+        )
+        yield Verification.equal(f"entities decided to be {status}", len(ids), found)
+
+
+def verify_repairs_and_reviews(conn: Connection) -> Iterator[Verification]:
+    """Check that every repair has an event and every review a row that people can find."""
+    yield _compare(conn, "entities in repair with an event", _REPAIRS)
+    yield _compare(conn, "entities in review with one open review", _REVIEWS)
+
+
+def _compare(conn: Connection, name: str, query: str) -> Verification:
+    row = conn.execute(query.encode()).fetchone()
+    expected, actual = row if row is not None else (0, 0)
+    return Verification.equal(name, expected, actual)
+
+
+def _count(conn: Connection, query: str, **values: object) -> int:
+    row = conn.execute(query.encode(), values).fetchone()
+    return int(row[0]) if row is not None else 0

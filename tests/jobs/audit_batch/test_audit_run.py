@@ -1,0 +1,354 @@
+"""Whole runs of audit-batch, with services that answer in this process."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from audit_scene import Scene, unreadable
+
+from jobs.audit_batch import job as audit_job
+from jobs.audit_batch.claims import hold_run_lock
+from jobs.audit_batch.guardrails import Limits
+from jobs.audit_batch.job import AuditBatch
+from jobs.audit_batch.values import Reason
+from jobs.audit_batch.verification import verify_decisions
+from shared.audit.decide import Policy, Status
+from shared.clients.http import ServiceDown
+from shared.id_set import IdSet
+from shared.job import Partition, Stop, Wait
+from shared.report import Outcome, Report
+from shared.runner import Runner
+from shared.stopping import Stopping
+
+_CHECKS = """
+SELECT gid::text, status::text, ARRAY(
+    SELECT DISTINCT finding->>'check'
+    FROM artwork_indexer.audit_result result, jsonb_array_elements(findings) AS finding
+    WHERE result.audit_entity_id = entity.id
+    ORDER BY 1) AS checks
+FROM artwork_indexer.audit_entity entity
+"""
+
+
+def _statuses(scene: Scene) -> Counter[str]:
+    return Counter(
+        row.status for row in scene.rows("SELECT status::text FROM artwork_indexer.audit_entity")
+    )
+
+
+def test_finds_and_decides_exactly_what_the_world_has_planned(scene: Scene) -> None:
+    report = scene.run()
+    assert (report.outcome, report.exit_code) == (Outcome.VERIFIED, 0)
+    found = {row.gid: (row.status, row.checks) for row in scene.rows(_CHECKS)}
+    planned = {plan.gid: (plan.status, sorted(plan.checks)) for plan in scene.world.plans()}
+    assert found == planned
+
+
+def test_the_report_counts_what_is_in_the_tables(scene: Scene) -> None:
+    report = scene.run()
+    statuses = _statuses(scene)
+    assert {status: report.totals[status] for status in statuses} == statuses
+    assert report.totals["scanned"] == report.totals["written"] == scene.world.spec.size
+    assert report.totals["events"] == len(scene.events())
+    entities = Counter(check for plan in scene.world.plans() for check in plan.checks)
+    assert {check: count.entities for check, count in report.findings.items()} == entities
+    assert all(count.findings >= count.entities for count in report.findings.values())
+    assert report.as_dict()["findings"]["xml.field"] == {
+        "entities": entities["xml.field"],
+        "findings": report.findings["xml.field"].findings,
+    }
+
+
+def test_nothing_is_audited_twice(scene: Scene) -> None:
+    scene.run()
+    asked = scene.archive.asked.copy()
+    events = scene.events()
+    report = scene.run()
+    assert (report.outcome, report.totals["scanned"]) == (Outcome.VERIFIED, 0)
+    assert scene.archive.asked == asked
+    assert scene.events() == events
+
+
+_RELATIONS = """
+SELECT oid::regclass::text AS name, relkind = 'S' AS is_sequence
+FROM pg_class
+WHERE relnamespace = 'artwork_indexer'::regnamespace AND relkind IN ('r', 'S')
+ORDER BY 1
+"""
+
+
+def _contents(scene: Scene) -> dict[str, list[Any]]:
+    """Everything in the tables and sequences of artwork_indexer."""
+    return {
+        name: scene.rows(
+            f"SELECT * FROM {name}"
+            if is_sequence
+            else f"SELECT * FROM {name} AS content ORDER BY content::text"
+        )
+        for name, is_sequence in scene.rows(_RELATIONS)
+    }
+
+
+def test_a_dry_run_reports_the_same_and_changes_nothing_at_all(scene: Scene) -> None:
+    scene.queue(scene.plan(None).gid)
+    before = _contents(scene)
+    previewed = scene.run(dry_run=True)
+    assert _contents(scene) == before
+    assert (previewed.outcome, previewed.exit_code) == (Outcome.VERIFIED, 0)
+    report = scene.run()
+    same = ("scanned", "clean", "repair_queue", "manual_review", "legacy", "events", "deferred")
+    assert [previewed.totals[name] for name in same] == [report.totals[name] for name in same]
+    assert previewed.findings == report.findings
+
+
+def test_deferred_entities_are_not_claimed_again_by_the_same_run(scene: Scene) -> None:
+    busy = [scene.plan(None, skip=skip).gid for skip in range(5)]
+    for gid in busy:
+        scene.queue(gid)
+    failing = scene.plan(None, skip=6).gid
+    scene.archive.answers[failing] = unreadable
+    report = scene.run(batch_size=3, fixed_batch_size=True)
+    assert report.outcome is Outcome.VERIFIED
+    assert report.totals["deferred"] == 6
+    assert report.totals[f"deferred: {Reason.EVENT_QUEUED}"] == 5
+    assert scene.archive.asked[failing] == 1
+    assert {scene.status(gid) for gid in [*busy, failing]} == {"unchecked"}
+    again = scene.run()
+    assert again.totals["scanned"] == 6
+
+
+def test_a_limit_ends_the_run_with_everything_else_untouched(scene: Scene) -> None:
+    report = scene.run(limit=123)
+    assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
+    assert _statuses(scene)["unchecked"] == scene.world.spec.size - 123
+
+
+def test_partitions_audit_everything_between_them(scene: Scene) -> None:
+    reports = [scene.run(partition=Partition(index, 2)) for index in range(2)]
+    assert sum(report.totals["scanned"] for report in reports) == scene.world.spec.size
+    assert "unchecked" not in _statuses(scene)
+
+
+def test_a_bad_row_is_reported_and_left_while_the_rest_is_written(own_scene: Scene) -> None:
+    scene = own_scene
+    gid = scene.plan("index-missing").gid
+    number = scene.world.number(gid)
+    assert number is not None
+    scene.conn.execute(
+        "UPDATE cover_art_archive.cover_art SET mime_type = 'image/webp' WHERE release = %s",
+        (scene.world.entity(number).row_id,),
+    )
+    report = scene.run()
+    assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
+    [problem] = report.problems
+    assert gid in problem.what
+    assert "'image/webp', without image_type" in problem.detail
+    assert scene.status(gid) == "unchecked"
+    assert report.totals["written"] == scene.world.spec.size - 1
+
+
+def test_a_row_that_the_database_refuses_is_left_while_the_rest_is_written(
+    own_scene: Scene,
+) -> None:
+    scene = own_scene
+    gid = scene.plan("index-missing").gid
+    scene.conn.execute(
+        f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'no events for this one'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON artwork_indexer.event_queue FOR EACH ROW
+        WHEN (NEW.message->>'gid' = '{gid}') EXECUTE FUNCTION refuse();
+        """.encode()
+    )
+    report = scene.run()
+    [problem] = report.problems
+    assert gid in problem.what
+    assert "no events for this one" in problem.detail
+    assert scene.status(gid) == "unchecked"
+    assert report.totals["written"] == scene.world.spec.size - 1
+
+
+def test_a_service_that_is_down_for_good_ends_the_run_as_planned(scene: Scene) -> None:
+    first = [plan.gid for plan in scene.world.plans()][:60]
+
+    def down() -> object:
+        raise ServiceDown("archive.org is down: run again later", service="archive.org")
+
+    scene.archive.answers = {
+        plan.gid: down for plan in scene.world.plans() if plan.gid not in first
+    }
+    report = scene.run(batch_size=20)
+    assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
+    assert report.reason == "archive.org is down: run again later"
+    statuses = _statuses(scene)
+    assert statuses["audit_in_progress"] == 0
+    assert 0 < scene.world.spec.size - statuses["unchecked"] <= 60
+    never = scene.value(
+        "SELECT count(*) FROM artwork_indexer.audit_entity WHERE last_audit_at IS NULL"
+    )
+    assert never == statuses["unchecked"]
+
+
+# -- the database's answers get lost -----------------------------------------------------------
+
+
+def _lose_answers(job: AuditBatch, verb: str, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Let the answer to the first commit of a verb be lost, after it went through."""
+    losses: list[bool] = []
+    original: Callable[..., Any] = getattr(job, verb)
+
+    def lose(conn: psycopg.Connection, *args: Any) -> Any:
+        result = original(conn, *args)
+        if not losses:
+            losses.append(True)
+            conn.execute("COMMIT")
+            raise psycopg.OperationalError("the connection is lost")
+        return result
+
+    monkeypatch.setattr(job, verb, lose)
+    return losses
+
+
+def _drive(scene: Scene, job: AuditBatch, stopping: Stopping) -> Report:
+    return Runner(
+        job, job.run, log=scene.log(job), progress=scene.progress(job), stopping=stopping
+    ).run()
+
+
+@pytest.mark.parametrize("verb", ["claim", "write"])
+def test_a_commit_whose_answer_is_lost_loses_and_doubles_nothing(
+    scene: Scene, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping = Stopping()
+    job = scene.job(stopping=stopping)
+    losses = _lose_answers(job, verb, monkeypatch)
+    # As long as another run lives, nobody takes back what this one has lost sight of.
+    with psycopg.connect(scene.dsn, autocommit=True) as other:
+        hold_run_lock(other)
+        report = _drive(scene, job, stopping)
+    assert losses == [True]
+    assert (report.outcome, report.reason) == (Outcome.VERIFIED, "nothing is left to do")
+    assert report.totals["written"] == scene.world.spec.size
+    assert "lost" not in report.totals
+    found = {row.gid: (row.status, row.checks) for row in scene.rows(_CHECKS)}
+    assert found == {plan.gid: (plan.status, sorted(plan.checks)) for plan in scene.world.plans()}
+    assert scene.value("SELECT sum(audits) FROM artwork_indexer.audit_tally") == len(found)
+
+
+# -- guardrails --------------------------------------------------------------------------------
+
+
+def test_a_queue_that_nobody_works_ends_the_run_with_the_queue_full_and_no_fuller(
+    scene: Scene,
+) -> None:
+    report = scene.run(limits=Limits(max_queue_depth=10, queue_patience=0.3))
+    assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
+    assert "artwork-indexer is not working" in report.reason
+    assert "--max-queue-depth allows 10" in report.reason
+    assert 9 <= len(scene.events()) <= 10
+    assert _statuses(scene)["audit_in_progress"] == 0
+
+
+def test_slow_services_get_small_batches(scene: Scene) -> None:
+    # Larger ones would be taken for those of a dead run.
+    job = scene.job(rate=0.1)
+    job.on_connect(scene.conn)
+    claimed = job.claim(scene.conn, 200)
+    assert not isinstance(claimed, Wait | Stop)
+    assert len(claimed) == 6
+
+
+def test_claims_of_a_run_that_died_are_taken_over_in_the_same_run(scene: Scene) -> None:
+    scene.claim(50)
+    report = scene.run()
+    assert report.totals["scanned"] == scene.world.spec.size
+    assert _statuses(scene)["audit_in_progress"] == 0
+
+
+def test_claims_of_a_run_that_dies_meanwhile_are_taken_over_when_nothing_else_is_left(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_job, "_TAKE_BACK_EVERY_S", 3600.0)
+    with psycopg.connect(scene.dsn, autocommit=True) as theirs:
+        hold_run_lock(theirs)
+        stopping = Stopping()
+        job = scene.job(stopping=stopping)
+        died: list[bool] = []
+        claim = job.claim
+
+        def claim_and_die(conn: psycopg.Connection, size: int) -> Any:
+            if not died:
+                died.append(True)
+                scene.claim(50)
+            claimed = claim(conn, size)
+            theirs.close()
+            return claimed
+
+        monkeypatch.setattr(job, "claim", claim_and_die)
+        report = _drive(scene, job, stopping)
+    assert report.totals["scanned"] == scene.world.spec.size
+
+
+# -- verification ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("damage", "name"),
+    [
+        ("UPDATE artwork_indexer.audit_entity SET status = 'legacy' WHERE gid = %s", "decided"),
+        ("DELETE FROM artwork_indexer.needs_manual_review", "entities in review"),
+        ("DELETE FROM artwork_indexer.event_queue", "entities in repair"),
+    ],
+)
+def test_the_verification_sees_what_was_lost(
+    scene: Scene, damage: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping = Stopping()
+    job = scene.job(stopping=stopping)
+    verify = job.verify
+
+    def damaged(conn: psycopg.Connection) -> Any:
+        scene.conn.execute(damage.encode(), [scene.plan(None).gid] * damage.count("%s"))
+        return verify(conn)
+
+    monkeypatch.setattr(job, "verify", damaged)
+    report = _drive(scene, job, stopping)
+    assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
+    [wrong] = [check.name for check in report.verification if not check.ok]
+    assert name in wrong
+
+
+def test_what_others_did_since_is_in_order(scene: Scene) -> None:
+    gid = scene.plan("index-missing").gid
+    scene.audit(gid)
+    ids = IdSet()
+    ids.update([scene.id(gid)])
+    scene.finish(scene.events()[0].id)
+    [check] = verify_decisions(
+        scene.conn,
+        {Status.REPAIR_QUEUE: ids},
+        run_id=scene.run_id,
+        run_started=scene.value("SELECT now() - interval '1 minute'"),
+    )
+    assert (scene.status(gid), check.ok) == ("unchecked", True)
+
+
+def test_ignored_checks_lead_to_nothing_in_a_run(scene: Scene) -> None:
+    checks = frozenset(check for plan in scene.world.plans() for check in plan.checks)
+    report = scene.run(policy=Policy(ignored=checks))
+    assert set(_statuses(scene)) <= {"clean", "legacy"}
+    assert scene.events() == []
+    assert set(report.findings) == checks
+
+
+def test_dark_items_that_musicbrainz_knows_of_are_clean(own_scene: Scene) -> None:
+    scene = own_scene
+    gid = scene.plan("item-dark").gid
+    scene.conn.execute("UPDATE musicbrainz.release_meta SET cover_art_presence = 'darkened'")
+    scene.only(gid)
+    scene.run()
+    assert scene.status(gid) == "clean"

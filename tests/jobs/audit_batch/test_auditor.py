@@ -1,0 +1,346 @@
+"""The auditor for a daemon's idle loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from audit_scene import Scene, unreadable
+
+from jobs.audit_batch import auditor as auditor_module
+from jobs.audit_batch.auditor import Auditor, AuditSummary
+from jobs.audit_batch.expectation import add_expectations
+from jobs.audit_batch.guardrails import Limits
+from jobs.audit_batch.services import Services
+from jobs.audit_batch.values import Reason
+from shared.clients.http import Interrupted, ServiceDown
+from shared.settings import SettingsError
+
+
+class Clock:
+    """A clock that stands still until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def connected(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """A scene whose services an auditor finds."""
+
+    def connect(*_: object, stopping: threading.Event, **__: object) -> Services:
+        scene.interrupt = stopping
+        return scene.services()
+
+    monkeypatch.setattr(Services, "connect", connect)
+    return scene
+
+
+@pytest.fixture
+def auditor(connected: Scene) -> Iterator[Auditor]:
+    with Auditor(connected.settings()) as auditor:
+        yield auditor
+
+
+def _in_progress(scene: Scene) -> int:
+    return int(
+        scene.value(
+            "SELECT count(*) FROM artwork_indexer.audit_entity WHERE status = 'audit_in_progress'"
+        )
+    )
+
+
+def _locks(scene: Scene) -> int:
+    return int(
+        scene.value(
+            "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+            " WHERE locktype = 'advisory' AND datname = current_database()"
+        )
+    )
+
+
+def test_a_call_audits_up_to_so_many_entities(scene: Scene, auditor: Auditor) -> None:
+    gids = [scene.plan(drift).gid for drift in (None, "index-missing", "original-missing")]
+    scene.only(*gids)
+    assert auditor.audit(limit=2).audited == 2
+    scene.conn.execute("UPDATE artwork_indexer.event_queue SET state = 'completed'")
+    assert auditor.audit(limit=2).audited == 1
+    assert scene.status(gids[0]) == "clean"
+    assert scene.status(gids[2]) == "manual_review"
+    assert len(scene.results(gids[1])) == 1
+
+
+def test_the_summary_says_what_became_of_them(scene: Scene, auditor: Auditor) -> None:
+    gid = scene.plan("index-missing").gid
+    scene.only(gid)
+    summary = auditor.audit(limit=5)
+    assert summary == AuditSummary(
+        {"audited": 1, "written": 1, "repair_queue": 1, "events": 1}, (), None, 0.0
+    )
+    [result] = scene.results(gid)
+    assert result.event_ids == [scene.events()[0].id]
+
+
+def test_when_nothing_is_left_it_says_so(scene: Scene, auditor: Auditor) -> None:
+    scene.only()
+    summary = auditor.audit()
+    assert (summary.audited, summary.waits_for) == (0, "nothing is left to audit")
+    assert summary.retry_after > 0
+
+
+def test_by_default_it_keeps_out_of_the_indexers_way(scene: Scene, auditor: Auditor) -> None:
+    event_id = scene.queue(scene.plan(None).gid)
+    summary = auditor.audit()
+    assert summary.waits_for is not None
+    assert "artwork-indexer has 1 events to work on" in summary.waits_for
+    assert (summary.audited, _in_progress(scene)) == (0, 0)
+    scene.finish(event_id)
+    assert auditor.audit().audited == 1
+
+
+def test_a_dead_indexer_is_waited_for_without_end_but_said(connected: Scene) -> None:
+    clock = Clock()
+    connected.queue(connected.plan(None).gid)
+    with Auditor(connected.settings(), clock=clock) as auditor:
+        auditor.audit()
+        clock.now += 3600
+        summary = auditor.audit()
+    assert summary.waits_for is not None
+    assert "artwork-indexer is not working" in summary.waits_for
+    assert summary.retry_after > 0
+
+
+def test_the_rate_holds_over_several_calls(connected: Scene) -> None:
+    clock = Clock()
+    connected.only(*[connected.plan(None, skip=skip).gid for skip in range(5)])
+    with Auditor(connected.settings(), rate=0.5, clock=clock) as auditor:
+        assert auditor.audit(limit=3).audited == 3
+        summary = auditor.audit()
+        assert summary.waits_for == "the rate that was asked for"
+        assert summary.retry_after == pytest.approx(6)
+        clock.now += 5.9
+        assert auditor.audit().audited == 0
+        clock.now += 0.2
+        assert auditor.audit().audited == 1
+
+
+@pytest.mark.parametrize("rate", [0, -1])
+def test_a_rate_that_is_none_is_refused(scene: Scene, rate: float) -> None:
+    with pytest.raises(ValueError, match="rate"):
+        Auditor(scene.settings(), rate=rate)
+
+
+def test_the_queue_is_never_filled_beyond_its_limit(connected: Scene) -> None:
+    gids = [connected.plan("foreign-owned", skip=skip).gid for skip in range(2)]
+    connected.only(*gids)
+    limits = Limits(max_queue_depth=3)
+    with Auditor(connected.settings(), limits=limits) as auditor:
+        for _ in range(4):
+            auditor.audit(limit=2)
+    assert len(connected.events()) == 2
+
+
+def test_an_entity_that_was_deferred_is_left_alone_for_an_hour(
+    scene: Scene, auditor: Auditor
+) -> None:
+    gid = scene.plan(None).gid
+    scene.only(gid)
+    scene.archive.answers[gid] = unreadable
+    assert auditor.audit().counts[f"deferred: {Reason.UNREADABLE}"] == 1
+    assert auditor.audit().waits_for == "nothing is left to audit"
+    scene.conn.execute(
+        "UPDATE artwork_indexer.audit_entity SET last_audit_at = now() - interval '61 minutes'"
+        " WHERE gid = %s",
+        (gid,),
+    )
+    assert auditor.audit().counts["deferred"] == 1
+
+
+@pytest.mark.parametrize("status", ["unchecked", "clean", "manual_review"])
+def test_one_given_entity_is_audited_whatever_its_status(
+    scene: Scene, auditor: Auditor, status: str
+) -> None:
+    gid = scene.plan("index-missing").gid
+    scene.conn.execute(
+        "UPDATE artwork_indexer.audit_entity SET status = %s, last_audit_at = now() WHERE gid = %s",
+        (status, gid),
+    )
+    assert auditor.audit_entity("release", gid.upper()).counts["repair_queue"] == 1
+    assert scene.status(gid) == "repair_queue"
+
+
+def test_a_given_entity_that_another_run_holds_is_left_to_it(
+    scene: Scene, auditor: Auditor
+) -> None:
+    gid = scene.plan(None).gid
+    scene.only(gid)
+    scene.claim()
+    assert auditor.audit_entity("release", gid).waits_for == "another run is auditing it"
+    assert scene.status(gid) == "audit_in_progress"
+
+
+@pytest.mark.parametrize(("entity_type", "gid"), [("label", "0" * 32), ("release", "nonsense")])
+def test_what_is_no_entity_is_refused(auditor: Auditor, entity_type: str, gid: str) -> None:
+    with pytest.raises(ValueError, match=r"label|UUID"):
+        auditor.audit_entity(entity_type, gid)
+
+
+def test_a_service_that_is_down_is_no_error_and_leaves_no_claim(
+    scene: Scene, auditor: Auditor
+) -> None:
+    gids = [scene.plan(None, skip=skip).gid for skip in range(3)]
+    scene.only(*gids)
+
+    def down() -> object:
+        raise ServiceDown("archive.org is down", service="archive.org")
+
+    scene.archive.answers = dict.fromkeys(gids, down)
+    summary = auditor.audit(limit=3)
+    assert (summary.audited, summary.waits_for) == (0, "archive.org is down")
+    assert (_in_progress(scene), _locks(scene)) == (0, 0)
+    never = "SELECT last_audit_at FROM artwork_indexer.audit_entity WHERE gid = %s"
+    assert scene.value(never, gids[0]) is None
+
+
+def test_a_call_ends_when_its_time_is_up(connected: Scene) -> None:
+    scene = connected
+    gids = [scene.plan(None, skip=skip).gid for skip in range(3)]
+    scene.only(*gids)
+
+    def patient() -> object:
+        # As a client waits for its turn or its next attempt.
+        assert scene.interrupt is not None
+        if scene.interrupt.wait(10):
+            raise Interrupted("the run is stopping")
+        return None
+
+    scene.archive.answers = dict.fromkeys(gids[1:], patient)
+    with Auditor(scene.settings(), time_limit=0.2) as auditor:
+        summary = auditor.audit(limit=3)
+        assert scene.interrupt is not None
+        assert summary.waits_for == "the time limit of 0.2 s was reached"
+        assert (summary.audited, _in_progress(scene)) == (1, 0)
+        # The next call has its own time.
+        assert not scene.interrupt.is_set()
+        scene.archive.answers = {}
+        assert auditor.audit(limit=3).audited == 2
+
+
+def test_a_bad_row_is_a_problem_and_stops_nobody(
+    own_scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = own_scene
+    monkeypatch.setattr(Services, "connect", lambda *_, **__: scene.services())
+    bad, good = scene.plan("index-missing").gid, scene.plan("item-missing").gid
+    number = scene.world.number(bad)
+    assert number is not None
+    scene.conn.execute(
+        "UPDATE cover_art_archive.cover_art SET mime_type = 'image/webp' WHERE release = %s",
+        (scene.world.entity(number).row_id,),
+    )
+    scene.only(bad, good)
+    with Auditor(scene.settings()) as auditor:
+        summary = auditor.audit(limit=2)
+        assert auditor.audit(limit=2).waits_for == "nothing is left to audit"
+    [problem] = summary.problems
+    assert bad in problem
+    assert "image/webp" in problem
+    assert (summary.audited, scene.status(bad)) == (1, "unchecked")
+
+
+def test_an_error_leaves_no_claim(
+    scene: Scene, auditor: Auditor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gid = scene.plan(None).gid
+    scene.only(gid)
+
+    def surprise() -> object:
+        raise RuntimeError("nobody foresaw this")
+
+    scene.archive.answers[gid] = surprise
+    with pytest.raises(RuntimeError, match="nobody foresaw this"):
+        auditor.audit()
+    assert (scene.status(gid), _locks(scene)) == ("unchecked", 0)
+
+
+def test_a_lost_database_is_an_error_and_the_next_call_goes_on(
+    scene: Scene, auditor: Auditor
+) -> None:
+    assert auditor.audit().audited == 1
+    scene.conn.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'artwork-backfill auditor'"
+    )
+    assert auditor.audit().audited == 1
+
+
+def test_a_claim_whose_answer_was_lost_is_given_back(
+    scene: Scene, auditor: Auditor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gid = scene.plan(None).gid
+    scene.only(gid)
+    original = add_expectations
+    losses: list[bool] = []
+
+    def lose(conn: psycopg.Connection, claimed: Any) -> Any:
+        if not losses:
+            losses.append(True)
+            conn.execute("COMMIT")
+            raise psycopg.OperationalError("the connection is lost")
+        return original(conn, claimed)
+
+    monkeypatch.setattr(auditor_module, "add_expectations", lose)
+    assert auditor.audit().audited == 1
+    assert (scene.status(gid), losses) == ("clean", [True])
+
+
+def test_claims_of_dead_runs_are_taken_back(scene: Scene, auditor: Auditor) -> None:
+    gid = scene.plan(None).gid
+    scene.only(gid)
+    scene.claim()
+    scene.conn.execute(
+        "UPDATE artwork_indexer.audit_entity SET last_audit_at = now() - interval '2 hours'"
+        " WHERE gid = %s",
+        (gid,),
+    )
+    assert auditor.audit().audited == 1
+
+
+def test_it_serves_a_loop_of_asyncio(scene: Scene, auditor: Auditor) -> None:
+    async def idle() -> list[AuditSummary]:
+        return [await asyncio.to_thread(auditor.audit, 2) for _ in range(2)]
+
+    assert sum(summary.audited for summary in asyncio.run(idle())) >= 2
+
+
+def test_calls_from_several_threads_take_turns(scene: Scene, auditor: Auditor) -> None:
+    scene.only(*[scene.plan(None, skip=skip).gid for skip in range(12)])
+    summaries: list[AuditSummary] = []
+    threads = [
+        threading.Thread(target=lambda: summaries.append(auditor.audit(limit=3))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [summary.audited for summary in summaries] == [3] * 4
+
+
+def test_a_closed_auditor_says_so(connected: Scene) -> None:
+    auditor = Auditor(connected.settings())
+    auditor.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        auditor.audit()
+
+
+def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MUSICBRAINZ_DATABASE_URL", raising=False)
+    with pytest.raises(SettingsError, match="MUSICBRAINZ_DATABASE_URL"):
+        Auditor.from_environment()

@@ -1,0 +1,97 @@
+"""What audits leave behind for questions about the past."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from jobs.audit_batch import history
+from jobs.audit_batch.values import Audit, Claim, Deferral, Entity, Reason
+from shared.audit.archives import EntityType
+from shared.audit.decide import Decision, QueuedAction, Status
+from shared.audit.finding import found
+
+RUN = UUID(int=1)
+
+
+@pytest.fixture
+def conn(migrated_database: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(migrated_database, autocommit=True) as conn:
+        yield conn
+
+
+def _audit(id_: int, status: Status, *checks: str, events: int = 0) -> Audit:
+    gid = str(UUID(int=id_))
+    return Audit(
+        Claim(Entity(id_, EntityType.RELEASE, gid), datetime.now(UTC), None),
+        Decision(status, events=(QueuedAction("index", gid),) * events),
+        tuple(found(check) for check in checks),
+    )
+
+
+def _deferred(id_: int) -> Audit:
+    claim = Claim(Entity(id_, EntityType.RELEASE, str(UUID(int=id_))), datetime.now(UTC), None)
+    return Audit(claim, Deferral(Reason.TASKS_PENDING))
+
+
+def test_batches_of_a_run_add_up(conn: psycopg.Connection) -> None:
+    history.add(conn, [_audit(1, Status.CLEAN), _audit(2, Status.CLEAN), _deferred(3)], RUN)
+    history.add(conn, [_audit(4, Status.CLEAN), _audit(5, Status.REPAIR_QUEUE, events=2)], RUN)
+    assert conn.execute(
+        "SELECT outcome, sum(audits), sum(events) FROM artwork_indexer.audit_tally"
+        " WHERE run_id = %s GROUP BY outcome ORDER BY outcome",
+        (RUN,),
+    ).fetchall() == [("clean", 3, 0), ("repair_queue", 1, 2)]
+
+
+def test_findings_are_counted_by_entity_and_one_by_one_with_the_latest_as_examples(
+    conn: psycopg.Connection,
+) -> None:
+    history.add(conn, [_audit(1, Status.REPAIR_QUEUE, "xml.field", "xml.field")], RUN)
+    many = [_audit(id_, Status.REPAIR_QUEUE, "xml.field") for id_ in range(2, 5 + history.EXAMPLES)]
+    history.add(conn, [*many, _audit(99, Status.MANUAL_REVIEW, "item.dark")], RUN)
+    rows = conn.execute(
+        "SELECT check_name, entities, findings, examples FROM artwork_indexer.finding_tally"
+        " ORDER BY check_name"
+    ).fetchall()
+    assert rows == [("item.dark", 1, 1, [99]), ("xml.field", 9, 10, [5, 6, 7, 8, 9])]
+
+
+def test_runs_at_work_at_the_same_time_do_not_wait_for_each_other(
+    conn: psycopg.Connection, migrated_database: str
+) -> None:
+    conn.execute("SET lock_timeout = '1s'")
+    with psycopg.connect(migrated_database) as other:
+        history.add(other, [_audit(1, Status.REPAIR_QUEUE, "xml.field")], uuid4())
+        history.add(conn, [_audit(2, Status.REPAIR_QUEUE, "xml.field")], uuid4())
+
+
+def test_a_batch_that_decided_nothing_leaves_nothing(conn: psycopg.Connection) -> None:
+    history.add(conn, [_deferred(1)], RUN)
+    assert conn.execute("SELECT count(*) FROM artwork_indexer.audit_tally").fetchone() == (0,)
+
+
+def test_statuses_are_kept_once_an_hour(conn: psycopg.Connection) -> None:
+    conn.execute(
+        "INSERT INTO artwork_indexer.audit_entity (entity_type, gid)"
+        " VALUES ('release', gen_random_uuid()), ('event', gen_random_uuid())"
+    )
+    history.keep_statuses(conn)
+    history.keep_statuses(conn)
+    assert _kept(conn) == [("unchecked", 2)]
+    conn.execute(
+        "UPDATE artwork_indexer.audit_status_history SET taken_at = taken_at - interval '61 min'"
+    )
+    conn.execute("UPDATE artwork_indexer.audit_entity SET status = 'clean'")
+    history.keep_statuses(conn)
+    assert _kept(conn) == [("unchecked", 2), ("clean", 2)]
+
+
+def _kept(conn: psycopg.Connection) -> list[tuple[str, int]]:
+    return conn.execute(
+        "SELECT status::text, entities FROM artwork_indexer.audit_status_history ORDER BY taken_at"
+    ).fetchall()
