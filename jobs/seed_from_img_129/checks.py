@@ -1,0 +1,82 @@
+"""How urgent an entity is, by the checks of the 2021 audit that it failed.
+
+The names are those of the CAA Auditor: `Category::...`, phrased as what should be true, so that
+`DeletedItem::index is absent` in a list of failures means that there is an index.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+#: The index is missing or malformed, or an image is missing, unexpected or has no original.
+URGENT: Final = 300
+#: Any other failure, and items that the audit of 2021 passed over.
+OTHER: Final = 200
+#: Nothing was wrong in 2021; as a live entity of MusicBrainz.
+PASSED: Final = 100
+
+#: Only items of entities that have art: what is left behind elsewhere can wait. An item that does
+#: not exist has neither an index nor images.
+URGENT_CHECKS: Final = frozenset(
+    {
+        b"Item::exists",
+        b"Item::CAAIndex::is present",
+        b"Item::CAAIndex::is well-formed",
+        b"Item::CAAIndex::Image::missing image",
+        b"Item::CAAIndex::Image::unexpected image",
+        b"Item::Files::index.json exists",
+        b"Item::Files::original image exists",
+    }
+)
+
+#: `InternalError` stands where the auditor itself failed and skipped the item.
+CATEGORIES: Final = frozenset(
+    {b"Item", b"EmptyItem", b"DeletedItem", b"MergedItem", b"InternalError"}
+)
+
+#: Items that archive.org's staff or the auditor's author made to try things out.
+_TEST_ITEM: Final = b"::test item"
+
+
+class Note(Enum):
+    """What is to be said of a line besides its priority."""
+
+    DAMAGED = auto()
+    UNKNOWN_CHECK = auto()
+    NO_FAILURE = auto()
+    TEST_ITEM = auto()
+
+
+class Verdict(NamedTuple):
+    """What a line says of its entity; priority 0 seeds nothing.
+
+    A named tuple, because one is unpacked for each of millions of lines.
+    """
+
+    priority: int
+    note: Note | None = None
+
+
+NOTHING: Final = Verdict(0)
+DAMAGED: Final = Verdict(0, Note.DAMAGED)
+
+
+def judge(check: bytes) -> Verdict:
+    """Return what it means that an item failed a check, or was skipped because of it."""
+    if check in URGENT_CHECKS:
+        return Verdict(URGENT)
+    if check.endswith(_TEST_ITEM):
+        return Verdict(0, Note.TEST_ITEM)
+    category, _, rest = check.partition(b"::")
+    if category in CATEGORIES and rest and check.isascii():
+        return Verdict(OTHER)
+    return Verdict(OTHER, Note.UNKNOWN_CHECK)
+
+
+def gravest(verdicts: list[Verdict]) -> Verdict:
+    """Return the verdict of several checks together: the highest priority, the first note."""
+    if not verdicts:
+        return DAMAGED
+    notes = [verdict.note for verdict in verdicts if verdict.note]
+    return Verdict(max(verdict.priority for verdict in verdicts), notes[0] if notes else None)

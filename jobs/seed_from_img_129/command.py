@@ -1,0 +1,63 @@
+"""seed-from-img-129 on the command line."""
+
+from __future__ import annotations
+
+import click
+
+from jobs.command import job_command, option
+from jobs.seed_from_img_129.job import SeedFromImg129
+from jobs.seed_from_img_129.sources import SourceError, find
+from shared.job import Run
+
+
+@job_command(SeedFromImg129)
+@click.argument("places", metavar="SOURCE...", nargs=-1, required=True)
+@option(
+    "--priority",
+    type=click.IntRange(0, 32767),
+    metavar="N",
+    envvar="BACKFILL_PRIORITY",
+    help="Give every entity this priority instead of what the rule says.",
+)
+@option(
+    "--include-passed",
+    is_flag=True,
+    envvar="BACKFILL_INCLUDE_PASSED",
+    help="Seed items of a results cache that passed every check as well, with priority 100.",
+)
+@option(
+    "--allow-damaged",
+    is_flag=True,
+    envvar="BACKFILL_ALLOW_DAMAGED",
+    help="End with exit code 0 although something could not be read.",
+)
+def command(
+    run: Run,
+    places: tuple[str, ...],
+    priority: int | None,
+    include_passed: bool,
+    allow_damaged: bool,
+) -> SeedFromImg129:
+    """Give the items that the audit of 2021 (IMG-129) found fault with a high priority.
+
+    SOURCE is a file, a folder of files, a URL, or - for standard input, plain or gzipped:
+    bad_items.csv, failed_checks.log, skipped_items.log, an action list such as reindex, a list of
+    gids such as darkened_items, or results_cache.gz. The kind shows in the content.
+
+    Priority 300 when the index was missing or malformed, or an image missing, unexpected or without
+    its original; 200 otherwise, skipped items included. Test items are not seeded.
+
+    Example: artwork-backfill seed-from-img-129 bad_items.csv skipped_items.log --report seed.md
+    """
+    try:
+        sources, passed_over = find(places)
+    except SourceError as error:
+        raise click.UsageError(str(error)) from error
+    return SeedFromImg129(
+        run,
+        sources,
+        passed_over=passed_over,
+        include_passed=include_passed,
+        allow_damaged=allow_damaged,
+        priority=priority,
+    )

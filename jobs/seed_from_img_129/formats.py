@@ -1,0 +1,326 @@
+"""The kinds of files that the audit of 2021 left, and what their lines say.
+
+Every line is a gid and a tail. Lines come by the hundred million while tails that differ are few,
+so each distinct tail is judged once and remembered; and the lines of one item stand together, so a
+gid is only looked at where it changes.
+"""
+
+from __future__ import annotations
+
+import binascii
+import csv
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from functools import lru_cache
+from typing import ClassVar, Final, NamedTuple
+
+from jobs.seed_from_img_129.checks import (
+    DAMAGED,
+    NOTHING,
+    OTHER,
+    PASSED,
+    URGENT,
+    URGENT_CHECKS,
+    Note,
+    Verdict,
+    gravest,
+    judge,
+)
+from shared.lines import Block
+
+#: Verdicts that are remembered per source; a file of nothing but odd lines must not fill memory.
+_REMEMBERED_TAILS: Final = 5_000
+
+_GID_CHARS: Final = 36
+
+# A gid on its own, as an archive.org identifier, or in the URL of a release or of its item.
+_ODD_GID: Final = re.compile(
+    rb"(?:mbid-|https?://[^\s/]+/(?:\S*/)?(?:release/|mbid-))?"
+    rb"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?:[/?#]\S*)?",
+    re.IGNORECASE,
+)
+_OUTCOMES: Final = frozenset({b"PASSED", b"FAILED", b"ITEM SKIPPED"})
+
+
+class Kind(StrEnum):
+    """The kinds of files, as messages call them."""
+
+    TABLE = "table of failed checks"
+    RESULTS = "results cache"
+    ACTIONS = "action list"
+    LOG = "log of failed or skipped items"
+    LIST = "plain list"
+
+
+class Remark(NamedTuple):
+    """Something to report of a line: its number, what it is, and the text in question."""
+
+    line: int
+    note: Note
+    text: bytes
+
+
+def pack_gid(text: bytes) -> bytes | None:
+    """Return the 16 bytes of a gid in its usual form, or `None` when it is not one."""
+    if not text[8:9] == text[13:14] == text[18:19] == text[23:24] == b"-":
+        return None
+    try:
+        packed = binascii.unhexlify(text.replace(b"-", b""))
+    except ValueError:
+        return None
+    # A shorter text has fewer digits, and so has one with more dashes.
+    return packed if len(packed) == 16 else None
+
+
+class Reader(ABC):
+    """Reads the lines of one source; one subclass per kind says what a tail means.
+
+    Attributes
+    ----------
+    seeds
+        Highest priority by packed gid, of what was read since the caller last emptied it.
+    """
+
+    kind: ClassVar[Kind]
+
+    def __init__(self) -> None:
+        self.seeds: dict[bytes, int] = {}
+        self._verdicts = _Verdicts(self.judge)
+        self._last: tuple[bytes, bytes | None] = (b"", None)
+
+    @abstractmethod
+    def judge(self, tail: bytes) -> Verdict:
+        """Return what a line with this tail, stripped at its end, says of its entity."""
+
+    def heading(self, number: int, line: bytes) -> list[Remark] | None:
+        """Take a line that names columns, if this is one; return what is to be said of it."""
+        return None
+
+    def read(self, block: Block) -> list[Remark]:
+        """Take in the lines of a block and return what is to be said of them."""
+        remarks: list[Remark] = []
+        seeds, verdicts = self.seeds, self._verdicts
+        text, gid = self._last
+        for number, line in enumerate(block.lines, block.first):
+            tail = line[_GID_CHARS:]
+            if line[:_GID_CHARS] != text:
+                text = line[:_GID_CHARS]
+                gid = pack_gid(text)
+                if gid is None:
+                    gid, tail = _split_line(line)
+                    # The next line may begin alike and yet be another entity's.
+                    text = b""
+            if gid is None:
+                remarks += self._without_gid(number, line)
+                continue
+            priority, note = verdicts[tail]
+            if priority > seeds.get(gid, 0):
+                seeds[gid] = priority
+            if note is not None:
+                remarks.append(Remark(number, note, line))
+        self._last = text, gid
+        return remarks
+
+    def _without_gid(self, number: int, line: bytes) -> list[Remark]:
+        if not line.strip():
+            return []
+        remarks = self.heading(number, line)
+        return [Remark(number, Note.DAMAGED, line)] if remarks is None else remarks
+
+
+class _Verdicts(dict[bytes, Verdict]):
+    """The verdicts on tails that were seen before."""
+
+    def __init__(self, judge_tail: Callable[[bytes], Verdict]) -> None:
+        super().__init__()
+        self._judge_tail = judge_tail
+
+    def __missing__(self, tail: bytes) -> Verdict:
+        if len(self) >= _REMEMBERED_TAILS:
+            self.clear()
+        verdict = self[tail] = self._judge_tail(tail.rstrip())
+        return verdict
+
+
+def _split_line(line: bytes) -> tuple[bytes | None, bytes]:
+    """Return the gid and the tail of a line whose gid may be written in any of its forms."""
+    column = re.split(rb"[\t,]", line, maxsplit=1)[0]
+    odd = _ODD_GID.fullmatch(column.strip())
+    return pack_gid(odd[1]) if odd else None, line[len(column) :]
+
+
+class ListReader(Reader):
+    """One gid per line; being listed is all there is to know."""
+
+    kind = Kind.LIST
+
+    def judge(self, tail: bytes) -> Verdict:
+        return DAMAGED if tail else Verdict(OTHER)
+
+
+class LogReader(Reader):
+    """`gid TAB check` for every check that failed, or that made the auditor skip the item."""
+
+    kind = Kind.LOG
+
+    def judge(self, tail: bytes) -> Verdict:
+        empty, *columns = tail.split(b"\t")
+        return judge(columns[0]) if not empty and len(columns) == 1 else DAMAGED
+
+
+class ActionReader(Reader):
+    """`gid TAB MusicBrainz URL TAB archive.org URL TAB check; check; ...`."""
+
+    kind = Kind.ACTIONS
+
+    def judge(self, tail: bytes) -> Verdict:
+        empty, *columns = tail.split(b"\t")
+        if empty or not 2 <= len(columns) <= 3 or b"://" not in columns[0]:
+            return DAMAGED
+        return _judge_all(columns[2]) if len(columns) == 3 else Verdict(OTHER)
+
+
+class ResultsReader(Reader):
+    """`gid TAB check TAB outcome` for every check of every item, passed or not."""
+
+    kind = Kind.RESULTS
+
+    def __init__(self, *, include_passed: bool) -> None:
+        super().__init__()
+        self._passed = Verdict(PASSED) if include_passed else NOTHING
+
+    def judge(self, tail: bytes) -> Verdict:
+        empty, *columns = tail.split(b"\t")
+        if empty or len(columns) != 2 or columns[1] not in _OUTCOMES:
+            return DAMAGED
+        verdict = judge(columns[0])
+        if columns[1] != b"PASSED":
+            return verdict
+        # Who passed the check for test items is none.
+        note = verdict.note if verdict.note is Note.UNKNOWN_CHECK else None
+        return self._passed._replace(note=note)
+
+
+_URGENT: Final = Verdict(URGENT)
+_OTHER: Final = Verdict(OTHER)
+
+
+class TableReader(Reader):
+    """`gid,count,count,...`: how often each check failed; the first line names the checks."""
+
+    kind = Kind.TABLE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._columns = 0
+        self._urgent: list[int] = []
+
+    def heading(self, number: int, line: bytes) -> list[Remark] | None:
+        if not is_heading(line):
+            return None
+        (header,) = csv.reader([line.decode("utf-8", "surrogateescape")])
+        names = [name.strip().encode("utf-8", "surrogateescape") for name in header]
+        self._columns = len(names)
+        self._urgent = [column for column, name in enumerate(names) if name in URGENT_CHECKS]
+        self._verdicts.clear()
+        unknown = [name for name in names[1:] if judge(name).note is Note.UNKNOWN_CHECK]
+        return [Remark(number, Note.UNKNOWN_CHECK, name) for name in unknown]
+
+    def judge(self, tail: bytes) -> Verdict:
+        counts = tail.split(b",")
+        # The tail starts with a comma: in place of the gid there is nothing.
+        if len(counts) != self._columns or counts.count(b"") != 1 or counts[0]:
+            return DAMAGED
+        failed = tail.translate(None, b"0,")
+        if not failed:
+            return Verdict(0, Note.NO_FAILURE)
+        if not failed.isdigit():
+            return DAMAGED
+        for column in self._urgent:
+            if counts[column].strip(b"0"):
+                return _URGENT
+        return _OTHER
+
+
+@lru_cache(maxsize=1024)
+def _judge_all(checks: bytes) -> Verdict:
+    return gravest([judge(check.strip()) for check in checks.split(b";")])
+
+
+# -- telling the kinds apart -----------------------------------------------------------------------
+
+#: Lines that are looked at.
+_TELLING_LINES: Final = 200
+
+#: The names that the auditor gives its files, by how they begin.
+_NAMES: Final[Mapping[str, Kind]] = {
+    "bad_items": Kind.TABLE,
+    "darkened_items": Kind.LIST,
+    "deleted_properly_delete": Kind.ACTIONS,
+    "failed_checks": Kind.LOG,
+    "ia_set_": Kind.ACTIONS,
+    "manual_check": Kind.ACTIONS,
+    "merged_properly_delete": Kind.ACTIONS,
+    "properly_empty": Kind.ACTIONS,
+    "rederive_thumbnails": Kind.ACTIONS,
+    "reindex": Kind.ACTIONS,
+    "results_cache": Kind.RESULTS,
+    "skipped_items": Kind.LOG,
+}
+
+
+def recognise(lines: Iterable[bytes], name: str) -> Kind | None:
+    """Return the kind of a file, by what most of its first lines look like.
+
+    Its name decides where the lines speak for several kinds alike, and where there are none.
+    """
+    telling = [line for line in lines if line.strip()][:_TELLING_LINES]
+    by_name = next((kind for start, kind in _NAMES.items() if name.startswith(start)), None)
+    if not telling:
+        return by_name or Kind.LIST
+    if is_heading(telling[0]):
+        return Kind.TABLE
+    votes = Counter(kind for line in telling if (kind := _kind_of(line)))
+    if not votes:
+        return None
+    return max(votes, key=lambda kind: (votes[kind], kind is by_name))
+
+
+def reader_for(kind: Kind, *, include_passed: bool) -> Reader:
+    """Return a reader of files of this kind."""
+    if kind is Kind.RESULTS:
+        return ResultsReader(include_passed=include_passed)
+    return _READERS[kind]()
+
+
+_READERS: Final[Mapping[Kind, Callable[[], Reader]]] = {
+    Kind.TABLE: TableReader,
+    Kind.ACTIONS: ActionReader,
+    Kind.LOG: LogReader,
+    Kind.LIST: ListReader,
+}
+
+
+def is_heading(line: bytes) -> bool:
+    """Tell whether a line names the columns of a table."""
+    return line[:5].lower() == b"mbid," or line[:7].lower() == b'"mbid",'
+
+
+def _kind_of(line: bytes) -> Kind | None:
+    gid, tail = _split_line(line)
+    _, *columns = tail.rstrip().split(b"\t")
+    if gid is None or b"," in tail[:1]:
+        return None
+    match columns:
+        case []:
+            return Kind.LIST
+        case [_]:
+            return Kind.LOG
+        case [_, outcome] if outcome in _OUTCOMES:
+            return Kind.RESULTS
+        case [url, *_] if b"://" in url:
+            return Kind.ACTIONS
+    return None

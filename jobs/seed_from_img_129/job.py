@@ -1,0 +1,250 @@
+"""Gives the items that the audit of 2021 found fault with a row in the audit table, and a priority.
+
+The files are streamed: a batch is a stretch of a source with so many distinct gids. Which line
+means what is in `formats` and `checks`; here are the rows, and their verification.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final, NamedTuple
+from uuid import UUID
+
+from psycopg import Connection
+
+from jobs.seed_from_img_129.ledger import Entry, Ledger
+from jobs.seed_from_img_129.reading import Chunk, Reading
+from jobs.seed_from_img_129.sources import Source
+from shared import seeding
+from shared.db import Table
+from shared.job import Counts, Job, Problem, Run, Stop, Verification, Wait
+
+#: The audit of 2021 knew releases only.
+_ENTITY_TYPE: Final = "release"
+
+#: Gids of a chunk when sources are only read to verify them.
+_VERIFIED_CHUNK: Final = 10_000
+
+#: Gids of a group that are looked up at once.
+_LOOKED_UP: Final = 4_000
+
+# A row that is no longer unchecked was audited, or is being audited, since: its priority has done
+# its work. OFFSET keeps the array in one place; an index then finds all of it in one go.
+_LOOK_UP: Final = """
+SELECT present.rows,
+       present.prioritised,
+       (SELECT count(*) FROM musicbrainz.release WHERE gid = ANY (seed.gids)),
+       (SELECT count(*) FROM musicbrainz.release_gid_redirect WHERE gid = ANY (seed.gids)),
+       (SELECT count(*) FROM musicbrainz.deleted_entity
+        WHERE gid = ANY (seed.gids) AND data->>'entity_type' = 'release')
+FROM (SELECT %(gids)s::uuid[] AS gids OFFSET 0) seed
+CROSS JOIN LATERAL (
+    SELECT count(*) AS rows,
+           count(*) FILTER (WHERE status <> 'unchecked' OR priority >= %(priority)s) AS prioritised
+    FROM artwork_indexer.audit_entity
+    WHERE entity_type = 'release' AND gid = ANY (seed.gids)
+) present
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Leave to read on, up to `size` gids. Reading happens in `fetch`, where it may take long."""
+
+    size: int
+
+
+class _Found(NamedTuple):
+    """Gids, how many have a row, of these one of their priority, and how MusicBrainz knows them."""
+
+    gids: int
+    present: int
+    prioritised: int
+    live: int
+    merged: int
+    deleted: int
+
+    @property
+    def unknown(self) -> int:
+        return self.gids - self.live - self.merged - self.deleted
+
+
+class SeedFromImg129(Job[Turn, Chunk]):
+    """Every valid gid of the sources has a row in audit_entity, with at least its priority.
+
+    Parameters
+    ----------
+    sources
+        What to read, in this order.
+    passed_over
+        What was found in folders and is no source; reported.
+    allow_damaged
+        Whether the run is in order although something could not be read.
+    include_passed, priority
+        See `Reading`.
+    """
+
+    name: ClassVar[str] = "seed-from-img-129"
+    tables: ClassVar[tuple[Table, ...]] = (
+        Table("musicbrainz.release"),
+        Table("musicbrainz.release_gid_redirect"),
+        Table("musicbrainz.deleted_entity"),
+        Table("artwork_indexer.event_queue"),
+        Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
+    )
+    batch_size: ClassVar[int] = 10_000
+    # Up to three batches are in memory, and larger ones would hardly be written any faster.
+    max_batch_size: ClassVar[int] = 10_000
+    concurrency: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        run: Run,
+        sources: Sequence[Source],
+        *,
+        passed_over: Sequence[Problem] = (),
+        include_passed: bool = False,
+        allow_damaged: bool = False,
+        priority: int | None = None,
+    ) -> None:
+        super().__init__(run)
+        self._sources = sources
+        self._reading = Reading(
+            sources,
+            include_passed=include_passed,
+            priority=priority,
+            partition=run.options.partition,
+            stopping=run.stopping,
+        )
+        self._allow_damaged = allow_damaged
+        self._problems = list(passed_over)
+        self._is_run = False
+        self._ledger = Ledger(len(sources))
+        self._damaged = 0
+
+    def count(self, conn: Connection) -> None:
+        self._is_run = True
+
+    def claim(self, conn: Connection, size: int) -> Sequence[Turn] | Wait | Stop:
+        return [] if self._reading.finished else [Turn(size)]
+
+    def fetch(self, items: Sequence[Turn]) -> Sequence[Chunk]:
+        return [self._reading.next_chunk(turn.size) or Chunk(0, {}, {}) for turn in items]
+
+    def write(self, conn: Connection, results: Sequence[Chunk]) -> Counts:
+        return _counted(results, [seeding.seed(conn, _ENTITY_TYPE, c.seeds) for c in results])
+
+    def preview(self, conn: Connection, results: Sequence[Chunk]) -> Counts:
+        return _counted(results, [seeding.preview(conn, _ENTITY_TYPE, c.seeds) for c in results])
+
+    def committed(self, results: Sequence[Chunk]) -> None:
+        for chunk in results:
+            self._take_note(chunk)
+
+    def verify(self, conn: Connection) -> Sequence[Verification]:
+        if not self._is_run:
+            # Goes on where it was, should the connection be lost meanwhile.
+            while chunk := self._reading.next_chunk(_VERIFIED_CHUNK):
+                self._take_note(chunk)
+        return [*self._verify_gids(_look_up(conn, self._ledger)), self._verify_readable()]
+
+    def rows(self, item: Turn | Chunk) -> int:
+        return item.size if isinstance(item, Turn) else len(item.seeds)
+
+    def split(self, result: Chunk) -> Sequence[Chunk]:
+        if len(result.seeds) < 2:
+            return ()
+        seeds, middle = list(result.seeds.items()), len(result.seeds) // 2
+        return (
+            replace(result, seeds=dict(seeds[:middle])),
+            Chunk(result.source, dict(seeds[middle:]), {}),
+        )
+
+    def describe(self, result: Turn | Chunk) -> str:
+        if isinstance(result, Turn):
+            return "reading the sources"
+        gids = ", ".join(str(UUID(bytes=gid)) for gid in list(result.seeds)[:1])
+        return f"{self._sources[result.source]}: {gids}"
+
+    def problems(self) -> Sequence[Problem]:
+        taken, self._problems = self._problems, []
+        return taken
+
+    def _take_note(self, chunk: Chunk) -> None:
+        self._ledger.add(chunk.seeds, chunk.source)
+        self._damaged += chunk.counts.get("damaged", 0)
+        self._problems += chunk.problems
+
+    # -- counting again --------------------------------------------------------------------------
+
+    def _verify_gids(self, found: Mapping[Entry, _Found]) -> Iterator[Verification]:
+        everything = _add(found.values())
+        detail = "" if self._reading.finished else "only as far as this run came"
+        yield _present("gids in audit_entity", everything, detail)
+        for position, source in enumerate(self._sources):
+            of_source = _add(f for (_, mask), f in found.items() if mask >> position & 1)
+            yield _present(f"gids of {source}", of_source, source.kind or "")
+        for priority in sorted({priority for priority, _ in found}, reverse=True):
+            of_priority = _add(f for (other, _), f in found.items() if other == priority)
+            yield Verification.equal(
+                f"gids of priority {priority}",
+                of_priority.gids,
+                of_priority.prioritised,
+                "at least of this priority, or no longer unchecked",
+            )
+        for standing in ("live", "merged", "deleted", "unknown"):
+            gids = getattr(everything, standing)
+            yield Verification.equal(
+                f"gids {standing} in MusicBrainz", gids, gids, "for information"
+            )
+
+    def _verify_readable(self) -> Verification:
+        return Verification(
+            "lines and files that could not be read",
+            0,
+            self._damaged,
+            "accepted" if self._allow_damaged else "--allow-damaged accepts them",
+            ok=self._allow_damaged or not self._damaged,
+        )
+
+
+def _counted(chunks: Sequence[Chunk], seeded: Sequence[seeding.Seeded]) -> Counts:
+    counts: Counter[str] = Counter()
+    for chunk, outcome in zip(chunks, seeded, strict=True):
+        counts.update(outcome._asdict())
+        counts.update(chunk.counts)
+    return counts
+
+
+def _look_up(conn: Connection, ledger: Ledger) -> dict[Entry, _Found]:
+    """Return what the database knows of the gids of a ledger, by their entries."""
+    found: dict[Entry, _Found] = {}
+    waiting: defaultdict[Entry, list[bytes]] = defaultdict(list)
+
+    def settle(entry: Entry) -> None:
+        gids = waiting.pop(entry)
+        values = {"gids": seeding.uuid_array(gids), "priority": entry[0]}
+        row = conn.execute(_LOOK_UP, values).fetchone() or ()
+        found[entry] = _add([found.get(entry, _NONE), _Found(len(gids), *row)])
+
+    for bucket in ledger.buckets():
+        for gid, entry in bucket.items():
+            waiting[entry].append(gid)
+        for entry in [entry for entry, gids in waiting.items() if len(gids) >= _LOOKED_UP]:
+            settle(entry)
+    for entry in list(waiting):
+        settle(entry)
+    return found
+
+
+def _add(found: Iterable[_Found]) -> _Found:
+    return _Found(*map(sum, zip(_NONE, *found, strict=True)))
+
+
+_NONE: Final = _Found(0, 0, 0, 0, 0, 0)
+
+
+def _present(name: str, found: _Found, detail: str = "") -> Verification:
+    return Verification.equal(name, found.gids, found.present, detail)

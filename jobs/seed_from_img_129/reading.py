@@ -1,0 +1,181 @@
+"""Reads sources one after another and hands out what they seed, a chunk at a time.
+
+Chunks are bounded, whatever the sources hold, and everything odd is counted and reported with its
+file and line.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from threading import Event
+from typing import Final
+
+from jobs.seed_from_img_129.checks import Note
+from jobs.seed_from_img_129.formats import Reader, Remark, reader_for, recognise
+from jobs.seed_from_img_129.sources import UNKNOWN_KIND, Source, explain
+from shared.job import Partition, Problem
+from shared.lines import Block, DamagedInput, read_blocks
+
+#: Lines of one source that are reported one by one; the counts have the number of all.
+_REPORTED_LINES: Final = 20
+_SHOWN_BYTES: Final = 100
+
+#: A chunk ends after so many lines even if few of them seed anything, to show that it goes on.
+_MOST_LINES: Final = 2_000_000
+
+_MEANING: Final[Mapping[Note, str]] = {
+    Note.DAMAGED: "damaged line, passed over",
+    Note.UNKNOWN_CHECK: "unknown check",
+    Note.NO_FAILURE: "item without a failed check, passed over",
+}
+_COUNTED_AS: Final[Mapping[Note, str]] = {
+    Note.DAMAGED: "damaged",
+    Note.UNKNOWN_CHECK: "unknown_checks",
+    Note.NO_FAILURE: "without_failure",
+    Note.TEST_ITEM: "test_items",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Distinct gids out of a stretch of one source.
+
+    `source` is its position, `seeds` the priority by packed gid, and `counts` what was met on the
+    way: lines, and lines of each kind of oddity, of which the first are among the `problems`.
+    """
+
+    source: int
+    seeds: Mapping[bytes, int]
+    counts: Mapping[str, int]
+    problems: tuple[Problem, ...] = ()
+
+
+class Reading:
+    """One pass over all sources.
+
+    Parameters
+    ----------
+    include_passed
+        Whether items that passed every check are seeded as well.
+    priority
+        Takes the place of every priority that the rule gives, if not `None`.
+    partition
+        Gids of other shares are left out.
+    stopping
+        Once set, a chunk ends with what is there.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        include_passed: bool,
+        priority: int | None,
+        partition: Partition,
+        stopping: Event,
+    ) -> None:
+        self._sources = sources
+        self._include_passed = include_passed
+        self._priority = priority
+        self._partition = partition
+        self._stopping = stopping
+        self._problems: list[Problem] = []
+        self._size = 1
+        self._chunks = self._read_all()
+        #: Whether everything was handed out; where the input ends with a chunk, one call too late.
+        self.finished = False
+
+    def next_chunk(self, size: int) -> Chunk | None:
+        """Return the next chunk of at most `size` gids; `None` after the last."""
+        self._size = size
+        chunk = next(self._chunks, None)
+        self.finished = self.finished or chunk is None
+        return chunk
+
+    def _read_all(self) -> Iterator[Chunk]:
+        for position, source in enumerate(self._sources):
+            yield from self._read(position, source)
+
+    def _read(self, position: int, source: Source) -> Iterator[Chunk]:
+        reader: Reader | None = None
+        counts: Counter[str] = Counter()
+        reported = 0
+        for block in self._blocks(source, counts):
+            reader = reader or self._reader(source, block, counts)
+            if reader is None:
+                break
+            counts["lines"] += len(block.lines)
+            for remark in reader.read(block):
+                counts[_COUNTED_AS[remark.note]] += 1
+                reported += self._report(source, remark, reported)
+            while len(reader.seeds) >= self._size or self._ends_early(counts):
+                yield self._chunk(position, reader.seeds, counts)
+        seeds = reader.seeds if reader else {}
+        while counts or seeds:
+            chunk = self._chunk(position, seeds, counts)
+            self.finished = not seeds and source is self._sources[-1]
+            yield chunk
+
+    def _blocks(self, source: Source, counts: Counter[str]) -> Iterator[Block]:
+        try:
+            with source.open() as stream:
+                yield from read_blocks(stream)
+        except DamagedInput as error:
+            self._cannot_go_on(source, error.line, str(error), counts)
+        except OSError as error:
+            self._cannot_go_on(source, 1, explain(error), counts)
+
+    def _reader(self, source: Source, first: Block, counts: Counter[str]) -> Reader | None:
+        kind = source.kind or recognise(first.lines, source.file_name)
+        if kind is None:
+            self._cannot_go_on(source, 1, UNKNOWN_KIND, counts)
+            return None
+        return reader_for(kind, include_passed=self._include_passed)
+
+    def _ends_early(self, counts: Counter[str]) -> bool:
+        return counts["lines"] >= _MOST_LINES or (self._stopping.is_set() and bool(counts))
+
+    def _chunk(self, position: int, seeds: dict[bytes, int], counts: Counter[str]) -> Chunk:
+        """Move seeds and counts from what was read into a chunk."""
+        share, shares = self._partition.index, self._partition.count
+        taken = {gid: seeds.pop(gid) for gid in list(islice(seeds, self._size))}
+        if shares > 1:
+            taken = {
+                gid: priority
+                for gid, priority in taken.items()
+                if int.from_bytes(gid[:4]) % shares == share
+            }
+        if self._priority is not None:
+            taken = dict.fromkeys(taken, self._priority)
+        chunk = Chunk(position, taken, dict(counts), tuple(self._problems))
+        counts.clear()
+        self._problems.clear()
+        return chunk
+
+    # -- reporting -------------------------------------------------------------------------------
+
+    def _report(self, source: Source, remark: Remark, reported: int) -> bool:
+        """Report a line, unless there were enough; tell whether it was."""
+        if remark.note not in _MEANING or reported == _REPORTED_LINES:
+            return False
+        detail = f"{_MEANING[remark.note]}: {_shown(remark.text)}"
+        if reported == _REPORTED_LINES - 1:
+            detail += "; further lines of this file are only counted"
+        self._problems.append(Problem(f"{source}:{remark.line}", detail))
+        return True
+
+    def _cannot_go_on(self, source: Source, line: int, reason: str, counts: Counter[str]) -> None:
+        counts["damaged"] += 1
+        self._problems.append(Problem(f"{source}:{line}", f"unreadable from here on: {reason}"))
+
+
+def _shown(text: bytes) -> str:
+    cut = text[:_SHOWN_BYTES]
+    try:
+        return cut.decode("utf-8")
+    except UnicodeDecodeError:
+        # Every byte is something in Latin-1, which is what old files are mostly in.
+        return cut.decode("latin-1")
