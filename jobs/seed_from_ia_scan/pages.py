@@ -1,0 +1,247 @@
+"""Pages of a collection's identifiers, from archive.org's scrape API or from an exported list.
+
+What is here knows how an enumeration goes wrong. What becomes of the gids is the job's business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Final, Protocol
+
+from shared.audit.archives import ArtArchive
+from shared.clients.archive_org import ArchiveOrgClient, CursorRefused, ScrapeError, ScrapePage
+from shared.clients.http import CredentialsRefused, ServiceDown, Unreadable
+from shared.job import Partition, RunFailed, StopRun
+from shared.lines import DamagedInput, read_blocks
+from shared.settings import SettingsError
+
+#: How often a page that cannot be right is asked for, and the seconds between.
+_ATTEMPTS: Final = 4
+_PAUSE_S: Final = 1.0
+
+#: A page of at least so many identifiers, none of which is an entity's, answers another query.
+_TELLING: Final = 20
+
+#: Foreign identifiers of a page that are kept to be shown.
+_SHOWN: Final = 5
+
+_IDENTIFIER: Final = re.compile(r"mbid-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one page holds, and where it stands in its enumeration.
+
+    Parameters
+    ----------
+    number
+        Counted from 1 at the start of the enumeration.
+    gids
+        Packed, each once, of our partition.
+    identifiers, foreign
+        How many identifiers there were, and how many of them are no entity's; `examples` are
+        some of these.
+    cursor
+        Leads to the next page, `None` after the last.
+    total
+        The collection's size as the service has it.
+    """
+
+    number: int
+    gids: frozenset[bytes]
+    identifiers: int
+    foreign: int
+    examples: tuple[str, ...] = ()
+    cursor: str | None = None
+    total: int | None = None
+
+
+class Pages(Protocol):
+    """An enumeration under way. `finished` once the last page was handed out."""
+
+    finished: bool
+
+    def next_page(self, size: int) -> Page:
+        """Return the next page, of about `size` identifiers where that can be chosen."""
+
+
+class ScrapedPages:
+    """An enumeration through the scrape API, page after page by cursor.
+
+    Parameters
+    ----------
+    after
+        Pages that an earlier run has done, and the cursor that leads on from there.
+    stopping
+        Ends every wait.
+    """
+
+    def __init__(
+        self,
+        client: ArchiveOrgClient,
+        archive: ArtArchive,
+        partition: Partition,
+        stopping: Event,
+        after: tuple[int, str | None] = (0, None),
+    ) -> None:
+        self.finished = False
+        self._client = client
+        self._archive = archive
+        self._partition = partition
+        self._stopping = stopping
+        self._number, self._cursor = after
+        #: Marks of cursors and pages that were seen; a collection has thousands.
+        self._seen = {_mark_of_cursor(self._cursor)}
+        self._may_start_over = self._cursor is not None
+
+    def next_page(self, size: int) -> Page:
+        """Ask for the next page; the service decides how long it is.
+
+        Raises
+        ------
+        SettingsError
+            The service does not accept our keys.
+        StopRun
+            It does not answer.
+        RunFailed
+            It answers with an error, or in circles.
+        """
+        answer = self._answer()
+        self._seen.update(_marks(answer))
+        self._number += 1
+        self._cursor = answer.cursor
+        self.finished = answer.cursor is None
+        return _page(answer.identifiers, self._number, self._partition, answer.cursor, answer.total)
+
+    def _answer(self) -> ScrapePage:
+        for _ in range(_ATTEMPTS):
+            answer = self._ask()
+            if not self._is_repeated(answer) and not _is_of_another_query(answer):
+                return answer
+            self._stopping.wait(_PAUSE_S)
+        if self._is_repeated(answer):
+            raise RunFailed(
+                f"archive.org leads in circles: page {self._number + 1} of"
+                f" {self._archive.collection} repeats an earlier one. Run again later, or pass an"
+                " exported list with --from-list"
+            )
+        # Odd, but a collection may hold what it likes.
+        return answer
+
+    def _ask(self) -> ScrapePage:
+        try:
+            return self._client.scrape(self._archive.collection, self._cursor)
+        except CredentialsRefused as error:
+            raise SettingsError(str(error)) from error
+        except CursorRefused as error:
+            if not self._may_start_over:
+                raise RunFailed(str(error)) from error
+            return self._start_over()
+        except ScrapeError as error:
+            raise RunFailed(
+                f"{error}. Run again later: the scan goes on at page {self._number + 1}"
+            ) from error
+        except (ServiceDown, Unreadable) as error:
+            raise StopRun(str(error)) from error
+
+    def _start_over(self) -> ScrapePage:
+        """Begin anew after a cursor has expired: gids that have a row already cost little."""
+        self._may_start_over = False
+        self._number, self._cursor = 0, None
+        self._seen = {_mark_of_cursor(None)}
+        return self._ask()
+
+    def _is_repeated(self, answer: ScrapePage) -> bool:
+        return answer.cursor is not None and any(mark in self._seen for mark in _marks(answer))
+
+
+class ListedPages:
+    """The identifiers in a file, one per line, plain or gzipped.
+
+    Nothing is known of a list's size, and where it was left is not remembered.
+    """
+
+    def __init__(self, path: Path, partition: Partition) -> None:
+        self.finished = False
+        #: Why the list could not be read to its end, and where.
+        self.damage: str | None = None
+        self._path = path
+        self._partition = partition
+        self._number = 0
+        self._lines = self._read()
+
+    def next_page(self, size: int) -> Page:
+        """Return the next `size` identifiers."""
+        identifiers = []
+        for identifier in self._lines:
+            identifiers.append(identifier)
+            if len(identifiers) >= size:
+                break
+        else:
+            self.finished = True
+        self._number += 1
+        return _page(identifiers, self._number, self._partition)
+
+    def _read(self) -> Iterator[str]:
+        try:
+            with self._path.open("rb") as file:
+                for block in read_blocks(file):
+                    for line in block.lines:
+                        if text := line.strip():
+                            yield text.decode("utf-8", "replace")
+        except DamagedInput as error:
+            self.damage = f"{self._path}:{error.line}: {error}"
+        except OSError as error:
+            self.damage = f"{self._path}: {error.strerror}"
+
+
+def _page(
+    identifiers: Iterable[str],
+    number: int,
+    partition: Partition,
+    cursor: str | None = None,
+    total: int | None = None,
+) -> Page:
+    gids: list[bytes] = []
+    foreign: list[str] = []
+    for identifier in identifiers:
+        match = _IDENTIFIER.fullmatch(identifier)
+        if match is None:
+            foreign.append(identifier)
+        else:
+            gids.append(bytes.fromhex(match[1].replace("-", "")))
+    return Page(
+        number,
+        frozenset(gids if partition.count == 1 else _share(gids, partition)),
+        len(gids) + len(foreign),
+        len(foreign),
+        tuple(foreign[:_SHOWN]),
+        cursor,
+        total,
+    )
+
+
+def _share(gids: Iterable[bytes], partition: Partition) -> list[bytes]:
+    share, shares = partition.index, partition.count
+    return [gid for gid in gids if int.from_bytes(gid[:4]) % shares == share]
+
+
+def _marks(answer: ScrapePage) -> list[int]:
+    """Return what tells that a page or its cursor was seen before."""
+    marks = [_mark_of_cursor(answer.cursor)]
+    if answer.identifiers:
+        marks.append(hash(answer.identifiers))
+    return marks
+
+
+def _mark_of_cursor(cursor: str | None) -> int:
+    return hash(("cursor", cursor))
+
+
+def _is_of_another_query(answer: ScrapePage) -> bool:
+    identifiers = answer.identifiers
+    return len(identifiers) >= _TELLING and not any(map(_IDENTIFIER.fullmatch, identifiers))

@@ -1,0 +1,54 @@
+"""One enumeration of a collection, and what this run has brought into the database of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from jobs.seed_from_ia_scan.pages import Page, Pages
+from jobs.seed_from_ia_scan.standing import Standing
+from shared.audit.archives import ArtArchive
+from shared.id_set import IdSet
+
+
+@dataclass(slots=True)
+class Scan:
+    """The scan of one collection. What is here is committed, `pages` aside, which run ahead.
+
+    Parameters
+    ----------
+    standing
+        Where it stands; at first, where an interrupted run left it.
+    gids_before
+        Distinct gids of the interrupted run.
+    ids
+        Rows of audit_entity that this run came across, one for each distinct gid.
+    """
+
+    archive: ArtArchive
+    pages: Pages
+    standing: Standing
+    gids_before: int = 0
+    ids: IdSet = field(default_factory=IdSet)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the last page is committed."""
+        return self.pages.finished and self.standing.is_finished
+
+    @property
+    def has_begun(self) -> bool:
+        return self.standing.pages > 0
+
+    def after(self, page: Page, ids: Sequence[int]) -> Standing:
+        """Return where the scan stands once a page, with its rows, is committed."""
+        new = sum(id_ not in self.ids for id_ in ids)
+        before = 0 if page.number == 1 else self.gids_before
+        return self.standing.after(page, before + len(self.ids) + new)
+
+    def take(self, page: Page, standing: Standing) -> None:
+        """Take note that a page is committed."""
+        self.standing = standing
+        if page.number == 1:
+            # The interrupted run's cursor had expired: what it did is counted anew.
+            self.gids_before = 0

@@ -1,0 +1,213 @@
+"""Counts again what a scan brought about, and judges whether it can have seen everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from psycopg import Connection
+
+from jobs.seed_from_ia_scan import standing as standings
+from jobs.seed_from_ia_scan.pages import ListedPages
+from jobs.seed_from_ia_scan.scan import Scan
+from jobs.seed_from_ia_scan.standing import Standing
+from shared import seeding
+from shared.audit.archives import ArtArchive, EntityType
+from shared.job import Partition, Verification
+
+#: Share of the entities with art that a scan must at least have come across. Without rights it
+#: comes across none or a few hundred; items that are really missing are a few in a thousand.
+PLAUSIBLE_SHARE: Final = 0.9
+
+#: Identifiers of a list that are looked up at once.
+_PAGE: Final = 20_000
+
+_LOOK_UP: Final = """
+SELECT id
+FROM artwork_indexer.audit_entity
+WHERE entity_type = %(entity_type)s AND gid = ANY (%(gids)s::uuid[])
+"""
+
+_COUNT_PRESENT: Final = """
+SELECT count(*)
+FROM artwork_indexer.audit_entity
+WHERE id = ANY (%(ids)s::bigint[]) AND entity_type = %(entity_type)s
+"""
+
+_COUNT_ALL: Final = """
+SELECT count(*)
+FROM artwork_indexer.audit_entity
+WHERE entity_type = %(entity_type)s
+AND (%(partitions)s = 1
+     OR mod(('x' || left(gid::text, 8))::bit(32)::bigint, %(partitions)s) = %(partition)s)
+"""
+
+# Items of entities whose art is darkened are in no search. Only partitions need the gid.
+_COUNT_WITH_ART: Final[Mapping[EntityType, str]] = {
+    EntityType.RELEASE: """
+SELECT count(*)
+FROM musicbrainz.release_meta
+WHERE cover_art_presence = 'present'
+AND (%(partitions)s = 1 OR (
+    SELECT mod(('x' || left(gid::text, 8))::bit(32)::bigint, %(partitions)s) = %(partition)s
+    FROM musicbrainz.release
+    WHERE release.id = release_meta.id
+))
+""",
+    EntityType.EVENT: """
+SELECT count(*)
+FROM musicbrainz.event_meta
+WHERE event_art_presence = 'present'
+AND (%(partitions)s = 1 OR (
+    SELECT mod(('x' || left(gid::text, 8))::bit(32)::bigint, %(partitions)s) = %(partition)s
+    FROM musicbrainz.event
+    WHERE event.id = event_meta.id
+))
+""",
+}
+
+_OTHER_WAYS: Final = (
+    "; or pass an exported list of identifiers with --from-list, or find what was left behind with"
+    " `artwork-backfill seed-from-mb --source merged --source deleted`"
+)
+
+
+def look_up(conn: Connection, entity_type: EntityType, gids: Iterable[bytes]) -> list[int]:
+    """Return the ids of the rows that gids have in audit_entity."""
+    values = {"gids": seeding.uuid_array(gids), "entity_type": entity_type}
+    return [id_ for (id_,) in conn.execute(_LOOK_UP, values)]
+
+
+def count_with_art(conn: Connection, archive: ArtArchive, partition: Partition) -> int:
+    """Return how many entities MusicBrainz says have art that is not darkened."""
+    query = _COUNT_WITH_ART[archive.entity_type]
+    return _count(conn, query, partition=partition.index, partitions=partition.count)
+
+
+def of_scan(conn: Connection, scan: Scan, partition: Partition) -> Iterator[Verification]:
+    """Verify what this run did of a scan."""
+    yield _present(conn, scan)
+    if isinstance(scan.pages, ListedPages):
+        yield _read_whole(scan.pages)
+        yield _list_coverage(conn, scan, partition)
+    else:
+        yield from _completeness(conn, scan.archive, scan.standing, partition)
+
+
+def of_list(conn: Connection, scan: Scan, partition: Partition) -> Iterator[Verification]:
+    """Verify, without a run, that all gids of a list have rows; the list is read again."""
+    absent = 0
+    while not scan.pages.finished:
+        page = scan.pages.next_page(_PAGE)
+        ids = look_up(conn, scan.archive.entity_type, page.gids)
+        standing = scan.after(page, ids)
+        scan.ids.update(ids)
+        scan.take(page, standing)
+        absent += len(page.gids) - len(ids)
+    yield _present(conn, scan, absent)
+    if isinstance(scan.pages, ListedPages):
+        yield _read_whole(scan.pages)
+    yield _list_coverage(conn, scan, partition)
+
+
+def of_earlier_scans(
+    conn: Connection, archives: Iterable[ArtArchive], partition: Partition
+) -> Iterator[Verification]:
+    """Verify, without a run, what is on record of the last scan of each collection."""
+    for archive in archives:
+        standing = standings.load(conn, archive.collection, partition)
+        if standing is None:
+            detail = "there is none: run `artwork-backfill seed-from-ia-scan` first"
+            yield Verification.equal(f"scan of {archive.collection} on record", 1, 0, detail)
+            continue
+        rows = _count(
+            conn,
+            _COUNT_ALL,
+            entity_type=archive.entity_type,
+            partition=partition.index,
+            partitions=partition.count,
+        )
+        yield Verification(
+            f"rows of type {archive.entity_type} in audit_entity",
+            standing.gids,
+            rows,
+            "at least as many as the scan found gids",
+            ok=rows >= standing.gids,
+        )
+        yield from _completeness(conn, archive, standing, partition)
+
+
+def _present(conn: Connection, scan: Scan, absent: int = 0) -> Verification:
+    entity_type, standing = scan.archive.entity_type, scan.standing
+    found = sum(
+        # As text, which psycopg need not look at number by number.
+        _count(conn, _COUNT_PRESENT, ids=f"{{{','.join(map(str, ids))}}}", entity_type=entity_type)
+        for ids in scan.ids.chunks()
+    )
+    return Verification.equal(
+        f"gids of {scan.archive.collection} in audit_entity",
+        len(scan.ids) + absent,
+        found,
+        f"{standing.identifiers:,} identifiers seen,"
+        f" {standing.foreign_identifiers:,} of them not an entity's",
+    )
+
+
+def _completeness(
+    conn: Connection, archive: ArtArchive, standing: Standing, partition: Partition
+) -> Iterator[Verification]:
+    """Compare a scan with what archive.org and MusicBrainz say there should be."""
+    name = f"gids of {archive.collection} against entities with art in MusicBrainz"
+    with_art = count_with_art(conn, archive, partition)
+    if not standing.is_finished:
+        detail = "the scan has not come to its end: run it again to go on"
+        yield Verification(name, with_art, standing.gids, detail, ok=True)
+        return
+    if standing.total is not None:
+        yield Verification(
+            f"identifiers of {archive.collection} against archive.org's total",
+            standing.total,
+            standing.identifiers,
+            "a hint and no proof: the total has been seen to be wrong",
+            ok=True,
+        )
+    ok = standing.gids >= PLAUSIBLE_SHARE * with_art
+    detail = "" if ok else _what_is_missing(archive, standing) + _OTHER_WAYS
+    yield Verification(name, with_art, standing.gids, detail, ok=ok)
+
+
+def _what_is_missing(archive: ArtArchive, standing: Standing) -> str:
+    keys = "ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY"
+    if standing.has_rights:
+        return (
+            f"implausibly few: the account of {keys} seems to have no rights on"
+            f" {archive.collection}; ask archive.org for them and scan with --restart"
+        )
+    return (
+        f"implausibly few: without keys archive.org hides these items; set {keys} of an account"
+        f" with rights on {archive.collection} and scan again"
+    )
+
+
+def _list_coverage(conn: Connection, scan: Scan, partition: Partition) -> Verification:
+    """Compare a list with MusicBrainz; lists may be partial, but not of something else."""
+    gids = scan.standing.gids
+    detail = "" if gids else f"no line is an identifier of {scan.archive.collection}, like mbid-GID"
+    return Verification(
+        "gids of the list against entities with art in MusicBrainz",
+        count_with_art(conn, scan.archive, partition),
+        gids,
+        detail,
+        ok=gids > 0,
+    )
+
+
+def _read_whole(pages: ListedPages) -> Verification:
+    return Verification.equal(
+        "damage that kept the list from being read", 0, int(bool(pages.damage)), pages.damage or ""
+    )
+
+
+def _count(conn: Connection, query: str, **values: object) -> int:
+    row = conn.execute(query.encode(), values).fetchone()
+    return int(row[0]) if row else 0
