@@ -1,0 +1,393 @@
+"""review and events on the command line."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import click
+from psycopg import Connection
+from psycopg.errors import LockNotAvailable, QueryCanceled
+from rich.console import Console, RenderableType
+
+from jobs.command import F, musicbrainz_database
+from jobs.review import views
+from shared.audit.archives import EntityType
+from shared.db import Table
+from shared.observability import plain
+from shared.review import actions, questions, staff
+from shared.review.actions import Refused, Requeued, Retried
+from shared.review.questions import (
+    Event,
+    EventFilter,
+    Page,
+    Review,
+    ReviewFilter,
+    ReviewStatus,
+)
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+#: Whoever asks sits and waits: what takes longer than this is asked wrongly.
+_STATEMENT_TIMEOUT: Final = "60s"
+
+#: Characters in a line of a table that goes to a file or a pipe.
+_PIPE_WIDTH: Final = 200
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+class GidType(click.ParamType[UUID]):
+    """A gid, bare or within an archive.org identifier or a URL."""
+
+    name = "gid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> UUID:
+        if isinstance(value, UUID):
+            return value
+        found = set(_UUID.findall(value.lower()))
+        if len(found) != 1:
+            self.fail(
+                f"{value!r} holds no gid: give a UUID, mbid-UUID, or the entity's URL", param, ctx
+            )
+        return UUID(found.pop())
+
+
+class AgeType(click.ParamType[timedelta]):
+    """Text such as 30m, 12h, 7d or 2w."""
+
+    name = "age"
+    _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"(\d{1,5})([mhdw])", value.strip().lower())
+        if match is None:
+            self.fail(f"{value!r} is not an age: write it like 30m, 12h, 7d or 2w", param, ctx)
+        return timedelta(**{self._UNITS[match[2]]: int(match[1])})
+
+
+# -- options that several commands share ---------------------------------------------------------
+
+
+def _list_options(command: F) -> F:
+    for option in reversed(
+        (
+            click.option(
+                "--entity",
+                "entity_type",
+                type=click.Choice([entity_type.value for entity_type in EntityType]),
+                help="Only this entity type.",
+            ),
+            click.option("--reason", help="Only where the reason contains this text."),
+            click.option(
+                "--limit",
+                type=click.IntRange(1, 100_000),
+                default=50,
+                show_default=True,
+                metavar="N",
+                help="Show at most N rows.",
+            ),
+            click.option(
+                "--offset",
+                type=click.IntRange(min=0),
+                default=0,
+                show_default=True,
+                metavar="N",
+                help="Leave out the first N rows.",
+            ),
+            click.option(
+                "--json", "form", flag_value="json", help="Print JSON instead of a table."
+            ),
+            click.option("--csv", "form", flag_value="csv", help="Print CSV instead of a table."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def by_option(command: F) -> F:
+    """Let a command know who acts, as the parameter `by`."""
+    return click.option(
+        "--by",
+        envvar="BACKFILL_BY",
+        show_envvar=True,
+        callback=lambda ctx, param, value: _person(value),
+        help="Who does this, for the notes; the user of this machine by default.",
+    )(command)
+
+
+def _person(given: str | None) -> str:
+    name = (given or "").strip()
+    if not name:
+        try:
+            name = getpass.getuser()
+        except (OSError, KeyError):  # a user id without a name, as containers may have
+            raise click.UsageError("nobody knows who you are: say so with --by NAME") from None
+    return plain(name).replace("\n", " ")
+
+
+# -- review --------------------------------------------------------------------------------------
+
+
+@click.group(name="review")
+def review_group() -> None:
+    """Look at what waits for a person, and settle it.
+
+    Example: artwork-backfill review list --entity release --older-than 7d
+    """
+
+
+@review_group.command(name="list")
+@click.option(
+    "--status",
+    "statuses",
+    type=click.Choice([status.value for status in ReviewStatus]),
+    multiple=True,
+    default=[ReviewStatus.OPEN.value],
+    show_default=True,
+    help="Only reviews with this status. Repeatable.",
+)
+@click.option("--older-than", type=AgeType(), help="Only those that old or older, such as 7d.")
+@click.option("--newer-than", type=AgeType(), help="Only those younger than that, such as 12h.")
+@_list_options
+def list_reviews(
+    *,
+    statuses: tuple[str, ...],
+    older_than: timedelta | None,
+    newer_than: timedelta | None,
+    entity_type: str | None,
+    reason: str | None,
+    limit: int,
+    offset: int,
+    form: str | None,
+) -> None:
+    """List reviews, the oldest first.
+
+    Example: artwork-backfill review list --reason "only copy" --csv
+    """
+    wanted = ReviewFilter(
+        statuses=tuple(map(ReviewStatus, statuses)),
+        entity_type=EntityType(entity_type) if entity_type else None,
+        reason=reason,
+        older_than=older_than,
+        newer_than=newer_than,
+    )
+    with _database("review", questions.TABLES) as conn:
+        reviews = questions.list_reviews(conn, wanted, Page(limit, offset))
+    _show_list(form, Review, reviews, views.reviews_table)
+
+
+@review_group.command(name="show")
+@click.argument("gid", type=GidType())
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def show(*, gid: UUID, as_json: bool) -> None:
+    """Show all that is known about GID: reviews, events, failures, and the findings of its audits.
+
+    Example: artwork-backfill review show 76df3287-6cda-33eb-8e9a-044b5e15ffdd
+    """
+    with _database("review", questions.TABLES) as conn:
+        cases = questions.find_cases(conn, gid)
+    if not cases:
+        raise click.ClickException(f"{gid} {Retried.UNKNOWN}")
+    if as_json:
+        click.echo(views.to_json(cases))
+    else:
+        for case in cases:
+            _print(views.case_view(case))
+
+
+Settle = Callable[..., Review]
+
+
+def _settling_command(name: str, settle: Settle, help_text: str) -> None:
+    @review_group.command(name=name, help=help_text)
+    @click.argument("review_id", metavar="ID", type=click.IntRange(min=1))
+    @click.option("--note", required=True, help="Why, for whoever looks at this later.")
+    @by_option
+    def command(*, review_id: int, note: str, by: str) -> None:
+        with _database("review", (*questions.TABLES, *actions.TABLES)) as conn:
+            review = questions.find_review(conn, review_id)
+            if review is None:
+                raise Refused(
+                    f"there is no review {review_id}: `review list` shows which there are"
+                )
+            review = settle(conn, review, by=by, note=note)
+        click.echo(
+            f"review {review.id} is {review.status};"
+            f" {review.entity_type} {review.gid} is {review.entity_status}"
+        )
+
+
+_settling_command(
+    "resolve",
+    actions.resolve,
+    """Close review ID: it is mended. The entity is audited again, which proves it.
+
+    Example: artwork-backfill review resolve 12 --note "archive.org has restored the item"
+    """,
+)
+_settling_command(
+    "wont-fix",
+    actions.leave_unfixed,
+    """Close review ID for good: the entity counts as clean and is not audited again.
+
+    Example: artwork-backfill review wont-fix 12 --note "darkened at the label's request"
+    """,
+)
+_settling_command(
+    "reopen",
+    actions.reopen,
+    """Open the closed review ID again: its entity waits for a person once more.
+
+    Example: artwork-backfill review reopen 12 --note "the item is still dark"
+    """,
+)
+
+
+@review_group.command(name="retry")
+@click.argument("gids", metavar="GID...", nargs=-1, required=True, type=GidType())
+@by_option
+def retry(*, gids: tuple[UUID, ...], by: str) -> None:
+    """Have each GID audited again, before all others.
+
+    Example: artwork-backfill review retry 76df3287-6cda-33eb-8e9a-044b5e15ffdd
+    """
+    with _database("review", actions.TABLES) as conn:
+        retried = actions.retry(conn, dict.fromkeys(gids), by=by)
+    for entry in retried:
+        entity = f"{entry.entity_type} {entry.gid}" if entry.entity_type else str(entry.gid)
+        click.echo(f"{entity} {entry.outcome}")
+    _fail_for(sum(entry.outcome is not Retried.RETRIED for entry in retried))
+
+
+#: What is exported, by who is to read it.
+_EXPORTS: Final = {"archive.org": staff.instructions}
+
+
+@review_group.command(name="export")
+@click.option(
+    "--for",
+    "reader",
+    type=click.Choice(list(_EXPORTS)),
+    required=True,
+    help="Who is to read it.",
+)
+def export(*, reader: str) -> None:
+    """Print what only archive.org's staff can mend: identifier, tab, what to do.
+
+    Example: artwork-backfill review export --for archive.org > archive-org.tsv
+    """
+    with _database("review", questions.TABLES) as conn:
+        for instruction in _EXPORTS[reader](conn):
+            click.echo(f"{instruction.identifier}\t{instruction.what}")
+
+
+# -- events --------------------------------------------------------------------------------------
+
+
+@click.group(name="events")
+def events_group() -> None:
+    """Look at what artwork-indexer has given up, and have it tried again.
+
+    Example: artwork-backfill events failed
+    """
+
+
+@events_group.command(name="failed")
+@click.option(
+    "--action",
+    type=click.Choice(["index", "copy_image", "delete_image", "deindex", "noop"]),
+    help="Only this action.",
+)
+@_list_options
+def failed(
+    *,
+    action: str | None,
+    entity_type: str | None,
+    reason: str | None,
+    limit: int,
+    offset: int,
+    form: str | None,
+) -> None:
+    """List failed events with their latest failure, the oldest first.
+
+    Example: artwork-backfill events failed --action index --reason 503
+    """
+    wanted = EventFilter(EntityType(entity_type) if entity_type else None, action, reason)
+    with _database("events", questions.TABLES) as conn:
+        events = questions.list_failed_events(conn, wanted, Page(limit, offset))
+    _show_list(form, Event, events, views.events_table)
+
+
+@events_group.command(name="requeue")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
+@by_option
+def requeue(*, ids: tuple[int, ...], by: str) -> None:
+    """Put each failed event ID back into the queue, with those that depend on it.
+
+    Example: artwork-backfill events requeue 4711 4712
+    """
+    with _database("events", actions.TABLES) as conn:
+        requeued = actions.requeue(conn, set(ids), by=by)
+    for event in requeued:
+        along = "" if event.asked_for else " (it depends on one of these)"
+        click.echo(f"event {event.id} {event.outcome}{along}")
+    _fail_for(sum(event.outcome is not Requeued.REQUEUED for event in requeued))
+
+
+# -- around them ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def _database(command: str, tables: tuple[Table, ...]) -> Iterator[Connection]:
+    """Open the database; what is refused or takes too long becomes one line and exit code 1."""
+    with musicbrainz_database(command, tables) as conn:
+        conn.execute("SELECT set_config('statement_timeout', %s, false)", (_STATEMENT_TIMEOUT,))
+        try:
+            yield conn
+        except Refused as error:
+            raise click.ClickException(str(error)) from None
+        except LockNotAvailable:
+            raise click.ClickException(
+                "somebody else is changing these rows just now: try again in a moment"
+            ) from None
+        except QueryCanceled:
+            raise click.ClickException(
+                f"the database took longer than {_STATEMENT_TIMEOUT}: narrow the question down,"
+                " for example with --limit or --reason"
+            ) from None
+
+
+def _show_list(
+    form: str | None,
+    row_type: type[DataclassInstance],
+    rows: Sequence[Any],
+    table: Callable[[Sequence[Any]], RenderableType],
+) -> None:
+    if form == "json":
+        click.echo(views.to_json(rows))
+    elif form == "csv":
+        click.echo(views.to_csv(row_type, rows), nl=False)
+    else:
+        _print(table(rows))
+
+
+def _print(renderable: RenderableType) -> None:
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    Console(width=width).print(renderable)
+
+
+def _fail_for(count: int) -> None:
+    if count:
+        raise click.ClickException(f"{count} of them could not be done, for the reasons above")

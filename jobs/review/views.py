@@ -1,0 +1,205 @@
+"""Reviews, cases and events as people and machines want to see them.
+
+Everything shown comes from outside in the end: names, comments and error texts. So terminals get
+plain `Text` without control characters, never markup; spreadsheets get no cell that they would take
+for a formula; and links are built here from a gid, never copied.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from shared.audit.archives import EntityType, entity_url, item_name
+from shared.observability import plain
+from shared.review.questions import Case, Event, PastAudit, Review
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+#: Spreadsheets take a cell that begins so for a formula.
+_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+# -- for machines ------------------------------------------------------------------------------
+
+
+def to_json(rows: Sequence[DataclassInstance]) -> str:
+    """Return rows as a JSON array, one object per row."""
+    return json.dumps([dataclasses.asdict(row) for row in rows], default=_text, indent=2)
+
+
+def to_csv(row_type: type[DataclassInstance], rows: Iterable[DataclassInstance]) -> str:
+    """Return rows as CSV with a header, safe to be opened as a spreadsheet."""
+    names = [field.name for field in dataclasses.fields(row_type)]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow([_cell(getattr(row, name)) for name in names])
+    return out.getvalue()
+
+
+def _cell(value: object) -> str:
+    text = plain(_text(value))
+    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA_STARTS) else text
+
+
+def _text(value: object) -> str:
+    """Return a value in the one form that machines read; nothing for `None`."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict | list):
+        return json.dumps(value)
+    return str(value)
+
+
+# -- for people --------------------------------------------------------------------------------
+
+
+def reviews_table(reviews: Sequence[Review]) -> RenderableType:
+    """Return a list of reviews."""
+    return _table(
+        ("Review", "Since", "Status", "Entity", "Reason"),
+        (
+            (
+                str(review.id),
+                _moment(review.created_at),
+                review.status,
+                f"{review.entity_type} {review.gid}",
+                review.reason,
+            )
+            for review in reviews
+        ),
+    )
+
+
+def events_table(events: Sequence[Event]) -> RenderableType:
+    """Return a list of artwork-indexer's events."""
+    return _table(
+        (
+            "Event",
+            "State",
+            "Created",
+            "Action",
+            "Message",
+            "Waits for",
+            "Attempts",
+            "Latest failure",
+        ),
+        (
+            (
+                str(event.id),
+                event.state,
+                _moment(event.created),
+                f"{event.action} {event.entity_type}",
+                _message(event.message),
+                ", ".join(map(str, event.depends_on or ())),
+                str(event.attempts),
+                event.failure or "",
+            )
+            for event in events
+        ),
+    )
+
+
+def case_view(case: Case) -> RenderableType:
+    """Return everything that is known about an entity."""
+    entity = case.entity
+    parts: list[RenderableType] = [
+        Text(f"{entity.entity_type} {entity.gid}", style="bold"),
+        Text(
+            f"{entity.status}, priority {entity.priority},"
+            f" last audit {_moment(entity.last_audit_at)}"
+        ),
+        *(_link(url) for url in links(entity.entity_type, entity.gid)),
+        _heading("Reviews"),
+        _table(
+            ("Review", "Since", "Status", "Reason", "Notes"),
+            (
+                (
+                    str(review.id),
+                    _moment(review.created_at),
+                    review.status,
+                    review.reason,
+                    review.notes or "",
+                )
+                for review in case.reviews
+            ),
+        ),
+        _heading("Events"),
+        events_table(case.events),
+    ]
+    for audit in case.audits:
+        parts += [_heading(_audit_title(audit)), _findings_table(audit)]
+    return Group(*parts)
+
+
+def links(entity_type: EntityType, gid: UUID) -> tuple[str, ...]:
+    """Return where people can look at an entity, its item, and the item's files."""
+    item = item_name(str(gid))
+    return (
+        entity_url(entity_type, str(gid)),
+        f"https://archive.org/details/{item}",
+        f"https://archive.org/download/{item}/",
+    )
+
+
+def _audit_title(audit: PastAudit) -> str:
+    queued = f", queued events {', '.join(map(str, audit.event_ids))}" if audit.event_ids else ""
+    return f"Audit of {_moment(audit.audited_at)}: {audit.outcome}{queued} (run {audit.run_id})"
+
+
+def _findings_table(audit: PastAudit) -> RenderableType:
+    return _table(
+        ("Check", "Severity", "Subject", "Expected", "Found", "Repair"),
+        (
+            (
+                finding.check,
+                finding.severity,
+                finding.subject,
+                finding.expected or "",
+                finding.actual or "",
+                "✓" if finding.repair else "",
+            )
+            for finding in audit.findings
+        ),
+    )
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
+    """Return a table, or a word in its place where there is nothing to show."""
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    return table if table.row_count else Text("none")
+
+
+def _heading(text: str) -> Text:
+    return Text(f"\n{plain(text)}", style="bold")
+
+
+def _link(url: str) -> Text:
+    return Text(url, style=f"link {url}")
+
+
+def _message(message: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in message.items())
+
+
+def _moment(moment: datetime | None) -> str:
+    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M}"

@@ -1,0 +1,332 @@
+"""Questions about reviews, entities and failed events; nothing is changed here.
+
+Every function takes a connection and returns typed rows. Pages are cut in SQL, and each query is
+served by an index: lists by `(status, created_at)` and `(state, created)`, entities by their gid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final, LiteralString
+from uuid import UUID
+
+from psycopg import Connection
+
+from shared.audit.archives import EntityType
+from shared.db import Table
+
+#: The tables that these questions are about.
+TABLES: Final = (
+    Table("artwork_indexer.event_queue"),
+    Table("artwork_indexer.event_failure_reason"),
+    Table("artwork_indexer.audit_entity"),
+    Table("artwork_indexer.needs_manual_review"),
+    Table("artwork_indexer.audit_result"),
+)
+
+
+class ReviewStatus(StrEnum):
+    """What has become of a review; the values are those of `manual_review_status`."""
+
+    OPEN = "open"
+    RESOLVED = "resolved"
+    WONT_FIX = "wont_fix"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of a list is wanted."""
+
+    limit: int = 50
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewFilter:
+    """Which reviews are wanted; what is `None` or empty does not narrow the list.
+
+    `reason` is text that the reason contains, in any case; `text` may stand in the gid or the notes
+    as well. The ages are counted from the review's creation.
+    """
+
+    statuses: tuple[ReviewStatus, ...] = (ReviewStatus.OPEN,)
+    entity_type: EntityType | None = None
+    reason: str | None = None
+    older_than: timedelta | None = None
+    newer_than: timedelta | None = None
+    priority: int | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """One row of needs_manual_review, with the entity it is about."""
+
+    id: int
+    entity_type: EntityType
+    gid: UUID
+    entity_status: str
+    status: ReviewStatus
+    reason: str
+    notes: str | None
+    created_at: datetime
+    resolved_at: datetime | None
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which failed events are wanted; `reason` is text that the latest failure contains."""
+
+    entity_type: EntityType | None = None
+    action: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of artwork-indexer's queue; `failure` is the latest reason it gave, if any."""
+
+    id: int
+    state: str
+    entity_type: EntityType
+    action: str
+    message: dict[str, Any]
+    depends_on: list[int] | None
+    attempts: int
+    created: datetime
+    last_updated: datetime
+    failures: int
+    failure: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFinding:
+    """One finding as an audit has kept it; `repair` says that it led to that audit's events."""
+
+    check: str
+    severity: str
+    subject: str
+    expected: str | None
+    actual: str | None
+    repair: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PastAudit:
+    """One audit that did not simply find the entity clean."""
+
+    run_id: UUID
+    audited_at: datetime
+    outcome: str
+    event_ids: list[int]
+    findings: tuple[StoredFinding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EntityRow:
+    """One row of audit_entity."""
+
+    id: int
+    entity_type: EntityType
+    gid: UUID
+    status: str
+    priority: int
+    last_audit_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Everything that is known about one entity, the latest first."""
+
+    entity: EntityRow
+    reviews: tuple[Review, ...]
+    audits: tuple[PastAudit, ...]
+    events: tuple[Event, ...]
+
+
+#: How much of an entity's past a `Case` holds.
+_PAST_AUDITS: Final = 20
+
+_ANY: Final = ReviewFilter(statuses=tuple(ReviewStatus))
+_ALL: Final = Page(limit=1_000)
+
+# What is NULL here is known before the query is planned, so that an id is found by its index.
+_REVIEWS: Final = """
+SELECT review.id, entity.entity_type::text, entity.gid, entity.status::text AS entity_status,
+       review.status::text, review.review_reason AS reason, review.resolution_notes AS notes,
+       review.created_at, review.resolved_at, entity.priority
+FROM artwork_indexer.needs_manual_review review
+JOIN artwork_indexer.audit_entity entity ON entity.id = review.audit_entity_id
+WHERE review.status = ANY (%(statuses)s::artwork_indexer.manual_review_status[])
+AND (%(id)s::bigint IS NULL OR review.id = %(id)s)
+AND (%(entity_id)s::bigint IS NULL OR entity.id = %(entity_id)s)
+AND (%(entity_type)s::text IS NULL OR entity.entity_type::text = %(entity_type)s)
+AND (%(reason)s::text IS NULL
+     OR position(lower(%(reason)s) IN lower(review.review_reason)) > 0)
+AND (%(older_than)s::interval IS NULL OR review.created_at <= now() - %(older_than)s::interval)
+AND (%(newer_than)s::interval IS NULL OR review.created_at > now() - %(newer_than)s::interval)
+AND (%(priority)s::int IS NULL OR entity.priority = %(priority)s)
+AND (%(text)s::text IS NULL
+     OR position(lower(%(text)s) IN lower(concat_ws(
+            ' ', entity.gid, review.review_reason, review.resolution_notes))) > 0)
+ORDER BY review.created_at, review.id
+LIMIT %(limit)s OFFSET %(offset)s
+"""
+
+# A gid alone cannot use the index, whose first column is the entity type.
+_ENTITIES: Final = """
+SELECT id, entity_type::text, gid, status::text, priority, last_audit_at
+FROM artwork_indexer.audit_entity
+WHERE (entity_type, gid) IN (('release', %(gid)s), ('event', %(gid)s))
+ORDER BY entity_type DESC
+"""
+
+_AUDITS: Final = """
+SELECT run_id, audited_at, outcome, event_ids, findings
+FROM artwork_indexer.audit_result
+WHERE audit_entity_id = %(entity_id)s
+ORDER BY id DESC
+LIMIT %(limit)s
+"""
+
+# Events that have not completed name the entity; completed ones are too many to search, and those
+# that an audit queued are known by their id.
+_EVENTS_OF_ENTITY: Final = """
+SELECT event.id, event.state::text, event.entity_type::text, event.action::text, event.message,
+       event.depends_on, event.attempts, event.created, event.last_updated,
+       failed.failures, failed.failure
+FROM artwork_indexer.event_queue event
+CROSS JOIN LATERAL (
+    SELECT count(*) AS failures,
+           (array_agg(reason.failure_reason ORDER BY reason.created DESC))[1] AS failure
+    FROM artwork_indexer.event_failure_reason reason
+    WHERE reason.event = event.id
+) AS failed
+WHERE event.id = ANY (%(event_ids)s::bigint[])
+OR (event.state IN ('queued', 'running', 'failed')
+    AND event.entity_type::text = %(entity_type)s
+    AND %(gid)s IN (event.message->>'gid', event.message->>'old_gid', event.message->>'new_gid'))
+ORDER BY event.id DESC
+"""
+
+_FAILED_EVENTS: Final = """
+SELECT event.id, event.state::text, event.entity_type::text, event.action::text, event.message,
+       event.depends_on, event.attempts, event.created, event.last_updated,
+       failed.failures, failed.failure
+FROM artwork_indexer.event_queue event
+CROSS JOIN LATERAL (
+    SELECT count(*) AS failures,
+           (array_agg(reason.failure_reason ORDER BY reason.created DESC))[1] AS failure
+    FROM artwork_indexer.event_failure_reason reason
+    WHERE reason.event = event.id
+) AS failed
+WHERE event.state = 'failed'
+AND (%(entity_type)s::text IS NULL OR event.entity_type::text = %(entity_type)s)
+AND (%(action)s::text IS NULL OR event.action::text = %(action)s)
+AND (%(reason)s::text IS NULL OR position(lower(%(reason)s) IN lower(failed.failure)) > 0)
+ORDER BY event.created, event.id
+LIMIT %(limit)s OFFSET %(offset)s
+"""
+
+
+def list_reviews(conn: Connection, wanted: ReviewFilter, page: Page) -> list[Review]:
+    """Return reviews, the oldest first."""
+    return _reviews(conn, wanted, page)
+
+
+def find_review(conn: Connection, review_id: int) -> Review | None:
+    """Return one review, or `None` when there is none with this id."""
+    return next(iter(_reviews(conn, _ANY, _ALL, id_=review_id)), None)
+
+
+def find_cases(conn: Connection, gid: UUID) -> list[Case]:
+    """Return what is known about a gid: one case, two when a release and an event share it."""
+    rows = conn.execute(_ENTITIES, {"gid": gid}).fetchall()
+    return [
+        _case(conn, EntityRow(id_, EntityType(entity_type), *rest))
+        for id_, entity_type, *rest in rows
+    ]
+
+
+def list_failed_events(conn: Connection, wanted: EventFilter, page: Page) -> list[Event]:
+    """Return events that artwork-indexer has given up, the oldest first."""
+    return _events(
+        conn,
+        _FAILED_EVENTS,
+        entity_type=wanted.entity_type,
+        action=wanted.action,
+        reason=wanted.reason,
+        limit=page.limit,
+        offset=page.offset,
+    )
+
+
+def _case(conn: Connection, entity: EntityRow) -> Case:
+    audits = tuple(
+        PastAudit(run_id, audited_at, outcome, event_ids, tuple(map(_finding, findings)))
+        for run_id, audited_at, outcome, event_ids, findings in conn.execute(
+            _AUDITS, {"entity_id": entity.id, "limit": _PAST_AUDITS}
+        )
+    )
+    events = _events(
+        conn,
+        _EVENTS_OF_ENTITY,
+        entity_type=entity.entity_type,
+        gid=str(entity.gid),
+        event_ids=[id_ for audit in audits for id_ in audit.event_ids],
+    )
+    reviews = _reviews(conn, _ANY, _ALL, entity_id=entity.id)
+    return Case(entity, tuple(reversed(reviews)), audits, tuple(events))
+
+
+def _reviews(
+    conn: Connection,
+    wanted: ReviewFilter,
+    page: Page,
+    *,
+    id_: int | None = None,
+    entity_id: int | None = None,
+) -> list[Review]:
+    rows = conn.execute(
+        _REVIEWS,
+        {
+            "id": id_,
+            "entity_id": entity_id,
+            "statuses": [status.value for status in wanted.statuses],
+            "entity_type": wanted.entity_type,
+            "reason": wanted.reason,
+            "older_than": wanted.older_than,
+            "newer_than": wanted.newer_than,
+            "priority": wanted.priority,
+            "text": wanted.text,
+            "limit": page.limit,
+            "offset": page.offset,
+        },
+    ).fetchall()
+    return [
+        Review(row_id, EntityType(entity_type), gid, entity_status, ReviewStatus(status), *rest)
+        for row_id, entity_type, gid, entity_status, status, *rest in rows
+    ]
+
+
+def _events(conn: Connection, query: LiteralString, **values: object) -> list[Event]:
+    rows = conn.execute(query, values).fetchall()
+    return [
+        Event(id_, state, EntityType(entity_type), *rest) for id_, state, entity_type, *rest in rows
+    ]
+
+
+def _finding(stored: Mapping[str, Any]) -> StoredFinding:
+    # An audit that could not be read has kept less of a finding.
+    return StoredFinding(
+        check=stored["check"],
+        severity=stored.get("severity") or "",
+        subject=stored.get("subject") or "",
+        expected=stored.get("expected"),
+        actual=stored.get("actual"),
+        repair=stored.get("repair") is True,
+    )
