@@ -1,0 +1,130 @@
+"""Who gets in: the addresses the dashboard may listen on, and the people it lets act.
+
+Streamlit's login (OpenID Connect, section `[auth]` of its secrets.toml) tells who a visitor is; who
+of them may enter is told here, by e-mail address. Without a login the dashboard is for this machine
+alone, or for reading only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Final
+
+import streamlit as st
+from streamlit.errors import StreamlitSecretNotFoundError
+
+#: What Streamlit's login needs in `[auth]`.
+LOGIN_KEYS: Final = (
+    "redirect_uri",
+    "cookie_secret",
+    "client_id",
+    "client_secret",
+    "server_metadata_url",
+)
+
+
+class AccessError(Exception):
+    """The dashboard may not be served like this. The message says what to do."""
+
+
+class NotAllowed(Exception):
+    """A visitor may not enter. The message says why."""
+
+
+def check(address: str | None, *, login: bool, allowed: Collection[str], read_only: bool) -> None:
+    """Check that the dashboard may listen on an address.
+
+    Parameters
+    ----------
+    address
+        Name or IP address to listen on; `None` stands for all that the machine has.
+    login
+        Whether Streamlit's login is configured, see `login_is_configured`.
+    allowed
+        E-mail addresses of those who may enter after a login.
+    read_only
+        Whether every transaction is read only.
+
+    Raises
+    ------
+    AccessError
+        Anybody who reaches the address could change things, or nobody could enter.
+    """
+    if login and not allowed:
+        raise AccessError(
+            "a login is configured, but nobody may enter: name those who may,"
+            " for example with --allow ops@example.org"
+        )
+    if not (login or read_only or is_loopback(address)):
+        raise AccessError(
+            f"everybody who reaches {address or 'this machine'} could change things: configure"
+            " Streamlit's login ([auth] in .streamlit/secrets.toml) and name those who may enter"
+            " with --allow, or add --read-only, or listen on 127.0.0.1"
+        )
+
+
+def is_loopback(address: str | None) -> bool:
+    """Tell whether only this machine itself can reach an address."""
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address or "").is_loopback
+    except ValueError:
+        return False
+
+
+def login_is_configured() -> bool:
+    """Tell whether Streamlit's secrets hold a login.
+
+    Raises
+    ------
+    AccessError
+        There is a login that cannot be used, or there are secrets that cannot be read: then there
+        is no telling.
+    """
+    try:
+        auth = st.secrets.to_dict().get("auth")
+    except StreamlitSecretNotFoundError:
+        present = [path for path in st.get_option("secrets.files") if Path(path).exists()]
+        if present:
+            raise AccessError(f"{present[0]} cannot be read: mend it, or move it away") from None
+        return False
+    if auth is None:
+        return False
+    missing = [
+        key for key in LOGIN_KEYS if not isinstance(auth, Mapping) or not str(auth.get(key, ""))
+    ]
+    if missing:
+        raise AccessError(
+            f"the login in .streamlit/secrets.toml lacks {', '.join(missing)}: see Streamlit's"
+            " documentation of st.login"
+        )
+    return True
+
+
+def may_enter(user: Mapping[str, object], allowed: Collection[str]) -> str:
+    """Return the e-mail address of somebody who has logged in and may enter.
+
+    Parameters
+    ----------
+    user
+        The claims of the identity token, as `st.user` has them.
+    allowed
+        E-mail addresses in lower case.
+
+    Raises
+    ------
+    NotAllowed
+        The address is missing, not verified by the provider, or not among `allowed`.
+    """
+    email = user.get("email")
+    if not isinstance(email, str) or not email.strip():
+        raise NotAllowed("Your login says nothing about your e-mail address.")
+    # Some providers leave the claim out; one that denies it lets people claim any address.
+    if user.get("email_verified", True) not in (True, "true"):
+        raise NotAllowed("Your e-mail address is not verified.")
+    if email.strip().lower() not in allowed:
+        raise NotAllowed("Your e-mail address is not among those that may enter.")
+    return email.strip().lower()

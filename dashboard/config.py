@@ -1,0 +1,48 @@
+"""What the page is told: the same environment variables as the jobs, and what its command adds.
+
+Streamlit runs the page as a script of its own, so the options of `artwork-backfill dashboard` reach
+it through the environment as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from shared.observability import Redactor
+from shared.settings import Settings
+
+READ_ONLY: Final = "BACKFILL_DASHBOARD_READ_ONLY"
+ALLOW: Final = "BACKFILL_DASHBOARD_ALLOW"
+BY: Final = "BACKFILL_BY"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One dashboard.
+
+    `by` stands in the notes as the person who acts when there is no login; `allowed` are the
+    e-mail addresses, in lower case, of those who may enter when there is one.
+    """
+
+    dsn: str = field(repr=False)
+    redactor: Redactor = field(repr=False)
+    read_only: bool
+    by: str
+    allowed: frozenset[str]
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Config:
+        """Read the configuration.
+
+        Raises `shared.settings.SettingsError` when the database is missing or malformed.
+        """
+        settings = Settings(environ)
+        return cls(
+            dsn=settings.musicbrainz_database(),
+            redactor=Redactor(settings.secrets()),
+            read_only=environ.get(READ_ONLY, "") == "1",
+            by=environ.get(BY, "").strip() or "somebody at the dashboard",
+            allowed=frozenset(environ.get(ALLOW, "").lower().split()),
+        )

@@ -1,0 +1,94 @@
+"""A visitor's way to the database: questions on a read-only session, each change in a transaction.
+
+What is asked and changed is decided elsewhere; here is who asks, for how long, and what is said
+when the database does not answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import psycopg
+from psycopg import Connection
+from psycopg.errors import LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
+
+from dashboard.access import NotAllowed
+from dashboard.config import Config
+from shared import db
+from shared.review.actions import Refused
+
+T = TypeVar("T")
+
+#: Whoever looks at a page waits for it: what takes longer is asked wrongly.
+STATEMENT_TIMEOUT: Final = "10s"
+
+_APPLICATION: Final = "artwork-backfill dashboard"
+
+
+class Trouble(Exception):
+    """The database did not do what was asked. The message says so in words for a visitor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where a visitor works.
+
+    `who` tells who acts at this very moment, for the notes; it raises
+    `access.NotAllowed` when nobody may.
+    """
+
+    config: Config
+    who: Callable[[], str]
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Open a session for questions; it can change nothing, whatever the dashboard may.
+
+        Raises `Trouble` for whatever goes wrong with the database in the block.
+        """
+        with self._session(read_only=True) as conn:
+            yield conn
+
+    def act(self, change: Callable[[Connection, str], T]) -> T:
+        """Make a change, which gets a connection and the person's name, and return what it returns.
+
+        Raises `Trouble` when nobody may act any more, or when the database refuses it, as it does
+        when the dashboard is read only.
+        """
+        try:
+            by = self.who()
+        except NotAllowed as refusal:
+            raise Trouble(str(refusal)) from None
+        with self._session(read_only=self.config.read_only) as conn, conn.transaction():
+            return change(conn, by)
+
+    @contextmanager
+    def _session(self, *, read_only: bool) -> Iterator[Connection]:
+        try:
+            with closing(db.connect(self.config.dsn, _APPLICATION, read_only=read_only)) as conn:
+                conn.execute(
+                    "SELECT set_config('statement_timeout', %s, false)", (STATEMENT_TIMEOUT,)
+                )
+                yield conn
+        except psycopg.Error as error:
+            raise Trouble(self.config.redactor.text(_explain(error))) from None
+        except Refused as refusal:
+            raise Trouble(str(refusal)) from None
+
+
+def _explain(error: psycopg.Error) -> str:
+    if isinstance(error, QueryCanceled):
+        return (
+            f"The database took longer than {STATEMENT_TIMEOUT} to answer: narrow the question"
+            " down with a filter."
+        )
+    if isinstance(error, LockNotAvailable):
+        return "Somebody else is changing these rows just now: try again in a moment."
+    if isinstance(error, ReadOnlySqlTransaction):
+        return "This dashboard is read only: nothing was changed."
+    if error.sqlstate in ("42P01", "3F000"):
+        return f"{db.explain(error)}: run `artwork-backfill migrate` first."
+    return f"The database cannot be used: {db.explain(error)}"

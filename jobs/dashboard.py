@@ -1,0 +1,74 @@
+"""dashboard on the command line: where it listens, and whether it may.
+
+The page itself is the package `dashboard`, which comes with the extra of that name; the jobs and
+the image do without.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import click
+
+from jobs.command import UnusableError, musicbrainz_database, option
+from jobs.review.command import by_option
+from shared.review import actions, questions
+
+
+@click.command(name="dashboard")
+@option(
+    "--address",
+    default="127.0.0.1",
+    envvar="BACKFILL_DASHBOARD_ADDRESS",
+    help="Listen on this address. Any but this machine's own needs a login, or --read-only.",
+)
+@option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8501,
+    envvar="BACKFILL_DASHBOARD_PORT",
+    help="Listen on this port.",
+)
+@option(
+    "--read-only",
+    is_flag=True,
+    envvar="BACKFILL_DASHBOARD_READ_ONLY",
+    help="Change nothing: every transaction is read only.",
+)
+@option(
+    "--allow",
+    multiple=True,
+    metavar="EMAIL",
+    envvar="BACKFILL_DASHBOARD_ALLOW",
+    help="Let in whoever has logged in with this address. Repeatable.",
+)
+@by_option
+def command(*, address: str, port: int, read_only: bool, allow: tuple[str, ...], by: str) -> None:
+    """Serve a page on which the people who own the archive see and settle what waits for them.
+
+    Example: artwork-backfill dashboard --port 8501
+    """
+    if (
+        importlib.util.find_spec("streamlit") is None
+        or importlib.util.find_spec("dashboard") is None
+    ):
+        raise UnusableError(
+            "the dashboard is not installed: pip install -r requirements-dashboard.txt and"
+            " pip install --no-deps . in a checkout"
+        )
+    from dashboard import access, config, queries, serve
+
+    try:
+        access.check(
+            address, login=access.login_is_configured(), allowed=allow, read_only=read_only
+        )
+    except access.AccessError as error:
+        raise UnusableError(str(error)) from None
+    needed = (*questions.TABLES, *queries.TABLES)
+    with musicbrainz_database("dashboard", needed if read_only else (*needed, *actions.TABLES)):
+        pass
+    os.environ[config.READ_ONLY] = "1" if read_only else ""
+    os.environ[config.ALLOW] = " ".join(allow)
+    os.environ[config.BY] = by
+    serve.serve(address, port)

@@ -1,0 +1,449 @@
+"""The page's logic, run as Streamlit runs it but without a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import pytest
+import streamlit as st
+from dashboard_rows import HOSTILE, Rows
+from streamlit import config as streamlit_config
+from streamlit.testing.v1 import AppTest
+
+from dashboard import access, serve
+from shared.observability import plain
+from shared.review import actions
+
+GID: Final = UUID("76df3287-6cda-33eb-8e9a-044b5e15ffdd")
+TABS: Final = ["Overview", "Reviews", "Failed events", "Entities", "Checks"]
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def listening() -> Iterator[Callable[[str], None]]:
+    """Says where the page's server listens: on this machine only, unless told otherwise."""
+    before = streamlit_config.get_option("server.address")
+
+    def listen(address: str) -> None:
+        streamlit_config.set_option("server.address", address)
+
+    listen("127.0.0.1")
+    yield listen
+    streamlit_config.set_option("server.address", before)
+
+
+@pytest.fixture
+def page(
+    rows: Rows,
+    database: str,
+    listening: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Open:
+    """Opens a tab of the page for another visitor."""
+    monkeypatch.setenv("MUSICBRAINZ_DATABASE_URL", database)
+    monkeypatch.setenv("BACKFILL_BY", "me")
+    st.cache_data.clear()
+
+    def open_page(tab: str = "Overview", **query: str) -> AppTest:
+        app = AppTest.from_file(str(Path(serve.PAGE)), default_timeout=30)
+        app.query_params["tab"] = tab
+        app.query_params.update(query)
+        return run(app)
+
+    return open_page
+
+
+def run(app: AppTest) -> AppTest:
+    app.run()
+    assert not app.exception
+    return app
+
+
+def select(app: AppTest, name: str, *positions: int) -> AppTest:
+    """Tick rows of the list's table, as a person would."""
+    generation = app.session_state[f"{name}.generation"]
+    selection = {"selection": {"rows": list(positions), "columns": [], "cells": []}}
+    app.session_state[f"{name}.table.{generation}"] = selection
+    return run(app)
+
+
+def press(app: AppTest, key: str) -> AppTest:
+    app.button(key=key).click()
+    return run(app)
+
+
+def settle(app: AppTest, action: str, note: str = "") -> AppTest:
+    if note:
+        app.text_input(key="reviews.note").set_value(note)
+    return press(app, f"reviews.{action}")
+
+
+def table(app: AppTest, column: str) -> list[Any]:
+    """The values of the first table's column."""
+    return list(app.dataframe[0].value[column])
+
+
+def shown(app: AppTest) -> str:
+    return "\n".join(element.value for element in app.text)
+
+
+def said(app: AppTest) -> str:
+    return "\n".join(element.value for element in app.markdown)
+
+
+# -- what is drawn ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_every_tab_opens_on_an_empty_database(page: Open, tab: str) -> None:
+    app = page(tab)
+    assert not app.error
+    assert [t.label for t in app.tabs] == TABS
+
+
+def test_the_overview_counts_what_there_is(page: Open, rows: Rows) -> None:
+    for status in ("clean", "clean", "unchecked", "repair_queue", "legacy", "audit_in_progress"):
+        rows.entity(status=status)
+    rows.review()
+    figures = {metric.label: metric.value for metric in page().metric}
+    assert figures["Audited"] == "5"
+    assert figures["Clean"] == "2"
+    assert figures["In review"] == "1"
+    assert figures["Unchecked"] == "1"
+    assert figures["The rest takes"] == "unknown"
+
+
+def test_the_count_of_millions_is_made_once_for_all_visitors(page: Open, rows: Rows) -> None:
+    rows.entity(status="clean")
+    assert {metric.label: metric.value for metric in page().metric}["Clean"] == "1"
+    rows.entity(status="clean")
+    assert {metric.label: metric.value for metric in page().metric}["Clean"] == "1"
+    st.cache_data.clear()
+    assert {metric.label: metric.value for metric in page().metric}["Clean"] == "2"
+
+
+def test_a_database_that_cannot_be_reached_is_said_without_its_password(
+    page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "correct-horse-battery"
+    monkeypatch.setenv("MUSICBRAINZ_DATABASE_URL", f"postgresql://me:{secret}@127.0.0.1:1/x")
+    app = page()
+    assert "The database cannot be used" in shown(app)
+    assert secret not in str(app)
+
+
+def test_the_filters_narrow_the_list(page: Open, rows: Rows) -> None:
+    rows.review("first", priority=300)
+    rows.review("second", entity_type="event")
+    rows.review("third", status="resolved")
+    app = page("Reviews")
+    assert table(app, "reason") == ["first", "second"]
+    app.selectbox(key="reviews.entity_type").set_value("event")
+    assert table(run(app), "reason") == ["second"]
+    app.selectbox(key="reviews.entity_type").set_value("all")
+    app.selectbox(key="reviews.priority").set_value("300 asked for, or urgent")
+    assert table(run(app), "reason") == ["first"]
+    app.selectbox(key="reviews.priority").set_value("all")
+    app.multiselect(key="reviews.statuses").set_value([])
+    app.text_input(key="reviews.reason").set_value("THIRD")
+    assert table(run(app), "reason") == ["third"]
+    app.text_input(key="reviews.text").set_value("nothing like it")
+    assert "No reviews pass these filters." in [info.value for info in run(app).info]
+
+
+def test_pages_are_turned(page: Open, rows: Rows) -> None:
+    for number in range(60):
+        rows.review(f"reason {number}")
+    app = page("Reviews")
+    assert len(table(app, "reason")) == 50
+    press(app, "reviews.next")
+    assert table(app, "reason") == [f"reason {number}" for number in range(50, 60)]
+    assert app.button(key="reviews.next").disabled
+    press(app, "reviews.previous")
+    assert table(app, "reason")[0] == "reason 0"
+    press(app, "reviews.next")
+    app.text_input(key="reviews.reason").set_value("reason 5")
+    assert table(run(app), "reason")[0] == "reason 5"
+
+
+def test_one_review_shows_all_that_is_known(page: Open, rows: Rows) -> None:
+    review = rows.review("only copy", gid=GID)
+    entity = rows.value("SELECT id FROM artwork_indexer.audit_entity")
+    finding = {"check": "xml.field", "severity": "major", "subject": "title"}
+    rows.audit(entity, finding | {"expected": "A", "actual": "B", "repair": True})
+    rows.event(GID, failure="HTTP 503")
+    app = select(page("Reviews"), "reviews", 0)
+    findings, events = app.dataframe[1].value, app.dataframe[2].value
+    assert findings[["check", "expected", "found"]].values.tolist() == [["xml.field", "A", "B"]]
+    assert events["failure"].tolist() == ["HTTP 503"]
+    assert f"{review.id}, open: only copy" in shown(app)
+    assert {button.url for button in app.link_button} == {
+        f"https://musicbrainz.org/release/{GID}",
+        f"https://archive.org/details/mbid-{GID}",
+        f"https://archive.org/download/mbid-{GID}/",
+        f"https://coverartarchive.org/release/{GID}/front",
+    }
+
+
+# -- what is done ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "entity"),
+    [
+        ("Add note", "open", "manual_review"),
+        ("Resolve", "resolved", "unchecked"),
+        ("Won't fix", "wont_fix", "clean"),
+        ("Audit again", "open", "unchecked"),
+    ],
+)
+def test_selected_reviews_are_settled_with_the_persons_name(
+    page: Open, rows: Rows, action: str, status: str, entity: str
+) -> None:
+    reviews = [rows.review() for _ in range(3)]
+    app = settle(select(page("Reviews"), "reviews", 0, 2), action, "looked into it")
+    assert [rows.seen(review.id).status for review in reviews] == [status, "open", status]
+    done = rows.seen(reviews[0].id)
+    assert done.entity_status == entity
+    assert "me: " in str(done.notes)
+    assert "looked into it" in str(done.notes)
+    assert rows.seen(reviews[1].id) == reviews[1]
+    assert "2 of 2 reviews" in said(app)
+    assert not app.session_state["reviews.note"]
+
+
+def test_a_closed_review_is_reopened(page: Open, rows: Rows) -> None:
+    review = rows.review(status="wont_fix", entity=rows.entity(status="clean"))
+    app = page("Reviews")
+    app.multiselect(key="reviews.statuses").set_value([])
+    settle(select(run(app), "reviews", 0), "Reopen", "it is dark again")
+    assert rows.seen(review.id).status == "open"
+
+
+@pytest.mark.parametrize("action", ["Add note", "Resolve", "Won't fix", "Reopen"])
+def test_nothing_is_settled_without_a_reason(page: Open, rows: Rows, action: str) -> None:
+    review = rows.review()
+    app = settle(select(page("Reviews"), "reviews", 0), action, "  ")
+    assert rows.seen(review.id) == review
+    assert "say why in the note first" in said(app)
+
+
+def test_of_two_people_who_settle_the_same_row_the_second_is_told(page: Open, rows: Rows) -> None:
+    review, other = rows.review("both want it"), rows.review("only one wants it")
+    first, second = page("Reviews"), page("Reviews")
+    select(first, "reviews", 0)
+    select(second, "reviews", 0, 1)
+    settle(first, "Won't fix", "let it be")
+    settle(second, "Resolve", "mended")
+    assert rows.seen(review.id).status == "wont_fix"
+    assert "mended" not in str(rows.seen(review.id).notes)
+    assert rows.seen(other.id).status == "resolved"
+    assert "1 of 2 reviews: resolved." in said(second)
+    assert f"review {review.id} has changed meanwhile" in shown(second)
+    assert "No reviews pass these filters." in [info.value for info in second.info]
+
+
+def test_rows_do_not_move_beneath_a_selection(page: Open, rows: Rows) -> None:
+    first, second = rows.review("first"), rows.review("second")
+    app = select(page("Reviews"), "reviews", 1)
+    actions.resolve(rows.conn, first, by="another", note="gone from the list")
+    assert table(run(app), "reason") == ["first", "second"]
+    settle(app, "Resolve", "mended")
+    assert rows.seen(second.id).status == "resolved"
+
+
+def test_more_than_a_hundred_rows_are_asked_about(page: Open, rows: Rows) -> None:
+    reviews = [rows.review() for _ in range(101)]
+    app = page("Reviews")
+    app.selectbox(key="reviews.size").set_value(250)
+    app = settle(select(run(app), "reviews", *range(101)), "Resolve", "all mended")
+    assert rows.seen(reviews[0].id).status == "open"
+    assert "this touches 101 reviews" in said(app)
+    press(app, "reviews.no")
+    assert rows.seen(reviews[0].id).status == "open"
+    settle(app, "Resolve", "all mended")
+    press(app, "reviews.yes")
+    assert {review.status for review in rows.reviews()} == {"resolved"}
+
+
+def test_a_hundred_rows_are_not_asked_about(page: Open, rows: Rows) -> None:
+    for _ in range(100):
+        rows.review()
+    app = page("Reviews")
+    app.selectbox(key="reviews.size").set_value(100)
+    settle(select(run(app), "reviews", *range(100)), "Resolve", "all mended")
+    assert {review.status for review in rows.reviews()} == {"resolved"}
+
+
+def test_what_came_of_an_action_stays_in_sight(page: Open, rows: Rows) -> None:
+    review = rows.review()
+    app = settle(select(page("Reviews"), "reviews", 0), "Audit again")
+    assert list(app.dataframe[-1].value["now"]) == ["unchecked"]
+    rows.conn.execute(
+        "UPDATE artwork_indexer.audit_entity SET status = 'clean',"
+        " last_audit_at = '2026-08-01 12:00+00' WHERE gid = %s",
+        (review.gid,),
+    )
+    assert list(run(app).dataframe[-1].value["now"]) == ["clean, audited 2026-08-01 12:00:00"]
+
+
+def test_a_failed_event_is_requeued_with_what_depends_on_it(page: Open, rows: Rows) -> None:
+    parent = rows.event(GID, action="delete_image", failure="HTTP 503")
+    child = rows.event(GID, depends_on=[parent])
+    other = rows.event(failure="gone")
+    app = page("Failed events")
+    app.text_input(key="events.reason").set_value("503")
+    app = press(select(run(app), "events", 0), "events.Requeue")
+    states = dict(rows.conn.execute("SELECT id, state::text FROM artwork_indexer.event_queue"))
+    assert states == {parent: "queued", child: "queued", other: "failed"}
+    assert "1 of 1 events are queued again, and 1 that depend on them." in said(app)
+    assert sorted(app.dataframe[-1].value["now"]) == ["queued", "queued"]
+
+
+def test_an_event_that_was_requeued_meanwhile_is_left(page: Open, rows: Rows) -> None:
+    event = rows.event()
+    app = select(page("Failed events"), "events", 0)
+    actions.requeue(rows.conn, [event], by="another")
+    app = press(app, "events.Requeue")
+    assert "0 of 1 events" in said(app)
+    assert f"event {event} is not failed" in shown(app)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [str(GID), f"mbid-{GID}", f"https://musicbrainz.org/release/{GID}/cover-art", str(GID).upper()],
+)
+def test_an_entity_is_found_by_anything_that_holds_its_gid(
+    page: Open, rows: Rows, query: str
+) -> None:
+    rows.entity(GID, status="clean")
+    app = page("Entities")
+    app.text_input(key="entities.query").set_value(query)
+    assert "clean, priority 100, never audited" in shown(run(app))
+    press(app, "entities.retry")
+    assert rows.value("SELECT status::text FROM artwork_indexer.audit_entity") == "unchecked"
+
+
+@pytest.mark.parametrize(
+    ("query", "says"), [("nonsense", "holds no gid"), (str(GID), "seed it first")]
+)
+def test_what_is_not_found_is_said(page: Open, query: str, says: str) -> None:
+    app = page("Entities")
+    app.text_input(key="entities.query").set_value(query)
+    assert says in shown(run(app))
+
+
+def test_an_example_of_a_check_is_opened(page: Open, rows: Rows) -> None:
+    entity = rows.entity(GID)
+    rows.conn.execute(
+        "INSERT INTO artwork_indexer.finding_tally VALUES (%s, now(), 'item.missing', 1, 1, %s)",
+        (GID, [entity]),
+    )
+    app = page("Checks")
+    tick = {"selection": {"rows": [0], "columns": [], "cells": []}}
+    app.session_state["checks.table"] = tick
+    app.session_state["checks.examples.item.missing"] = tick
+    press(run(app), "checks.open")
+    assert app.text_input(key="entities.query").value == str(GID)
+    assert "manual_review, priority 100" in shown(app)
+
+
+# -- what is never done ----------------------------------------------------------------------------
+
+
+def test_text_from_outside_is_never_taken_for_markup(page: Open, rows: Rows) -> None:
+    review = rows.review(HOSTILE, gid=GID)
+    entity = rows.value("SELECT id FROM artwork_indexer.audit_entity")
+    finding = {"check": HOSTILE, "severity": HOSTILE, "subject": HOSTILE}
+    rows.audit(entity, finding | {"expected": HOSTILE, "actual": HOSTILE, "repair": False})
+    rows.event(GID, failure=HOSTILE)
+    actions.annotate(rows.conn, review, by=HOSTILE, note=HOSTILE)
+    app = select(page("Reviews"), "reviews", 0)
+    settle(app, "Add note", HOSTILE)
+    select(app, "reviews", 0)
+    assert plain(HOSTILE) in shown(app)
+    rendered = [
+        *app.markdown, *app.caption, *app.info, *app.error, *app.success, *app.warning,
+        *app.header, *app.subheader, *app.title, *app.html,
+    ]  # fmt: skip
+    assert not [element.value for element in rendered if "onerror" in element.value]
+    labels = [element.label for element in (*app.button, *app.link_button, *app.metric, *app.tabs)]
+    assert not [label for label in labels if "onerror" in label]
+    assert "\u202e" not in shown(app)
+
+
+def test_a_read_only_page_offers_nothing_to_change(
+    page: Open, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BACKFILL_DASHBOARD_READ_ONLY", "1")
+    rows.review(gid=GID)
+    rows.event(GID)
+    for tab, name in (("Reviews", "reviews"), ("Failed events", "events")):
+        app = select(page(tab), name, 0)
+        keys = {button.key for button in app.button}
+        assert keys == {f"{name}.previous", f"{name}.next", f"{name}.reload"}
+    app = page("Entities")
+    app.text_input(key="entities.query").set_value(str(GID))
+    assert not run(app).button
+
+
+# -- who gets in -----------------------------------------------------------------------------------
+
+
+def test_a_page_that_listens_for_everybody_shows_nothing(
+    page: Open, listening: Callable[[str], None]
+) -> None:
+    listening("0.0.0.0")
+    app = page()
+    assert "everybody who reaches 0.0.0.0 could change things" in shown(app)
+    assert not app.tabs
+
+
+@pytest.fixture
+def login(monkeypatch: pytest.MonkeyPatch, listening: Callable[[str], None]) -> None:
+    """A login is configured, and one person may enter."""
+    monkeypatch.setattr(access, "login_is_configured", lambda: True)
+    monkeypatch.setenv("BACKFILL_DASHBOARD_ALLOW", "ops@example.org")
+    listening("0.0.0.0")
+
+
+def _as(app: AppTest, **user: object) -> AppTest:
+    app.user = user
+    return run(app)
+
+
+def test_who_has_not_logged_in_sees_nothing_but_the_door(page: Open, login: None) -> None:
+    app = _as(page(), is_logged_in=False)
+    assert [button.label for button in app.button] == ["Log in"]
+    assert not app.tabs
+    assert not app.metric
+
+
+def test_who_may_not_enter_is_told_so(page: Open, login: None) -> None:
+    app = _as(page(), is_logged_in=True, email="somebody@example.org")
+    assert "not among those that may enter" in shown(app)
+    assert not app.tabs
+
+
+def test_who_may_enter_acts_under_that_name(page: Open, rows: Rows, login: None) -> None:
+    review = rows.review()
+    app = _as(page("Reviews"), is_logged_in=True, email="Ops@example.org", email_verified=True)
+    settle(select(app, "reviews", 0), "Resolve", "mended")
+    assert "ops@example.org: resolved: mended" in str(rows.seen(review.id).notes)
+
+
+def test_who_has_logged_out_meanwhile_cannot_act_any_more(
+    page: Open, rows: Rows, login: None
+) -> None:
+    review = rows.review()
+    app = _as(page("Reviews"), is_logged_in=True, email="ops@example.org")
+    select(app, "reviews", 0)
+    app.user = {"is_logged_in": False}
+    app.text_input(key="reviews.note").set_value("mended")
+    press(app, "reviews.Resolve")
+    assert rows.seen(review.id) == review
+    assert [button.label for button in app.button] == ["Log in"]
