@@ -1,0 +1,309 @@
+"""audit-batch from the command line, against the sandbox's archive.org, MusicBrainz and indexer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from sandbox.entities import Plan, Presence
+from sandbox.indexer import Indexer
+from sandbox.load import build_database
+from sandbox.postgres import Cluster
+from sandbox.services import Services
+from sandbox.world import Spec, World
+from shared.migrations import migrate
+
+COMMAND = Path(sys.executable).with_name("artwork-backfill")
+
+PATIENCE_S = 60.0
+
+_SEED = """
+INSERT INTO artwork_indexer.audit_entity (entity_type, gid)
+SELECT * FROM unnest(%s::artwork_indexer.indexable_entity_type[], %s::uuid[])
+"""
+
+_FOUND = """
+SELECT gid::text, status::text, coalesce((
+    SELECT array_agg(DISTINCT finding->>'check' ORDER BY finding->>'check')
+    FROM artwork_indexer.audit_result result, jsonb_array_elements(findings) AS finding
+    WHERE result.audit_entity_id = entity.id), '{}')
+FROM artwork_indexer.audit_entity entity
+"""
+
+
+@dataclass(slots=True)
+class Place:
+    """A world with its services and its database, in which every gid waits for an audit."""
+
+    dsn: str
+    world: World
+    services: Services
+    conn: psycopg.Connection
+    plans: dict[str, Plan] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **{name: value for name, value in os.environ.items() if "BACKFILL" not in name},
+            "MUSICBRAINZ_DATABASE_URL": self.dsn,
+            "ARCHIVE_ORG_URL": self.services.archive_url,
+            "ARCHIVE_ORG_RATE": "unlimited",
+            "MUSICBRAINZ_URL": self.services.musicbrainz_url,
+            "MUSICBRAINZ_RATE": "unlimited",
+        }
+
+    def run(self, *options: str) -> dict[str, Any]:
+        """Run audit-batch to its end, which must be a good one; return its report."""
+        result = subprocess.run(
+            [COMMAND, "audit-batch", *options],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])["report"]
+        return report
+
+    def found(self) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """By gid: its status, and every check that was ever found."""
+        rows = self.conn.execute(_FOUND).fetchall()
+        return {gid: (status, tuple(checks)) for gid, status, checks in rows}
+
+    def value(self, query: str) -> int:
+        row = self.conn.execute(query.encode()).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def indexer(self, seconds_per_event: float = 0.0) -> Indexer:
+        return Indexer(
+            self.dsn,
+            self.services.archive_url,
+            self.services.musicbrainz_url,
+            seconds_per_event=seconds_per_event,
+        )
+
+
+@pytest.fixture
+def place(postgres: Cluster) -> Iterator[Callable[[Spec], Place]]:
+    """Builds the world of a specification, with all that is needed to audit it."""
+    undo: list[Callable[[], None]] = []
+
+    def build(spec: Spec) -> Place:
+        name = f"artwork_backfill_test_{uuid.uuid4().hex}"
+        dsn = postgres.create_database(name)
+        undo.append(lambda: postgres.drop_database(name))
+        world = World(spec)
+        build_database(dsn, world)
+        services = Services(spec)
+        services.__enter__()
+        undo.append(lambda: services.__exit__(None, None, None))
+        conn = psycopg.connect(dsn, autocommit=True)
+        undo.append(conn.close)
+        migrate(conn)
+        plans = {plan.gid: plan for plan in world.plans()}
+        types = [str(plan.entity_type) for plan in plans.values()]
+        conn.execute(_SEED, (types, list(plans)))
+        return Place(dsn, world, services, conn, plans)
+
+    yield build
+    for step in reversed(undo):
+        step()
+
+
+def test_what_has_drifted_is_found_repaired_and_proved(
+    place: Callable[[Spec], Place], tmp_path: Path
+) -> None:
+    here = place(Spec(size=2_000))
+    report = here.run("--max-queue-depth", "0", "--report", str(tmp_path / "report.md"))
+    assert here.found() == {
+        plan.gid: (plan.status, tuple(sorted(plan.checks))) for plan in here.plans.values()
+    }
+    _check_requests(here, report)
+    _check_report(here, report, (tmp_path / "report.md").read_text())
+    events = here.value("SELECT count(*) FROM artwork_indexer.event_queue")
+    assert report["totals"]["events"] == events
+
+    here.indexer().run_until_idle()
+    assert (
+        here.value("SELECT count(*) FROM artwork_indexer.event_queue WHERE state = 'completed'")
+        == events
+    )
+    again = here.run()
+    repaired = {plan.gid for plan in here.plans.values() if plan.status == "repair_queue"}
+    assert again["totals"]["scanned"] == len(repaired)
+    assert {gid: status for gid, (status, _) in here.found().items()} == {
+        plan.gid: plan.repaired for plan in here.plans.values()
+    }
+    assert here.value("SELECT count(*) FROM artwork_indexer.event_queue") == events
+    assert here.run()["totals"]["scanned"] == 0
+
+
+def _check_requests(here: Place, report: dict[str, Any]) -> None:
+    """One request to archive.org and one to MusicBrainz, and more only where something differs."""
+    archive, musicbrainz = here.services.stats("archive"), here.services.stats("musicbrainz")
+    entities = [here.world.entity(number) for number in range(here.world.spec.size)]
+    owners = archive.paths["metadata"] - len(entities)
+    foreign = Counter(plan.drift for plan in here.plans.values() if plan.drift is not None)
+    assert 0 < owners <= sum(number for drift, number in foreign.items() if _is_foreign(drift))
+    has_item = [
+        entity
+        for entity in entities
+        if entity.presence is Presence.LIVE
+        and entity.artwork
+        and (item := here.world.item(entity.gid)) is not None
+        and not item.dark
+    ]
+    assert musicbrainz.paths == {"entity": len(has_item)}
+    assert report["requests"]["archive.org"]["requests"] == archive.requests
+    assert report["requests"]["archive.org"]["errors"] == 0
+    # What is clean and tidy is never downloaded.
+    assert archive.paths["download"] < len(here.plans) / 10
+
+
+def _is_foreign(drift: str | None) -> bool:
+    return drift is not None and ("foreign" in drift or drift.startswith("orphan-"))
+
+
+def _check_report(here: Place, report: dict[str, Any], markdown: str) -> None:
+    """Every check with the number of its entities and their share of what was audited."""
+    entities = Counter(check for plan in here.plans.values() for check in plan.checks)
+    assert {name: count["entities"] for name, count in report["findings"].items()} == entities
+    cells = [
+        [cell.strip().replace("\\", "") for cell in line.split("|")[1:-1]]
+        for line in markdown.splitlines()
+    ]
+    table = {row[0]: row for row in cells if row and row[0] in entities}
+    for check, number in entities.items():
+        assert table[check][1] == str(number)
+        assert table[check][3] == f"{number / len(here.plans):.1%}"
+
+
+def test_a_front_door_that_fails_almost_every_second_time_changes_nothing(
+    place: Callable[[Spec], Place],
+) -> None:
+    here = place(Spec(size=400, drift_rate=0.4))
+    here.services.control(
+        "archive", faults=[{"kind": "fail", "rate": 0.4, "paths": ("front_node",)}]
+    )
+    report = here.run("--max-queue-depth", "0")
+    assert here.found() == {
+        plan.gid: (plan.status, tuple(sorted(plan.checks))) for plan in here.plans.values()
+    }
+    stats = here.services.stats("archive")
+    assert stats.paths["node"] == stats.faults["fail"] > 10
+    assert report["totals"].get("deferred", 0) == 0
+
+
+def test_repairs_do_not_hold_up_the_edits_of_users(place: Callable[[Spec], Place]) -> None:
+    limit, seconds_per_event = 4, 0.03
+    here = place(Spec(size=150, drift_rate=0.5))
+    indexer = here.indexer(seconds_per_event)
+    working = threading.Thread(target=indexer.run, args=(0.005,))
+    working.start()
+    try:
+        alone = _waiting_times(here, lambda: None)
+        depths: list[int] = []
+        audited: list[dict[str, Any]] = []
+        audit = threading.Thread(
+            target=lambda: audited.append(here.run("--max-queue-depth", str(limit)))
+        )
+        audit.start()
+        beside = _waiting_times(here, lambda: depths.append(_repairs_in_queue(here)))
+        while audit.is_alive():
+            depths.append(_repairs_in_queue(here))
+            time.sleep(0.005)
+        audit.join()
+    finally:
+        indexer.stop()
+        working.join()
+    [report] = audited
+    assert report["totals"]["events"] > 30
+    assert 2 <= max(depths) <= limit
+    # At worst, everything that the queue may hold is ahead of a user's event.
+    assert _mean(beside) < _mean(alone) + (limit + 1) * seconds_per_event
+
+
+def _waiting_times(here: Place, meanwhile: Callable[[], None]) -> list[float]:
+    """Let users' events arrive for a while; return how long each waited, in seconds."""
+    ids = []
+    gids = [plan.gid for plan in here.plans.values() if plan.drift is None][:12]
+    for gid in gids:
+        row = here.conn.execute(
+            "INSERT INTO artwork_indexer.event_queue (entity_type, action, message)"
+            " VALUES ('release', 'deindex', jsonb_build_object('gid', %s::text, 'by', 'user'))"
+            " RETURNING id",
+            (gid,),
+        ).fetchone()
+        assert row is not None
+        ids.append(row[0])
+        until = time.monotonic() + 0.08
+        while time.monotonic() < until:
+            meanwhile()
+            time.sleep(0.005)
+    deadline = time.monotonic() + PATIENCE_S
+    query = (
+        "SELECT extract(epoch FROM last_updated - created)::float"
+        " FROM artwork_indexer.event_queue WHERE id = ANY (%s) AND state = 'completed'"
+    )
+    while len(times := here.conn.execute(query, (ids,)).fetchall()) < len(ids):
+        assert time.monotonic() < deadline
+        meanwhile()
+        time.sleep(0.005)
+    return [float(seconds) for (seconds,) in times]
+
+
+def _repairs_in_queue(here: Place) -> int:
+    return here.value(
+        "SELECT count(*) FROM artwork_indexer.event_queue"
+        " WHERE state IN ('queued', 'running') AND message->>'by' IS NULL"
+    )
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--ignore", "index.imge.url"], "'index.image.url'"),
+        (["--ignore", "nothing.*"], "no check is called 'nothing.*'"),
+        (["--min-severity", "grave"], "'grave' is not one of 'minor', 'major', 'critical'"),
+        (["--max-queue-depth", "-1"], "-1 is not in the range"),
+        (["--max-per-hour", "0"], "0 is not in the range"),
+        (["--queue-patience", "soon"], "'soon' is not a duration"),
+    ],
+)
+def test_an_option_that_cannot_be_meant_is_refused_before_anything_is_touched(
+    migrated_database: str, options: list[str], complaint: str
+) -> None:
+    result = subprocess.run(
+        [COMMAND, "audit-batch", *options],
+        env={
+            **os.environ,
+            "MUSICBRAINZ_DATABASE_URL": migrated_database,
+            "ARCHIVE_ORG_URL": "http://127.0.0.1:9",
+            "MUSICBRAINZ_URL": "http://127.0.0.1:9",
+        },
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert complaint in " ".join(result.stderr.split())
