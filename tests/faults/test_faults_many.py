@@ -1,0 +1,111 @@
+"""Several audits share one table: nothing is left out, and nothing is done twice."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from fault_processes import JobProcess, wait_for
+from fault_scenes import Scene, Watch
+from fault_tables import assert_same
+
+from sandbox.services import Services
+
+AT_ONCE = 4
+BATCH = 6
+
+_IN_PROGRESS = """
+SELECT gid::text FROM artwork_indexer.audit_entity WHERE status = 'audit_in_progress'
+"""
+
+audits = pytest.mark.parametrize("scene", ["audit-batch"], indirect=True)
+
+
+@audits
+def test_four_audits_at_once_share_the_work(scene: Scene, services: Services) -> None:
+    asked_alone = gids_asked_for(services, lambda: scene.start(scene.copy()).wait())
+    processes: list[JobProcess] = []
+
+    def all_at_once() -> None:
+        processes.extend(scene.start() for _ in range(AT_ONCE))
+        assert [process.wait() for process in processes] == [0] * AT_ONCE
+
+    asked = gids_asked_for(services, all_at_once)
+    expected = scene.undisturbed()
+    assert_same(expected.tables, scene.tables())
+    audited = [process.report["totals"]["audited"] for process in processes]
+    assert sum(audited) == expected.done
+    assert min(audited) > 0
+    # Whoever owns a foreign image is asked for once by each run.
+    assert {gid for gid, times in asked.items() if times > 1} <= owners(asked_alone)
+
+
+@audits
+def test_of_four_audits_at_once_some_are_killed(
+    scene: Scene, services: Services, dice: random.Random, is_long: bool
+) -> None:
+    expected = scene.undisturbed()
+    asked_alone = gids_asked_for(services, lambda: scene.start(scene.copy()).wait())
+    kills = 60 if is_long else 6
+    held: set[str] = set()
+    processes: list[JobProcess] = []
+
+    def kill_some() -> None:
+        processes.extend(scene.start() for _ in range(AT_ONCE))
+        with scene.watch() as watch, scene.connect() as conn:
+            for kill in range(kills):
+                wait_for_rows(watch, (kill + 0.5) * expected.done / (kills + 1))
+                victim = dice.choice([process for process in processes if process.is_running])
+                if victim.kill():
+                    # What it held, and what the others hold just now.
+                    held.update(gid for (gid,) in conn.execute(_IN_PROGRESS))
+                processes.append(scene.start())
+        codes = {process.wait() for process in processes}
+        assert codes <= {0, -9}, codes
+
+    asked = gids_asked_for(services, kill_some)
+    twice = {gid for gid, times in asked.items() if times > 1} - owners(asked_alone)
+    assert twice <= held, "audited twice although nobody was killed over it"
+    assert len(twice) <= kills * 3 * BATCH
+    scene.finish()
+
+
+def wait_for_rows(watch: Watch, rows: float) -> None:
+    wait_for(lambda: watch.done() >= rows)
+
+
+def gids_asked_for(services: Services, work: Callable[[], object]) -> Counter[str]:
+    """Return how often the metadata of each item is asked for meanwhile."""
+    services.control("archive", log=True, reset_stats=True)
+    work()
+    log = services.stats("archive").log
+    services.control("archive", log=False, reset_stats=True)
+    prefix = "/metadata/mbid-"
+    targets = [str(request["target"]) for request in log]
+    return Counter(t.removeprefix(prefix) for t in targets if t.startswith(prefix))
+
+
+def owners(asked: Counter[str]) -> set[str]:
+    """Return the gids that one run alone asks for more than once."""
+    return {gid for gid, times in asked.items() if times > 1}
+
+
+def test_migrations_wait_for_each_other(
+    launch: Callable[..., JobProcess], musicbrainz_database: str
+) -> None:
+    processes = [launch("migrate", musicbrainz=musicbrainz_database) for _ in range(AT_ONCE)]
+    assert [process.wait() for process in processes] == [0] * AT_ONCE
+    applied = [line for process in processes for line in process.stdout.splitlines()]
+    assert len([line for line in applied if line.startswith("applied")]) == _migrations(
+        musicbrainz_database
+    )
+
+
+def _migrations(dsn: str) -> int:
+    with psycopg.connect(dsn) as conn:
+        row = conn.execute("SELECT count(*) FROM artwork_indexer.backfill_migration").fetchone()
+    assert row is not None
+    return int(row[0])
