@@ -1,0 +1,136 @@
+"""audit-batch on clean entities, against a bare loop that sends the same requests.
+
+Both use as many threads, against the same stand-ins on this machine. The bare loop reads the
+answers and throws them away; the audit has to understand, compare and record them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import psycopg
+import requests
+
+from bench.commands import Usage, run_command
+from sandbox.entities import Entity, EntityType
+from sandbox.load import build_database
+from sandbox.postgres import DURABLE, start_server
+from sandbox.services import Services
+from sandbox.world import Spec, World
+from shared.migrations import migrate
+
+ENTITIES: Final = 5_000
+#: Each is measured so often, in turn; ratios are those of neighbours.
+ROUNDS: Final = 3
+CONCURRENCY: Final = 16
+
+LATENCY_S: Final = 0.05
+LATENCY_CONCURRENCY: Final = 64
+
+TARGET_RATIO: Final = 0.60
+TARGET_LATENCY_RATIO: Final = 0.80
+TARGET_MB: Final = 200
+
+# Nothing has drifted and nothing is gone: every entity costs the same.
+_SPEC: Final = Spec(
+    size=ENTITIES, drift_rate=0, orphan_share=0, dark_share=0, untidy_share=0, art_share=1
+)
+
+_SEED: Final = """
+TRUNCATE artwork_indexer.audit_entity CASCADE;
+INSERT INTO artwork_indexer.audit_entity (entity_type, gid)
+SELECT 'release', gid FROM musicbrainz.release;
+INSERT INTO artwork_indexer.audit_entity (entity_type, gid)
+SELECT 'event', gid FROM musicbrainz.event
+"""
+
+_INCLUDES: Final = {EntityType.RELEASE: "artists", EntityType.EVENT: "artist-rels+place-rels"}
+
+
+def run() -> None:
+    """Measure and print two lines."""
+    bare: list[float] = []
+    audits: list[Usage] = []
+    slow: list[Usage] = []
+    part: list[Usage] = []
+    world = World(_SPEC)
+    with start_server(settings=DURABLE) as server, Services(_SPEC) as services:
+        dsn = server.create_database("musicbrainz")
+        build_database(dsn, world)
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            migrate(conn)
+            for _ in range(ROUNDS):
+                bare.append(_bare_loop(world, services))
+                services.control("archive", reset_stats=True)
+                audits.append(_audit(conn, dsn, services))
+                requests_each = services.stats("archive").requests / ENTITIES
+                _set_latency(services, LATENCY_S)
+                slow.append(_audit(conn, dsn, services, "--concurrency", str(LATENCY_CONCURRENCY)))
+                _set_latency(services, 0.0)
+                part.append(_audit(conn, dsn, services, "--limit", str(ENTITIES // 4)))
+    ratio = statistics.median(b / a.seconds for b, a in zip(bare, audits, strict=True))
+    latency_ratio = statistics.median(
+        a.seconds / s.seconds for a, s in zip(audits, slow, strict=True)
+    )
+    figure = ENTITIES / statistics.median(audit.seconds for audit in audits)
+    print(
+        f"audit-batch: {figure:,.0f} entities/s, {ratio:.0%} of a bare loop of the same requests"
+        f" (target {TARGET_RATIO:.0%}); {requests_each:.2f} requests to archive.org per clean"
+        f" entity (target 1.00); with {LATENCY_S * 1000:.0f} ms of latency and --concurrency"
+        f" {LATENCY_CONCURRENCY}, {latency_ratio:.0%} of that (target {TARGET_LATENCY_RATIO:.0%})"
+    )
+    print(
+        f"audit-batch: peak memory {max(usage.peak_mb for usage in audits + slow):.0f} MB (target"
+        f" {TARGET_MB} MB), against {max(usage.peak_mb for usage in part):.0f} MB for a quarter of"
+        " the entities"
+    )
+
+
+def _audit(conn: psycopg.Connection, dsn: str, services: Services, *options: str) -> Usage:
+    conn.execute(_SEED)
+    conn.execute("CHECKPOINT")
+    environment = {
+        "MUSICBRAINZ_DATABASE_URL": dsn,
+        "ARCHIVE_ORG_URL": services.archive_url,
+        "ARCHIVE_ORG_RATE": "unlimited",
+        "MUSICBRAINZ_URL": services.musicbrainz_url,
+        "MUSICBRAINZ_RATE": "unlimited",
+        "BACKFILL_CONCURRENCY": str(CONCURRENCY),
+    }
+    return run_command("audit-batch", *options, environment=environment)
+
+
+def _set_latency(services: Services, seconds: float) -> None:
+    services.control("archive", latency_s=seconds)
+    services.control("musicbrainz", latency_s=seconds)
+
+
+def _bare_loop(world: World, services: Services) -> float:
+    """Ask what the audit asks, and nothing else; return how long that takes, in seconds."""
+    local = threading.local()
+    urls = [_urls(world.entity(number), services) for number in range(ENTITIES)]
+
+    def ask(urls: tuple[str, str]) -> None:
+        if not hasattr(local, "session"):
+            local.session = requests.Session()
+            local.session.trust_env = False
+        for url in urls:
+            local.session.get(url).raise_for_status()
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
+        for _ in pool.map(ask, urls):
+            pass
+    return time.monotonic() - began
+
+
+def _urls(entity: Entity, services: Services) -> tuple[str, str]:
+    path = f"{entity.entity_type}/{entity.gid}?inc={_INCLUDES[entity.entity_type]}"
+    return (
+        f"{services.archive_url}/metadata/mbid-{entity.gid}",
+        f"{services.musicbrainz_url}/ws/2/{path}",
+    )

@@ -1,0 +1,84 @@
+"""The claim of audit-batch on two million waiting entities, before and after ANALYZE.
+
+All have the same priority, which is the worst case: nothing but the index tells who comes first.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg
+from psycopg import Connection
+
+from jobs.audit_batch import claims
+from jobs.audit_batch.job import AuditBatch
+from sandbox import schema
+from sandbox.postgres import DURABLE, start_server
+from shared.job import Partition
+from shared.migrations import migrate
+
+ENTITIES: Final = 2_000_000
+#: What a run takes at a time with its default limits, and the first batch of one without a limit.
+SIZE: Final = 25
+LARGE_SIZE: Final = AuditBatch.batch_size
+CLAIMS: Final = 200
+
+TARGET_MS: Final = 5
+INDEX: Final = "audit_entity_idx_unchecked"
+
+_FILL: Final = """
+INSERT INTO artwork_indexer.audit_entity (entity_type, gid)
+SELECT 'release', gen_random_uuid()
+FROM generate_series(1, %(entities)s)
+"""
+
+
+def run() -> None:
+    """Measure and print one line."""
+    # Statistics come when this benchmark wants them.
+    with start_server(settings={**DURABLE, "autovacuum": "off"}) as server:
+        dsn = server.create_database("musicbrainz")
+        with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as conn:
+            schema.create_musicbrainz(conn)
+            migrate(conn)
+            conn.execute(_FILL, {"entities": ENTITIES})
+            _check_plan(conn)
+            before = _median_ms(conn, SIZE)
+            conn.execute("ANALYZE")
+            _check_plan(conn)
+            after = _median_ms(conn, SIZE)
+            large = _median_ms(conn, LARGE_SIZE)
+    print(
+        f"claim: {SIZE} of {ENTITIES:,} entities of one priority in {after:.1f} ms, right after"
+        f" filling the table, without statistics, in {before:.1f} ms (target {TARGET_MS} ms);"
+        f" {LARGE_SIZE} in {large:.1f} ms; all read the index and sort nothing"
+    )
+
+
+def _median_ms(conn: Connection, size: int) -> float:
+    started = _now(conn)
+    times = []
+    for _ in range(CLAIMS):
+        began = time.monotonic()
+        with conn.transaction():
+            claims.claim(conn, size, run_started=started, partition=Partition())
+        times.append(time.monotonic() - began)
+    return 1000 * statistics.median(times)
+
+
+def _check_plan(conn: Connection) -> None:
+    """Raise `RuntimeError` when the claim would sort, or not read the index."""
+    values = {"size": LARGE_SIZE, "run_started": _now(conn), "partition": 0, "partitions": 1}
+    rows = conn.execute(f"EXPLAIN {claims.CLAIM}".encode(), values).fetchall()
+    plan = "\n".join(line for (line,) in rows)
+    if INDEX not in plan or "Sort" in plan:
+        raise RuntimeError(f"the claim does not read {INDEX} in order:\n{plan}")
+
+
+def _now(conn: Connection) -> datetime:
+    row: Any = conn.execute("SELECT now()").fetchone()
+    now: datetime = row[0]
+    return now

@@ -1,0 +1,41 @@
+"""Runs the project's commands for benchmarks, and measures their time and memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROGRAM = str(Path(sys.executable).with_name("artwork-backfill"))
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a command took, from its start to its end."""
+
+    seconds: float
+    #: The most memory that it had resident, in megabytes.
+    peak_mb: float
+
+
+def run_command(*arguments: str, environment: Mapping[str, str]) -> Usage:
+    """Run ``artwork-backfill`` with these arguments; its output is thrown away.
+
+    Raises `RuntimeError` when it does not end with exit code 0.
+    """
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [_PROGRAM, *arguments], env={**os.environ, **environment}, stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise RuntimeError(f"{arguments[0]} ended with exit code {process.returncode}")
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Usage(seconds, usage.ru_maxrss * unit / 1e6)

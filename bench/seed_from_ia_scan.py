@@ -1,0 +1,56 @@
+"""seed-from-ia-scan: a million identifiers from the stand-in of archive.org."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import psycopg
+
+from bench.commands import run_command
+from sandbox.load import build_database
+from sandbox.postgres import DURABLE, start_server
+from sandbox.services import Services
+from sandbox.world import Spec, World
+from shared.migrations import migrate
+
+#: A little more than a million, since the art of some entities is dark and of some is gone.
+ENTITIES: Final = 1_045_000
+PAGE_SIZE: Final = 5_000
+
+TARGET_RATE: Final = 40_000
+TARGET_MB: Final = 100
+
+_COUNT: Final = "SELECT count(*) FROM artwork_indexer.audit_entity"
+
+
+def run() -> None:
+    """Measure and print one line."""
+    # Releases with art and nothing else: the stand-in finds their identifiers quickest.
+    spec = Spec(size=ENTITIES, drift_rate=0, drifts=(), event_share=0, art_share=1)
+    with start_server(settings=DURABLE) as server, Services(spec) as services:
+        services.control("archive", page_size=PAGE_SIZE)
+        dsn = server.create_database("musicbrainz")
+        build_database(dsn, World(spec))
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            migrate(conn)
+            conn.execute("CHECKPOINT")
+        usage = run_command(
+            "seed-from-ia-scan",
+            "--collection",
+            "caa",
+            environment={
+                "MUSICBRAINZ_DATABASE_URL": dsn,
+                "ARCHIVE_ORG_URL": services.archive_url,
+                "ARCHIVE_ORG_RATE": "unlimited",
+                "ARCHIVE_ORG_ACCESS_KEY": services.access_key,
+                "ARCHIVE_ORG_SECRET_KEY": services.secret_key,
+            },
+        )
+        with psycopg.connect(dsn) as conn:
+            ((seeded,),) = conn.execute(_COUNT).fetchall()
+    rate = seeded / usage.seconds
+    print(
+        f"seed-from-ia-scan: {seeded:,} identifiers in {usage.seconds:.1f} s, verification"
+        f" included, by pages of {PAGE_SIZE:,}; {rate:,.0f} identifiers/s (target {TARGET_RATE:,});"
+        f" peak memory {usage.peak_mb:.0f} MB (target {TARGET_MB} MB)"
+    )
