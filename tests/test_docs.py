@@ -1,0 +1,383 @@
+"""The documentation, held against the code: what it says exists, and what it shows runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import click
+import psycopg
+import pytest
+
+from jobs.cli import JOBS, main
+from sandbox import surroundings
+from sandbox.library import LibrarySpec
+from sandbox.surroundings import Surroundings
+from sandbox.world import Spec
+from shared.migrations import available, migrate
+from shared.settings import VARIABLES
+
+# What is set up here costs seconds: in a parallel run, one process does it for all.
+pytestmark = pytest.mark.xdist_group("docs")
+
+PROJECT = Path(__file__).resolve().parent.parent
+PAGES = {
+    name: (PROJECT / name).read_text(encoding="utf-8")
+    for name in (
+        "README.md",
+        "CLAUDE.md",
+        "docs/architecture.md",
+        "docs/checks.md",
+        "docs/commands.md",
+    )
+}
+BIN = Path(sys.executable).parent
+
+#: What stands in the documentation for something that the reader has to put there.
+PLACEHOLDERS = {
+    "JOB": "audit-batch",
+    "ID": "1",
+    "GID": "76df3287-6cda-33eb-8e9a-044b5e15ffdd",
+    "CHECK": "item.dark",
+}
+
+
+def _blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGES[page], re.DOTALL | re.MULTILINE)
+
+
+# -- what is generated -------------------------------------------------------------------------
+
+
+def test_generated_parts_are_current() -> None:
+    check = subprocess.run(
+        [sys.executable, PROJECT / "docs/generate.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert check.returncode == 0, check.stdout + check.stderr
+
+
+# -- what is named -----------------------------------------------------------------------------
+
+
+def _walk(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from _walk(command, *path, name)
+
+
+COMMANDS = dict(_walk(main))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_is_explained_with_an_example(path: tuple[str, ...]) -> None:
+    shown = COMMANDS[path].help or ""
+
+    assert re.search(rf"^\s*Example: artwork-backfill {' '.join(path)}\b", shown, re.MULTILINE), (
+        shown
+    )
+
+
+def _commands_of(page: str) -> list[str]:
+    """Every command line of a page, in code blocks and within its text."""
+    text = re.sub(r"\\\n\s*", " ", PAGES[page])
+    by_itself = re.findall(
+        r"(?:^(?:\$ )?|`|Example: )artwork-backfill ([^`\n]+)", text, re.MULTILINE
+    )
+    in_container = re.findall(r"docker run [^\n`]*? artwork-backfill ([^`\n]+)", text)
+    return [re.split(r" [>#|] ", line)[0].strip() for line in by_itself + in_container]
+
+
+# The example of a new job is no command of ours; it is run below.
+DOCUMENTED = sorted(
+    {
+        (page, line)
+        for page in PAGES
+        for line in _commands_of(page)
+        if not line.endswith("...") and not line.startswith("raise-priority")
+    }
+)
+
+
+def _check_command(words: list[str]) -> None:
+    """Let click read a command line without running it; raises what click would say."""
+    command: click.Command = main
+    context = main.make_context("artwork-backfill", list(words), resilient_parsing=True)
+    while isinstance(command, click.Group) and words:
+        name, chosen, words = command.resolve_command(context, words)
+        assert chosen is not None
+        if isinstance(chosen, click.Group):
+            context = chosen.make_context(name, list(words), parent=context, resilient_parsing=True)
+            command = chosen
+        elif "--help" not in words:
+            chosen.make_context(name, list(words), parent=context)
+            return
+        else:
+            return
+
+
+@pytest.mark.parametrize(("page", "line"), DOCUMENTED)
+def test_documented_commands_exist_with_their_options(
+    page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _check_command([PLACEHOLDERS.get(word, word) for word in shlex.split(line)])
+
+
+def test_the_pages_name_commands_at_all() -> None:
+    assert len(DOCUMENTED) > 40
+
+
+def _known_variables() -> set[str]:
+    known = {variable.name for variable in VARIABLES}
+    for command in COMMANDS.values():
+        for param in command.params:
+            known |= {param.envvar} if isinstance(param.envvar, str) else set(param.envvar or ())
+    return known | {"PARTITION_INDEX", "PARTITION_COUNT", "JOB_COMPLETION_INDEX"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_documented_variables_exist(page: str) -> None:
+    # Placeholders of SQL and of the example of a new job are no variables.
+    others = {"RUN_ID", "SKIP_LOCKED", "FOR_UPDATE", "BACKFILL_TO", "_NEXT", "_COUNT", "NO_END"}
+    named = set(re.findall(r"\b[A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+\b", PAGES[page])) - others
+
+    assert named <= _known_variables()
+
+
+@pytest.mark.parametrize("page", ["README.md"])
+def test_every_setting_and_job_is_documented(page: str) -> None:
+    for name in [*(variable.name for variable in VARIABLES), *(str(job.run.name) for job in JOBS)]:
+        assert f"`{name}`" in PAGES[page]
+
+
+def test_every_job_has_a_runbook() -> None:
+    for job in JOBS:
+        part = re.split(rf"^## {job.run.name}$", PAGES["CLAUDE.md"], flags=re.MULTILINE)[1]
+        part = part.partition("\n## ")[0]
+        for word in ("Run", "Verify", "Roll back"):
+            assert f"**{word}" in part, f"{job.run.name}: {word}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_to_files_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", PAGES[page]):
+        if not target.startswith("http"):
+            assert (PROJECT / page).parent.joinpath(target).exists(), target
+
+
+def _sources() -> str:
+    """The text of all code, with literals that are written in several pieces put together."""
+    files = [*PROJECT.glob("jobs/**/*.py"), *PROJECT.glob("shared/**/*.py")]
+    files += [*PROJECT.glob("dashboard/**/*.py"), *PROJECT.glob("sql/**/*.sql")]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    return re.sub(r"""["']\s*\n\s*f?["']""", "", text)
+
+
+def test_messages_in_the_runbook_are_those_of_the_code() -> None:
+    sources = _sources()
+    table = PAGES["CLAUDE.md"].partition("| message | where | remedy |\n|---|---|---|\n")[2]
+    rows = [line for line in table.partition("\n\n")[0].splitlines() if line.startswith("|")]
+    quoted = [
+        text.strip("` ") if "`` " in text else text.strip("`")
+        for row in rows
+        for text in re.findall(r"``.*?``|`[^`]+`", row.split(" | ")[0])
+    ]
+
+    assert len(quoted) > 20
+    assert [text for text in quoted if text not in sources] == []
+
+
+# -- what is shown -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def around() -> Iterator[Surroundings]:
+    with surroundings.start(Spec(seed=7, size=60, drift_rate=0.3), LibrarySpec(7, 60)) as started:
+        yield started
+
+
+def _run(
+    command: list[str], around: Surroundings, folder: Path, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        command,
+        env={"PATH": path, "LANG": "C.UTF-8", **around.environment, **environ},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_shell_blocks_of_the_readme_run(around: Surroundings, tmp_path: Path) -> None:
+    lines = [line for block in _blocks("README.md", "sh") for line in block.splitlines()]
+
+    assert len(lines) > 5
+    for line in lines:
+        ran = _run(shlex.split(line), around, tmp_path)
+        assert ran.returncode == 0, f"{line}\n{ran.stdout}\n{ran.stderr}"
+    assert "audit-batch" in (tmp_path / "audit.md").read_text()
+
+
+def test_the_new_job_of_the_readme_works(around: Surroundings, tmp_path: Path) -> None:
+    (example,) = (text for text in _blocks("README.md", "python") if "job_command" in text)
+    assert len(example.splitlines()) < 100
+    (tmp_path / "raise_priority.py").write_text(example)
+    job = [sys.executable, "-c", "from raise_priority import command; command.run()"]
+    verify = [sys.executable, "-c", "from raise_priority import command; command.verify()"]
+    gids = [uuid4(), uuid4()]
+    with psycopg.connect(around.musicbrainz_dsn, autocommit=True) as conn:
+        migrate(conn)
+        conn.cursor().executemany(
+            "INSERT INTO artwork_indexer.audit_entity (entity_type, gid, priority, status)"
+            " VALUES ('release', %s, 10, %s::artwork_indexer.audit_entity_status)",
+            [(gids[0], "unchecked"), (gids[1], "clean")],
+        )
+
+        tried = _run([*job, "--dry-run"], around, tmp_path)
+        assert tried.returncode == 0, tried.stdout + tried.stderr
+        assert _priorities(conn, gids) == [10, 10]
+        assert _run(verify, around, tmp_path).returncode == 3
+
+        ran = _run([*job, "--report", "report.json"], around, tmp_path)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert _priorities(conn, gids) == [100, 10]
+        assert _run(verify, around, tmp_path).returncode == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["totals"]["written"] >= 1
+
+
+def test_the_daemon_of_the_readme_audits(around: Surroundings, tmp_path: Path) -> None:
+    (example,) = (text for text in _blocks("README.md", "python") if "Auditor" in text)
+    program = _DAEMON + example + "\nprint('audited', summary.audited)\n"
+    with psycopg.connect(around.musicbrainz_dsn, autocommit=True) as conn:
+        migrate(conn)
+        conn.execute(
+            "INSERT INTO artwork_indexer.audit_entity (entity_type, gid, priority)"
+            " SELECT 'release', gid, 300 FROM musicbrainz.release WHERE id = 1"
+            " ON CONFLICT (entity_type, gid) DO UPDATE SET status = 'unchecked', priority = 300"
+        )
+        # Nothing is audited while artwork-indexer has something to do.
+        conn.execute("UPDATE artwork_indexer.event_queue SET state = 'completed'")
+
+    ran = _run([sys.executable, "-c", program], around, tmp_path)
+
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-1] == "audited 1"
+
+
+# A daemon that has nothing to do, and ends after a single round.
+_DAEMON = """
+class Stopping:
+    rounds = 0
+    def is_set(self):
+        self.rounds += 1
+        return self.rounds > 1
+    def wait(self, seconds):
+        assert seconds >= 1.0
+
+stopping, has_work, work = Stopping(), lambda: False, None
+"""
+
+
+def _priorities(conn: psycopg.Connection, gids: list[UUID]) -> list[int]:
+    rows = conn.execute(
+        "SELECT priority FROM artwork_indexer.audit_entity WHERE gid = ANY (%s)"
+        " ORDER BY array_position(%s, gid)",
+        (gids, gids),
+    )
+    return [priority for (priority,) in rows]
+
+
+def _sql(page: str, beginning: str) -> str:
+    (block,) = (text for text in _blocks(page, "sql") if text.startswith(beginning))
+    return block
+
+
+def test_a_run_is_rolled_back_as_the_runbook_says(migrated_database: str) -> None:
+    run_id = uuid4()
+    with psycopg.connect(migrated_database, autocommit=True) as conn:
+        mine, users = (_queue(conn, name) for name in ("theirs", "mine"))
+        with conn.transaction():
+            conn.execute("DELETE FROM artwork_indexer.event_queue WHERE id = %s", (mine,))
+            mine = _queue(conn, "mine again")
+            conn.execute(
+                "INSERT INTO artwork_indexer.audit_entity (entity_type, gid, status)"
+                " VALUES ('release', gen_random_uuid(), 'repair_queue')"
+            )
+            conn.execute(
+                "INSERT INTO artwork_indexer.audit_result"
+                " (audit_entity_id, run_id, outcome, event_ids)"
+                " SELECT id, %s, 'repair_queue', %s FROM artwork_indexer.audit_entity",
+                (run_id, [mine, users]),
+            )
+
+        conn.execute(_sql("CLAUDE.md", "BEGIN").replace("RUN_ID", str(run_id)).encode())
+
+        left = conn.execute("SELECT id FROM artwork_indexer.event_queue").fetchall()
+        status = conn.execute("SELECT status FROM artwork_indexer.audit_entity").fetchall()
+    assert left == [(users,)]
+    assert status == [("unchecked",)]
+
+
+def _queue(conn: psycopg.Connection, gid: str) -> int:
+    row = conn.execute(
+        "INSERT INTO artwork_indexer.event_queue (entity_type, action, message)"
+        " VALUES ('release', 'index', jsonb_build_object('gid', %s::text)) RETURNING id",
+        (gid,),
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_the_other_statements_of_the_runbook_hold(migrated_database: str) -> None:
+    with psycopg.connect(migrated_database, autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO artwork_indexer.audit_entity (entity_type, gid, status, priority)"
+            " VALUES ('release', gen_random_uuid(), 'unchecked', 300),"
+            "        ('release', gen_random_uuid(), 'clean', 300)"
+        )
+
+        conn.execute(_sql("CLAUDE.md", "UPDATE artwork_indexer").encode())
+        assert conn.execute(
+            "SELECT priority FROM artwork_indexer.audit_entity ORDER BY id"
+        ).fetchall() == [(100,), (300,)]
+
+        conn.execute(_sql("CLAUDE.md", "DELETE").encode())
+        assert conn.execute("SELECT status FROM artwork_indexer.audit_entity").fetchall() == [
+            ("clean",)
+        ]
+
+        # Everything of ours is gone then, and can be made again.
+        conn.execute(_sql("CLAUDE.md", "DROP TRIGGER").encode())
+        assert migrate(conn) == [migration.name for migration in available()]
+
+
+def test_the_library_is_rolled_back_as_the_runbook_says(wxyc_database: str) -> None:
+    with psycopg.connect(wxyc_database, autocommit=True) as conn:
+        conn.execute("SET search_path TO wxyc_schema")
+        conn.execute("INSERT INTO artists (artist_name) VALUES ('Juana Molina')")
+        conn.execute(
+            "INSERT INTO library (artist_id, album_title, artwork_url)"
+            " SELECT 1, url, nullif(url, '') FROM unnest(ARRAY['https://a.example/1', '']) AS url"
+        )
+
+        conn.execute(_sql("CLAUDE.md", "CREATE TABLE").encode())
+        conn.execute("UPDATE library SET artwork_url = 'https://a.example/2' WHERE id = 2")
+        conn.execute(_sql("CLAUDE.md", "UPDATE wxyc_schema").encode())
+
+        rows = conn.execute("SELECT artwork_url FROM library ORDER BY id").fetchall()
+    assert rows == [("https://a.example/1",), (None,)]
