@@ -8,6 +8,7 @@ any server, also one that was there before. What is in those databases is in `sa
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pwd
 import signal
@@ -232,12 +233,29 @@ def _let_the_server_user_in(*directories: Path) -> None:
     """As root: let the unprivileged user reach the binaries and own the server's directories."""
     if not _is_root():
         return
-    ensure_user_exists(UNPRIVILEGED_USER)
-    user = pwd.getpwnam(UNPRIVILEGED_USER)
+    user = _server_user()
     _let_others_traverse(BINARIES)
     for directory in directories:
         os.chown(directory, user.pw_uid, user.pw_gid)
         _let_others_traverse(directory.parent)
+
+
+def _server_user() -> pwd.struct_passwd:
+    """The user whom PostgreSQL runs as, created when missing."""
+    # One at a time: of two processes that create the same user at once, one sees it half made.
+    with _locked(BINARIES):
+        ensure_user_exists(UNPRIVILEGED_USER)
+        return pwd.getpwnam(UNPRIVILEGED_USER)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _let_others_traverse(directory: Path) -> None:
