@@ -10,7 +10,7 @@ VERSION   = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 REVISION  = $(shell git rev-parse HEAD)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dashboard test browser screenshots faults-quick faults lint docs image bench requirements clean
+.PHONY: help install demo dashboard test screenshots faults lint docs image bench requirements clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,16 +31,10 @@ dashboard: install  ## serve the dashboard on the demo's world
 	$(BIN)/python -m sandbox dashboard
 
 test: install  ## run the test suite
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/faults
-
-faults-quick: install  ## break things for some minutes: kills, outages, hostile data
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/faults
-
-browser: install  ## walk through the dashboard in a real browser (needs Chromium)
-	BROWSER_TESTS=1 $(BIN)/python -m pytest tests/dashboard/test_browser.py
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 screenshots: install  ## take the README's pictures of the dashboard anew (needs Chromium)
-	BROWSER_TESTS=1 DASHBOARD_SCREENSHOTS=docs $(BIN)/python -m pytest -q tests/dashboard/test_browser.py -k picture
+	DASHBOARD_SCREENSHOTS=docs $(BIN)/python -m pytest -q tests/dashboard/test_browser.py -k picture
 
 faults: install  ## break things in earnest: kills, outages, millions of rows (an hour)
 	$(BIN)/python -m pytest tests/faults --long --timeout 14400

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import pwd
+import shutil
 import signal
 import stat
 import subprocess
@@ -47,6 +48,11 @@ SOCKET_PATH_LIMIT = 103
 
 START_TIMEOUT_S = 30.0
 
+# A file system in memory, as Linux has it, and how much room it must have to be used. A container's
+# is often tiny.
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 4 << 30
+
 DURABLE: Mapping[str, str] = MappingProxyType({"shared_buffers": "512MB", "max_wal_size": "4GB"})
 """Safe against a crash, as a production server is: for benchmarks."""
 
@@ -57,7 +63,7 @@ FAST: Mapping[str, str] = MappingProxyType(
         "full_page_writes": "off",
         "wal_level": "minimal",
         "max_wal_senders": "0",
-        "max_wal_size": "4GB",
+        "max_wal_size": "512MB",
     }
 )
 """Loses data when the machine crashes, and is fast: for tests and the demo."""
@@ -81,7 +87,9 @@ class Cluster:
         """Create a database, as a copy of `template` when given; return its connection URL."""
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         if template is not None:
-            statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
+            # The default would write every page of the copy to the log as well.
+            copied = " TEMPLATE {} STRATEGY FILE_COPY"
+            statement += sql.SQL(copied).format(sql.Identifier(template))
         with psycopg.connect(self.admin_dsn, autocommit=True) as conn:
             conn.execute(statement)
         return self.dsn(name)
@@ -153,10 +161,14 @@ def start_server(
     process is killed.
 
     Parameters:
-        directory: where its files go, in a new subdirectory; the system's temporary directory
-            unless given.
+        directory: where its files go, in a new subdirectory. Unless given, the files of a server
+            that would lose them in a crash anyway go to memory where there is room, which makes
+            creating a database ten times as fast, and all others to the system's temporary
+            directory.
         settings: lines of postgresql.conf: `FAST`, `DURABLE` or your own.
     """
+    if directory is None and settings.get("fsync") == "off":
+        directory = _memory()
     data = Path(tempfile.mkdtemp(prefix="pg-", dir=directory)).resolve()
     sockets = data
     if len(os.fsencode(data / ".s.PGSQL.5432.lock")) > SOCKET_PATH_LIMIT:
@@ -170,6 +182,12 @@ def start_server(
             yield server
     finally:
         server.wait()
+
+
+def _memory() -> Path | None:
+    if not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < MEMORY_BYTES:
+        return None
+    return MEMORY
 
 
 @contextlib.contextmanager

@@ -293,7 +293,9 @@ class ArchiveOrg(StandIn):
             document["items"] = [{"identifier": f"concert{number:06}"} for number in range(50)]
         elif fault.kind == "stuck_cursor":
             text = request.body.decode() if request.method == "POST" else request.query
-            document["cursor"] = parse_qs(text).get("cursor", [_write_cursor(1)])[-1]
+            sent = parse_qs(text).get("cursor", [])
+            if sent:
+                document["cursor"] = sent[-1]
         else:
             return response
         return _json(document)

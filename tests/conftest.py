@@ -1,6 +1,6 @@
 """Databases for tests: a private PostgreSQL, or the server that TEST_DATABASE_URL names.
 
-Each kind of database is built once per test process and then copied, which takes some 50 ms.
+Each kind of database is built once per test process and then copied, which takes some 20 ms.
 """
 
 from __future__ import annotations

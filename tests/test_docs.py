@@ -24,9 +24,6 @@ from sandbox.world import Spec
 from shared.migrations import available, migrate
 from shared.settings import VARIABLES
 
-# What is set up here costs seconds: in a parallel run, one process does it for all.
-pytestmark = pytest.mark.xdist_group("docs")
-
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = {
     name: (PROJECT / name).read_text(encoding="utf-8")

@@ -23,8 +23,7 @@ import pytest
 from jobs.cli import main
 from shared.migrations import available
 
-# What is set up here costs seconds: in a parallel run, one process does it for all.
-pytestmark = [pytest.mark.xdist_group("image"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 PROJECT = Path(__file__).resolve().parent.parent
 JOBS = sorted(main.commands)

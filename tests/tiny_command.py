@@ -65,7 +65,11 @@ def command(run: Run, mode: str) -> CommandJob:
     return job
 
 
+def main(arguments: list[str]) -> None:
+    """Run the job, or its verification alone."""
+    chosen = command.verify if "verify-only" in arguments[:1] else command.run
+    chosen.main([argument for argument in arguments if argument != "verify-only"])
+
+
 if __name__ == "__main__":
-    (command.verify if "verify-only" in sys.argv[1:2] else command.run).main(
-        [argument for argument in sys.argv[1:] if argument != "verify-only"]
-    )
+    main(sys.argv[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -10,6 +11,14 @@ import pytest
 from dashboard_rows import Rows
 
 from sandbox.postgres import Cluster
+
+
+@pytest.fixture(autouse=True)
+def _main_module() -> Iterator[None]:
+    """Streamlit leaves the page as the main module, which every process forked later would run."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
 
 
 @pytest.fixture(scope="module")

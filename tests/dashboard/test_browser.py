@@ -39,8 +39,6 @@ from sandbox.surroundings import Surroundings
 from shared.observability import plain
 
 CHROMIUM: Final = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
-#: Set by `make browser`: a browser takes minutes of a small machine's time.
-WANTED: Final = "BROWSER_TESTS" in os.environ
 TABS: Final = ("Overview", "Reviews", "Failed events", "Entities", "Checks")
 SIZE: Final = ViewportSize(width=1280, height=860)
 
@@ -57,14 +55,10 @@ FLAGS: Final = (
     "--disable-sync",
 )
 
-pytestmark = [
-    pytest.mark.skipif(not WANTED, reason="run by make browser"),
-    pytest.mark.skipif(
-        not Path(CHROMIUM).is_file(),
-        reason="no Chromium found: apt-get install chromium, or set CHROMIUM to its path",
-    ),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = pytest.mark.skipif(
+    not Path(CHROMIUM).is_file(),
+    reason="no Chromium found: apt-get install chromium, or set CHROMIUM to its path",
+)
 
 Visit = Callable[..., Page]
 
@@ -115,7 +109,7 @@ def _served(around: Surroundings, *options: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=20_000)
+    expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield started

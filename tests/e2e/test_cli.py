@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import programs
 import psycopg
 import pytest
 from psycopg import sql
@@ -23,21 +23,13 @@ from jobs.cli import JOBS, main
 from jobs.command import JobCommand
 from sandbox.postgres import Cluster
 
-PROGRAM = str(Path(sys.executable).with_name("artwork-backfill"))
 ON_MUSICBRAINZ = [["seed-from-mb"], ["verify", "seed-from-mb"], ["audit-batch"], ["status"]]
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the program with nothing but these variables set."""
     environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return subprocess.run(
-        [PROGRAM, *arguments],
-        env=environ | variables,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return programs.run(arguments, environ | variables)
 
 
 def assert_one_clear_line(

@@ -1,18 +1,13 @@
 """Runs of the command line in processes that tests may stop, kill and read.
 
-Every process is forked from a server that has imported the command line already, which makes a run
-start in milliseconds: tests that kill hundreds of them could not wait for the imports. What runs is
-`jobs.cli.main`, as in production. Every run gets the secrets below, and none of its output may hold
-one.
+Every run gets the secrets below, and none of its output may hold one.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,8 +18,7 @@ from typing import Any, Final
 from unittest.mock import patch
 from urllib.parse import quote
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["jobs.cli"])
+import programs
 
 #: What no output may hold, by variable. The database's password has characters that URLs escape.
 SECRETS: Final[Mapping[str, str]] = {
@@ -103,12 +97,8 @@ class JobProcess:
         self.arguments = tuple(arguments)
         directory.mkdir()
         self._out, self._err = directory / "out", directory / "err"
-        self._process = _FORKS.Process(
-            target=_run,
-            args=(self.arguments, dict(environ), str(self._out), str(self._err), haste),
-            daemon=True,
-        )
-        self._process.start()
+        before = None if haste is None else haste.begin
+        self._process = programs.start(arguments, environ, self._out, self._err, before=before)
         assert self._process.pid is not None
         self.pid: int = self._process.pid
         self.peak_bytes = 0
@@ -209,26 +199,6 @@ def with_password(dsn: str) -> str:
     if ":" in user:
         return dsn
     return f"{scheme}://{user}:{quote(SECRETS['database password'], safe='')}@{place}"
-
-
-def _run(
-    arguments: tuple[str, ...],
-    environ: dict[str, str],
-    out: str,
-    err: str,
-    haste: Haste | None,
-) -> None:
-    os.environ.clear()
-    os.environ.update(environ)
-    for path, stream in ((out, sys.stdout), (err, sys.stderr)):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(file, stream.fileno())
-        os.close(file)
-    if haste is not None:
-        haste.begin()
-    from jobs.cli import main
-
-    main(list(arguments), prog_name="artwork-backfill")
 
 
 def _read(path: Path) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import programs
 import pytest
 import tiny_command
 from click.testing import CliRunner
@@ -60,14 +61,7 @@ def environ(dsn: str, **variables: str) -> dict[str, str]:
 
 
 def run(dsn: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*TINY, *arguments],
-        env=environ(dsn, **variables),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return programs.run(arguments, environ(dsn, **variables), main=tiny_command.main)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import programs
 import psycopg
 import pytest
 from psycopg import Connection
@@ -498,9 +499,7 @@ def environ(migrated_database: str, services: Services) -> dict[str, str]:
 
 
 def command(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [PROGRAM, "seed-from-ia-scan", *arguments], env=environ, capture_output=True, text=True
-    )
+    return programs.run(["seed-from-ia-scan", *arguments], environ)
 
 
 def seeded(dsn: str) -> set[tuple[str, str]]:
