@@ -13,6 +13,7 @@ Every stand-in also has, for tests and benchmarks:
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import math
 import re
@@ -163,6 +164,8 @@ class ArchiveOrg(StandIn):
         self._options = options or ArchiveOptions()
         # What uploads and deletions have changed; everything else follows from the world.
         self._changed: dict[str, Item] = {}
+        # Somebody else's query is another one each time.
+        self._strangers = itertools.count()
 
     def set_options(self, changes: dict[str, Any]) -> None:
         self._options = replace(self._options, **changes)
@@ -290,7 +293,8 @@ class ArchiveOrg(StandIn):
             return _json({"error": "query backend is not available"}, status=fault.status or 200)
         document = json.loads(response.body)
         if fault.kind == "foreign_page":
-            document["items"] = [{"identifier": f"concert{number:06}"} for number in range(50)]
+            numbers = range(next(self._strangers), 1_000_000)[:50]
+            document["items"] = [{"identifier": f"concert{number:06}"} for number in numbers]
         elif fault.kind == "stuck_cursor":
             text = request.body.decode() if request.method == "POST" else request.query
             sent = parse_qs(text).get("cursor", [])

@@ -118,19 +118,21 @@ class ScrapedPages:
         return _page(answer.identifiers, self._number, self._partition, answer.cursor, answer.total)
 
     def _answer(self) -> ScrapePage:
+        before: tuple[str, ...] | None = None
         for _ in range(_ATTEMPTS):
             answer = self._ask()
-            if not self._is_repeated(answer) and not _is_of_another_query(answer):
+            is_repeated = self._is_repeated(answer)
+            # A collection may hold what it likes, but then it holds the same the next time.
+            is_ours = not _is_of_another_query(answer) or answer.identifiers == before
+            if is_ours and not is_repeated:
                 return answer
+            before = answer.identifiers
             self._stopping.wait(_PAUSE_S)
-        if self._is_repeated(answer):
-            raise RunFailed(
-                f"archive.org leads in circles: page {self._number + 1} of"
-                f" {self._archive.collection} repeats an earlier one. Run again later, or pass an"
-                " exported list with --from-list"
-            )
-        # Odd, but a collection may hold what it likes.
-        return answer
+        wrong = "repeats an earlier one" if is_repeated else "answers another query"
+        raise RunFailed(
+            f"archive.org leads astray: page {self._number + 1} of {self._archive.collection}"
+            f" {wrong}. Run again later, or pass an exported list with --from-list"
+        )
 
     def _ask(self) -> ScrapePage:
         try:

@@ -77,12 +77,12 @@ def dice(request: pytest.FixtureRequest) -> random.Random:
 @pytest.fixture(scope="session")
 def world(is_long: bool) -> World:
     """A third of its gids have drifted, in every way there is."""
-    return World(Spec(seed=70, size=1_500 if is_long else 160, drift_rate=0.33, orphan_share=0.1))
+    return World(Spec(seed=70, size=1_500 if is_long else 240, drift_rate=0.33, orphan_share=0.1))
 
 
 @pytest.fixture(scope="session")
 def library(is_long: bool) -> Library:
-    return Library(LibrarySpec(seed=70, size=1_500 if is_long else 160, match_share=0.6))
+    return Library(LibrarySpec(seed=70, size=1_500 if is_long else 240, match_share=0.6))
 
 
 @pytest.fixture(scope="session")

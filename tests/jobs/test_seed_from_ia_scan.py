@@ -355,7 +355,7 @@ def test_answers_that_go_in_circles_end_the_run(
     archive.instead = dict.fromkeys(range(3, 20), page)
     report = scan(database)
     assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
-    assert "leads in circles" in report.reason
+    assert "page 3 of coverartarchive repeats an earlier one" in report.reason
     assert len(archive.asked) == 6
     assert query(database, STANDING) == [("2", 2, 20, 0, 20)]
 
@@ -367,6 +367,27 @@ def test_an_answer_to_somebody_elses_query_is_asked_for_again(
     report = scan(database)
     assert (report.outcome, report.totals.get("foreign", 0)) == (Outcome.VERIFIED, 0)
     assert len(rows(database)) == 60
+
+
+def test_a_page_without_any_gid_is_believed_once_it_has_come_twice(
+    database: str, archive: Archive
+) -> None:
+    strangers = tuple(f"concert{n}" for n in range(50))
+    archive.instead = dict.fromkeys((3, 4), ScrapePage(strangers, "3", 60))
+    report = scan(database)
+    assert (report.outcome, report.totals["foreign"]) == (Outcome.VERIFIED, 50)
+
+
+def test_a_page_that_always_answers_another_query_ends_the_run(
+    database: str, archive: Archive
+) -> None:
+    for n in range(3, 20):
+        strangers = tuple(f"concert{n * 50 + k}" for k in range(50))
+        archive.instead[n] = ScrapePage(strangers, "3", 60)
+    report = scan(database)
+    assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
+    assert "page 3 of coverartarchive answers another query" in report.reason
+    assert query(database, STANDING) == [("2", 2, 20, 0, 20)]
 
 
 # -- writing --------------------------------------------------------------------------------------
