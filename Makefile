@@ -9,6 +9,9 @@ IMAGE    ?= artwork-backfill
 VERSION   = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 REVISION  = $(shell git rev-parse HEAD)
 
+# The suite and the demo start processes by the hundred, which must not compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo dashboard test screenshots faults lint docs image bench requirements clean
 

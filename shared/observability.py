@@ -12,16 +12,17 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-import sentry_sdk
 from pythonjsonlogger.json import JsonFormatter
 from rich.console import Console
 from rich.logging import RichHandler
-from sentry_sdk.integrations.atexit import AtexitIntegration
 
 from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from sentry_sdk import Scope
 
 REPO: Final = "artwork-backfill"
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -86,11 +87,20 @@ class RunLog:
         self.redactor = redactor
         self.step = "started"
         self._logger = logging.getLogger("artwork_backfill")
+        self._sentry: Scope | None = None
 
     def enter(self, step: str) -> None:
         """Say which step everything from now on belongs to."""
         self.step = step
-        sentry_sdk.get_global_scope().set_tag("step", step)
+        if self._sentry is not None:
+            self._sentry.set_tag("step", step)
+
+    def tag_in_sentry(self, scope: Scope) -> None:
+        """Let what Sentry is told carry the same fields as the lines of the log, from now on."""
+        tags = {"repo": REPO, "tool": self.tool, "run_id": self.run_id, "step": self.step}
+        for tag, value in tags.items():
+            scope.set_tag(tag, value)
+        self._sentry = scope
 
     def info(self, message: str, **fields: object) -> None:
         """Log a line with fields of its own."""
@@ -196,6 +206,9 @@ def start_sentry(run_log: RunLog, settings: Settings) -> None:
     dsn = settings.sentry_dsn()
     if dsn is None:
         return
+    # Imported only where it is wanted: it takes a tenth of a second.
+    import sentry_sdk
+    from sentry_sdk.integrations.atexit import AtexitIntegration
 
     def redact(event: Any, _hint: Any) -> Any:
         return run_log.redactor.value(event)
@@ -208,19 +221,18 @@ def start_sentry(run_log: RunLog, settings: Settings) -> None:
         # Local variables hold rows, answers and settings that are nobody's business.
         include_local_variables=False,
         send_default_pii=False,
+        # The services have no use for the headers that join our traces to theirs.
+        trace_propagation_targets=[],
         # Its default writes lines of its own to stderr.
         integrations=[AtexitIntegration(callback=lambda _pending, _timeout: None)],
     )
-    scope = sentry_sdk.get_global_scope()
-    for tag, value in (
-        ("repo", REPO),
-        ("tool", run_log.tool),
-        ("run_id", run_log.run_id),
-        ("step", run_log.step),
-    ):
-        scope.set_tag(tag, value)
+    run_log.tag_in_sentry(sentry_sdk.get_global_scope())
 
 
 def stop_sentry() -> None:
-    """Give Sentry a moment to send what it still holds."""
+    """Give Sentry a moment to send what it still holds, if it was started."""
+    if "sentry_sdk" not in sys.modules:
+        return
+    import sentry_sdk
+
     sentry_sdk.flush(timeout=_SENTRY_FLUSH_S)

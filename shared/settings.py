@@ -14,7 +14,6 @@ from urllib.parse import quote, unquote, urlsplit
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
-from sentry_sdk.utils import Dsn
 
 
 class SettingsError(Exception):
@@ -180,9 +179,13 @@ class Settings:
     def sentry_dsn(self) -> str | None:
         """Return where Sentry is, or `None` when errors are not reported."""
         dsn = self.get("SENTRY_DSN")
+        if dsn is None:
+            return None
+        # Imported only where it is wanted: it takes a tenth of a second.
+        from sentry_sdk.utils import Dsn
+
         try:
-            if dsn is not None:
-                Dsn(dsn)
+            Dsn(dsn)
         except ValueError:
             # Its message quotes the DSN.
             raise _problem("SENTRY_DSN", "is not a Sentry DSN") from None

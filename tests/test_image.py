@@ -137,7 +137,8 @@ class Image:
         done = subprocess.run(
             ["/bin/sh", "-c", command.replace("/opt/", f"{self.root}/opt/")],
             cwd=folder,
-            env={**os.environ, "PATH": path},
+            # Not compiled ahead: that takes seconds, and what is tested is what is there.
+            env={**os.environ, "PATH": path, "PIP_NO_COMPILE": "1"},
             capture_output=True,
             text=True,
             check=False,

@@ -288,7 +288,7 @@ def test_a_database_that_stays_down_fails_the_run_with_a_report(work: str, verb:
         )
         conn.execute("SELECT 1")
 
-    report = Driver(open_if_up, patience=0.2).run(troubled(verb, go_down))
+    report = Driver(open_if_up, patience=1.0).run(troubled(verb, go_down))
     assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
     assert report.reason == ("the database failed: connection to server failed: Connection refused")
     assert report.duration_s < 10
