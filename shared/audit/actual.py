@@ -13,7 +13,6 @@ from enum import StrEnum
 from typing import Final
 
 from shared.audit.archives import INDEX_NAME, item_name, xml_name
-from shared.audit.expected import md5
 
 
 class UnreadableItem(ValueError):
@@ -202,21 +201,6 @@ def parse_item(document: object, gid: str) -> Item:
         d2=_text(document.get("d2")),
         dir=_text(document.get("dir")),
     )
-
-
-def check_download(item: Item, name: str, content: bytes) -> None:
-    """Make sure that `content` is the listed version of the item's file `name`.
-
-    Raises `UnreadableItem` when its MD5 is not the listed one: the body was damaged, or the item
-    has changed since it was listed. A file listed without an MD5 is taken as it is.
-    """
-    file = item.file(name)
-    if file is None:
-        raise UnreadableItem(f"{item_name(item.gid)}: {name} is not in the listing")
-    if file.md5 is not None and file.md5 != md5(content):
-        raise UnreadableItem(
-            f"{item_name(item.gid)}: {name} is not the version that the item lists"
-        )
 
 
 def _refuse_trouble(document: Mapping[str, object], gid: str) -> None:

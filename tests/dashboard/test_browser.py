@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Final, Literal
@@ -44,9 +45,6 @@ SIZE: Final = ViewportSize(width=1280, height=860)
 
 #: Pixels of a table's header and of a row.
 ROW: Final = 35
-
-#: A canvas that has just been laid out anew may miss a click.
-_CLICKS: Final = 3
 
 FLAGS: Final = (
     "--no-sandbox",
@@ -194,13 +192,8 @@ def _outcome(page: Page, row: int = 0) -> Locator:
 
 def _select(page: Page, table: str, position: int = 0) -> None:
     y = ROW + ROW * position + ROW // 2
-    selected = page.get_by_text("1 selected")
-    for _ in range(_CLICKS):
-        _table(page, table).locator(".dvn-scroller").click(position={"x": 16, "y": y})
-        with suppress(AssertionError):
-            expect(selected).to_be_visible(timeout=10_000)
-            break
-    expect(selected).to_be_visible()
+    _table(page, table).locator(".dvn-scroller").click(position={"x": 16, "y": y})
+    expect(page.get_by_text("1 selected")).to_be_visible()
     _settled(page)
 
 
@@ -208,6 +201,15 @@ def _filter(page: Page, label: str, text: str) -> None:
     field = page.get_by_label(label)
     field.fill(text)
     field.press("Enter")
+    _settled(page)
+
+
+def _find_reviews(page: Page, text: str) -> None:
+    """Filter the reviews by their reason, and wait until the first of them has it."""
+    _filter(page, "Reason contains", text)
+    # The page seems settled before it has begun to draw itself anew.
+    reason = _cell(_table(page, "Reviews"), 5)
+    expect(reason).to_have_text(re.compile(re.escape(text), re.IGNORECASE))
     _settled(page)
 
 
@@ -273,7 +275,7 @@ def test_hostile_text_is_shown_letter_by_letter(visit: Visit, rows: Rows) -> Non
     rows.audit(entity, finding | {"expected": HOSTILE, "actual": "javascript:alert(1)"})
     rows.event(review.gid, failure=HOSTILE)
     page = visit("Reviews")
-    _filter(page, "Reason contains", "onerror")
+    _find_reviews(page, "onerror")
     expect(_cell(_table(page, "Reviews"), 5)).to_have_text(plain(HOSTILE))
     _select(page, "Reviews")
     expect(page.get_by_text(f"{review.id}, open: {plain(HOSTILE)}")).to_be_visible()
@@ -289,7 +291,7 @@ def test_hostile_text_is_shown_letter_by_letter(visit: Visit, rows: Rows) -> Non
 def test_a_download_holds_no_formula(visit: Visit, rows: Rows) -> None:
     review = rows.review("=HYPERLINK(1)")
     page = visit("Reviews")
-    _filter(page, "Reason contains", "hyperlink")
+    _find_reviews(page, "hyperlink")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download CSV").click()
     header, line = Path(download.value.path()).read_text().splitlines()
@@ -303,8 +305,7 @@ def test_a_download_holds_no_formula(visit: Visit, rows: Rows) -> None:
 
 def test_a_review_is_found_and_resolved_with_a_note(visit: Visit, rows: Rows) -> None:
     page = visit("Reviews")
-    _filter(page, "Reason contains", "item.dark")
-    expect(_cell(_table(page, "Reviews"), 5)).to_contain_text("item.dark")
+    _find_reviews(page, "item.dark")
     review = rows.seen(int(str(_cell(_table(page, "Reviews"), 1).text_content())))
     _select(page, "Reviews")
     _note(page, "archive.org has made it visible again")
@@ -319,8 +320,7 @@ def test_the_outcome_of_a_retry_appears_once_it_is_audited(
     visit: Visit, rows: Rows, around: Surroundings
 ) -> None:
     page = visit("Reviews")
-    _filter(page, "Reason contains", "files.original.duplicate")
-    expect(_cell(_table(page, "Reviews"), 5)).to_contain_text("files.original.duplicate")
+    _find_reviews(page, "files.original.duplicate")
     _select(page, "Reviews")
     _press(page, "Audit again")
     expect(_outcome(page)).to_have_text("unchecked")
@@ -355,7 +355,7 @@ def test_a_failed_event_is_requeued_and_its_repair_is_seen_to_hold(
 def test_of_two_people_on_one_row_the_second_is_told(visit: Visit, rows: Rows) -> None:
     first, second = visit("Reviews"), visit("Reviews")
     for page in (first, second):
-        _filter(page, "Reason contains", "item.missing")
+        _find_reviews(page, "item.missing")
         _select(page, "Reviews")
     review = rows.seen(int(str(_cell(_table(first, "Reviews"), 1).text_content())))
     _note(first, "the label asked for it")

@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from audit_states import OTHER_GID, RELEASE, RELEASE_GID, SAMPLES, healthy
+from audit_states import OTHER_GID, RELEASE_GID, SAMPLES
 
-from shared.audit.actual import ItemState, UnreadableItem, check_download, parse_item
+from shared.audit.actual import ItemState, UnreadableItem, parse_item
 from shared.audit.archives import image_name, item_name, thumbnail_name, xml_name
 
 LISTING = {"files": [], "metadata": {"identifier": item_name(RELEASE_GID)}}
@@ -231,19 +231,3 @@ def test_metadata_come_as_a_value_or_a_list(value, single, several):
         metadata.language,
     } == {single}
     assert {metadata.collections, metadata.creators, metadata.external_identifiers} == {several}
-
-
-def test_a_download_has_to_be_the_listed_version():
-    fake = healthy(RELEASE)
-    item = parse_item(fake.document(), RELEASE_GID)
-    content = fake.originals["index.json"]
-    check_download(item, "index.json", content)
-    with pytest.raises(UnreadableItem, match=r"index\.json is not the version"):
-        check_download(item, "index.json", content[:-1])
-    with pytest.raises(UnreadableItem, match=r"other\.json is not in the listing"):
-        check_download(item, "other.json", content)
-
-
-def test_a_download_without_a_listed_md5_is_taken_as_it_is():
-    item = parse_item(listing(file("index.json")), RELEASE_GID)
-    check_download(item, "index.json", b"anything")
