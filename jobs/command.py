@@ -6,6 +6,7 @@ environment and the terminal.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -250,6 +251,9 @@ def _execute(
                 db.check_tables(conn, job_type.tables_for(settings))
             run = Run(run_id, run_options, settings, stopping.event, open_connection)
             job = build(run, **options)
+        # What was imported stays as long as the process: the collector need not look through it
+        # again and again, which takes one part in twenty of an audit's time.
+        gc.freeze()
         progress = Progress(job.name, console)
         runner = Runner(job, run, log=run_log, progress=progress, stopping=stopping)
         report = runner.verify() if verify_only else _with_time_limit(runner, run, stopping)

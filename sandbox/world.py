@@ -293,7 +293,7 @@ class World:
         return _Shape(entity_type, presence, drift.subject is Subject.ART, drift, variant)
 
     def _entity(self, number: int, shape: _Shape) -> Entity:
-        h = _mix(number ^ self._salt ^ 1 << 50)
+        h = self._chance(number)
         return Entity(
             number=number,
             gid=self.gid(number),
@@ -304,6 +304,10 @@ class World:
             approved=h >> 32 & 31 != 0 or shape.drift is not None,
             dark=self._is_dark(shape, h),
         )
+
+    def _chance(self, number: int) -> int:
+        """What decides about the details of an entity."""
+        return _mix(number ^ self._salt ^ 1 << 50)
 
     def _is_dark(self, shape: _Shape, h: int) -> bool:
         healthy = shape.drift is None and shape.has_art
@@ -400,7 +404,7 @@ class World:
                 and collection in item.metadata.get("collection", ())
             )
         if shape.has_art:
-            return not self._entity(number, shape).dark
+            return not self._is_dark(shape, self._chance(number))
         if shape.presence is Presence.LIVE:
             return not self._never_had_art(number)
         return not self._left_nothing(number) and not self._left_darkness(number)

@@ -6,7 +6,7 @@ lowered. Nothing is queued for artwork-indexer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from psycopg import Connection
@@ -25,6 +25,7 @@ _INSERT_SEED: Final = """
 INSERT INTO artwork_indexer.audit_entity (entity_type, gid, priority)
 SELECT %(entity_type)s, gid, priority FROM pg_temp.seed
 ON CONFLICT (entity_type, gid) DO NOTHING
+RETURNING id
 """
 
 # By priorities, of which there are few, because an index finds an array in one go; for a join, the
@@ -52,11 +53,20 @@ FROM (
 
 
 class Seeded(NamedTuple):
-    """What became of gids: new rows, rows whose priority was raised, rows left as they were."""
+    """What became of gids: new rows, rows whose priority was raised, rows left as they were.
+
+    `new_ids` are the ids of the new rows; a preview makes none.
+    """
 
     written: int
     raised: int
     skipped: int
+    new_ids: Sequence[int] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The three numbers by name."""
+        return {"written": self.written, "raised": self.raised, "skipped": self.skipped}
 
 
 def seed(conn: Connection, entity_type: str, priorities: Mapping[bytes, int]) -> Seeded:
@@ -72,15 +82,17 @@ def seed(conn: Connection, entity_type: str, priorities: Mapping[bytes, int]) ->
     conn.execute(_CREATE_SEED)
     with conn.cursor().copy(_COPY_SEED) as copy:
         # All in one order: two runs that insert the same gids at once then never deadlock.
-        copy.write("".join([f"{gid.hex()}\t{priorities[gid]}\n" for gid in sorted(priorities)]))
-    written = conn.execute(_INSERT_SEED, {"entity_type": entity_type}).rowcount
-    raised = 0
+        ends = {priority: f"\t{priority}\n" for priority in set(priorities.values())}
+        copy.write("".join([gid.hex() + ends[priorities[gid]] for gid in sorted(priorities)]))
+    inserted = conn.execute(_INSERT_SEED, {"entity_type": entity_type})
+    new_ids = [id_ for (id_,) in inserted]
+    written, raised = len(new_ids), 0
     if written < len(priorities):
-        for priority in set(priorities.values()):
+        for priority in ends:
             values = {"entity_type": entity_type, "priority": priority}
             raised += conn.execute(_RAISE_PRIORITY, values).rowcount
     conn.execute(_DROP_SEED)
-    return Seeded(written, raised, len(priorities) - written - raised)
+    return Seeded(written, raised, len(priorities) - written - raised, new_ids)
 
 
 def preview(conn: Connection, entity_type: str, priorities: Mapping[bytes, int]) -> Seeded:

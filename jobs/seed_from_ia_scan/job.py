@@ -261,8 +261,11 @@ class SeedFromIaScan(Job[Turn, Fetched]):
             priorities = {
                 gid: GONE if gid in gone else LIVE for gid in page.gids if gid not in others
             }
-            counts.update(seed(conn, entity_type, priorities)._asdict())
-            ids = verification.look_up(conn, entity_type, priorities)
+            seeded = seed(conn, entity_type, priorities)
+            counts.update(seeded.counts)
+            ids = seeded.new_ids
+            if len(ids) < len(priorities):
+                ids = verification.look_up(conn, entity_type, priorities)
             standing = scan.after(page, ids)
             if stores and not fetched.is_part:
                 partition = self.run.options.partition

@@ -213,7 +213,7 @@ class SeedFromImg129(Job[Turn, Chunk]):
 def _counted(chunks: Sequence[Chunk], seeded: Sequence[seeding.Seeded]) -> Counts:
     counts: Counter[str] = Counter()
     for chunk, outcome in zip(chunks, seeded, strict=True):
-        counts.update(outcome._asdict())
+        counts.update(outcome.counts)
         counts.update(chunk.counts)
     return counts
 
