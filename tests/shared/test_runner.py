@@ -607,4 +607,4 @@ def test_memory_does_not_grow_with_the_number_of_batches(database: str) -> None:
     finally:
         tracemalloc.stop()
     assert report.totals["written"] == 500
-    assert sizes[1] - sizes[0] < 300_000
+    assert sizes[1] - sizes[0] < 80_000

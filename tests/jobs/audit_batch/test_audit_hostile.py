@@ -128,11 +128,11 @@ def test_troubles_that_pass_leave_every_finding_right(
     assert _assert_nothing_wrong(scene) == 150 - report.totals.get("deferred", 0) > 110
 
 
-@pytest.mark.parametrize("kinds", [("garbage", "empty"), ("huge", "xml_bomb")])
+@pytest.mark.parametrize("kind", ["garbage", "empty", "huge", "xml_bomb"])
 def test_files_that_are_not_the_listed_ones_are_never_judged(
-    scene: Scene, sandbox: Sandbox, hasty: None, kinds: tuple[str, ...]
+    scene: Scene, sandbox: Sandbox, hasty: None, kind: str
 ) -> None:
-    faults = [_fault(kind, 0.7, paths=("front_node", "node")) for kind in kinds]
+    faults = [_fault(kind, paths=("front_node", "node"))]
     # Not the process's own peak: that is of every test that this process has run so far.
     tracemalloc.start()
     try:
