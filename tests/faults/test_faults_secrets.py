@@ -89,7 +89,8 @@ def test_no_list_of_processes_or_sessions_shows_a_secret(
     )
     with scene.watch() as watch, scene.connect() as conn:
         wait_for(watch.claims)
-        listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+        # Without "ww", ps cuts each line at the width that COLUMNS names, and so hides what leaks.
+        listed = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True)
         sessions = conn.execute("SELECT * FROM pg_stat_activity").fetchall()
     process.terminate()
     assert process.wait() == 143
