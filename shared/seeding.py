@@ -7,26 +7,49 @@ lowered. Nothing is queued for artwork-indexer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from struct import Struct
 from typing import Final, NamedTuple
 
+import psycopg
 from psycopg import Connection
+from psycopg.adapt import Dumper
+from psycopg.errors import UniqueViolation
+from psycopg.pq import Format
 
 _CREATE_SEED: Final = """
 CREATE TEMPORARY TABLE seed (gid UUID NOT NULL, priority SMALLINT NOT NULL)
 """
 
-_COPY_SEED: Final = "COPY pg_temp.seed (gid, priority) FROM STDIN"
+# The binary format, as PostgreSQL's documentation of COPY gives it: a header, records, and -1 in
+# place of another record. Gids then need not be spelt out and read again digit by digit.
+_COPY_SEED: Final = "COPY pg_temp.seed (gid, priority) FROM STDIN (FORMAT binary)"
+_COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_RECORD: Final = Struct("!hi16sih")
+_COPY_TRAILER: Final = b"\xff\xff"
 
 _DROP_SEED: Final = "DROP TABLE pg_temp.seed"
 
+_ANY_PRESENT: Final = """
+SELECT EXISTS (
+    SELECT FROM artwork_indexer.audit_entity
+    WHERE entity_type = %(entity_type)s AND gid = ANY (ARRAY (SELECT gid FROM pg_temp.seed))
+)
+"""
+
+# The new ids come as one array, since a row for each would take more of the time than they do.
+_INSERT_SEED: Final = """
+WITH inserted AS (
+    INSERT INTO artwork_indexer.audit_entity (entity_type, gid, priority)
+    SELECT %(entity_type)s, gid, priority FROM pg_temp.seed
+    {on_conflict}
+    RETURNING id
+)
+SELECT coalesce(array_agg(id), '{{}}') FROM inserted
+"""
+_INSERT_ALL: Final = _INSERT_SEED.format(on_conflict="")
 # DO NOTHING looks each gid up and locks nobody's row; DO UPDATE would lock the rows of every gid
 # that has one, even where it then changes nothing. The ids that it uses up do not matter.
-_INSERT_SEED: Final = """
-INSERT INTO artwork_indexer.audit_entity (entity_type, gid, priority)
-SELECT %(entity_type)s, gid, priority FROM pg_temp.seed
-ON CONFLICT (entity_type, gid) DO NOTHING
-RETURNING id
-"""
+_INSERT_NEW: Final = _INSERT_SEED.format(on_conflict="ON CONFLICT (entity_type, gid) DO NOTHING")
 
 # By priorities, of which there are few, because an index finds an array in one go; for a join, the
 # planner may rather read the whole audit table.
@@ -79,20 +102,47 @@ def seed(conn: Connection, entity_type: str, priorities: Mapping[bytes, int]) ->
     priorities
         Priority by gid, as its 16 bytes.
     """
-    conn.execute(_CREATE_SEED)
-    with conn.cursor().copy(_COPY_SEED) as copy:
-        # All in one order: two runs that insert the same gids at once then never deadlock.
-        ends = {priority: f"\t{priority}\n" for priority in set(priorities.values())}
-        copy.write("".join([gid.hex() + ends[priorities[gid]] for gid in sorted(priorities)]))
-    inserted = conn.execute(_INSERT_SEED, {"entity_type": entity_type})
-    new_ids = [id_ for (id_,) in inserted]
+    _fill_table(conn, priorities)
+    new_ids = _insert(conn, entity_type)
     written, raised = len(new_ids), 0
     if written < len(priorities):
-        for priority in ends:
+        for priority in set(priorities.values()):
             values = {"entity_type": entity_type, "priority": priority}
             raised += conn.execute(_RAISE_PRIORITY, values).rowcount
     conn.execute(_DROP_SEED)
     return Seeded(written, raised, len(priorities) - written - raised, new_ids)
+
+
+def _fill_table(conn: Connection, priorities: Mapping[bytes, int]) -> None:
+    conn.execute(_CREATE_SEED)
+    pack = _COPY_RECORD.pack
+    # All in one order: two runs that insert the same gids at once then never deadlock.
+    records = [pack(2, 16, gid, 2, priorities[gid]) for gid in sorted(priorities)]
+    with conn.cursor().copy(_COPY_SEED) as copy:
+        copy.write(b"".join([_COPY_HEADER, *records, _COPY_TRAILER]))
+
+
+def _insert(conn: Connection, entity_type: str) -> Sequence[int]:
+    """Insert what has no row yet, and return the new ids.
+
+    Where nothing is present, which is the case throughout a first run, inserting without regard
+    to conflicts takes a fifth less time.
+    """
+    values = {"entity_type": entity_type}
+    (any_present,) = conn.execute(_ANY_PRESENT, values).fetchone() or (True,)
+    if not any_present:
+        try:
+            with conn.transaction():
+                return _new_ids(conn, _INSERT_ALL, values)
+        except UniqueViolation:
+            # Another session was faster with one of them.
+            pass
+    return _new_ids(conn, _INSERT_NEW, values)
+
+
+def _new_ids(conn: Connection, statement: str, values: Mapping[str, str]) -> Sequence[int]:
+    row = conn.execute(statement.encode(), values, binary=True).fetchone()
+    return row[0] if row is not None else ()
 
 
 def preview(conn: Connection, entity_type: str, priorities: Mapping[bytes, int]) -> Seeded:
@@ -106,6 +156,32 @@ def preview(conn: Connection, entity_type: str, priorities: Mapping[bytes, int])
     return Seeded(written, raised, len(priorities) - written - raised)
 
 
-def uuid_array(gids: Iterable[bytes]) -> str:
-    """Return gids as the text of a PostgreSQL array, which takes less time than UUID objects."""
-    return "{" + ",".join(gid.hex() for gid in gids) + "}"
+class UuidArray(bytes):
+    """A parameter of type `uuid[]`, as PostgreSQL's protocol has it in its binary format."""
+
+
+class _UuidArrayDumper(Dumper):
+    format = Format.BINARY
+    oid = psycopg.postgres.types["uuid"].array_oid
+
+    def dump(self, obj: UuidArray) -> bytes:
+        return obj
+
+
+psycopg.adapters.register_dumper(UuidArray, _UuidArrayDumper)
+
+_ARRAY_HEADER: Final = Struct("!iii")
+_ARRAY_DIMENSION: Final = Struct("!ii")
+_UUID_LENGTH: Final = Struct("!i").pack(16)
+
+
+def uuid_array(gids: Iterable[bytes]) -> UuidArray:
+    """Return gids, each as its 16 bytes, as one parameter.
+
+    UUID objects, and digits on either side, would take longer than many a query that they are for.
+    """
+    packed = list(gids)
+    # One dimension that counts from 1, or none; no NULLs; and the type of the elements.
+    header = _ARRAY_HEADER.pack(bool(packed), 0, psycopg.postgres.types["uuid"].oid)
+    dimension = _ARRAY_DIMENSION.pack(len(packed), 1) if packed else b""
+    return UuidArray(b"".join([header, dimension, *(_UUID_LENGTH + gid for gid in packed)]))

@@ -12,7 +12,7 @@ import csv
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import ClassVar, Final, NamedTuple
@@ -65,7 +65,7 @@ class Remark(NamedTuple):
 
 def pack_gid(text: bytes) -> bytes | None:
     """Return the 16 bytes of a gid in its usual form, or `None` when it is not one."""
-    if not text[8:9] == text[13:14] == text[18:19] == text[23:24] == b"-":
+    if text[8:24:5] != b"----":
         return None
     try:
         packed = binascii.unhexlify(text.replace(b"-", b""))
@@ -215,34 +215,28 @@ class TableReader(Reader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._columns = 0
-        self._urgent: list[int] = []
+        self._name_columns([])
 
     def heading(self, number: int, line: bytes) -> list[Remark] | None:
         if not is_heading(line):
             return None
         (header,) = csv.reader([line.decode("utf-8", "surrogateescape")])
-        names = [name.strip().encode("utf-8", "surrogateescape") for name in header]
-        self._columns = len(names)
-        self._urgent = [column for column, name in enumerate(names) if name in URGENT_CHECKS]
+        names = [name.strip().encode("utf-8", "surrogateescape") for name in header[1:]]
+        self._name_columns(names)
         self._verdicts.clear()
-        unknown = [name for name in names[1:] if judge(name).note is Note.UNKNOWN_CHECK]
+        unknown = [name for name in names if judge(name).note is Note.UNKNOWN_CHECK]
         return [Remark(number, Note.UNKNOWN_CHECK, name) for name in unknown]
 
+    def _name_columns(self, names: Sequence[bytes]) -> None:
+        any_count, zero = rb",[0-9]+", rb",0+"
+        tame = [zero if name in URGENT_CHECKS else any_count for name in names]
+        self._is_line = re.compile(any_count * len(names)).fullmatch
+        self._is_tame_line = re.compile(b"".join(tame)).fullmatch
+
     def judge(self, tail: bytes) -> Verdict:
-        counts = tail.split(b",")
-        # The tail starts with a comma: in place of the gid there is nothing.
-        if len(counts) != self._columns or counts.count(b"") != 1 or counts[0]:
-            return DAMAGED
-        failed = tail.translate(None, b"0,")
-        if not failed:
-            return Verdict(0, Note.NO_FAILURE)
-        if not failed.isdigit():
-            return DAMAGED
-        for column in self._urgent:
-            if counts[column].strip(b"0"):
-                return _URGENT
-        return _OTHER
+        if self._is_tame_line(tail):
+            return _OTHER if tail.strip(b"0,") else Verdict(0, Note.NO_FAILURE)
+        return _URGENT if self._is_line(tail) else DAMAGED
 
 
 @lru_cache(maxsize=1024)
