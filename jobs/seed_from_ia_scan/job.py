@@ -54,12 +54,15 @@ _REPORTED: Final = 5
 #: page that is missing, so a service that refuses for a minute must not end the scan.
 _ATTEMPTS: Final = 10
 
-# A page may answer somebody else's query, such as the one for the other collection. Scalar
-# subqueries are looked up by index: for NOT EXISTS, the planner may read the whole table.
+# A page may answer somebody else's query, such as the one for the other collection. An index finds
+# a whole array in one go; without MATERIALIZED, the planner may rather read the whole table, or look
+# each gid up by itself.
 _NOT_LIVE: Final = """
+WITH live AS MATERIALIZED (SELECT gid FROM {own} WHERE gid = ANY (%(gids)s))
 SELECT seed.gid, (SELECT TRUE FROM {other} other WHERE other.gid = seed.gid)
-FROM unnest(%(gids)s::uuid[]) AS seed (gid)
-WHERE (SELECT TRUE FROM {own} own WHERE own.gid = seed.gid) IS NULL
+FROM unnest(%(gids)s) AS seed (gid)
+LEFT JOIN live USING (gid)
+WHERE live.gid IS NULL
 """
 
 _TABLES: Final[Mapping[EntityType, str]] = {
