@@ -55,8 +55,8 @@ _REPORTED: Final = 5
 _ATTEMPTS: Final = 10
 
 # A page may answer somebody else's query, such as the one for the other collection. An index finds
-# a whole array in one go; without MATERIALIZED, the planner may rather read the whole table, or look
-# each gid up by itself.
+# a whole array in one go; without MATERIALIZED, the planner may rather read the whole table, or
+# look each gid up by itself.
 _NOT_LIVE: Final = """
 WITH live AS MATERIALIZED (SELECT gid FROM {own} WHERE gid = ANY (%(gids)s))
 SELECT seed.gid, (SELECT TRUE FROM {other} other WHERE other.gid = seed.gid)
