@@ -162,11 +162,12 @@ class Pipeline(Generic[Item, Result]):
         """Wait until the oldest batch is fetched and return it; `None` when there are no more."""
         with self._changed:
             while True:
-                if self._claim_error is not None:
-                    raise self._claim_error
+                # What was fetched comes first: it may hold the reason why a claim then failed.
                 if self._is_ready():
                     self._batches[0].closed = True
                     return self._batches[0]
+                if self._claim_error is not None:
+                    raise self._claim_error
                 if self._claimed_all and not self._batches:
                     return None
                 self._changed.wait(_POLL_S)

@@ -26,7 +26,7 @@ from tiny import (
 
 from sandbox.postgres import Cluster, start_server
 from shared import db
-from shared.job import Counts, Stop, Wait
+from shared.job import Counts, RunFailed, Stop, Wait
 from shared.report import Outcome, Report
 
 VERBS = ("count", "claim", "write", "release", "verify")
@@ -323,3 +323,26 @@ def test_each_new_session_that_claims_is_prepared(work: str) -> None:
 
     assert driver(work).run(Prepares).exit_code == 0
     assert len(set(prepared)) == len(prepared) >= 4
+
+
+def test_a_row_that_failed_is_reported_although_the_next_claim_fails_as_well(work: str) -> None:
+    # Such as a page that breaks our code: the next cannot be claimed without it.
+    class Lost(FetchingJob):
+        def claim(self, conn: Connection, size: int) -> Sequence[int] | Wait | Stop:
+            if len(self.claims) == 2:
+                raise RunFailed("the next is not known")
+            return super().claim(conn, 1)
+
+        def fetch(self, items: Sequence[int]) -> Sequence[int]:
+            if 2 in items:
+                raise ValueError("nobody foresaw this")
+            return items
+
+        def write(self, conn: Connection, results: Sequence[int]) -> Counts:
+            wait_for(lambda: all(thread.name != "claim" for thread in threading.enumerate()))
+            return super().write(conn, results)
+
+    report = driver(work).run(Lost, concurrency=1)
+    assert (report.outcome, report.reason) == (Outcome.FAILED, "the next is not known")
+    assert any("nobody foresaw this" in problem.detail for problem in report.problems)
+    assert query(work, "SELECT id FROM work WHERE state <> 'waiting'") == [(1,)]
