@@ -105,12 +105,12 @@ def test_two_at_once_apply_each_file_once(musicbrainz_database: str, folder: Pat
     (folder / "0001_first.sql").write_text(
         "CREATE TABLE artwork_indexer.first (id INT); SELECT pg_advisory_lock(1);"
     )
-    applied: list[list[str]] = []
+    applied: dict[str, list[str]] = {}
 
     def apply(lock_timeout: str) -> None:
         with db.connect(musicbrainz_database, "migrate") as conn:
             conn.execute("SELECT set_config('lock_timeout', %s, false)", (lock_timeout,))
-            applied.append(migrate(conn))
+            applied[lock_timeout] = migrate(conn)
 
     def waiting() -> int:
         rows = query(
@@ -129,7 +129,7 @@ def test_two_at_once_apply_each_file_once(musicbrainz_database: str, folder: Pat
         gate.execute("SELECT pg_advisory_unlock(1)")
         for thread in threads:
             thread.join(20)
-    assert applied == [["0001_first.sql"], []]
+    assert applied == {"0": ["0001_first.sql"], "100ms": []}
 
 
 def test_without_artwork_indexers_schema_it_says_what_to_install(empty_database: str) -> None:
