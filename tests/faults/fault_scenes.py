@@ -90,7 +90,7 @@ KINDS: Final = {
         ("seed-from-mb", *_TINY), "unseeded", _SEEDED, "artwork_indexer.audit_entity"
     ),
     "seed-from-img-129": Kind(
-        ("seed-from-img-129", "SOURCE", *_TINY),
+        ("seed-from-img-129", "SOURCE", *_SMALL),
         "unseeded",
         _SEEDED,
         "artwork_indexer.audit_entity",
