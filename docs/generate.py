@@ -18,7 +18,7 @@ import click
 from click.testing import CliRunner
 
 from jobs import checks
-from jobs.cli import JOBS, main
+from jobs.cli import JOBS, load_job, main
 from shared.settings import VARIABLES
 
 PROJECT: Final = Path(__file__).resolve().parent.parent
@@ -46,25 +46,25 @@ def settings() -> str:
 
 def jobs() -> str:
     """Every job with the first sentence of its help."""
-    rows = [(f"`{job.run.name}`", _first_sentence(job.run)) for job in JOBS]
+    rows = [(f"`{name}`", _first_sentence(load_job(name).run)) for name in JOBS]
     return _table(("Job", "What it does"), rows)
 
 
 def others() -> str:
     """Every command that is not a job, with the first sentence of its help."""
-    names = {job.run.name for job in JOBS}
     rows = [
         (f"`{path}`", _first_sentence(command))
         for path, command in walk(main)
-        if path.split()[0] not in names and not path.startswith("verify ")
+        if path.split()[0] not in JOBS and not path.startswith("verify ")
     ]
     return _table(("Command", "What it does"), rows)
 
 
 def common_options() -> str:
     """The options that every job has."""
-    shared = set.intersection(*({param.name for param in job.run.params} for job in JOBS))
-    options = [param for param in JOBS[0].run.params if param.name in shared]
+    first, *others = [load_job(name).run.params for name in JOBS]
+    shared = set.intersection(*({param.name for param in params} for params in others))
+    options = [param for param in first if param.name in shared]
     return _options(options)
 
 

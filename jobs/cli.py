@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections import UserDict
+from collections.abc import Callable
+from importlib import import_module
+from operator import attrgetter
+from typing import Any, Final
 
 import click
 from psycopg import Connection
@@ -10,28 +14,59 @@ from rich.console import Console
 
 from jobs import checks
 from jobs import status as status_view
-from jobs.audit_batch.command import command as audit_batch
 from jobs.command import JobCommand, musicbrainz_database
-from jobs.dashboard import command as dashboard
-from jobs.library_artwork_url_backfill.command import command as library_artwork_url_backfill
-from jobs.review.command import events_group, review_group
-from jobs.seed_from_ia_scan.command import command as seed_from_ia_scan
-from jobs.seed_from_img_129.command import command as seed_from_img_129
-from jobs.seed_from_mb.command import command as seed_from_mb
 from shared import migrations
 from shared.version import VERSION
 
-JOBS: Final[tuple[JobCommand, ...]] = (
-    seed_from_mb,
-    seed_from_img_129,
-    seed_from_ia_scan,
-    audit_batch,
-    library_artwork_url_backfill,
+#: Every job. That of the package `jobs/seed_from_mb` is `command` in its module `command`.
+JOBS: Final = (
+    "seed-from-mb",
+    "seed-from-img-129",
+    "seed-from-ia-scan",
+    "audit-batch",
+    "library-artwork-url-backfill",
 )
+
+
+def load_job(name: str) -> JobCommand:
+    """Import a job's commands."""
+    command: JobCommand = _later(module_of(name), "command")()
+    return command
+
+
+def module_of(job: str) -> str:
+    """Return where a job's commands are."""
+    return f"jobs.{job.replace('-', '_')}.command"
+
+
+def _later(module: str, attribute: str) -> Callable[[], Any]:
+    return lambda: attrgetter(attribute)(import_module(module))
+
+
+class _Commands(UserDict[str, Any]):
+    """Commands by name; those of jobs are imported when they are wanted.
+
+    To import every job takes as long as many a run of one.
+    """
+
+    def __getitem__(self, name: str) -> click.Command:
+        command = super().__getitem__(name)
+        loaded: click.Command = command if isinstance(command, click.Command) else command()
+        return loaded
+
+
+_JOBS: Final = {name: _later(module_of(name), "command.run") for name in JOBS}
+_VERIFICATIONS: Final = {name: _later(module_of(name), "command.verify") for name in JOBS}
+_GROUPS: Final = {
+    "review": _later("jobs.review.command", "review_group"),
+    "events": _later("jobs.review.command", "events_group"),
+    "dashboard": _later("jobs.dashboard", "command"),
+}
 
 
 @click.group(
     name="artwork-backfill",
+    commands=_Commands(_JOBS | _GROUPS),
     context_settings={
         "token_normalize_func": str.lower,
         "help_option_names": ["-h", "--help"],
@@ -46,20 +81,12 @@ def main() -> None:
     """
 
 
-@main.group(name="verify")
+@main.group(name="verify", commands=_Commands(_VERIFICATIONS))
 def verify_group() -> None:
     """Repeat the verification of a job, and nothing else.
 
     Example: artwork-backfill verify seed-from-mb
     """
-
-
-for job in JOBS:
-    main.add_command(job.run)
-    verify_group.add_command(job.verify)
-main.add_command(review_group)
-main.add_command(events_group)
-main.add_command(dashboard)
 
 
 @main.command()

@@ -15,8 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from jobs.cli import JOBS, module_of
+
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["jobs.cli"])
+# With all that the command line would only import when it is wanted.
+_FORKS.set_forkserver_preload(["jobs.cli", "jobs.dashboard", *map(module_of, JOBS)])
 
 #: What to run with the arguments, in place of the command line of all jobs.
 Main = Callable[[list[str]], object]

@@ -155,16 +155,16 @@ def test_documented_variables_exist(page: str) -> None:
 
 @pytest.mark.parametrize("page", ["README.md"])
 def test_every_setting_and_job_is_documented(page: str) -> None:
-    for name in [*(variable.name for variable in VARIABLES), *(str(job.run.name) for job in JOBS)]:
+    for name in [*(variable.name for variable in VARIABLES), *JOBS]:
         assert f"`{name}`" in PAGES[page]
 
 
 def test_every_job_has_a_runbook() -> None:
     for job in JOBS:
-        part = re.split(rf"^## {job.run.name}$", PAGES["CLAUDE.md"], flags=re.MULTILINE)[1]
+        part = re.split(rf"^## {job}$", PAGES["CLAUDE.md"], flags=re.MULTILINE)[1]
         part = part.partition("\n## ")[0]
         for word in ("Run", "Verify", "Roll back"):
-            assert f"**{word}" in part, f"{job.run.name}: {word}"
+            assert f"**{word}" in part, f"{job}: {word}"
 
 
 @pytest.mark.parametrize("page", PAGES)

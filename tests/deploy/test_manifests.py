@@ -18,7 +18,7 @@ MANIFESTS = {
     path.stem: yaml.safe_load(path.read_text()) for path in PROJECT.glob("deploy/kubernetes/*.yaml")
 }
 COMPOSE = yaml.safe_load((PROJECT / "deploy/compose.yaml").read_text())
-JOB_NAMES = {str(job.run.name) for job in JOBS}
+JOB_NAMES = set(JOBS)
 
 #: What the platform or the manifest may set beside the env file.
 PARTITION_VARIABLES = {"PARTITION_INDEX", "PARTITION_COUNT"}
