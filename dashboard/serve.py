@@ -50,6 +50,6 @@ def flags(address: str, port: int, *, login: bool) -> list[str]:
 def serve(address: str, port: int) -> NoReturn:
     """Become Streamlit, serving the page; signals then reach it directly."""
     options = flags(address, port, login=access.login_is_configured())
-    command = [sys.executable, "-m", "streamlit", "run", *options, str(PAGE)]
+    command = [sys.executable, "-m", "dashboard", "run", *options, str(PAGE)]
     sys.stdout.flush()
     os.execv(sys.executable, command)
