@@ -215,7 +215,8 @@ class TableReader(Reader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._name_columns([])
+        # Until a heading names the columns, no line can be right.
+        self._is_line = self._is_tame_line = re.compile(rb"(?!)").fullmatch
 
     def heading(self, number: int, line: bytes) -> list[Remark] | None:
         if not is_heading(line):

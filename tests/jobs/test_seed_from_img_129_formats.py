@@ -229,6 +229,12 @@ def test_rows_of_the_table_are_read_by_its_columns(
     assert notes(remarks) == [(1, Note.UNKNOWN_CHECK), *([(2, note)] if note else [])]
 
 
+@pytest.mark.parametrize("row", [A, f"{A},1"])
+def test_rows_of_a_table_without_a_heading_are_damaged(row: str) -> None:
+    seeds, remarks = read(Kind.TABLE, row)
+    assert (seeds, notes(remarks)) == ({}, [(1, Note.DAMAGED)])
+
+
 def test_a_second_heading_takes_the_place_of_the_first() -> None:
     seeds, remarks = read(
         Kind.TABLE,
