@@ -62,9 +62,9 @@ def others() -> str:
 
 def common_options() -> str:
     """The options that every job has."""
-    first, *others = [load_job(name).run.params for name in JOBS]
-    shared = set.intersection(*({param.name for param in params} for params in others))
-    options = [param for param in first if param.name in shared]
+    of_jobs = [load_job(name).run.params for name in JOBS]
+    shared = set.intersection(*({param.name for param in params} for params in of_jobs))
+    options = [param for param in of_jobs[0] if param.name in shared]
     return _options(options)
 
 

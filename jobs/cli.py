@@ -44,7 +44,7 @@ def _later(module: str, attribute: str) -> Callable[[], Any]:
 
 
 class _Commands(UserDict[str, Any]):
-    """Commands by name; those of jobs are imported when they are wanted.
+    """Commands by name; where there is a function instead, it imports the command when wanted.
 
     To import every job takes as long as many a run of one.
     """

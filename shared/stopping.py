@@ -14,7 +14,7 @@ from threading import Event, Lock, Thread
 from typing import Final
 
 _SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
-#: Tells the watching thread that the run is over. Nobody else has a use for it here.
+#: Lets the watching thread look whether the run is over.
 _WAKE: Final = signal.SIGUSR1
 
 
@@ -68,7 +68,7 @@ def _watch(stopping: Stopping, finished: Event) -> None:
     while True:
         signum = signal.sigwait({*_SIGNALS, _WAKE})
         if signum == _WAKE:
-            # Anybody can send it.
+            # Anybody can send it, and must not leave the run deaf to the others.
             if finished.is_set():
                 return
         elif is_second:

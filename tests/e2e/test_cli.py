@@ -68,6 +68,7 @@ def test_every_command_explains_itself_with_an_example(
 @pytest.mark.parametrize("name", JOBS)
 def test_every_option_says_what_it_does(name: str) -> None:
     job = load_job(name)
+    assert job.run.name == job.verify.name == name
     for command in (job.run, job.verify):
         for parameter in command.params:
             if isinstance(parameter, click.Option):

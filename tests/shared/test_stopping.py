@@ -1,0 +1,22 @@
+"""Signals, as the thread that takes them hears them."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+from tiny import wait_for
+
+from shared.stopping import Stopping, on_signals
+
+
+def test_a_wake_up_call_of_somebody_else_leaves_the_run_as_it_is() -> None:
+    stopping = Stopping()
+    with on_signals(stopping):
+        (watcher,) = (thread for thread in threading.enumerate() if thread.name == "signals")
+        assert watcher.ident is not None
+        signal.pthread_kill(watcher.ident, signal.SIGUSR1)
+        signal.pthread_kill(watcher.ident, signal.SIGTERM)
+        wait_for(lambda: stopping.requested)
+        assert (stopping.reason, stopping.signal) == ("stopped by SIGTERM", signal.SIGTERM)
+    assert not watcher.is_alive()
