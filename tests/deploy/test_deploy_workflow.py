@@ -1,7 +1,8 @@
 """The steps of the workflow that deploys by hand, run with stand-ins for docker and ssh.
 
 The stand-in of ssh runs what it is asked to on this machine, as a host would; that of docker writes
-down its arguments, one per line, and a report where the job would write one.
+down its arguments, one per line, and what it is given to read, and a report where the job would
+write one.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ STEPS = {step["name"]: step for step in WORKFLOW["jobs"]["deploy"]["steps"]}
 INPUTS = WORKFLOW[True]["workflow_dispatch"]["inputs"]
 
 DOCKER = """#!/bin/bash
-printf '%s\\n' "$@" > "$LOG/docker"
+printf '%s\\n' "$@" > "$LOG/docker-$1"
 for word in "$@"; do
-    case $word in (*:/reports) echo '# the report' > "${word%%:*}/report.md";; esac
+    case $word in
+        (*:/reports) echo '# the report' > "${word%%:*}/report.md";;
+        (--password-stdin) cat > "$LOG/password";;
+    esac
 done
 exit "$DOCKER_STATUS"
 """
@@ -70,10 +74,9 @@ class Runner:
             check=False,
         )
 
-    @property
-    def docker(self) -> list[str]:
-        """The arguments of the last docker command."""
-        return (self.folder / "docker").read_text().splitlines()
+    def docker(self, command: str) -> list[str]:
+        """The arguments of `docker run`, of `docker push` or of `docker login`, after that word."""
+        return (self.folder / f"docker-{command}").read_text().splitlines()[1:]
 
     @property
     def summary(self) -> str:
@@ -119,8 +122,8 @@ def test_the_job_runs_on_the_host_and_its_report_comes_back(runner: Runner) -> N
     ran = runner.run("Run", options="--limit 10 $(touch hacked) ; touch hacked")
 
     assert ran.returncode == 0, ran.stderr
-    words = runner.docker
-    assert words[:2] == ["run", "--rm"]
+    words = runner.docker("run")
+    assert words[0] == "--rm"
     image = words.index("registry.example/team/artwork-backfill:abc123")
     assert words[image + 1 :] == [
         "audit-batch",
@@ -145,13 +148,15 @@ def test_the_exit_code_of_the_job_is_that_of_the_step(runner: Runner, status: in
 
 def test_migrate_has_no_report(runner: Runner) -> None:
     assert runner.run("Run", job="migrate").returncode == 0
-    assert runner.docker[-1] == "migrate"
+    assert runner.docker("run")[-1] == "migrate"
 
 
 def test_nothing_is_left_on_the_host(runner: Runner) -> None:
     runner.run("Run")
 
-    (folder,) = (word.partition(":")[0] for word in runner.docker if word.endswith(":/reports"))
+    (folder,) = (
+        word.partition(":")[0] for word in runner.docker("run") if word.endswith(":/reports")
+    )
     assert not Path(folder).exists()
 
 
@@ -160,7 +165,9 @@ def test_the_password_of_the_registry_is_on_no_command_line(runner: Runner) -> N
 
     assert pushed.returncode == 0, pushed.stderr
     assert "secret" not in pushed.stdout + pushed.stderr
-    assert runner.docker == ["push", "registry.example/team/artwork-backfill:abc123"]
+    assert (runner.folder / "password").read_text() == "secret"
+    assert runner.docker("login") == ["--username", "alice", "--password-stdin", "registry.example"]
+    assert runner.docker("push") == ["registry.example/team/artwork-backfill:abc123"]
 
 
 def test_no_input_is_pasted_into_a_script() -> None:
