@@ -104,16 +104,22 @@ class Stats:
 
 
 class Trouble:
-    """Decides which fault, if any, strikes a request."""
+    """Decides which fault, if any, strikes a request.
+
+    The n-th request after `plan` meets the same luck every time, whatever happened before it.
+    """
 
     def __init__(self, seed: int) -> None:
-        self._dice = random.Random(seed)
+        self._seed = seed
+        self._luck = random.Random(seed)
+        self._jitter = random.Random(seed)
         self._left: dict[Fault, int] = {}
         self._faults: tuple[Fault, ...] = ()
         self._allowed_at = 0.0
 
     def plan(self, faults: Iterable[Fault]) -> None:
         """Start anew with these faults."""
+        self._luck.seed(self._seed)
         self._faults = tuple(faults)
         self._left = {fault: fault.times for fault in self._faults if fault.times is not None}
 
@@ -124,7 +130,7 @@ class Trouble:
                 continue
             if fault.gids and gid not in fault.gids:
                 continue
-            if self._left.get(fault) == 0 or self._dice.random() >= fault.rate:
+            if self._left.get(fault) == 0 or self._luck.random() >= fault.rate:
                 continue
             if fault in self._left:
                 self._left[fault] -= 1
@@ -146,7 +152,7 @@ class Trouble:
         """How long to let a request wait."""
         if not behaviour.latency_s:
             return 0.0
-        return behaviour.latency_s * (1 + behaviour.jitter * self._dice.uniform(-1, 1))
+        return behaviour.latency_s * (1 + behaviour.jitter * self._jitter.uniform(-1, 1))
 
 
 def spoil(response: Response, fault: Fault) -> Response:

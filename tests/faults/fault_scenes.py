@@ -228,9 +228,9 @@ class Watch:
         """Whether a job has written what it has not committed."""
         return self._count(_WRITING) > 0
 
-    def waits_for_lock(self) -> bool:
-        """Whether a job waits until somebody else lets a lock go."""
-        return self._count(_WAITING) > 0
+    def waiting(self) -> int:
+        """How many sessions of jobs wait until somebody else lets a lock go."""
+        return self._count(_WAITING)
 
     def is_alone(self) -> bool:
         """Whether no job is connected any more."""

@@ -77,7 +77,7 @@ def in_the_midst(scene: Scene, **options: Any) -> Iterator[JobProcess]:
         hinder(holder, scene, "pause")
         holder.execute("SELECT pg_advisory_lock(1)")
         process = scene.start(**options)
-        wait_for(watch.waits_for_lock, process=process)
+        wait_for(watch.waiting, process=process)
         yield process
         # Where the server is gone meanwhile, so is the lock.
         with suppress(psycopg.OperationalError):
@@ -179,7 +179,7 @@ def own_server(scene: Scene, postgres: Cluster) -> Iterator[Server]:
 
 @pytest.mark.parametrize("scene", ["audit-batch"], indirect=True)
 def test_the_victim_of_a_deadlock_writes_again(scene: Scene, services: Services) -> None:
-    services.control("archive", latency_s=0.3, jitter=0)
+    services.control("archive", latency_s=1, jitter=0)
     with scene.connect() as rival, scene.watch() as watch:
         process = scene.start()
         wait_for(watch.claims, process=process)
@@ -189,7 +189,7 @@ def test_the_victim_of_a_deadlock_writes_again(scene: Scene, services: Services)
         first, second = (id_ for (id_,) in rival.execute(_FIRST_CLAIMS).fetchall()[:2])
         with rival.transaction():
             rival.execute(_LOCK, (second,))
-            wait_for(watch.waits_for_lock, process=process)
+            wait_for(watch.waiting, process=process)
             rival.execute(_LOCK, (first,))
             wait_for(lambda: "(SQLSTATE 40P01)" in process.stdout, process=process)
         services.control("archive", latency_s=0)
@@ -200,7 +200,7 @@ def test_the_victim_of_a_deadlock_writes_again(scene: Scene, services: Services)
 def test_a_row_that_is_locked_too_long_is_waited_for_again(
     scene: Scene, services: Services
 ) -> None:
-    services.control("archive", latency_s=0.1, jitter=0)
+    services.control("archive", latency_s=1, jitter=0)
     with scene.connect() as rival, scene.watch() as watch:
         process = scene.start(haste=Haste(lock_timeout="50ms"))
         wait_for(watch.claims, process=process)

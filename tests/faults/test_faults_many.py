@@ -30,7 +30,11 @@ def test_four_audits_at_once_share_the_work(scene: Scene, services: Services) ->
     processes: list[JobProcess] = []
 
     def all_at_once() -> None:
-        processes.extend(scene.start() for _ in range(AT_ONCE))
+        with scene.watch() as watch, scene.connect() as starter, starter.transaction():
+            # Nobody has done everything before the last one is there.
+            starter.execute("LOCK TABLE artwork_indexer.audit_entity IN EXCLUSIVE MODE")
+            processes.extend(scene.start() for _ in range(AT_ONCE))
+            wait_for(lambda: watch.waiting() == AT_ONCE)
         assert [process.wait() for process in processes] == [0] * AT_ONCE
 
     asked = gids_asked_for(services, all_at_once)
@@ -58,13 +62,13 @@ def test_of_four_audits_at_once_some_are_killed(
         with scene.watch() as watch, scene.connect() as conn:
             for kill in range(kills):
                 wait_for_rows(watch, (kill + 0.5) * expected.done / (kills + 1))
-                victim = dice.choice([process for process in processes if process.is_running])
-                if victim.kill():
+                running = [process for process in processes if process.is_running]
+                if running and dice.choice(running).kill():
                     # What it held, and what the others hold just now.
                     held.update(gid for (gid,) in conn.execute(_IN_PROGRESS))
                 processes.append(scene.start())
         codes = {process.wait() for process in processes}
-        assert codes <= {0, -9}, codes
+        assert codes == {0, -9}, codes
 
     asked = gids_asked_for(services, kill_some)
     twice = {gid for gid, times in asked.items() if times > 1} - owners(asked_alone)

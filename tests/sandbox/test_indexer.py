@@ -299,11 +299,11 @@ def test_an_indexer_can_be_a_process(
     )
     _wait_until(conn, queue(conn, "noop", {}), "completed")
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
 
 
 def _wait_until(conn: psycopg.Connection, event: int, state: str) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while states(conn)[event][0] != state:
         assert time.monotonic() < deadline
         time.sleep(0.01)

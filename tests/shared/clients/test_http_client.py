@@ -326,13 +326,13 @@ class TestBrokenAnswers:
                 hung_up.set()
 
         server = serve(drip)
-        client = connect(server.url, attempts=1, read_timeout_s=5, deadline_s=0.2)
+        client = connect(server.url, attempts=1, read_timeout_s=60, deadline_s=0.2)
         began = real_time.monotonic()
         with pytest.raises(Unreadable, match="no complete answer in time"):
             client.get("/", body_of)
-        assert real_time.monotonic() - began < 3
+        assert real_time.monotonic() - began < 30
         if part != "nothing":
-            assert hung_up.wait(5)  # the connection has been closed
+            assert hung_up.wait(30)  # the connection has been closed
         hung_up.set()
 
     def test_a_connection_with_an_unread_answer_is_not_used_again(self, serve, connect):
@@ -341,7 +341,7 @@ class TestBrokenAnswers:
             exchange.wfile.write(b"stale")
 
         server = serve(answer_with(late, b"fresh"))
-        client = connect(server.url, read_timeout_s=0.05)
+        client = connect(server.url, read_timeout_s=0.5)
         assert client.get("/", body_of) == b"fresh"
         assert server.connections == 2
 
