@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import http.client
 import os
+import random
 import re
 import shutil
 import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Final, Literal
@@ -79,11 +80,18 @@ def address(around: Surroundings) -> Iterator[str]:
         yield url
 
 
+def _free_port() -> int:
+    """Return a port that nobody uses, nor gets from the kernel until it is bound."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 30_000)
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+
+
 @contextmanager
 def _served(around: Surroundings, *options: str) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     process = subprocess.Popen(
         [
             *(str(sandbox_dashboard.COMMAND), "dashboard", "--by", "tester"),
