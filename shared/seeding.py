@@ -29,27 +29,28 @@ _COPY_TRAILER: Final = b"\xff\xff"
 
 _DROP_SEED: Final = "DROP TABLE pg_temp.seed"
 
-_ANY_PRESENT: Final = """
+# A hundred gids tell of the others: usually all of them have a row, or a good part, or none.
+_SOME_ARE_PRESENT: Final = """
 SELECT EXISTS (
     SELECT FROM artwork_indexer.audit_entity
-    WHERE entity_type = %(entity_type)s AND gid = ANY (ARRAY (SELECT gid FROM pg_temp.seed))
+    WHERE entity_type = %(entity_type)s
+    AND gid = ANY (ARRAY (SELECT gid FROM pg_temp.seed LIMIT 100))
 )
 """
 
-# The new ids come as one array, since a row for each would take more of the time than they do.
-_INSERT_SEED: Final = """
-WITH inserted AS (
-    INSERT INTO artwork_indexer.audit_entity (entity_type, gid, priority)
-    SELECT %(entity_type)s, gid, priority FROM pg_temp.seed
-    {on_conflict}
-    RETURNING id
-)
-SELECT coalesce(array_agg(id), '{{}}') FROM inserted
+_INSERT_ALL: Final = """
+INSERT INTO artwork_indexer.audit_entity (entity_type, gid, priority)
+SELECT %(entity_type)s, gid, priority FROM pg_temp.seed
 """
-_INSERT_ALL: Final = _INSERT_SEED.format(on_conflict="")
 # DO NOTHING looks each gid up and locks nobody's row; DO UPDATE would lock the rows of every gid
 # that has one, even where it then changes nothing. The ids that it uses up do not matter.
-_INSERT_NEW: Final = _INSERT_SEED.format(on_conflict="ON CONFLICT (entity_type, gid) DO NOTHING")
+_INSERT_NEW: Final = f"{_INSERT_ALL} ON CONFLICT (entity_type, gid) DO NOTHING"
+
+# The ids come as one array, since a row for each would take more of the time than they do.
+_WITH_IDS: Final = """
+WITH inserted AS ({insert} RETURNING id)
+SELECT coalesce(array_agg(id), '{{}}') FROM inserted
+"""
 
 # By priorities, of which there are few, because an index finds an array in one go; for a join, the
 # planner may rather read the whole audit table.
@@ -78,7 +79,7 @@ FROM (
 class Seeded(NamedTuple):
     """What became of gids: new rows, rows whose priority was raised, rows left as they were.
 
-    `new_ids` are the ids of the new rows; a preview makes none.
+    `new_ids` are the ids of the new rows, where they were asked for; a preview makes none.
     """
 
     written: int
@@ -92,7 +93,9 @@ class Seeded(NamedTuple):
         return {"written": self.written, "raised": self.raised, "skipped": self.skipped}
 
 
-def seed(conn: Connection, entity_type: str, priorities: Mapping[bytes, int]) -> Seeded:
+def seed(
+    conn: Connection, entity_type: str, priorities: Mapping[bytes, int], *, with_ids: bool = False
+) -> Seeded:
     """Give every gid a row of at least its priority, in the transaction that is open.
 
     Parameters
@@ -101,10 +104,12 @@ def seed(conn: Connection, entity_type: str, priorities: Mapping[bytes, int]) ->
         A value of `indexable_entity_type`.
     priorities
         Priority by gid, as its 16 bytes.
+    with_ids
+        Whether to return the ids of the new rows, which takes an eighth more time.
     """
     _fill_table(conn, priorities)
-    new_ids = _insert(conn, entity_type)
-    written, raised = len(new_ids), 0
+    written, new_ids = _insert(conn, entity_type, with_ids=with_ids)
+    raised = 0
     if written < len(priorities):
         for priority in set(priorities.values()):
             values = {"entity_type": entity_type, "priority": priority}
@@ -122,27 +127,33 @@ def _fill_table(conn: Connection, priorities: Mapping[bytes, int]) -> None:
         copy.write(b"".join([_COPY_HEADER, *records, _COPY_TRAILER]))
 
 
-def _insert(conn: Connection, entity_type: str) -> Sequence[int]:
-    """Insert what has no row yet, and return the new ids.
+def _insert(conn: Connection, entity_type: str, *, with_ids: bool) -> tuple[int, Sequence[int]]:
+    """Insert what has no row yet; return how many rows that were, and their ids if wanted.
 
     Where nothing is present, which is the case throughout a first run, inserting without regard
-    to conflicts takes a fifth less time.
+    to conflicts takes a third less time.
     """
     values = {"entity_type": entity_type}
-    (any_present,) = conn.execute(_ANY_PRESENT, values).fetchone() or (True,)
-    if not any_present:
+    (some_are_present,) = conn.execute(_SOME_ARE_PRESENT, values).fetchone() or (True,)
+    if not some_are_present:
         try:
             with conn.transaction():
-                return _new_ids(conn, _INSERT_ALL, values)
+                return _inserted(conn, _INSERT_ALL, values, with_ids=with_ids)
         except UniqueViolation:
-            # Another session was faster with one of them.
+            # One of the others has a row, or another session was faster.
             pass
-    return _new_ids(conn, _INSERT_NEW, values)
+    return _inserted(conn, _INSERT_NEW, values, with_ids=with_ids)
 
 
-def _new_ids(conn: Connection, statement: str, values: Mapping[str, str]) -> Sequence[int]:
+def _inserted(
+    conn: Connection, insert: str, values: Mapping[str, str], *, with_ids: bool
+) -> tuple[int, Sequence[int]]:
+    if not with_ids:
+        return conn.execute(insert.encode(), values).rowcount, ()
+    statement = _WITH_IDS.format(insert=insert)
     row = conn.execute(statement.encode(), values, binary=True).fetchone()
-    return row[0] if row is not None else ()
+    new_ids: Sequence[int] = row[0] if row is not None else ()
+    return len(new_ids), new_ids
 
 
 def preview(conn: Connection, entity_type: str, priorities: Mapping[bytes, int]) -> Seeded:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Final
@@ -182,7 +183,8 @@ class SeedFromIaScan(Job[Turn, Fetched]):
         return [Fetched(turn.scan, page)]
 
     def write(self, conn: Connection, results: Sequence[Fetched]) -> Counts:
-        return self._apply(conn, results, seeding.seed, stores=not isinstance(self._source, Path))
+        seed = partial(seeding.seed, with_ids=True)
+        return self._apply(conn, results, seed, stores=not isinstance(self._source, Path))
 
     def preview(self, conn: Connection, results: Sequence[Fetched]) -> Counts:
         return self._apply(conn, results, seeding.preview, stores=False)

@@ -7,6 +7,8 @@ run count them again without one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 _GID_BYTES: Final = 16
@@ -40,15 +42,11 @@ class Ledger:
 
     def add(self, seeds: Mapping[bytes, int], source: int) -> None:
         """Note gids that were read from a source, each with its priority there."""
-        pieces = [bytearray() for _ in range(_BUCKETS)]
         tails = {priority: self._tail((priority, 1 << source)) for priority in set(seeds.values())}
-        for gid, priority in seeds.items():
-            pieces[gid[0]] += gid + tails[priority]
-        for position, piece in enumerate(pieces):
-            if piece:
-                self._buckets[position].append(bytes(piece))
-                if self._has_grown(position):
-                    self._tidy(position)
+        for position, gids in groupby(sorted(seeds), key=itemgetter(0)):
+            self._buckets[position].append(b"".join([gid + tails[seeds[gid]] for gid in gids]))
+            if self._has_grown(position):
+                self._tidy(position)
 
     def buckets(self) -> Iterator[dict[bytes, Entry]]:
         """Yield every gid once, some thousands at a time."""

@@ -141,7 +141,8 @@ class Reading:
     def _chunk(self, position: int, seeds: dict[bytes, int], counts: Counter[str]) -> Chunk:
         """Move seeds and counts from what was read into a chunk."""
         share, shares = self._partition.index, self._partition.count
-        taken = {gid: seeds.pop(gid) for gid in list(islice(seeds, self._size))}
+        # Sorted here, beside the writing of the last chunk, they need not be sorted to be written.
+        taken = {gid: seeds.pop(gid) for gid in sorted(islice(seeds, self._size))}
         if shares > 1:
             taken = {
                 gid: priority

@@ -33,7 +33,7 @@ def conn(migrated_database: str) -> Iterator[Connection]:
 def seed(conn: Connection, priorities: dict[UUID, int]) -> seeding.Seeded:
     with conn.transaction():
         packed = {gid.bytes: priority for gid, priority in priorities.items()}
-        return seeding.seed(conn, "release", packed)
+        return seeding.seed(conn, "release", packed, with_ids=True)
 
 
 def rows(conn: Connection) -> dict[UUID, int]:
@@ -47,6 +47,24 @@ def test_new_gids_get_rows_whose_ids_are_returned(conn: Connection) -> None:
     assert seeded.counts == {"written": 60, "raised": 0, "skipped": 0}
     ids = conn.execute("SELECT id FROM artwork_indexer.audit_entity").fetchall()
     assert sorted(seeded.new_ids) == sorted(id_ for (id_,) in ids)
+
+
+def test_ids_that_nobody_asks_for_are_not_returned(conn: Connection) -> None:
+    priorities = {uuid4().bytes: 200 for _ in range(3)}
+    for counts in ((3, 0, 0), (0, 0, 3)):
+        with conn.transaction():
+            seeded = seeding.seed(conn, "release", priorities)
+        assert seeded == (*counts, ())
+
+
+def test_a_row_that_none_of_the_first_gids_has_is_met_all_the_same(conn: Connection) -> None:
+    wanted = {UUID(int=number): 200 for number in range(1_000)}
+    last = UUID(int=999)
+    conn.execute(_INSERT, ["release", last, 300])
+    seeded = seed(conn, wanted)
+    assert rows(conn) == {**wanted, last: 300}
+    assert seeded.counts == {"written": 999, "raised": 0, "skipped": 1}
+    assert len(set(seeded.new_ids)) == 999
 
 
 def test_present_rows_are_raised_but_never_lowered_nor_doubled(conn: Connection) -> None:
