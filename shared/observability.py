@@ -8,11 +8,12 @@ rendering on stderr instead. Nothing here knows what a job does.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 from uuid import UUID
 
 from pythonjsonlogger.json import JsonFormatter
@@ -180,12 +181,26 @@ def _handlers(run_log: RunLog, console: Console | None) -> list[logging.Handler]
         rich = RichHandler(console=console, show_path=False, markup=False, highlighter=None)
         rich.setFormatter(_PlainFormatter(run_log.redactor))
         return [rich]
-    out, err = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
+    out, err = _LineHandler(sys.stdout), _LineHandler(sys.stderr)
     out.addFilter(lambda record: record.levelno < logging.ERROR)
     err.setLevel(logging.ERROR)
     for handler in (out, err):
         handler.setFormatter(_JsonFormatter(run_log.redactor))
     return [out, err]
+
+
+class _LineHandler(logging.StreamHandler[TextIO]):
+    """Writes lines as long as they can be written: a run outlives the reader of its log."""
+
+    # The base class spells this name in camel case.
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+            return
+        # For good: Python's own last flush would fail as well, and change the exit code.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.stream.fileno())
+        os.close(nowhere)
 
 
 class _PlainFormatter(logging.Formatter):

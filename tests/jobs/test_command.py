@@ -177,6 +177,28 @@ def test_a_report_that_can_no_longer_be_written_is_an_error_but_no_failure(
     assert report_of(stdout)["outcome"] == "stopped"
 
 
+@pytest.mark.parametrize("log", ["nobody reads it", "the disk is full"])
+def test_a_run_outlives_its_log(work: str, tmp_path: Path, log: str) -> None:
+    report = tmp_path / "report.json"
+    with (
+        Path("/dev/full").open("w") as full,
+        subprocess.Popen(
+            [*TINY, f"--report={report}"],
+            env=environ(work),
+            stdout=full if log == "the disk is full" else subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        if process.stdout is not None:
+            process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+    assert states(work) == {"done": 35}
+    assert json.loads(report.read_text())["outcome"] == "verified"
+
+
 # -- signals and limits ----------------------------------------------------------------------------
 
 
