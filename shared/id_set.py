@@ -13,10 +13,10 @@ class IdSet:
 
     def __init__(self) -> None:
         self._chunks: dict[int, bytearray] = {}
-        self._size = 0
 
     def __len__(self) -> int:
-        return self._size
+        # Counted when wanted: counting along would take a third of the time of `update`.
+        return sum(int.from_bytes(bits).bit_count() for bits in self._chunks.values())
 
     def __contains__(self, id_: int) -> bool:
         bits = self._chunks.get(id_ // _CHUNK)
@@ -30,10 +30,7 @@ class IdSet:
             bits = self._chunks.get(chunk)
             if bits is None:
                 bits = self._chunks[chunk] = bytearray(_CHUNK // 8)
-            mask = 1 << (offset & 7)
-            if not bits[offset >> 3] & mask:
-                bits[offset >> 3] |= mask
-                self._size += 1
+            bits[offset >> 3] |= 1 << (offset & 7)
 
     def chunks(self) -> Iterator[list[int]]:
         """Yield the ids in ascending lists of a bounded length."""

@@ -268,10 +268,12 @@ class SeedFromIaScan(Job[Turn, Fetched]):
             }
             seeded = seed(conn, entity_type, priorities)
             counts.update(seeded.counts)
-            ids = seeded.new_ids
-            if len(ids) < len(priorities):
+            # Nobody can have come across rows that are made only now.
+            ids, new = seeded.new_ids, seeded.written
+            if new < len(priorities):
                 ids = verification.look_up(conn, entity_type, priorities)
-            standing = scan.after(page, ids)
+                new = scan.count_new(ids)
+            standing = scan.after(page, new)
             if stores and not fetched.is_part:
                 partition = self.run.options.partition
                 standings.store(conn, scan.archive.collection, partition, standing)

@@ -40,9 +40,12 @@ class Scan:
     def has_begun(self) -> bool:
         return self.standing.pages > 0
 
-    def after(self, page: Page, ids: Sequence[int]) -> Standing:
-        """Return where the scan stands once a page, with its rows, is committed."""
-        new = sum(id_ not in self.ids for id_ in ids)
+    def count_new(self, ids: Sequence[int]) -> int:
+        """Return how many rows this run has not come across before."""
+        return sum(id_ not in self.ids for id_ in ids)
+
+    def after(self, page: Page, new: int) -> Standing:
+        """Return where the scan stands once a page, with so many new rows, is committed."""
         before = 0 if page.number == 1 else self.gids_before
         return self.standing.after(page, before + len(self.ids) + new)
 

@@ -100,7 +100,7 @@ def of_list(conn: Connection, scan: Scan, partition: Partition) -> Iterator[Veri
     while not scan.pages.finished:
         page = scan.pages.next_page(_PAGE)
         ids = look_up(conn, scan.archive.entity_type, page.gids)
-        standing = scan.after(page, ids)
+        standing = scan.after(page, scan.count_new(ids))
         scan.ids.update(ids)
         scan.take(page, standing)
         absent += len(page.gids) - len(ids)
