@@ -1,6 +1,7 @@
 """Databases for tests: a private PostgreSQL, or the server that TEST_DATABASE_URL names.
 
-Each kind of database is built once per test process and then copied, which takes some 20 ms.
+Each kind of database is built once per test process and then copied, which takes some 20 ms. And
+how property tests choose their examples.
 """
 
 from __future__ import annotations
@@ -11,10 +12,21 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from sandbox import schema
 from sandbox.postgres import Cluster, start_server
 from shared.migrations import migrate
+
+# The same examples every time, however long they take: a gate that fails by chance is no gate.
+settings.register_profile(
+    "repeatable",
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
 
 WXYC_SCHEMA = "wxyc_schema"
 

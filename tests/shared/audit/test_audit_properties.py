@@ -16,7 +16,7 @@ from audit_states import (
     healthy,
     is_storable,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.audit.actual import Item, ItemState, UnreadableItem, parse_item
@@ -26,14 +26,6 @@ from shared.audit.compare import compare, downloads_needed, foreign_images
 from shared.audit.decide import Decision, History, ImageOwner, Policy, Status, decide
 from shared.audit.expected import Artwork, Expected, Presence
 from shared.audit.finding import Finding
-
-# The same examples every time: a gate that fails by chance is no gate.
-repeatable = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=20)
 any_json = st.recursive(
@@ -93,7 +85,6 @@ def audit(expected: Expected, item: FakeItem) -> Decision:
     return check_findings(expected, actual.item, compare(expected, actual))
 
 
-@repeatable
 @given(live_entities())
 def test_equal_states_are_clean_and_need_no_download(expected):
     item = healthy(expected)
@@ -101,7 +92,6 @@ def test_equal_states_are_clean_and_need_no_download(expected):
     assert audit(expected, item) == Decision(Status.CLEAN)
 
 
-@repeatable
 @given(live_entities(), st.randoms(use_true_random=False))
 def test_equal_states_in_other_bytes_are_clean(expected, random):
     item = healthy(expected)
@@ -113,7 +103,6 @@ def test_equal_states_in_other_bytes_are_clean(expected, random):
     assert audit(expected, item) == Decision(Status.CLEAN)
 
 
-@repeatable
 @given(entities, presences, st.binary(max_size=200))
 def test_any_bytes_may_stand_in_the_files(expected, presence, content):
     item = healthy(expected)
@@ -122,7 +111,6 @@ def test_any_bytes_may_stand_in_the_files(expected, presence, content):
     audit(replace(expected, presence=presence), item)
 
 
-@repeatable
 @given(entities, any_json)
 def test_any_json_may_stand_in_the_index(expected, document):
     item = healthy(expected)
@@ -136,7 +124,6 @@ image_keys = st.sampled_from(
 )
 
 
-@repeatable
 @given(entities, index_keys, any_json)
 def test_any_value_may_stand_under_a_key_of_the_index(expected, key, value):
     item = healthy(expected)
@@ -144,7 +131,6 @@ def test_any_value_may_stand_under_a_key_of_the_index(expected, key, value):
     audit(expected, item)
 
 
-@repeatable
 @given(entities, st.dictionaries(image_keys, any_json | known_ids, min_size=1), st.booleans())
 def test_any_value_may_stand_under_a_key_of_an_image(expected, values, twice):
     item = healthy(expected)
@@ -168,7 +154,6 @@ def elements(draw: st.DrawFn, depth: int = 3) -> str:
     return f"<{tag}{attribute}>{inner}{''.join(children)}</{tag}>"
 
 
-@repeatable
 @given(entities, elements())
 def test_any_element_may_stand_in_the_xml(expected, element):
     item = healthy(expected)
@@ -193,7 +178,6 @@ file_fields = st.fixed_dictionaries(
 )
 
 
-@repeatable
 @given(presences, st.booleans(), st.lists(file_fields, max_size=12), any_json)
 def test_any_listing_may_be_met(presence, has_art, files, value):
     expected = replace(RELEASE, presence=presence, artwork=RELEASE.artwork if has_art else ())
@@ -222,7 +206,6 @@ document_keys = st.sampled_from(
 )
 
 
-@repeatable
 @given(any_json | st.dictionaries(document_keys, any_json), st.booleans())
 def test_any_answer_is_a_state_or_refused(document, is_named):
     if is_named and isinstance(document, dict):
