@@ -48,7 +48,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def figure(pytestconfig: pytest.Config) -> Callable[[str], None]:
     """Shows a line of what was measured, at once, since the long form takes its time."""
     reporter = pytestconfig.pluginmanager.get_plugin("terminalreporter")
-    return lambda line: reporter.write_line(f"\nmeasured: {line}")
+    capture = pytestconfig.pluginmanager.get_plugin("capturemanager")
+
+    def show(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            reporter.write_line(f"\nmeasured: {line}")
+
+    return show
 
 
 def _is_long(config: pytest.Config) -> bool:
