@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from threading import Event
 from typing import Final, TypeVar
@@ -180,11 +181,22 @@ class Session:
         psycopg.Error
             Trouble that does not pass, or that did not pass in time.
         """
+        return self._repeat(lambda: self._once(work, read_only=read_only), read_only=read_only)
+
+    def look(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, which only reads, with a transaction for each of its statements.
+
+        They see different moments, and no transaction is open for longer than a statement takes.
+        Otherwise as `transaction`.
+        """
+        return self._repeat(lambda: self._look(work), read_only=True)
+
+    def _repeat(self, attempt: Callable[[], T], *, read_only: bool) -> T:
         deadline = time.monotonic() + self._patience
         backoff = _FIRST_BACKOFF_S
         while True:
             try:
-                return self._once(work, read_only=read_only)
+                return attempt()
             except psycopg.Error as error:
                 # In a transaction that we made read only ourselves, 25006 is a mistake of the job.
                 is_ours = read_only and error.sqlstate == "25006"
@@ -212,6 +224,12 @@ class Session:
                 conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             else:
                 conn.execute("SELECT set_config('statement_timeout', %s, true)", (WRITE_TIMEOUT,))
+            return work(conn)
+
+    def _look(self, work: Callable[[Connection], T]) -> T:
+        # On a connection of its own, since this one shall never write.
+        with closing(self._open()) as conn:
+            conn.execute("SET default_transaction_read_only = on")
             return work(conn)
 
     def _connection(self) -> Connection:

@@ -163,6 +163,9 @@ class Job(ABC, Generic[Item, Result]):
     max_batch_size: ClassVar[int] = 10_000
     #: How many fetches run at once; 0 for a job that asks nothing of the network.
     concurrency: ClassVar[int] = 0
+    #: Whether all statements of `count`, or of `verify`, have to see one moment. Otherwise each
+    #: is a transaction of its own, so that none is open for long, however much they look at.
+    one_snapshot: ClassVar[bool] = True
     #: How many items one call of `fetch` gets.
     fetch_size: ClassVar[int] = 1
 

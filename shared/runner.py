@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Final, Generic
+from typing import Final, Generic, TypeVar
 
 import psycopg
+from psycopg import Connection
 
 from shared import db
 from shared.job import Item, Job, Problem, Result, Run, RunFailed, Verification
@@ -25,6 +26,8 @@ from shared.report import LISTED_PROBLEMS, Outcome, Report
 from shared.settings import SettingsError
 from shared.stopping import Stopping
 from shared.version import VERSION
+
+T = TypeVar("T")
 
 #: When the database refuses so many rows one after another, the rows are not the problem.
 HOPELESS_AFTER: Final = 100
@@ -77,7 +80,7 @@ class Runner(Generic[Item, Result]):
         self._log.enter("started")
         self._log.info(f"{self._job.name} started", version=VERSION, options=self._options())
         try:
-            self._progress.start(self._claims.transaction(self._job.count, read_only=True))
+            self._progress.start(self._look(self._claims, self._job.count))
             ended_early = self._work()
             return self._ended(ended_early, self._verify(ended_early))
         except Exception as error:  # the report comes even then
@@ -93,6 +96,12 @@ class Runner(Generic[Item, Result]):
             return self._failed(error)
         finally:
             self._close()
+
+    def _look(self, session: db.Session, verb: Callable[[Connection], T]) -> T:
+        """Call a verb that only reads."""
+        if self._job.one_snapshot:
+            return session.transaction(verb, read_only=True)
+        return session.look(verb)
 
     # -- working -----------------------------------------------------------------------------------
 
@@ -233,7 +242,7 @@ class Runner(Generic[Item, Result]):
         self._log.enter("verify")
         checks: list[Verification] = []
         if not self._dry_run:  # which left everything as it was: there is nothing to count again
-            checks += self._writes.transaction(self._job.verify, read_only=True)
+            checks += self._look(self._writes, self._job.verify)
         self._take_problems()
         # A run that ended early leaves rows to the next one anyway, among them what failed, such
         # as all that a service left unanswered before it counted as down.

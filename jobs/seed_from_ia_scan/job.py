@@ -126,6 +126,7 @@ class SeedFromIaScan(Job[Turn, Fetched]):
         Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.ia_scan", ("SELECT", "INSERT", "UPDATE")),
     )
+    one_snapshot: ClassVar[bool] = False
     batch_size: ClassVar[int] = 10_000
     max_batch_size: ClassVar[int] = 20_000
     concurrency: ClassVar[int] = 1

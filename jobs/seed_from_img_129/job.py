@@ -94,6 +94,7 @@ class SeedFromImg129(Job[Turn, Chunk]):
         Table("artwork_indexer.event_queue"),
         Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
     )
+    one_snapshot: ClassVar[bool] = False
     batch_size: ClassVar[int] = 10_000
     # Up to three batches are in memory, and larger ones would hardly be written any faster.
     max_batch_size: ClassVar[int] = 10_000

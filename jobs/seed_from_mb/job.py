@@ -148,6 +148,7 @@ class SeedFromMb(Job[Page, Page]):
         Table("artwork_indexer.event_queue"),
         Table("artwork_indexer.audit_entity", ("SELECT", "INSERT")),
     )
+    one_snapshot: ClassVar[bool] = False
     batch_size: ClassVar[int] = 50_000
     max_batch_size: ClassVar[int] = 200_000
 
@@ -172,7 +173,7 @@ class SeedFromMb(Job[Page, Page]):
             known, seeded = self._ask(conn, _COUNT, source, last=source.end)
             start, keys = source.origin, known
             if 0 < seeded < known:
-                first, keys = self._ask(conn, _FIRST_MISSING, source)
+                first, keys = self._find_gap(conn, source)
                 start = _before(first)
             is_done = seeded == known
             self._progress[source] = _Progress(known, seeded == 0, is_done, start, start)
@@ -237,6 +238,12 @@ class SeedFromMb(Job[Page, Page]):
             detail = f"{known - seeded:,} came during the run and wait for the next one"
             return Verification(name, known, seeded, detail, ok=True)
         return Verification.equal(name, known, seeded)
+
+    def _find_gap(self, conn: Connection, source: Source) -> tuple[Key, int]:
+        """Return the first key whose gid has no row, and how many keys there are from there on."""
+        first, keys = self._ask(conn, _FIRST_MISSING, source)
+        # Since it was counted, somebody may have filled every gap.
+        return (source.end, 0) if first is None else (first, keys)
 
     def _ask(
         self, conn: Connection, template: str, source: Source, **values: object

@@ -158,7 +158,7 @@ def test_six_million_rows(
         ]
         audits.append(millions.measure("audit-batch", "--limit", "100", "--dry-run"))
         for audit in audits:
-            assert audit.longest.writing_s < LONGEST_TRANSACTION_S
+            assert audit.longest.any_s < LONGEST_TRANSACTION_S
             # Counting what waits reads it all, once; claims read what they take.
             assert audit.rows_scanned <= MANY
         for arguments in (("status",), ("verify", "audit-batch"), ("review", "list")):

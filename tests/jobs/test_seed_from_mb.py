@@ -139,6 +139,38 @@ def test_gids_far_behind_those_that_have_rows_are_found(musicbrainz: str) -> Non
     assert (report.outcome, report.totals["written"]) == (Outcome.VERIFIED, 3)
 
 
+def test_only_what_lies_behind_the_first_gid_without_a_row_is_looked_at(musicbrainz: str) -> None:
+    execute(
+        musicbrainz,
+        "INSERT INTO artwork_indexer.audit_entity (entity_type, gid)"
+        " SELECT 'release', gid FROM musicbrainz.release WHERE id NOT IN (54, 111)",
+    )
+    report = seed(musicbrainz, only(["release"], [Kind.LIVE]))
+    # Of every third id up to 120, those from 54 on.
+    assert (report.totals["scanned"], report.totals["written"]) == (23, 2)
+
+
+def test_a_gap_that_somebody_fills_while_it_is_looked_for_is_none(musicbrainz: str) -> None:
+    class Overtaken(SeedFromMb):
+        def _find_gap(self, conn: Connection, *values: Any) -> Any:
+            execute(
+                musicbrainz,
+                "INSERT INTO artwork_indexer.audit_entity (entity_type, gid)"
+                " SELECT 'release', gid FROM musicbrainz.release WHERE id = 54",
+            )
+            return super()._find_gap(conn, *values)
+
+    execute(
+        musicbrainz,
+        "INSERT INTO artwork_indexer.audit_entity (entity_type, gid)"
+        " SELECT 'release', gid FROM musicbrainz.release WHERE id <> 54",
+    )
+    report = seed(musicbrainz, Overtaken)
+    assert report.outcome is Outcome.VERIFIED
+    assert report.totals["written"] == 37
+    assert sum(rows for *_, rows in query(musicbrainz, SEEDED)) == 77
+
+
 def test_a_limit_continues_where_the_last_run_ended(musicbrainz: str) -> None:
     written = []
     while True:

@@ -482,6 +482,36 @@ def test_verification_alone_changes_nothing(work: str) -> None:
     assert states(work) == {"waiting": 35}
 
 
+def test_looking_at_much_takes_a_transaction_for_each_statement(work: str) -> None:
+    seen: dict[bool, list[Any]] = {True: [], False: []}
+
+    class Looks(TinyJob):
+        def verify(self, conn: Connection) -> Sequence[Verification]:
+            moments = [conn.execute("SELECT now()").fetchone() for _ in range(2)]
+            read_only = conn.execute("SHOW transaction_read_only").fetchone()
+            seen[self.one_snapshot] = [len(set(moments)), read_only]
+            return super().verify(conn)
+
+    for one_snapshot in (True, False):
+        job_type = type("Tells", (Looks,), {"one_snapshot": one_snapshot})
+        assert driver(work).run(job_type).outcome is Outcome.VERIFIED
+    assert seen == {True: [1, ("on",)], False: [2, ("on",)]}
+
+
+@pytest.mark.parametrize("one_snapshot", [True, False])
+@pytest.mark.parametrize("verb", ["count", "verify"])
+def test_a_verb_that_looks_cannot_write(work: str, verb: str, one_snapshot: bool) -> None:
+    def write(_: TinyJob, conn: Connection) -> int:
+        return conn.execute("UPDATE work SET state = 'done'").rowcount
+
+    report = driver(work).run(
+        type("Careless", (TinyJob,), {verb: write, "one_snapshot": one_snapshot})
+    )
+    assert report.exit_code == 1
+    assert "read-only transaction" in report.reason
+    assert report.duration_s < 5
+
+
 # -- failing ---------------------------------------------------------------------------------------
 
 
