@@ -78,6 +78,8 @@ class Cluster:
 
     def __init__(self, admin_dsn: str) -> None:
         self.admin_dsn = admin_dsn
+        # Kept, since tests create databases by the thousand.
+        self._admin: psycopg.Connection | None = None
 
     def dsn(self, database: str) -> str:
         """Connection URL of `database` on this server."""
@@ -90,15 +92,24 @@ class Cluster:
             # The default would write every page of the copy to the log as well.
             copied = " TEMPLATE {} STRATEGY FILE_COPY"
             statement += sql.SQL(copied).format(sql.Identifier(template))
-        with psycopg.connect(self.admin_dsn, autocommit=True) as conn:
-            conn.execute(statement)
+        self._administer(statement)
         return self.dsn(name)
 
     def drop_database(self, name: str) -> None:
         """Drop a database, ending the sessions that still use it; fine when it does not exist."""
         statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-        with psycopg.connect(self.admin_dsn, autocommit=True) as conn:
-            conn.execute(statement)
+        self._administer(statement)
+
+    def close(self) -> None:
+        """Close the connection that creates and drops; the next of either opens another."""
+        if self._admin is not None:
+            self._admin.close()
+            self._admin = None
+
+    def _administer(self, statement: sql.Composed) -> None:
+        if self._admin is None:
+            self._admin = psycopg.connect(self.admin_dsn, autocommit=True)
+        self._admin.execute(statement)
 
 
 class Server(Cluster):
@@ -116,6 +127,7 @@ class Server(Cluster):
 
     def stop(self) -> None:
         """Stop the server, ending every session; databases stay."""
+        self.close()
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             self.wait()
@@ -181,6 +193,7 @@ def start_server(
             server.start()
             yield server
     finally:
+        server.close()
         server.wait()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -38,7 +39,8 @@ def postgres() -> Iterator[Cluster]:
     """A server on which tests may create databases."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
-        yield Cluster(given)
+        with closing(Cluster(given)) as cluster:
+            yield cluster
         return
     # Not in pytest's own directory: each pytest that starts closes that to all other users, among
     # them the one whom PostgreSQL runs as when we are root.

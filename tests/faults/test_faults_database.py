@@ -179,7 +179,7 @@ def own_server(scene: Scene, postgres: Cluster) -> Iterator[Server]:
 
 @pytest.mark.parametrize("scene", ["audit-batch"], indirect=True)
 def test_the_victim_of_a_deadlock_writes_again(scene: Scene, services: Services) -> None:
-    services.control("archive", latency_s=1, jitter=0)
+    services.control("archive", latency_s=0.6, jitter=0)
     with scene.connect() as rival, scene.watch() as watch:
         process = scene.start()
         wait_for(watch.claims, process=process)
@@ -200,7 +200,7 @@ def test_the_victim_of_a_deadlock_writes_again(scene: Scene, services: Services)
 def test_a_row_that_is_locked_too_long_is_waited_for_again(
     scene: Scene, services: Services
 ) -> None:
-    services.control("archive", latency_s=1, jitter=0)
+    services.control("archive", latency_s=0.6, jitter=0)
     with scene.connect() as rival, scene.watch() as watch:
         process = scene.start(haste=Haste(lock_timeout="50ms"))
         wait_for(watch.claims, process=process)
