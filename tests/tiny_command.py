@@ -1,8 +1,8 @@
 """The tiny job as a command of its own, for tests that need a process: `python tiny_command.py`.
 
 MODE says how the job behaves. `hold`: fetches wait until the run is to end, from row 15 on.
-`hang`: they wait for ever. `noisy`: row 3 logs and raises secrets, and has a wild name. `raise`:
-a write raises what nobody foresaw.
+`hang`: they say so and wait for ever. `noisy`: row 3 logs and raises secrets, and has a wild name.
+`raise`: a write raises what nobody foresaw.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class CommandJob(FetchingJob):
             self.run.stopping.wait()
             raise ConnectionError("interrupted")
         if items[0] >= 15 and self.mode == "hang":
+            logging.getLogger("tiny").info("a fetch hangs")
             threading.Event().wait()
         if self.mode == "noisy" and items[0] == 3:
             dsn = os.environ["MUSICBRAINZ_DATABASE_URL"]
