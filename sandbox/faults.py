@@ -106,7 +106,7 @@ class Stats:
 class Trouble:
     """Decides which fault, if any, strikes a request.
 
-    The n-th request after `plan` meets the same luck every time, whatever happened before it.
+    The same requests after `plan` meet the same luck every time, whatever happened before it.
     """
 
     def __init__(self, seed: int) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 REPO: Final = "artwork-backfill"
 LEVELS: Final = ("debug", "info", "warning", "error")
 
+_LOGGER: Final = "artwork_backfill"
 _HIDDEN: Final = "***"
 #: Shorter secrets than this would blot out ordinary words of a line.
 _SHORTEST_SECRET: Final = 4
@@ -87,7 +88,7 @@ class RunLog:
         self.run_id = str(run_id)
         self.redactor = redactor
         self.step = "started"
-        self._logger = logging.getLogger("artwork_backfill")
+        self._logger = logging.getLogger(_LOGGER)
         self._sentry: Scope | None = None
 
     def enter(self, step: str) -> None:
@@ -194,13 +195,18 @@ class _LineHandler(logging.StreamHandler[TextIO]):
 
     # The base class spells this name in camel case.
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        if not isinstance(sys.exception(), OSError):
+        error = sys.exception()
+        if not isinstance(error, OSError):
             super().handleError(record)
             return
         # For good: Python's own last flush would fail as well, and change the exit code.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.stream.fileno())
         os.close(nowhere)
+        # Errors go another way than all other lines.
+        logging.getLogger(_LOGGER).error(
+            "the log cannot be written any more (%s): the run goes on without it", error.strerror
+        )
 
 
 class _PlainFormatter(logging.Formatter):
