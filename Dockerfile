@@ -9,6 +9,7 @@ RUN pip install --no-cache-dir --require-hashes --requirement requirements-build
  && pip --python /opt/artwork-backfill/bin/python install --no-cache-dir \
         --require-hashes --requirement requirements.txt
 COPY pyproject.toml README.md LICENSE ./
+COPY dashboard dashboard
 COPY jobs jobs
 COPY shared shared
 COPY sql sql

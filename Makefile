@@ -45,6 +45,8 @@ faults: install  ## break things in earnest: kills, outages, millions of rows (a
 lint: install  ## check the code, the workflows, the manifests and the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	mkdir -p build/types/artwork_backfill
+	for folder in dashboard jobs shared sql; do ln -sfn "$(CURDIR)/$$folder" build/types/artwork_backfill/$$folder; done
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml

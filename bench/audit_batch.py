@@ -14,6 +14,7 @@ from typing import Final
 
 import psycopg
 import requests
+from artwork_backfill.shared.migrations import migrate
 
 from bench.commands import Usage, run_command
 from sandbox.entities import Entity, EntityType
@@ -21,7 +22,6 @@ from sandbox.load import build_database
 from sandbox.postgres import DURABLE, start_server
 from sandbox.services import Services
 from sandbox.world import Spec, World
-from shared.migrations import migrate
 
 ENTITIES: Final = 5_000
 #: Each is measured so often, in turn; ratios are those of neighbours.

@@ -11,14 +11,14 @@ from datetime import datetime
 from typing import Any, Final
 
 import psycopg
+from artwork_backfill.jobs.audit_batch import claims
+from artwork_backfill.jobs.audit_batch.job import AuditBatch
+from artwork_backfill.shared.engine.job import Partition
+from artwork_backfill.shared.migrations import migrate
 from psycopg import Connection
 
-from jobs.audit_batch import claims
-from jobs.audit_batch.job import AuditBatch
 from sandbox import schema
 from sandbox.postgres import DURABLE, start_server
-from shared.job import Partition
-from shared.migrations import migrate
 
 ENTITIES: Final = 2_000_000
 #: What a run takes at a time with its default limits, and the first batch of one without a limit.

@@ -11,14 +11,14 @@ from itertools import islice
 from typing import Final
 
 import psycopg
+from artwork_backfill.shared.clients import lml
+from artwork_backfill.shared.clients.lml import LmlQuery
 
 from bench.commands import run_command
 from sandbox import schema
 from sandbox.library import Library, LibrarySpec, load_library
 from sandbox.postgres import DURABLE, start_server
 from sandbox.services import Services
-from shared.clients import lml
-from shared.clients.lml import LmlQuery
 
 ROWS: Final = 64_000
 CANDIDATES: Final = 18_500

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 import psycopg
+from artwork_backfill.shared.migrations import migrate
 
 from bench.commands import run_command
 from sandbox.load import build_database
 from sandbox.postgres import DURABLE, start_server
 from sandbox.services import Services
 from sandbox.world import Spec, World
-from shared.migrations import migrate
 
 #: A little more than a million, since the art of some entities is dark and of some is gone.
 ENTITIES: Final = 1_045_000

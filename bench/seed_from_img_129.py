@@ -12,12 +12,12 @@ from random import Random
 from typing import Final
 
 import psycopg
+from artwork_backfill.shared.migrations import migrate
 from psycopg import Connection
 
 from bench.commands import Usage, run_command
 from sandbox import schema
 from sandbox.postgres import DURABLE, start_server
-from shared.migrations import migrate
 
 ITEMS: Final = 900_000
 CACHE_LINES: Final = 20_000_000

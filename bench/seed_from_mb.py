@@ -7,12 +7,12 @@ import time
 from typing import Final
 
 import psycopg
+from artwork_backfill.shared.migrations import migrate
 from psycopg import Connection
 
 from bench.commands import Usage, run_command
 from sandbox import schema
 from sandbox.postgres import DURABLE, start_server
-from shared.migrations import migrate
 
 RELEASES: Final = 1_000_000
 #: Each is measured so often, in turn; the medians are compared.

@@ -8,7 +8,7 @@ from typing import Final
 from streamlit.web.cli import main
 
 # Not the page itself, because what it keeps for its visitors needs a server that runs.
-_LIBRARIES: Final = ("altair", "pandas", "dashboard.desk")
+_LIBRARIES: Final = ("altair", "pandas", "artwork_backfill.dashboard.desk")
 
 if __name__ == "__main__":
     for name in _LIBRARIES:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from shared.observability import Redactor
-from shared.settings import Settings
+from artwork_backfill.shared.engine.log import Redactor
+from artwork_backfill.shared.settings import Settings
 
 READ_ONLY: Final = "BACKFILL_DASHBOARD_READ_ONLY"
 ALLOW: Final = "BACKFILL_DASHBOARD_ALLOW"

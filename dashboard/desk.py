@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import psycopg
+from artwork_backfill.dashboard.access import NotAllowed
+from artwork_backfill.dashboard.config import Config
+from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.review.actions import Refused
 from psycopg import Connection
 from psycopg.errors import LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
-
-from dashboard.access import NotAllowed
-from dashboard.config import Config
-from shared import db
-from shared.review.actions import Refused
 
 T = TypeVar("T")
 

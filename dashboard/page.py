@@ -8,13 +8,12 @@ from typing import Any, Final
 
 import pandas as pd
 import streamlit as st
-
-from dashboard import access, queries, show
-from dashboard.config import Config
-from dashboard.desk import Desk, Trouble
-from dashboard.tabs import checks, entities, failed_events, overview, reviews
-from dashboard.worklist import Done, journal
-from shared.settings import SettingsError
+from artwork_backfill.dashboard import access, queries, show
+from artwork_backfill.dashboard.config import Config
+from artwork_backfill.dashboard.desk import Desk, Trouble
+from artwork_backfill.dashboard.tabs import checks, entities, failed_events, overview, reviews
+from artwork_backfill.dashboard.worklist import Done, journal
+from artwork_backfill.shared.settings import SettingsError
 
 TABS: Final[Mapping[str, Callable[[Desk], None]]] = {
     "Overview": overview.show_tab,

@@ -15,12 +15,11 @@ from typing import Any, Final
 from uuid import UUID
 
 import pandas as pd
+from artwork_backfill.shared.audit.archives import EntityType, entity_url, image_url, item_name
+from artwork_backfill.shared.audit.catalogue import CHECKS
+from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.review.questions import Case, Event, PastAudit, Review
 from psycopg import Connection
-
-from shared.audit.archives import EntityType, entity_url, image_url, item_name
-from shared.audit.catalogue import CHECKS
-from shared.db import Table
-from shared.review.questions import Case, Event, PastAudit, Review
 
 #: The tables that these questions are about, besides those of `shared.review.questions`.
 TABLES: Final = (

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Final, NoReturn
 
-from dashboard import access
+from artwork_backfill.dashboard import access
 
 PAGE: Final = Path(__file__).with_name("page.py")
 
@@ -50,6 +50,6 @@ def flags(address: str, port: int, *, login: bool) -> list[str]:
 def serve(address: str, port: int) -> NoReturn:
     """Become Streamlit, serving the page; signals then reach it directly."""
     options = flags(address, port, login=access.login_is_configured())
-    command = [sys.executable, "-m", "dashboard", "run", *options, str(PAGE)]
+    command = [sys.executable, "-m", "artwork_backfill.dashboard", "run", *options, str(PAGE)]
     sys.stdout.flush()
     os.execv(sys.executable, command)

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pandas as pd
 import streamlit as st
+from artwork_backfill.jobs.cli.views import links, to_csv
+from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
+from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.review.questions import EntityRow
 from streamlit.column_config import DatetimeColumn, LinkColumn, NumberColumn, TextColumn
-
-from jobs.review.views import links, to_csv
-from shared.audit.archives import ART_ARCHIVES, EntityType
-from shared.observability import plain
-from shared.review.questions import EntityRow
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

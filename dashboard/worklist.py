@@ -14,10 +14,9 @@ from typing import Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
 import streamlit as st
-
-from dashboard import show
-from shared.audit.archives import EntityType
-from shared.review.questions import Page
+from artwork_backfill.dashboard import show
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.review.questions import Page
 
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
 """How a job becomes a command: the options every job takes, and one execution from start to exit.
 
-What a job does is in its own package; how a run goes is in `shared.runner`. Here the two meet the
-environment and the terminal.
+What a job does is in its own package; how a run goes is in `shared.engine.runner`. Here the two
+meet the environment and the terminal.
 """
 
 from __future__ import annotations
@@ -22,17 +22,23 @@ from uuid import uuid4
 
 import click
 import psycopg
+from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.engine import report as reports
+from artwork_backfill.shared.engine.job import Database, Job, Partition, Run, RunOptions
+from artwork_backfill.shared.engine.log import (
+    LEVELS,
+    Redactor,
+    RunLog,
+    configure,
+    start_sentry,
+    stop_sentry,
+)
+from artwork_backfill.shared.engine.progress import Progress
+from artwork_backfill.shared.engine.runner import Runner
+from artwork_backfill.shared.engine.stop import Stopping, on_signals
+from artwork_backfill.shared.settings import Settings, SettingsError
 from psycopg import Connection
 from rich.console import Console
-
-from shared import db
-from shared import report as reports
-from shared.job import Database, Job, Partition, Run, RunOptions
-from shared.observability import LEVELS, Redactor, RunLog, configure, start_sentry, stop_sentry
-from shared.progress import Progress
-from shared.runner import Runner
-from shared.settings import Settings, SettingsError
-from shared.stopping import Stopping, on_signals
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -12,9 +12,14 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
+from artwork_backfill.shared.engine.db import (
+    DatabaseError,
+    Table,
+    check_may_create,
+    check_tables,
+    explain,
+)
 from psycopg import Connection
-
-from shared.db import DatabaseError, Table, check_may_create, check_tables, explain
 
 #: Serialises migrations; any number does as long as nobody else uses it ("artwork" in ASCII).
 _LOCK_KEY: Final = 0x617274776F726B

@@ -13,11 +13,11 @@ from contextlib import closing
 
 import psycopg
 import pytest
+from artwork_backfill.shared.migrations import migrate
 from hypothesis import HealthCheck, settings
 
 from sandbox import schema
 from sandbox.postgres import Cluster, start_server
-from shared.migrations import migrate
 
 # The same examples every time, however long they take: a gate that fails by chance is no gate.
 settings.register_profile(

@@ -15,11 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from jobs.cli import JOBS, module_of
+from artwork_backfill.jobs.cli.main import JOBS, module_of
 
 _FORKS = multiprocessing.get_context("forkserver")
 # With all that the command line would only import when it is wanted.
-_FORKS.set_forkserver_preload(["jobs.cli", "jobs.dashboard", *map(module_of, JOBS)])
+_FORKS.set_forkserver_preload(
+    ["artwork_backfill.jobs.cli.main", "artwork_backfill.jobs.cli.dashboard", *map(module_of, JOBS)]
+)
 
 #: What to run with the arguments, in place of the command line of all jobs.
 Main = Callable[[list[str]], object]
@@ -73,7 +75,7 @@ def run(
 
 
 def _main(arguments: list[str]) -> None:
-    from jobs.cli import main
+    from artwork_backfill.jobs.cli.main import main
 
     main(arguments, prog_name="artwork-backfill")
 

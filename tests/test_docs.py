@@ -15,14 +15,14 @@ from uuid import UUID, uuid4
 import click
 import psycopg
 import pytest
+from artwork_backfill.jobs.cli.main import JOBS, main
+from artwork_backfill.shared.migrations import available, migrate
+from artwork_backfill.shared.settings import VARIABLES
 
-from jobs.cli import JOBS, main
 from sandbox import surroundings
 from sandbox.library import LibrarySpec
 from sandbox.surroundings import Surroundings
 from sandbox.world import Spec
-from shared.migrations import available, migrate
-from shared.settings import VARIABLES
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = {

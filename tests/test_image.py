@@ -19,9 +19,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-
-from jobs.cli import main
-from shared.migrations import available
+from artwork_backfill.jobs.cli.main import main
+from artwork_backfill.shared.migrations import available
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -171,7 +170,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 # One process for all: each would import everything anew.
 _EXPLAIN = """
 import sys
-from jobs.cli import main
+from artwork_backfill.jobs.cli.main import main
 for name in sys.argv[1:]:
     main.main([name, "--help"], prog_name="artwork-backfill", standalone_mode=False)
 """
@@ -203,7 +202,7 @@ def test_the_image_has_nothing_that_no_job_needs(image: Image, module: str) -> N
 
 
 def test_only_what_is_needed_is_copied(image: Image) -> None:
-    assert {path.parts[0] for path in image.copied} == {"jobs", "shared", "sql"}
+    assert {path.parts[0] for path in image.copied} == {"dashboard", "jobs", "shared", "sql"}
     assert not [path for path in image.copied if path.name == "__pycache__"]
 
 

@@ -12,16 +12,23 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import psycopg
+from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.engine.job import (
+    Counts,
+    Job,
+    Run,
+    RunOptions,
+    Stop,
+    Verification,
+    Wait,
+)
+from artwork_backfill.shared.engine.log import Redactor, RunLog
+from artwork_backfill.shared.engine.progress import Progress
+from artwork_backfill.shared.engine.report import Report
+from artwork_backfill.shared.engine.runner import Runner
+from artwork_backfill.shared.engine.stop import Stopping
+from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
-
-from shared import db
-from shared.job import Counts, Job, Run, RunOptions, Stop, Verification, Wait
-from shared.observability import Redactor, RunLog
-from shared.progress import Progress
-from shared.report import Report
-from shared.runner import Runner
-from shared.settings import Settings
-from shared.stopping import Stopping
 
 CREATE = b"""
 DROP TABLE IF EXISTS work CASCADE;

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 
 import click
 import psycopg
-from tiny import FetchingJob
+from artwork_backfill.jobs.command import job_command, option
+from artwork_backfill.shared.engine.job import Run
 
-from jobs.command import job_command, option
-from shared.job import Run
+from tests.tiny import FetchingJob
 
 WILD_NAME = "row of \x1b[31mred\x1b[0m [bold]text[/bold]"
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 from uuid import UUID
 
 import streamlit as st
+from artwork_backfill.dashboard import queries, show
+from artwork_backfill.dashboard.desk import Desk
+from artwork_backfill.shared.review import questions
+from artwork_backfill.shared.review.questions import Case, PastAudit
 from psycopg import Connection
-
-from dashboard import queries, show
-from dashboard.desk import Desk
-from shared.review import questions
-from shared.review.questions import Case, PastAudit
 
 
 def show_gid(desk: Desk, gid: UUID) -> list[Case]:

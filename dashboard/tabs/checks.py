@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 import streamlit as st
-
-from dashboard import queries, show
-from dashboard.desk import Desk
-from dashboard.tabs.entities import QUERY
-from dashboard.tabs.overview import PERIODS
+from artwork_backfill.dashboard import queries, show
+from artwork_backfill.dashboard.desk import Desk
+from artwork_backfill.dashboard.tabs.entities import QUERY
+from artwork_backfill.dashboard.tabs.overview import PERIODS
 
 _TABLE: Final = "checks.table"
 _EXAMPLES: Final = "checks.examples"

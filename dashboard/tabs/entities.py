@@ -9,15 +9,14 @@ from uuid import UUID
 
 import click
 import streamlit as st
-
-from dashboard import show
-from dashboard.desk import Desk, Trouble
-from dashboard.tabs import case
-from dashboard.worklist import Done, Worklist, record
-from jobs.review.command import GidType
-from shared.review import actions
-from shared.review.actions import Retried
-from shared.review.questions import EntityRow
+from artwork_backfill.dashboard import show
+from artwork_backfill.dashboard.desk import Desk, Trouble
+from artwork_backfill.dashboard.tabs import case
+from artwork_backfill.dashboard.worklist import Done, Worklist, record
+from artwork_backfill.jobs.cli.review import GidType
+from artwork_backfill.shared.review import actions
+from artwork_backfill.shared.review.actions import Retried
+from artwork_backfill.shared.review.questions import EntityRow
 
 #: The key of the field that the other tabs fill in to open an entity.
 QUERY: Final = "entities.query"

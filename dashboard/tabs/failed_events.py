@@ -9,14 +9,13 @@ from typing import Any, Final
 from uuid import UUID
 
 import streamlit as st
-
-from dashboard import queries, show
-from dashboard.desk import Desk, Trouble
-from dashboard.tabs import case
-from dashboard.worklist import Done, Worklist, record
-from shared.review import actions, questions
-from shared.review.actions import Requeued
-from shared.review.questions import Event, EventFilter, Page
+from artwork_backfill.dashboard import queries, show
+from artwork_backfill.dashboard.desk import Desk, Trouble
+from artwork_backfill.dashboard.tabs import case
+from artwork_backfill.dashboard.worklist import Done, Worklist, record
+from artwork_backfill.shared.review import actions, questions
+from artwork_backfill.shared.review.actions import Requeued
+from artwork_backfill.shared.review.questions import Event, EventFilter, Page
 
 ACTIONS: Final = ("index", "copy_image", "delete_image", "deindex", "noop")
 

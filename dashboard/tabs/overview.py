@@ -8,12 +8,11 @@ from typing import Any, Final
 import altair as alt
 import pandas as pd
 import streamlit as st
+from artwork_backfill.dashboard import queries, show
+from artwork_backfill.dashboard.desk import Desk
+from artwork_backfill.jobs.cli import status as audit_status
+from artwork_backfill.jobs.cli.status import AuditStatus
 from psycopg import Connection
-
-from dashboard import queries, show
-from dashboard.desk import Desk
-from jobs import status as audit_status
-from jobs.status import AuditStatus
 
 PERIODS: Final = {
     "24 hours": timedelta(days=1),

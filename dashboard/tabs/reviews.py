@@ -9,14 +9,13 @@ from functools import partial
 from typing import Final
 
 import streamlit as st
-
-from dashboard import queries, show
-from dashboard.desk import Desk, Trouble
-from dashboard.tabs import case
-from dashboard.worklist import Done, Worklist, record
-from shared.review import actions, questions
-from shared.review.actions import Settle
-from shared.review.questions import Page, Review, ReviewFilter, ReviewStatus
+from artwork_backfill.dashboard import queries, show
+from artwork_backfill.dashboard.desk import Desk, Trouble
+from artwork_backfill.dashboard.tabs import case
+from artwork_backfill.dashboard.worklist import Done, Worklist, record
+from artwork_backfill.shared.review import actions, questions
+from artwork_backfill.shared.review.actions import Settle
+from artwork_backfill.shared.review.questions import Page, Review, ReviewFilter, ReviewStatus
 
 PRIORITIES: Final = {
     "all": None,

@@ -19,21 +19,20 @@ from typing import Any, Final, Self
 from uuid import UUID, uuid4
 
 import psycopg
+from artwork_backfill.jobs.audit_batch import claims
+from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
+from artwork_backfill.jobs.audit_batch.writing import Writer
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.decide import Policy
+from artwork_backfill.shared.auditing.examination import Examiner, Owners
+from artwork_backfill.shared.auditing.expectation import add_expectations
+from artwork_backfill.shared.auditing.models import Audit, BadRow, Claim
+from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.clients.http import Interrupted
+from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.engine.job import Partition, Stop, StopRun, Wait
+from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
-
-from jobs.audit_batch import claims
-from jobs.audit_batch.examination import Examiner, Owners
-from jobs.audit_batch.expectation import add_expectations
-from jobs.audit_batch.guardrails import Guardrails, Limits
-from jobs.audit_batch.services import Services
-from jobs.audit_batch.values import Audit, BadRow, Claim
-from jobs.audit_batch.writing import Writer
-from shared import db
-from shared.audit.archives import EntityType
-from shared.audit.decide import Policy
-from shared.clients.http import Interrupted
-from shared.job import Partition, Stop, StopRun, Wait
-from shared.settings import Settings
 
 #: What was audited less than this ago is left alone even if it is unchecked: an entity whose item
 #: is busy would otherwise be looked at by every call.

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.auditing.models import Claim, Entity
+from artwork_backfill.shared.engine.job import Partition
 from psycopg import Connection
-
-from jobs.audit_batch.values import Claim, Entity
-from shared.audit.archives import EntityType
-from shared.job import Partition
 
 #: A claim older than this belongs to a run that died, whoever else is alive.
 STALE_AFTER: Final = "15 minutes"

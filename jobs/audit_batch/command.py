@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import click
-
-from jobs.audit_batch.guardrails import Limits
-from jobs.audit_batch.job import AuditBatch
-from jobs.command import DurationType, job_command, option
-from shared.audit.catalogue import Severity, UnknownCheck, match_checks
-from shared.audit.decide import Policy
-from shared.job import Run
+from artwork_backfill.jobs.audit_batch.guardrails import Limits
+from artwork_backfill.jobs.audit_batch.job import AuditBatch
+from artwork_backfill.jobs.command import DurationType, job_command, option
+from artwork_backfill.shared.audit.catalogue import Severity, UnknownCheck, match_checks
+from artwork_backfill.shared.audit.decide import Policy
+from artwork_backfill.shared.engine.job import Run
 
 
 @job_command(AuditBatch)

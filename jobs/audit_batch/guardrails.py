@@ -12,9 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from artwork_backfill.shared.engine.job import Stop, Wait
 from psycopg import Connection
-
-from shared.job import Stop, Wait
 
 _HOUR_S: Final = 3600.0
 

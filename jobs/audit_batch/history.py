@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
+from artwork_backfill.shared.audit.decide import Decision, Status
+from artwork_backfill.shared.auditing.models import Audit
 from psycopg import Connection
-
-from jobs.audit_batch.values import Audit
-from shared.audit.decide import Decision, Status
 
 #: So many entities of each batch and check are kept as examples.
 EXAMPLES: Final = 5

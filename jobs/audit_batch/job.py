@@ -10,19 +10,27 @@ from datetime import datetime
 from threading import Lock
 from typing import Any, ClassVar, Final
 
+from artwork_backfill.jobs.audit_batch import claims, history, verification
+from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
+from artwork_backfill.jobs.audit_batch.writing import Writer
+from artwork_backfill.shared.audit.decide import Policy, Status
+from artwork_backfill.shared.auditing.examination import Examiner, Owners
+from artwork_backfill.shared.auditing.expectation import add_expectations
+from artwork_backfill.shared.auditing.models import Audit, Claim
+from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.engine.db import Session, Table
+from artwork_backfill.shared.engine.job import (
+    Counts,
+    FindingCount,
+    Job,
+    Run,
+    ServiceStats,
+    Stop,
+    Verification,
+    Wait,
+)
+from artwork_backfill.shared.id_set import IdSet
 from psycopg import Connection
-
-from jobs.audit_batch import claims, history, verification
-from jobs.audit_batch.examination import Examiner, Owners
-from jobs.audit_batch.expectation import add_expectations
-from jobs.audit_batch.guardrails import Guardrails, Limits
-from jobs.audit_batch.services import Services
-from jobs.audit_batch.values import Audit, Claim
-from jobs.audit_batch.writing import Writer
-from shared.audit.decide import Policy, Status
-from shared.db import Session, Table
-from shared.id_set import IdSet
-from shared.job import Counts, FindingCount, Job, Run, ServiceStats, Stop, Verification, Wait
 
 #: How often a run looks for the claims of dead ones, in seconds.
 _TAKE_BACK_EVERY_S: Final = 60.0

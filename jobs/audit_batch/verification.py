@@ -7,11 +7,10 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from artwork_backfill.shared.audit.decide import Status
+from artwork_backfill.shared.engine.job import Verification
+from artwork_backfill.shared.id_set import IdSet
 from psycopg import Connection
-
-from shared.audit.decide import Status
-from shared.id_set import IdSet
-from shared.job import Verification
 
 _CLAIMS_LEFT: Final = """
 SELECT count(*)

@@ -14,16 +14,15 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from artwork_backfill.jobs.audit_batch import history
+from artwork_backfill.jobs.audit_batch.claims import release
+from artwork_backfill.shared.audit.decide import Decision, QueuedAction, Status
+from artwork_backfill.shared.auditing.expectation import changed
+from artwork_backfill.shared.auditing.models import UNREADABLE, Audit, Claim, Deferral, Reason
+from artwork_backfill.shared.engine.job import FindingCount
 from psycopg import Connection
 from psycopg.errors import SerializationFailure
 from psycopg.types.json import Jsonb
-
-from jobs.audit_batch import history
-from jobs.audit_batch.claims import release
-from jobs.audit_batch.expectation import changed
-from jobs.audit_batch.values import UNREADABLE, Audit, Claim, Deferral, Reason
-from shared.audit.decide import Decision, QueuedAction, Status
-from shared.job import FindingCount
 
 # In order of id, as every run locks them, so that two runs never wait for each other in a circle.
 _LOCK_HELD: Final = """

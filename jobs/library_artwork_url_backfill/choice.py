@@ -11,14 +11,14 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
-from jobs.library_artwork_url_backfill.library import URL_MAX, Row
-from jobs.library_artwork_url_backfill.names import (
+from artwork_backfill.jobs.library_artwork_url_backfill.library import URL_MAX, Row
+from artwork_backfill.jobs.library_artwork_url_backfill.names import (
     NotedTitle,
     is_various,
     same_artist,
     same_title,
 )
-from shared.clients.lml import LookupAnswer, LookupResult
+from artwork_backfill.shared.clients.lml import LookupAnswer, LookupResult
 
 # None of them stands in a URL as it is (RFC 3986, section 2).
 _NEVER_IN_URLS: Final = frozenset(' "<>\\^`{|}')

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from jobs.command import job_command, option
-from jobs.library_artwork_url_backfill.job import LibraryArtworkUrlBackfill
-from shared.job import Run
+from artwork_backfill.jobs.command import job_command, option
+from artwork_backfill.jobs.library_artwork_url_backfill.job import LibraryArtworkUrlBackfill
+from artwork_backfill.shared.engine.job import Run
 
 
 @job_command(LibraryArtworkUrlBackfill)

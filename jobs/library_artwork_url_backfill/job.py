@@ -6,18 +6,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from artwork_backfill.jobs.library_artwork_url_backfill import library, verification
+from artwork_backfill.jobs.library_artwork_url_backfill.choice import Match, Miss, Reason, choose
+from artwork_backfill.jobs.library_artwork_url_backfill.library import Census, Filling, Library, Row
+from artwork_backfill.jobs.library_artwork_url_backfill.lookup import LookupFailed, Lookups
+from artwork_backfill.jobs.library_artwork_url_backfill.verification import Fate
+from artwork_backfill.shared.clients import lml
+from artwork_backfill.shared.clients.lml import LmlClient, LmlQuery, LookupAnswer
+from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.job import (
+    Counts,
+    Database,
+    Job,
+    Problem,
+    Run,
+    ServiceStats,
+    Verification,
+)
+from artwork_backfill.shared.settings import Settings, SettingsError
 from psycopg import Connection
-
-from jobs.library_artwork_url_backfill import library, verification
-from jobs.library_artwork_url_backfill.choice import Match, Miss, Reason, choose
-from jobs.library_artwork_url_backfill.library import Census, Filling, Library, Row
-from jobs.library_artwork_url_backfill.lookup import LookupFailed, Lookups
-from jobs.library_artwork_url_backfill.verification import Fate
-from shared.clients import lml
-from shared.clients.lml import LmlClient, LmlQuery, LookupAnswer
-from shared.db import Table
-from shared.job import Counts, Database, Job, Problem, Run, ServiceStats, Verification
-from shared.settings import Settings, SettingsError
 
 
 class LibraryArtworkUrlBackfill(Job[Row, Match | Miss]):

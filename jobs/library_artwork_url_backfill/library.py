@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.job import Partition
 from psycopg import Connection
 from psycopg.sql import SQL, Composable, Identifier
-
-from shared.db import Table
-from shared.job import Partition
 
 #: `library.artwork_url` is a varchar(512).
 URL_MAX: Final = 512

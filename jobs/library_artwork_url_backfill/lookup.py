@@ -6,10 +6,21 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.clients.http import CredentialsRefused, NotFound, ServiceDown, Unreadable
-from shared.clients.lml import BulkAnswer, BulkUnsupported, LmlClient, LmlQuery, LookupAnswer
-from shared.job import StopRun
-from shared.settings import SettingsError
+from artwork_backfill.shared.clients.http import (
+    CredentialsRefused,
+    NotFound,
+    ServiceDown,
+    Unreadable,
+)
+from artwork_backfill.shared.clients.lml import (
+    BulkAnswer,
+    BulkUnsupported,
+    LmlClient,
+    LmlQuery,
+    LookupAnswer,
+)
+from artwork_backfill.shared.engine.job import StopRun
+from artwork_backfill.shared.settings import SettingsError
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum, auto
 
-from jobs.library_artwork_url_backfill.library import Census
-from shared.job import Verification
+from artwork_backfill.jobs.library_artwork_url_backfill.library import Census
+from artwork_backfill.shared.engine.job import Verification
 
 
 class Fate(Enum):

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Final
 
 import click
-
-from jobs.command import job_command, option
-from jobs.seed_from_ia_scan.job import SeedFromIaScan
-from shared.audit.archives import ART_ARCHIVES, ArtArchive, EntityType
-from shared.job import Run
+from artwork_backfill.jobs.command import job_command, option
+from artwork_backfill.jobs.seed_from_ia_scan.job import SeedFromIaScan
+from artwork_backfill.shared.audit.archives import ART_ARCHIVES, ArtArchive, EntityType
+from artwork_backfill.shared.engine.job import Run
 
 _ARCHIVES: Final[Mapping[str, ArtArchive]] = {
     "caa": ART_ARCHIVES[EntityType.RELEASE],

@@ -15,20 +15,17 @@ from pathlib import Path
 from typing import ClassVar, Final
 from uuid import UUID
 
-from psycopg import Connection
-from psycopg.sql import SQL
-
-from jobs.seed_from_ia_scan import standing as standings
-from jobs.seed_from_ia_scan import verification
-from jobs.seed_from_ia_scan.pages import ListedPages, Page, ScrapedPages
-from jobs.seed_from_ia_scan.scan import Scan
-from jobs.seed_from_ia_scan.standing import Standing
-from shared import seeding
-from shared.audit.archives import ArtArchive, EntityType, item_name
-from shared.clients import archive_org
-from shared.clients.archive_org import ArchiveOrgClient
-from shared.db import Table
-from shared.job import (
+from artwork_backfill.jobs.seed_from_ia_scan import standing as standings
+from artwork_backfill.jobs.seed_from_ia_scan import verification
+from artwork_backfill.jobs.seed_from_ia_scan.pages import ListedPages, Page, ScrapedPages
+from artwork_backfill.jobs.seed_from_ia_scan.scan import Scan
+from artwork_backfill.jobs.seed_from_ia_scan.standing import Standing
+from artwork_backfill.shared import seeding
+from artwork_backfill.shared.audit.archives import ArtArchive, EntityType, item_name
+from artwork_backfill.shared.clients import archive_org
+from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
+from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.job import (
     Counts,
     Job,
     Problem,
@@ -39,7 +36,9 @@ from shared.job import (
     Verification,
     Wait,
 )
-from shared.settings import SettingsError
+from artwork_backfill.shared.settings import SettingsError
+from psycopg import Connection
+from psycopg.sql import SQL
 
 #: Either of the two functions of `shared.seeding`.
 Seed = Callable[[Connection, str, Mapping[bytes, int]], seeding.Seeded]

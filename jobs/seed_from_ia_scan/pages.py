@@ -12,12 +12,17 @@ from pathlib import Path
 from threading import Event
 from typing import Final, Protocol
 
-from shared.audit.archives import ArtArchive
-from shared.clients.archive_org import ArchiveOrgClient, CursorRefused, ScrapeError, ScrapePage
-from shared.clients.http import CredentialsRefused, ServiceDown, Unreadable
-from shared.job import Partition, RunFailed, StopRun
-from shared.lines import DamagedInput, read_blocks
-from shared.settings import SettingsError
+from artwork_backfill.shared.audit.archives import ArtArchive
+from artwork_backfill.shared.clients.archive_org import (
+    ArchiveOrgClient,
+    CursorRefused,
+    ScrapeError,
+    ScrapePage,
+)
+from artwork_backfill.shared.clients.http import CredentialsRefused, ServiceDown, Unreadable
+from artwork_backfill.shared.engine.job import Partition, RunFailed, StopRun
+from artwork_backfill.shared.lines import DamagedInput, read_blocks
+from artwork_backfill.shared.settings import SettingsError
 
 #: How often a page that cannot be right is asked for, and the seconds between.
 _ATTEMPTS: Final = 4

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jobs.seed_from_ia_scan.pages import Page, Pages
-from jobs.seed_from_ia_scan.standing import Standing
-from shared.audit.archives import ArtArchive
-from shared.id_set import IdSet
+from artwork_backfill.jobs.seed_from_ia_scan.pages import Page, Pages
+from artwork_backfill.jobs.seed_from_ia_scan.standing import Standing
+from artwork_backfill.shared.audit.archives import ArtArchive
+from artwork_backfill.shared.id_set import IdSet
 
 
 @dataclass(slots=True)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from artwork_backfill.jobs.seed_from_ia_scan import standing as standings
+from artwork_backfill.jobs.seed_from_ia_scan.pages import ListedPages
+from artwork_backfill.jobs.seed_from_ia_scan.scan import Scan
+from artwork_backfill.jobs.seed_from_ia_scan.standing import Standing
+from artwork_backfill.shared import seeding
+from artwork_backfill.shared.audit.archives import ArtArchive, EntityType
+from artwork_backfill.shared.engine.job import Partition, Verification
 from psycopg import Connection
-
-from jobs.seed_from_ia_scan import standing as standings
-from jobs.seed_from_ia_scan.pages import ListedPages
-from jobs.seed_from_ia_scan.scan import Scan
-from jobs.seed_from_ia_scan.standing import Standing
-from shared import seeding
-from shared.audit.archives import ArtArchive, EntityType
-from shared.job import Partition, Verification
 
 #: Share of the entities with art that a scan must at least have come across. Without rights it
 #: comes across none or a few hundred; items that are really missing are a few in a thousand.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import click
-
-from jobs.command import job_command, option
-from jobs.seed_from_img_129.job import SeedFromImg129
-from jobs.seed_from_img_129.sources import SourceError, find
-from shared.job import Run
+from artwork_backfill.jobs.command import job_command, option
+from artwork_backfill.jobs.seed_from_img_129.job import SeedFromImg129
+from artwork_backfill.jobs.seed_from_img_129.sources import SourceError, find
+from artwork_backfill.shared.engine.job import Run
 
 
 @job_command(SeedFromImg129)

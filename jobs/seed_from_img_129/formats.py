@@ -17,7 +17,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import ClassVar, Final, NamedTuple
 
-from jobs.seed_from_img_129.checks import (
+from artwork_backfill.jobs.seed_from_img_129.checks import (
     DAMAGED,
     NOTHING,
     OTHER,
@@ -29,7 +29,7 @@ from jobs.seed_from_img_129.checks import (
     gravest,
     judge,
 )
-from shared.lines import Block
+from artwork_backfill.shared.lines import Block
 
 #: Verdicts that are remembered per source; a file of nothing but odd lines must not fill memory.
 _REMEMBERED_TAILS: Final = 5_000

@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Final, NamedTuple
 from uuid import UUID
 
+from artwork_backfill.jobs.seed_from_img_129.ledger import Entry, Ledger
+from artwork_backfill.jobs.seed_from_img_129.reading import Chunk, Reading
+from artwork_backfill.jobs.seed_from_img_129.sources import Source
+from artwork_backfill.shared import seeding
+from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.job import Counts, Job, Problem, Run, Stop, Verification, Wait
 from psycopg import Connection
-
-from jobs.seed_from_img_129.ledger import Entry, Ledger
-from jobs.seed_from_img_129.reading import Chunk, Reading
-from jobs.seed_from_img_129.sources import Source
-from shared import seeding
-from shared.db import Table
-from shared.job import Counts, Job, Problem, Run, Stop, Verification, Wait
 
 #: The audit of 2021 knew releases only.
 _ENTITY_TYPE: Final = "release"

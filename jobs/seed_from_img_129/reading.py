@@ -13,11 +13,11 @@ from itertools import islice
 from threading import Event
 from typing import Final
 
-from jobs.seed_from_img_129.checks import Note
-from jobs.seed_from_img_129.formats import Reader, Remark, reader_for, recognise
-from jobs.seed_from_img_129.sources import UNKNOWN_KIND, Source, explain
-from shared.job import Partition, Problem
-from shared.lines import Block, DamagedInput, read_blocks
+from artwork_backfill.jobs.seed_from_img_129.checks import Note
+from artwork_backfill.jobs.seed_from_img_129.formats import Reader, Remark, reader_for, recognise
+from artwork_backfill.jobs.seed_from_img_129.sources import UNKNOWN_KIND, Source, explain
+from artwork_backfill.shared.engine.job import Partition, Problem
+from artwork_backfill.shared.lines import Block, DamagedInput, read_blocks
 
 #: Lines of one source that are reported one by one; the counts have the number of all.
 _REPORTED_LINES: Final = 20

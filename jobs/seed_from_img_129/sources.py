@@ -16,10 +16,9 @@ from urllib.parse import urlsplit
 
 import requests
 import urllib3
-
-from jobs.seed_from_img_129.formats import Kind, recognise
-from shared.job import Problem
-from shared.lines import DamagedInput, Readable, read_blocks
+from artwork_backfill.jobs.seed_from_img_129.formats import Kind, recognise
+from artwork_backfill.shared.engine.job import Problem
+from artwork_backfill.shared.lines import DamagedInput, Readable, read_blocks
 
 STDIN: Final = "-"
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import click
-
-from jobs.command import job_command, option
-from jobs.seed_from_mb.job import SeedFromMb
-from jobs.seed_from_mb.sources import Kind
-from shared.job import Run
+from artwork_backfill.jobs.command import job_command, option
+from artwork_backfill.jobs.seed_from_mb.job import SeedFromMb
+from artwork_backfill.jobs.seed_from_mb.sources import Kind
+from artwork_backfill.shared.engine.job import Run
 
 
 @job_command(SeedFromMb)

@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
+from artwork_backfill.jobs.seed_from_mb.sources import SOURCES, Key, Kind, Source
+from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.job import Counts, Job, Run, Stop, Verification, Wait
 from psycopg import Connection
 from psycopg.sql import SQL
-
-from jobs.seed_from_mb.sources import SOURCES, Key, Kind, Source
-from shared.db import Table
-from shared.job import Counts, Job, Run, Stop, Verification, Wait
 
 # What comes later than this is not the run's concern.
 _SNAPSHOT: Final = """

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from shared.audit.archives import INDEX_NAME, item_name, xml_name
+from artwork_backfill.shared.audit.archives import INDEX_NAME, item_name, xml_name
 
 
 class UnreadableItem(ValueError):

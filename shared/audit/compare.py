@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from shared.audit import entity_xml
-from shared.audit.actual import Actual, Item, ItemFile, ItemState, OriginalImage
-from shared.audit.archives import (
+from artwork_backfill.shared.audit import entity_xml
+from artwork_backfill.shared.audit.actual import Actual, Item, ItemFile, ItemState, OriginalImage
+from artwork_backfill.shared.audit.archives import (
     INDEX_NAME,
     THUMBNAIL_SIZES,
     EntityType,
@@ -23,11 +23,16 @@ from shared.audit.archives import (
     thumbnail_name,
     xml_name,
 )
-from shared.audit.catalogue import CHECKS, Remedy, Severity
-from shared.audit.compare_index import MalformedIndex, compare_index, parse_index
-from shared.audit.entity_xml import EntityXml, UnreadableXml, compare_xml, parse_entity_xml
-from shared.audit.expected import Expected, index_json, md5
-from shared.audit.finding import Finding, ForeignImage, found
+from artwork_backfill.shared.audit.catalogue import CHECKS, Remedy, Severity
+from artwork_backfill.shared.audit.compare_index import MalformedIndex, compare_index, parse_index
+from artwork_backfill.shared.audit.entity_xml import (
+    EntityXml,
+    UnreadableXml,
+    compare_xml,
+    parse_entity_xml,
+)
+from artwork_backfill.shared.audit.expected import Expected, index_json, md5
+from artwork_backfill.shared.audit.finding import Finding, ForeignImage, found
 
 __all__ = [
     "INDEX_MAX_BYTES",

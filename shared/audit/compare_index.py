@@ -13,10 +13,10 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from shared.audit.archives import entity_url
-from shared.audit.catalogue import Severity
-from shared.audit.expected import Artwork, Expected, image_document
-from shared.audit.finding import Finding, found
+from artwork_backfill.shared.audit.archives import entity_url
+from artwork_backfill.shared.audit.catalogue import Severity
+from artwork_backfill.shared.audit.expected import Artwork, Expected, image_document
+from artwork_backfill.shared.audit.finding import Finding, found
 
 JsonObject = Mapping[str, object]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from shared.audit.catalogue import CHECKS, Remedy, Severity
-from shared.audit.expected import Expected
-from shared.audit.finding import Finding, ForeignImage
+from artwork_backfill.shared.audit.catalogue import CHECKS, Remedy, Severity
+from artwork_backfill.shared.audit.expected import Expected
+from artwork_backfill.shared.audit.finding import Finding, ForeignImage
 
 
 class Status(StrEnum):

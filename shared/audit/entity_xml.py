@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.finding import Finding, found
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
-
-from shared.audit.archives import EntityType
-from shared.audit.finding import Finding, found
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

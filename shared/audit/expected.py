@@ -10,8 +10,13 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shared.audit import archives
-from shared.audit.archives import ART_ARCHIVES, THUMBNAIL_SIZES, ArtArchive, EntityType
+from artwork_backfill.shared.audit import archives
+from artwork_backfill.shared.audit.archives import (
+    ART_ARCHIVES,
+    THUMBNAIL_SIZES,
+    ArtArchive,
+    EntityType,
+)
 
 
 class Presence(StrEnum):

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from shared.audit.catalogue import CHECKS, Severity
+from artwork_backfill.shared.audit.catalogue import CHECKS, Severity
 
 TEXT_LIMIT: Final = 300
 """Longest subject or value of a finding, in characters; what is longer ends with an ellipsis."""

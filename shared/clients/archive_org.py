@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 from urllib.parse import quote, urlencode, urlsplit
 from uuid import UUID
 
-from shared.clients.http import (
+from artwork_backfill.shared.clients.http import (
     MEBIBYTE,
     BadAnswer,
     HttpClient,

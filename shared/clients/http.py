@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, NoReturn, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-from shared.clients._pacing import (
+from artwork_backfill.shared.clients._pacing import (
     Clock,
     Gate,
     Health,
@@ -32,7 +32,7 @@ from shared.clients._pacing import (
     Pace,
     ServiceStats,
 )
-from shared.clients._transport import ExchangeFailed, Response, Transport
+from artwork_backfill.shared.clients._transport import ExchangeFailed, Response, Transport
 
 __all__ = [
     "BadAnswer",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from shared.clients.http import (
+from artwork_backfill.shared.clients.http import (
     BadAnswer,
     HttpClient,
     Response,

@@ -12,7 +12,13 @@ from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
-from shared.clients.http import BadAnswer, HttpClient, Response, Service, ServiceStats
+from artwork_backfill.shared.clients.http import (
+    BadAnswer,
+    HttpClient,
+    Response,
+    Service,
+    ServiceStats,
+)
 
 #: What artwork-indexer asks for. The `+` separates values and must not be percent-encoded.
 _QUERIES: Final = MappingProxyType(

@@ -15,12 +15,11 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.review.questions import EntityRow, Review, ReviewStatus
 from psycopg import Connection
 from psycopg.errors import UniqueViolation
-
-from shared.audit.archives import EntityType
-from shared.db import Table
-from shared.review.questions import EntityRow, Review, ReviewStatus
 
 #: The tables that these actions change.
 TABLES: Final = (

@@ -13,10 +13,9 @@ from enum import StrEnum
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.engine.db import Table
 from psycopg import Connection
-
-from shared.audit.archives import EntityType
-from shared.db import Table
 
 #: The tables that these questions are about.
 TABLES: Final = (

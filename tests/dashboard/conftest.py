@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from dashboard_rows import Rows
 
 from sandbox.postgres import Cluster
+from tests.dashboard.dashboard_rows import Rows
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from urllib.parse import quote, urlsplit
 
 import psycopg
 import pytest
-from dashboard_rows import HOSTILE, Rows
+from artwork_backfill.shared.engine.log import plain
 from PIL import Image
 from playwright.sync_api import (
     Browser,
@@ -38,7 +38,7 @@ from playwright.sync_api import (
 from sandbox import dashboard as sandbox_dashboard
 from sandbox import demo, surroundings
 from sandbox.surroundings import Surroundings
-from shared.observability import plain
+from tests.dashboard.dashboard_rows import HOSTILE, Rows
 
 CHROMIUM: Final = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
 TABS: Final = ("Overview", "Reviews", "Failed events", "Entities", "Checks")

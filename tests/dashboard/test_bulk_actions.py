@@ -7,11 +7,11 @@ from threading import Thread
 
 import psycopg
 import pytest
-from dashboard_rows import Rows
+from artwork_backfill.shared.review import actions, questions
+from artwork_backfill.shared.review.actions import Refused, Settle
+from artwork_backfill.shared.review.questions import Review
 
-from shared.review import actions, questions
-from shared.review.actions import Refused, Settle
-from shared.review.questions import Review
+from tests.dashboard.dashboard_rows import Rows
 
 NOTE = "archive.org has mended it"
 

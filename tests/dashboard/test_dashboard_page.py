@@ -9,13 +9,13 @@ from uuid import UUID
 
 import pytest
 import streamlit as st
-from dashboard_rows import HOSTILE, Rows
+from artwork_backfill.dashboard import access, serve
+from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.review import actions
 from streamlit import config as streamlit_config
 from streamlit.testing.v1 import AppTest
 
-from dashboard import access, serve
-from shared.observability import plain
-from shared.review import actions
+from tests.dashboard.dashboard_rows import HOSTILE, Rows
 
 GID: Final = UUID("76df3287-6cda-33eb-8e9a-044b5e15ffdd")
 TABS: Final = ["Overview", "Reviews", "Failed events", "Entities", "Checks"]

@@ -6,13 +6,13 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from dashboard_rows import HOSTILE, Rows
+from artwork_backfill.dashboard import queries
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.catalogue import CHECKS
+from artwork_backfill.shared.review import questions
+from artwork_backfill.shared.review.questions import EventFilter, Page, ReviewFilter, ReviewStatus
 
-from dashboard import queries
-from shared.audit.archives import EntityType
-from shared.audit.catalogue import CHECKS
-from shared.review import questions
-from shared.review.questions import EventFilter, Page, ReviewFilter, ReviewStatus
+from tests.dashboard.dashboard_rows import HOSTILE, Rows
 
 WEEK = timedelta(days=7)
 GID = UUID("76df3287-6cda-33eb-8e9a-044b5e15ffdd")

@@ -7,14 +7,14 @@ from contextlib import closing
 
 import psycopg
 import pytest
-from dashboard_rows import Rows
+from artwork_backfill.dashboard import desk as desks
+from artwork_backfill.dashboard.access import NotAllowed
+from artwork_backfill.dashboard.config import Config
+from artwork_backfill.dashboard.desk import Desk, Trouble
+from artwork_backfill.shared.review import actions
+from artwork_backfill.shared.settings import SettingsError
 
-from dashboard import desk as desks
-from dashboard.access import NotAllowed
-from dashboard.config import Config
-from dashboard.desk import Desk, Trouble
-from shared.review import actions
-from shared.settings import SettingsError
+from tests.dashboard.dashboard_rows import Rows
 
 SECRET = "correct-horse-battery"
 
@@ -86,7 +86,7 @@ def test_every_question_has_a_time_out(database: str) -> None:
 def test_rows_that_somebody_holds_are_not_waited_for_for_long(
     rows: Rows, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.db.LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr("artwork_backfill.shared.engine.db.LOCK_TIMEOUT", "100ms")
     seen = rows.review()
     with closing(psycopg.connect(database)) as other:
         other.execute("SELECT FROM artwork_indexer.audit_entity FOR UPDATE")

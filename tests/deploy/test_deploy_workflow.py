@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from jobs.cli import main
+from artwork_backfill.jobs.cli.main import main
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 WORKFLOW = yaml.safe_load((PROJECT / ".github/workflows/deploy-manual.yml").read_text())

@@ -9,9 +9,8 @@ from typing import Any
 import click
 import pytest
 import yaml
-
-from jobs.cli import JOBS, main
-from jobs.command import PartitionType
+from artwork_backfill.jobs.cli.main import JOBS, main
+from artwork_backfill.jobs.command import PartitionType
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 MANIFESTS = {

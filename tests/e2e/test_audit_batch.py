@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from artwork_backfill.shared.migrations import migrate
 
 from sandbox.entities import Plan, Presence
 from sandbox.indexer import Indexer
@@ -24,7 +25,6 @@ from sandbox.load import build_database
 from sandbox.postgres import Cluster
 from sandbox.services import Services
 from sandbox.world import Spec, World
-from shared.migrations import migrate
 
 COMMAND = Path(sys.executable).with_name("artwork-backfill")
 

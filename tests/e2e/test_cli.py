@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import programs
 import psycopg
 import pytest
+from artwork_backfill.jobs.cli.main import JOBS, load_job, main
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from tiny import execute, query
 
-from jobs.cli import JOBS, load_job, main
 from sandbox.postgres import Cluster
+from tests import programs
+from tests.tiny import execute, query
 
 ON_MUSICBRAINZ = [["seed-from-mb"], ["verify", "seed-from-mb"], ["audit-batch"], ["status"]]
 

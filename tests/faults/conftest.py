@@ -15,8 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from fault_processes import SECRETS, Haste, JobProcess, with_password
-from fault_scenes import KINDS, End, Kind, Launch, Scene
+from artwork_backfill.shared.migrations import migrate
 
 from sandbox import schema
 from sandbox.library import Library, LibrarySpec, load_library
@@ -24,7 +23,8 @@ from sandbox.load import build_database
 from sandbox.postgres import Cluster
 from sandbox.services import Services
 from sandbox.world import Spec, World
-from shared.migrations import migrate
+from tests.faults.fault_processes import SECRETS, Haste, JobProcess, with_password
+from tests.faults.fault_scenes import KINDS, End, Kind, Launch, Scene
 
 WXYC_SCHEMA = "wxyc_schema"
 

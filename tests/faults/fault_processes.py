@@ -18,7 +18,7 @@ from typing import Any, Final
 from unittest.mock import patch
 from urllib.parse import quote
 
-import programs
+from tests import programs
 
 #: What no output may hold, by variable. The database's password has characters that URLs escape.
 SECRETS: Final[Mapping[str, str]] = {
@@ -50,10 +50,10 @@ class Haste:
 
     def begin(self) -> None:
         """Change this process."""
-        from jobs.seed_from_ia_scan import pages
-        from shared import db, runner
-        from shared.clients import http
-        from shared.clients._pacing import Pace
+        from artwork_backfill.jobs.seed_from_ia_scan import pages
+        from artwork_backfill.shared.clients import http
+        from artwork_backfill.shared.clients._pacing import Pace
+        from artwork_backfill.shared.engine import db, runner
 
         def pause(pace: Pace, seconds: float) -> None:
             patiently(pace, seconds / self.speed)

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import psycopg
 import pytest
-from fault_processes import Haste, JobProcess
-from fault_tables import assert_same, audit_tables, library_rows, scan_tables
+
+from tests.faults.fault_processes import Haste, JobProcess
+from tests.faults.fault_tables import assert_same, audit_tables, library_rows, scan_tables
 
 #: Starts a command: its arguments, `musicbrainz` or `wxyc` for the database's URL, and a `haste`.
 Launch = Callable[..., JobProcess]

@@ -10,13 +10,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from fault_processes import Haste, JobProcess, wait_for
-from fault_scenes import Scene, Watch, some_jobs
-from fault_tables import assert_nothing_is_half_done
 from psycopg import sql
 
 from sandbox.postgres import Cluster, Server
 from sandbox.services import Services
+from tests.faults.fault_processes import Haste, JobProcess, wait_for
+from tests.faults.fault_scenes import Scene, Watch, some_jobs
+from tests.faults.fault_tables import assert_nothing_is_half_done
 
 _SESSIONS = """
 SELECT pid FROM pg_stat_activity

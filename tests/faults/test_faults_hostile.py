@@ -17,9 +17,10 @@ from typing import Any, Final
 
 import psycopg
 import pytest
-from fault_processes import JobProcess, leaks
-from fault_scenes import Launch
-from fault_servers import Served, serve
+
+from tests.faults.fault_processes import JobProcess, leaks
+from tests.faults.fault_scenes import Launch
+from tests.faults.fault_servers import Served, serve
 
 COMMAND: Final = Path(sys.executable).with_name("artwork-backfill")
 

@@ -7,8 +7,8 @@ import signal
 import time
 from collections.abc import Callable
 
-from fault_processes import JobProcess, wait_for
-from fault_scenes import Scene, Watch
+from tests.faults.fault_processes import JobProcess, wait_for
+from tests.faults.fault_scenes import Scene, Watch
 
 
 def test_killed_at_random_moments_a_job_ends_as_if_nothing_had_happened(

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
-from fault_processes import JobProcess, wait_for
-from fault_scenes import Scene, Watch
-from fault_tables import assert_same
 
 from sandbox.services import Services
+from tests.faults.fault_processes import JobProcess, wait_for
+from tests.faults.fault_scenes import Scene, Watch
+from tests.faults.fault_tables import assert_same
 
 AT_ONCE = 4
 BATCH = 6

@@ -12,15 +12,15 @@ from typing import Any
 
 import psycopg
 import pytest
-from fault_processes import JobProcess
-from fault_scenes import Launch
-from test_faults_services import OF_ANY_SERVICE, OF_ARCHIVE_ORG, OF_MUSICBRAINZ
+from artwork_backfill.shared.migrations import migrate
 
 from sandbox.load import build_database
 from sandbox.postgres import DURABLE, Cluster, start_server
 from sandbox.services import Services
 from sandbox.world import Spec, World
-from shared.migrations import migrate
+from tests.faults.fault_processes import JobProcess
+from tests.faults.fault_scenes import Launch
+from tests.faults.test_faults_services import OF_ANY_SERVICE, OF_ARCHIVE_ORG, OF_MUSICBRAINZ
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3 * 3600)]
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from fault_processes import SECRETS, SENTRY_KEY, leaks, wait_for, with_password
-from fault_scenes import Launch, Scene, some_jobs
-from fault_servers import serve
 
 from sandbox.services import Services
+from tests.faults.fault_processes import SECRETS, SENTRY_KEY, leaks, wait_for, with_password
+from tests.faults.fault_scenes import Launch, Scene, some_jobs
+from tests.faults.fault_servers import serve
 
 PASSWORD = SECRETS["database password"]
 

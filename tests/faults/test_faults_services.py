@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from fault_processes import Haste, wait_for
-from fault_scenes import Scene
-from fault_servers import Served, serve
-from fault_tables import assert_nothing_is_half_done, assert_same, audit_tables
 
 from sandbox.services import ServiceName, Services
+from tests.faults.fault_processes import Haste, wait_for
+from tests.faults.fault_scenes import Scene
+from tests.faults.fault_servers import Served, serve
+from tests.faults.fault_tables import assert_nothing_is_half_done, assert_same, audit_tables
 
 AUDIT, LIBRARY, SCAN = "audit-batch", "library-artwork-url-backfill", "seed-from-ia-scan"
 

@@ -8,12 +8,11 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-
-from jobs.audit_batch import history
-from jobs.audit_batch.values import Audit, Claim, Deferral, Entity, Reason
-from shared.audit.archives import EntityType
-from shared.audit.decide import Decision, QueuedAction, Status
-from shared.audit.finding import found
+from artwork_backfill.jobs.audit_batch import history
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.decide import Decision, QueuedAction, Status
+from artwork_backfill.shared.audit.finding import found
+from artwork_backfill.shared.auditing.models import Audit, Claim, Deferral, Entity, Reason
 
 RUN = UUID(int=1)
 

@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import programs
 import pytest
-import tiny_command
+from artwork_backfill.jobs.command import DurationType, PartitionType, ReportType
 from click.testing import CliRunner
-from tiny import create_work, doubled, states, wait_for
 
-from jobs.command import DurationType, PartitionType, ReportType
 from sandbox.postgres import Cluster
+from tests import programs, tiny_command
+from tests.tiny import create_work, doubled, states, wait_for
 
 TINY = [sys.executable, str(Path(__file__).parents[1] / "tiny_command.py")]
 #: Password and key, both needed in a form that a URL spells differently.

@@ -11,23 +11,23 @@ from typing import Any
 
 import psycopg
 import pytest
+from artwork_backfill.jobs.library_artwork_url_backfill import job as job_module
+from artwork_backfill.jobs.library_artwork_url_backfill import library as library_module
+from artwork_backfill.jobs.library_artwork_url_backfill.job import LibraryArtworkUrlBackfill
+from artwork_backfill.jobs.library_artwork_url_backfill.library import Library
+from artwork_backfill.shared.clients.http import ServiceDown, Unreadable
+from artwork_backfill.shared.clients.lml import BulkAnswer, LmlQuery, LookupAnswer, LookupResult
+from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.engine.job import Partition, Run, RunOptions, ServiceStats
+from artwork_backfill.shared.engine.log import Redactor, RunLog
+from artwork_backfill.shared.engine.progress import Progress
+from artwork_backfill.shared.engine.report import Outcome, Report
+from artwork_backfill.shared.engine.runner import Runner
+from artwork_backfill.shared.engine.stop import Stopping
+from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
 
-from jobs.library_artwork_url_backfill import job as job_module
-from jobs.library_artwork_url_backfill import library as library_module
-from jobs.library_artwork_url_backfill.job import LibraryArtworkUrlBackfill
-from jobs.library_artwork_url_backfill.library import Library
 from sandbox import schema
-from shared import db
-from shared.clients.http import ServiceDown, Unreadable
-from shared.clients.lml import BulkAnswer, LmlQuery, LookupAnswer, LookupResult
-from shared.job import Partition, Run, RunOptions, ServiceStats
-from shared.observability import Redactor, RunLog
-from shared.progress import Progress
-from shared.report import Outcome, Report
-from shared.runner import Runner
-from shared.settings import Settings
-from shared.stopping import Stopping
 
 SPACER = "https://st.discogs.com/images/spacer.gif"
 SITE_URL = "https://site.example/cover.jpg"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import pytest
-
-from jobs.library_artwork_url_backfill.choice import Match, Miss, Reason, choose, is_usable_url
-from jobs.library_artwork_url_backfill.library import Row
-from jobs.library_artwork_url_backfill.names import normal_form, same_artist
-from shared.clients.lml import LookupAnswer, LookupResult
+from artwork_backfill.jobs.library_artwork_url_backfill.choice import (
+    Match,
+    Miss,
+    Reason,
+    choose,
+    is_usable_url,
+)
+from artwork_backfill.jobs.library_artwork_url_backfill.library import Row
+from artwork_backfill.jobs.library_artwork_url_backfill.names import normal_form, same_artist
+from artwork_backfill.shared.clients.lml import LookupAnswer, LookupResult
 
 COVER = "https://i.discogs.com/abc/rs:fit/R-1.jpeg"
 OTHER_COVER = "https://i.discogs.com/def/rs:fit/R-2.jpeg"

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
-
-from jobs.library_artwork_url_backfill.lookup import LookupFailed, Lookups
-from shared.clients.http import (
+from artwork_backfill.jobs.library_artwork_url_backfill.lookup import LookupFailed, Lookups
+from artwork_backfill.shared.clients.http import (
     CredentialsRefused,
     Interrupted,
     NotFound,
@@ -15,9 +14,15 @@ from shared.clients.http import (
     ServiceError,
     Unreadable,
 )
-from shared.clients.lml import BulkAnswer, BulkUnsupported, LmlQuery, LookupAnswer, LookupResult
-from shared.job import StopRun
-from shared.settings import SettingsError
+from artwork_backfill.shared.clients.lml import (
+    BulkAnswer,
+    BulkUnsupported,
+    LmlQuery,
+    LookupAnswer,
+    LookupResult,
+)
+from artwork_backfill.shared.engine.job import StopRun
+from artwork_backfill.shared.settings import SettingsError
 
 QUERIES = [LmlQuery("Stereolab", f"Album {number}") for number in range(3)]
 NOTHING = LookupAnswer(())

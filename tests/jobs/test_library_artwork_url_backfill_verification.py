@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Set
 
 import pytest
-
-from jobs.library_artwork_url_backfill.library import Census
-from jobs.library_artwork_url_backfill.verification import Fate, compare, describe
-from shared.job import Verification
+from artwork_backfill.jobs.library_artwork_url_backfill.library import Census
+from artwork_backfill.jobs.library_artwork_url_backfill.verification import Fate, compare, describe
+from artwork_backfill.shared.engine.job import Verification
 
 # Rows 1 and 2 have artwork at the start, 3 to 8 are candidates.
 BEFORE = Census(8, frozenset({1, 2}), frozenset({3, 4, 5, 6, 7, 8}))

@@ -14,15 +14,16 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from artwork_backfill.jobs.cli.review import events_group, review_group
+from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.review import actions, questions
+from artwork_backfill.shared.review import export as staff
+from artwork_backfill.shared.review.actions import Refused
+from artwork_backfill.shared.review.questions import EventFilter, Page, ReviewFilter
 from click.testing import CliRunner, Result
 from psycopg.types.json import Jsonb
 
-from jobs.review.command import events_group, review_group
 from sandbox.postgres import Cluster
-from shared import db
-from shared.review import actions, questions, staff
-from shared.review.actions import Refused
-from shared.review.questions import EventFilter, Page, ReviewFilter
 
 GID = UUID("76df3287-6cda-33eb-8e9a-044b5e15ffdd")
 OTHER_GID = UUID("0a3e3c8c-1c9a-4a4e-8a34-4cbb2c9b8f11")

@@ -10,24 +10,29 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import programs
 import psycopg
 import pytest
+from artwork_backfill.jobs.seed_from_ia_scan import job as job_module
+from artwork_backfill.jobs.seed_from_ia_scan import pages as pages_module
+from artwork_backfill.jobs.seed_from_ia_scan.job import Fetched, SeedFromIaScan
+from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
+from artwork_backfill.shared.clients.archive_org import CursorRefused, ScrapeError, ScrapePage
+from artwork_backfill.shared.clients.http import (
+    CredentialsRefused,
+    ServiceDown,
+    ServiceStats,
+    Unreadable,
+)
+from artwork_backfill.shared.engine.job import Partition, Run, Verification
+from artwork_backfill.shared.engine.report import Outcome, Report
 from psycopg import Connection
-from tiny import driver, execute, query, wait_for
 
-from jobs.seed_from_ia_scan import job as job_module
-from jobs.seed_from_ia_scan import pages as pages_module
-from jobs.seed_from_ia_scan.job import Fetched, SeedFromIaScan
 from sandbox.load import load
 from sandbox.services import Services
 from sandbox.world import EntityType as WorldType
 from sandbox.world import Spec, World
-from shared.audit.archives import ART_ARCHIVES, EntityType
-from shared.clients.archive_org import CursorRefused, ScrapeError, ScrapePage
-from shared.clients.http import CredentialsRefused, ServiceDown, ServiceStats, Unreadable
-from shared.job import Partition, Run, Verification
-from shared.report import Outcome, Report
+from tests import programs
+from tests.tiny import driver, execute, query, wait_for
 
 PROGRAM = str(Path(sys.executable).with_name("artwork-backfill"))
 CAA, EAA = "coverartarchive", "eventartarchive"

@@ -18,14 +18,14 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from artwork_backfill.jobs.seed_from_img_129.job import SeedFromImg129
+from artwork_backfill.jobs.seed_from_img_129.reading import Chunk, Reading
+from artwork_backfill.jobs.seed_from_img_129.sources import Source, SourceError, find
+from artwork_backfill.shared.engine.job import Partition, Run, Verification
+from artwork_backfill.shared.engine.report import Outcome, Report
 from psycopg import Connection
-from tiny import Driver, driver, execute, query, wait_for
 
-from jobs.seed_from_img_129.job import SeedFromImg129
-from jobs.seed_from_img_129.reading import Chunk, Reading
-from jobs.seed_from_img_129.sources import Source, SourceError, find
-from shared.job import Partition, Run, Verification
-from shared.report import Outcome, Report
+from tests.tiny import Driver, driver, execute, query, wait_for
 
 DATA = Path(__file__).parents[1] / "data" / "img-129"
 PROGRAM = str(Path(sys.executable).with_name("artwork-backfill"))

@@ -6,13 +6,18 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from artwork_backfill.jobs.seed_from_img_129.checks import Note
+from artwork_backfill.jobs.seed_from_img_129.formats import (
+    Kind,
+    Remark,
+    pack_gid,
+    reader_for,
+    recognise,
+)
+from artwork_backfill.jobs.seed_from_img_129.ledger import Ledger
+from artwork_backfill.shared.lines import Block, read_blocks
 from hypothesis import given
 from hypothesis import strategies as st
-
-from jobs.seed_from_img_129.checks import Note
-from jobs.seed_from_img_129.formats import Kind, Remark, pack_gid, reader_for, recognise
-from jobs.seed_from_img_129.ledger import Ledger
-from shared.lines import Block, read_blocks
 
 DATA = Path(__file__).parents[1] / "data" / "img-129"
 

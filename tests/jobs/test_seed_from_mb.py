@@ -13,13 +13,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from artwork_backfill.jobs.seed_from_mb.job import Page, SeedFromMb
+from artwork_backfill.jobs.seed_from_mb.sources import SOURCES, Kind
+from artwork_backfill.shared.engine.job import Partition, Verification
+from artwork_backfill.shared.engine.report import Outcome, Report
 from psycopg import Connection
-from tiny import driver, execute, query, wait_for
 
-from jobs.seed_from_mb.job import Page, SeedFromMb
-from jobs.seed_from_mb.sources import SOURCES, Kind
-from shared.job import Partition, Verification
-from shared.report import Outcome, Report
+from tests.tiny import driver, execute, query, wait_for
 
 SEEDED = """
 SELECT entity_type::text, priority, count(*)

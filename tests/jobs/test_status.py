@@ -7,10 +7,9 @@ import json
 
 import psycopg
 import pytest
+from artwork_backfill.jobs.cli import status
+from artwork_backfill.jobs.cli.status import AuditStatus, EntityCount, QueueCount, Repairs
 from rich.console import Console
-
-from jobs import status
-from jobs.status import AuditStatus, EntityCount, QueueCount, Repairs
 
 _ROWS = """
 INSERT INTO artwork_indexer.audit_entity (entity_type, gid, status, priority, last_audit_at)

@@ -6,10 +6,16 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.engine.db import (
+    DatabaseError,
+    Table,
+    check_tables,
+    explain,
+    is_data_error,
+    is_passing,
+)
 from psycopg import Connection, errors
-
-from shared import db
-from shared.db import DatabaseError, Table, check_tables, explain, is_data_error, is_passing
 
 
 @pytest.mark.parametrize(

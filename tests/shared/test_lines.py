@@ -9,8 +9,7 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-
-from shared.lines import LONGEST_LINE, DamagedInput, read_blocks
+from artwork_backfill.shared.lines import LONGEST_LINE, DamagedInput, read_blocks
 
 
 class Trickle(io.BytesIO):

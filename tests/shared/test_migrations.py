@@ -8,12 +8,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from artwork_backfill.shared import migrations
+from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.engine.db import DatabaseError
+from artwork_backfill.shared.migrations import MigrationFailed, State, available, migrate, status
 from psycopg import Connection
-from tiny import query, wait_for
 
-from shared import db, migrations
-from shared.db import DatabaseError
-from shared.migrations import MigrationFailed, State, available, migrate, status
+from tests.tiny import query, wait_for
 
 RECORDS = "SELECT name, checksum FROM artwork_indexer.backfill_migration ORDER BY name"
 

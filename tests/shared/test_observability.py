@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from shared.observability import Redactor, plain
+from artwork_backfill.shared.engine.log import Redactor, plain
 
 
 def test_secrets_are_hidden_however_deep_they_are() -> None:

@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from artwork_backfill.shared.clients.http import ServiceStats
+from artwork_backfill.shared.engine.job import FindingCount, Problem, Verification
+from artwork_backfill.shared.engine.report import (
+    Outcome,
+    Report,
+    headline,
+    save,
+    show,
+    to_json,
+    to_markdown,
+)
 from rich.console import Console
-
-from shared.clients.http import ServiceStats
-from shared.job import FindingCount, Problem, Verification
-from shared.report import Outcome, Report, headline, save, show, to_json, to_markdown
 
 WILD = "a|b\n# c <script>`x`</script> [click](javascript:x) *d* _e_ \x1b[31m \u202eelif \ud800"
 

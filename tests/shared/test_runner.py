@@ -10,21 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from psycopg import Connection
-from tiny import (
-    FetchingJob,
-    TinyJob,
-    create_work,
-    doubled,
-    driver,
-    execute,
-    query,
-    states,
-)
-
-from sandbox.postgres import Cluster
-from shared import runner as runner_module
-from shared.job import (
+from artwork_backfill.shared.engine import runner as runner_module
+from artwork_backfill.shared.engine.job import (
     Counts,
     Job,
     Partition,
@@ -35,8 +22,21 @@ from shared.job import (
     Verification,
     Wait,
 )
-from shared.report import LISTED_PROBLEMS, Outcome
-from shared.settings import SettingsError
+from artwork_backfill.shared.engine.report import LISTED_PROBLEMS, Outcome
+from artwork_backfill.shared.settings import SettingsError
+from psycopg import Connection
+
+from sandbox.postgres import Cluster
+from tests.tiny import (
+    FetchingJob,
+    TinyJob,
+    create_work,
+    doubled,
+    driver,
+    execute,
+    query,
+    states,
+)
 
 
 @pytest.fixture(scope="module")
@@ -395,7 +395,7 @@ def test_what_waits_in_a_fetch_is_released_when_the_run_is_to_end(work: str) -> 
 def test_fetches_that_hang_are_given_up_after_a_moment(
     work: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.pipeline.GRACE_S", 0.1)
+    monkeypatch.setattr("artwork_backfill.shared.engine.pipeline.GRACE_S", 0.1)
     drive = driver(work)
     hanging, answered = threading.Event(), threading.Event()
 
@@ -421,7 +421,7 @@ def test_a_wait_is_logged_once_it_has_lasted_and_ends_when_there_is_work_again(
     work: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr("shared.runner._WAIT_WORTH_A_LINE_S", 0.005)
+    monkeypatch.setattr("artwork_backfill.shared.engine.runner._WAIT_WORTH_A_LINE_S", 0.005)
 
     class Waits(TinyJob):
         asked = 0

@@ -10,8 +10,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.engine.job import Counts, RunFailed, Stop, Wait
+from artwork_backfill.shared.engine.report import Outcome, Report
 from psycopg import Connection
-from tiny import (
+
+from sandbox.postgres import Cluster, start_server
+from tests.tiny import (
     Driver,
     FetchingJob,
     TinyJob,
@@ -23,11 +28,6 @@ from tiny import (
     states,
     wait_for,
 )
-
-from sandbox.postgres import Cluster, start_server
-from shared import db
-from shared.job import Counts, RunFailed, Stop, Wait
-from shared.report import Outcome, Report
 
 VERBS = ("count", "claim", "write", "release", "verify")
 

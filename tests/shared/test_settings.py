@@ -6,8 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from shared.settings import VARIABLES, Service, Settings, SettingsError, Variable, env_example
+from artwork_backfill.shared.settings import (
+    VARIABLES,
+    Service,
+    Settings,
+    SettingsError,
+    Variable,
+    env_example,
+)
 
 READERS: dict[str, Callable[[Settings], object]] = {
     "MUSICBRAINZ_DATABASE_URL": Settings.musicbrainz_database,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 
-from tiny import wait_for
+from artwork_backfill.shared.engine.stop import Stopping, on_signals
 
-from shared.stopping import Stopping, on_signals
+from tests.tiny import wait_for
 
 
 def test_a_wake_up_call_of_somebody_else_leaves_the_run_as_it_is() -> None:

@@ -14,29 +14,29 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+from artwork_backfill.jobs.audit_batch import claims
+from artwork_backfill.jobs.audit_batch.guardrails import Limits
+from artwork_backfill.jobs.audit_batch.job import AuditBatch
+from artwork_backfill.jobs.audit_batch.writing import Writer, Written
+from artwork_backfill.shared.audit.decide import Policy
+from artwork_backfill.shared.auditing.examination import Examiner, Owners
+from artwork_backfill.shared.auditing.expectation import add_expectations
+from artwork_backfill.shared.auditing.models import Audit, Claim
+from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.clients._pacing import ServiceStats
+from artwork_backfill.shared.clients.http import NotFound, Unreadable
+from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.engine.job import Partition, Run, RunOptions
+from artwork_backfill.shared.engine.log import Redactor, RunLog
+from artwork_backfill.shared.engine.progress import Progress
+from artwork_backfill.shared.engine.report import Report
+from artwork_backfill.shared.engine.runner import Runner
+from artwork_backfill.shared.engine.stop import Stopping
+from artwork_backfill.shared.settings import Settings
 from psycopg.rows import namedtuple_row
 
-from jobs.audit_batch import claims
-from jobs.audit_batch.examination import Examiner, Owners
-from jobs.audit_batch.expectation import add_expectations
-from jobs.audit_batch.guardrails import Limits
-from jobs.audit_batch.job import AuditBatch
-from jobs.audit_batch.services import Services
-from jobs.audit_batch.values import Audit, Claim
-from jobs.audit_batch.writing import Writer, Written
 from sandbox.entities import Plan
 from sandbox.world import Spec, World
-from shared import db
-from shared.audit.decide import Policy
-from shared.clients._pacing import ServiceStats
-from shared.clients.http import NotFound, Unreadable
-from shared.job import Partition, Run, RunOptions
-from shared.observability import Redactor, RunLog
-from shared.progress import Progress
-from shared.report import Report
-from shared.runner import Runner
-from shared.settings import Settings
-from shared.stopping import Stopping
 
 Answer = Callable[[], Any]
 

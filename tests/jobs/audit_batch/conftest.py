@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from audit_scene import SPEC, FakeArchive, FakeMusicBrainz, Scene
+from artwork_backfill.shared.migrations import migrate
 
 from sandbox.load import build_database
 from sandbox.postgres import Cluster
 from sandbox.world import World
-from shared.migrations import migrate
+from tests.jobs.audit_batch.audit_scene import SPEC, FakeArchive, FakeMusicBrainz, Scene
 
 _SEED = """
 INSERT INTO artwork_indexer.audit_entity (entity_type, gid)

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 import psycopg
 import pytest
-from audit_scene import Scene
+from artwork_backfill.jobs.audit_batch import claims
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.engine.job import Partition
 
-from jobs.audit_batch import claims
-from shared.audit.archives import EntityType
-from shared.job import Partition
+from tests.jobs.audit_batch.audit_scene import Scene
 
 
 @pytest.fixture

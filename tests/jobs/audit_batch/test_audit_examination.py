@@ -6,14 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from audit_scene import Scene, unreadable
+from artwork_backfill.shared.audit.archives import INDEX_NAME, xml_name
+from artwork_backfill.shared.audit.decide import Decision, Status
+from artwork_backfill.shared.auditing.models import (
+    UNREADABLE_LIMIT,
+    Audit,
+    BadRow,
+    Deferral,
+    Reason,
+)
+from artwork_backfill.shared.clients.http import NotFound, ServiceDown
+from artwork_backfill.shared.engine.job import StopRun
 
-from jobs.audit_batch.values import UNREADABLE_LIMIT, Audit, BadRow, Deferral, Reason
 from sandbox.entities import Plan
-from shared.audit.archives import INDEX_NAME, xml_name
-from shared.audit.decide import Decision, Status
-from shared.clients.http import NotFound, ServiceDown
-from shared.job import StopRun
+from tests.jobs.audit_batch.audit_scene import Scene, unreadable
 
 
 def _examine(scene: Scene, *gids: str) -> list[Audit]:

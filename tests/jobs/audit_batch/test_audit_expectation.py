@@ -6,11 +6,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from audit_scene import Scene
+from artwork_backfill.shared.audit.decide import FailedEvent
+from artwork_backfill.shared.audit.expected import Presence
+from artwork_backfill.shared.auditing.models import Claim
 
-from jobs.audit_batch.values import Claim
-from shared.audit.decide import FailedEvent
-from shared.audit.expected import Presence
+from tests.jobs.audit_batch.audit_scene import Scene
 
 
 def _only_claim(scene: Scene, gid: str) -> Claim:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from audit_scene import Scene
 from psycopg import sql
+
+from tests.jobs.audit_batch.audit_scene import Scene
 
 UNKNOWN = "00000000-0000-4000-8000-0000000000aa"
 

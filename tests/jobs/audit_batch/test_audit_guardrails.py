@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from audit_scene import Scene
+from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
+from artwork_backfill.shared.engine.job import Stop, Wait
 
-from jobs.audit_batch.guardrails import Guardrails, Limits
-from shared.job import Stop, Wait
+from tests.jobs.audit_batch.audit_scene import Scene
 
 
 class Clock:

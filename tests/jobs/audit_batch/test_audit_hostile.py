@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from audit_scene import SPEC, Scene
+from artwork_backfill.shared.auditing import services as audit_services
+from artwork_backfill.shared.clients import http
+from artwork_backfill.shared.clients._pacing import Pace
+from artwork_backfill.shared.engine.report import Outcome, Report
+from artwork_backfill.shared.settings import Settings
 
-from jobs.audit_batch import services as audit_services
 from sandbox.services import Services as Sandbox
-from shared.clients import http
-from shared.clients._pacing import Pace
-from shared.report import Outcome, Report
-from shared.settings import Settings
+from tests.jobs.audit_batch.audit_scene import SPEC, Scene
 
 #: How many times as fast as in production the clients think that time passes.
 _SPEED = 100.0

@@ -8,21 +8,21 @@ from typing import Any
 
 import psycopg
 import pytest
-from audit_scene import Scene, unreadable
+from artwork_backfill.jobs.audit_batch import job as audit_job
+from artwork_backfill.jobs.audit_batch.claims import hold_run_lock
+from artwork_backfill.jobs.audit_batch.guardrails import Limits
+from artwork_backfill.jobs.audit_batch.job import AuditBatch
+from artwork_backfill.jobs.audit_batch.verification import verify_decisions
+from artwork_backfill.shared.audit.decide import Policy, Status
+from artwork_backfill.shared.auditing.models import Reason
+from artwork_backfill.shared.clients.http import ServiceDown
+from artwork_backfill.shared.engine.job import Partition, Stop, Wait
+from artwork_backfill.shared.engine.report import Outcome, Report
+from artwork_backfill.shared.engine.runner import Runner
+from artwork_backfill.shared.engine.stop import Stopping
+from artwork_backfill.shared.id_set import IdSet
 
-from jobs.audit_batch import job as audit_job
-from jobs.audit_batch.claims import hold_run_lock
-from jobs.audit_batch.guardrails import Limits
-from jobs.audit_batch.job import AuditBatch
-from jobs.audit_batch.values import Reason
-from jobs.audit_batch.verification import verify_decisions
-from shared.audit.decide import Policy, Status
-from shared.clients.http import ServiceDown
-from shared.id_set import IdSet
-from shared.job import Partition, Stop, Wait
-from shared.report import Outcome, Report
-from shared.runner import Runner
-from shared.stopping import Stopping
+from tests.jobs.audit_batch.audit_scene import Scene, unreadable
 
 _CHECKS = """
 SELECT gid::text, status::text, ARRAY(

@@ -11,15 +11,15 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from audit_scene import Scene, unreadable
+from artwork_backfill.jobs.audit_batch import writing
+from artwork_backfill.jobs.audit_batch.claims import release
+from artwork_backfill.jobs.audit_batch.writing import Writer
+from artwork_backfill.shared.audit.catalogue import Severity
+from artwork_backfill.shared.audit.decide import Decision, Policy, Status
+from artwork_backfill.shared.audit.expected import index_json, md5
+from artwork_backfill.shared.auditing.models import Audit, Deferral, Reason
 
-from jobs.audit_batch import writing
-from jobs.audit_batch.claims import release
-from jobs.audit_batch.values import Audit, Deferral, Reason
-from jobs.audit_batch.writing import Writer
-from shared.audit.catalogue import Severity
-from shared.audit.decide import Decision, Policy, Status
-from shared.audit.expected import index_json, md5
+from tests.jobs.audit_batch.audit_scene import Scene, unreadable
 
 PATIENCE_S = 10.0
 

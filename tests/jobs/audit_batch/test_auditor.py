@@ -9,16 +9,16 @@ from typing import Any
 
 import psycopg
 import pytest
-from audit_scene import Scene, unreadable
+from artwork_backfill.jobs.audit_batch import auditor as auditor_module
+from artwork_backfill.jobs.audit_batch.auditor import Auditor, AuditSummary
+from artwork_backfill.jobs.audit_batch.guardrails import Limits
+from artwork_backfill.shared.auditing.expectation import add_expectations
+from artwork_backfill.shared.auditing.models import Reason
+from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.clients.http import Interrupted, ServiceDown
+from artwork_backfill.shared.settings import SettingsError
 
-from jobs.audit_batch import auditor as auditor_module
-from jobs.audit_batch.auditor import Auditor, AuditSummary
-from jobs.audit_batch.expectation import add_expectations
-from jobs.audit_batch.guardrails import Limits
-from jobs.audit_batch.services import Services
-from jobs.audit_batch.values import Reason
-from shared.clients.http import Interrupted, ServiceDown
-from shared.settings import SettingsError
+from tests.jobs.audit_batch.audit_scene import Scene, unreadable
 
 
 class Clock:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shared.audit.actual import Actual, parse_item
-from shared.audit.archives import (
+from artwork_backfill.shared.audit.actual import Actual, parse_item
+from artwork_backfill.shared.audit.archives import (
     ART_ARCHIVES,
     THUMBNAIL_SIZES,
     EntityType,
@@ -19,9 +19,9 @@ from shared.audit.archives import (
     thumbnail_name,
     xml_name,
 )
-from shared.audit.compare import Finding, compare, downloads_needed
-from shared.audit.expected import Artwork, Expected, Presence, index_json
-from shared.audit.finding import TEXT_LIMIT
+from artwork_backfill.shared.audit.compare import Finding, compare, downloads_needed
+from artwork_backfill.shared.audit.expected import Artwork, Expected, Presence, index_json
+from artwork_backfill.shared.audit.finding import TEXT_LIMIT
 
 SAMPLES = Path(__file__).parent / "samples"
 

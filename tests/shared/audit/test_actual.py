@@ -3,10 +3,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from audit_states import OTHER_GID, RELEASE_GID, SAMPLES
+from artwork_backfill.shared.audit.actual import ItemState, UnreadableItem, parse_item
+from artwork_backfill.shared.audit.archives import image_name, item_name, thumbnail_name, xml_name
 
-from shared.audit.actual import ItemState, UnreadableItem, parse_item
-from shared.audit.archives import image_name, item_name, thumbnail_name, xml_name
+from tests.shared.audit.audit_states import OTHER_GID, RELEASE_GID, SAMPLES
 
 LISTING = {"files": [], "metadata": {"identifier": item_name(RELEASE_GID)}}
 

@@ -6,7 +6,30 @@ import json
 from contextlib import suppress
 from dataclasses import replace
 
-from audit_states import (
+from artwork_backfill.shared.audit.actual import Item, ItemState, UnreadableItem, parse_item
+from artwork_backfill.shared.audit.archives import (
+    EntityType,
+    image_name,
+    item_name,
+    thumbnail_name,
+    xml_name,
+)
+from artwork_backfill.shared.audit.catalogue import CHECKS
+from artwork_backfill.shared.audit.compare import compare, downloads_needed, foreign_images
+from artwork_backfill.shared.audit.decide import (
+    Decision,
+    History,
+    ImageOwner,
+    Policy,
+    Status,
+    decide,
+)
+from artwork_backfill.shared.audit.expected import Artwork, Expected, Presence
+from artwork_backfill.shared.audit.finding import Finding
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.shared.audit.audit_states import (
     BOTH,
     EVENT_GID,
     OTHER_GID,
@@ -16,16 +39,6 @@ from audit_states import (
     healthy,
     is_storable,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
-from shared.audit.actual import Item, ItemState, UnreadableItem, parse_item
-from shared.audit.archives import EntityType, image_name, item_name, thumbnail_name, xml_name
-from shared.audit.catalogue import CHECKS
-from shared.audit.compare import compare, downloads_needed, foreign_images
-from shared.audit.decide import Decision, History, ImageOwner, Policy, Status, decide
-from shared.audit.expected import Artwork, Expected, Presence
-from shared.audit.finding import Finding
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=20)
 any_json = st.recursive(

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import pytest
-
-from shared.audit.catalogue import CHECKS, Remedy, Severity, UnknownCheck, match_checks
+from artwork_backfill.shared.audit.catalogue import (
+    CHECKS,
+    Remedy,
+    Severity,
+    UnknownCheck,
+    match_checks,
+)
 
 
 def test_severities_are_ordered_by_gravity():

@@ -6,7 +6,22 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from audit_states import (
+from artwork_backfill.shared.audit.actual import Actual, Item, ItemState, parse_item
+from artwork_backfill.shared.audit.archives import image_name, item_name, thumbnail_name, xml_name
+from artwork_backfill.shared.audit.catalogue import CHECKS, Severity
+from artwork_backfill.shared.audit.compare import (
+    INDEX_MAX_BYTES,
+    XML_MAX_BYTES,
+    UnreadableXml,
+    check_expected_xml,
+    compare,
+    downloads_needed,
+    foreign_images,
+    needs_xml,
+)
+from artwork_backfill.shared.audit.expected import Expected, Presence
+
+from tests.shared.audit.audit_states import (
     BACK,
     BOTH,
     EVENT,
@@ -22,22 +37,7 @@ from audit_states import (
     healthy,
     summary,
 )
-from test_compare_index import INDEX_EDITS
-
-from shared.audit.actual import Actual, Item, ItemState, parse_item
-from shared.audit.archives import image_name, item_name, thumbnail_name, xml_name
-from shared.audit.catalogue import CHECKS, Severity
-from shared.audit.compare import (
-    INDEX_MAX_BYTES,
-    XML_MAX_BYTES,
-    UnreadableXml,
-    check_expected_xml,
-    compare,
-    downloads_needed,
-    foreign_images,
-    needs_xml,
-)
-from shared.audit.expected import Expected, Presence
+from tests.shared.audit.test_compare_index import INDEX_EDITS
 
 Damage = Callable[[FakeItem], object]
 Found = list[tuple[str, str, str]]

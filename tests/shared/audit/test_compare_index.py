@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from audit_states import (
+from artwork_backfill.shared.audit.compare_index import MalformedIndex, parse_index
+
+from tests.shared.audit.audit_states import (
     BACK,
     BOTH,
     EVENT,
@@ -22,8 +24,6 @@ from audit_states import (
     is_storable,
     summary,
 )
-
-from shared.audit.compare_index import MalformedIndex, parse_index
 
 Edit = Callable[[dict[str, Any]], object]
 

@@ -5,7 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from audit_states import (
+from artwork_backfill.shared.audit.archives import image_name, thumbnail_name, xml_name
+from artwork_backfill.shared.audit.catalogue import CHECKS, Remedy, Severity
+from artwork_backfill.shared.audit.decide import (
+    Decision,
+    FailedEvent,
+    History,
+    ImageOwner,
+    Policy,
+    QueuedAction,
+    Status,
+    decide,
+)
+from artwork_backfill.shared.audit.expected import Expected, Presence
+from artwork_backfill.shared.audit.finding import Finding, ForeignImage, found
+
+from tests.shared.audit.audit_states import (
     BOTH,
     EVENT,
     FOREIGN,
@@ -17,21 +32,6 @@ from audit_states import (
     findings_of,
     healthy,
 )
-
-from shared.audit.archives import image_name, thumbnail_name, xml_name
-from shared.audit.catalogue import CHECKS, Remedy, Severity
-from shared.audit.decide import (
-    Decision,
-    FailedEvent,
-    History,
-    ImageOwner,
-    Policy,
-    QueuedAction,
-    Status,
-    decide,
-)
-from shared.audit.expected import Expected, Presence
-from shared.audit.finding import Finding, ForeignImage, found
 
 SAFE = ImageOwner(OTHER_GID, has_original=True)
 ONLY_COPY = ImageOwner(OTHER_GID, has_original=False)

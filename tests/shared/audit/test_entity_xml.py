@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from audit_states import EVENT, EVENT_GID, OTHER_GID, RELEASE, RELEASE_GID
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.entity_xml import UnreadableXml, compare_xml, parse_entity_xml
+from artwork_backfill.shared.audit.expected import Expected
 
-from shared.audit.archives import EntityType
-from shared.audit.entity_xml import UnreadableXml, compare_xml, parse_entity_xml
-from shared.audit.expected import Expected
+from tests.shared.audit.audit_states import EVENT, EVENT_GID, OTHER_GID, RELEASE, RELEASE_GID
 
 RELEASE_XML = (RELEASE.xml or b"").decode()
 EVENT_XML = (EVENT.xml or b"").decode()

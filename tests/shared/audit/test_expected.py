@@ -4,9 +4,9 @@ import json
 from dataclasses import replace
 
 import pytest
-from audit_states import BACK, EVENT, FRONT, RELEASE, SAMPLES
+from artwork_backfill.shared.audit.expected import index_json, md5
 
-from shared.audit.expected import index_json, md5
+from tests.shared.audit.audit_states import BACK, EVENT, FRONT, RELEASE, SAMPLES
 
 
 def test_the_bytes_of_a_current_index_are_reproduced_exactly():

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-
-from shared.clients.http import HttpClient, Service
+from artwork_backfill.shared.clients.http import HttpClient, Service
 
 
 class FakeTime(threading.Event):

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 import responses
+from artwork_backfill.shared.clients import archive_org
+from artwork_backfill.shared.clients.archive_org import CursorRefused, ScrapeError, ScrapePage
+from artwork_backfill.shared.clients.http import CredentialsRefused, NotFound, Unreadable
 from responses import matchers
-
-from shared.clients import archive_org
-from shared.clients.archive_org import CursorRefused, ScrapeError, ScrapePage
-from shared.clients.http import CredentialsRefused, NotFound, Unreadable
 
 SAMPLES = Path(__file__).parent / "samples"
 GID = "8745795a-190f-4be5-84fd-a8cfe5365cc6"

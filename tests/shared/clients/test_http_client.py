@@ -15,8 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import responses
-
-from shared.clients.http import (
+from artwork_backfill.shared.clients.http import (
     BadAnswer,
     CredentialsRefused,
     HttpClient,

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 import responses
-
-from shared.clients import lml
-from shared.clients.http import CredentialsRefused, NotFound, Unreadable
-from shared.clients.lml import BulkAnswer, BulkUnsupported, LmlQuery, LookupAnswer, LookupResult
+from artwork_backfill.shared.clients import lml
+from artwork_backfill.shared.clients.http import CredentialsRefused, NotFound, Unreadable
+from artwork_backfill.shared.clients.lml import (
+    BulkAnswer,
+    BulkUnsupported,
+    LmlQuery,
+    LookupAnswer,
+    LookupResult,
+)
 
 SAMPLES = Path(__file__).parent / "samples"
 BASE = "https://lml.example"

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import responses
-
-from shared.clients import musicbrainz
-from shared.clients.http import NotFound, Unreadable
+from artwork_backfill.shared.clients import musicbrainz
+from artwork_backfill.shared.clients.http import NotFound, Unreadable
 
 SAMPLES = Path(__file__).parent / "samples"
 GID = "8745795a-190f-4be5-84fd-a8cfe5365cc6"

@@ -6,8 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
-from shared.clients._pacing import Gate, Health, Interrupted, Meter, Pace
+from artwork_backfill.shared.clients._pacing import Gate, Health, Interrupted, Meter, Pace
 
 
 class TestPace:

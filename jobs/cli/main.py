@@ -9,14 +9,13 @@ from operator import attrgetter
 from typing import Any, Final
 
 import click
+from artwork_backfill.jobs.cli import checks
+from artwork_backfill.jobs.cli import status as status_view
+from artwork_backfill.jobs.command import JobCommand, musicbrainz_database
+from artwork_backfill.shared import migrations
+from artwork_backfill.shared.version import VERSION
 from psycopg import Connection
 from rich.console import Console
-
-from jobs import checks
-from jobs import status as status_view
-from jobs.command import JobCommand, musicbrainz_database
-from shared import migrations
-from shared.version import VERSION
 
 #: Every job. That of the package `jobs/seed_from_mb` is `command` in its module `command`.
 JOBS: Final = (
@@ -36,7 +35,7 @@ def load_job(name: str) -> JobCommand:
 
 def module_of(job: str) -> str:
     """Return where a job's commands are."""
-    return f"jobs.{job.replace('-', '_')}.command"
+    return f"artwork_backfill.jobs.{job.replace('-', '_')}.command"
 
 
 def _later(module: str, attribute: str) -> Callable[[], Any]:
@@ -58,9 +57,9 @@ class _Commands(UserDict[str, Any]):
 _JOBS: Final = {name: _later(module_of(name), "command.run") for name in JOBS}
 _VERIFICATIONS: Final = {name: _later(module_of(name), "command.verify") for name in JOBS}
 _GROUPS: Final = {
-    "review": _later("jobs.review.command", "review_group"),
-    "events": _later("jobs.review.command", "events_group"),
-    "dashboard": _later("jobs.dashboard", "command"),
+    "review": _later("artwork_backfill.jobs.cli.review", "review_group"),
+    "events": _later("artwork_backfill.jobs.cli.review", "events_group"),
+    "dashboard": _later("artwork_backfill.jobs.cli.dashboard", "command"),
 }
 
 

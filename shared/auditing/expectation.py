@@ -11,13 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.decide import FailedEvent, History, Status
+from artwork_backfill.shared.audit.expected import Artwork, Expected, Presence
+from artwork_backfill.shared.auditing.models import (
+    UNREADABLE,
+    UNREADABLE_LIMIT,
+    BadRow,
+    Claim,
+    Past,
+)
 from psycopg import Connection
 from psycopg.rows import namedtuple_row
-
-from jobs.audit_batch.values import UNREADABLE, UNREADABLE_LIMIT, BadRow, Claim, Past
-from shared.audit.archives import EntityType
-from shared.audit.decide import FailedEvent, History, Status
-from shared.audit.expected import Artwork, Expected, Presence
 
 _RELEASES: Final = """
 SELECT wanted.gid::text,

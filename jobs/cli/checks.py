@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+from artwork_backfill.shared.audit.catalogue import CHECKS, Check
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
-
-from shared.audit.catalogue import CHECKS, Check
 
 _COLUMNS = ("Check", "Severity", "Entity", "What differs", "Remedy", "Note")
 

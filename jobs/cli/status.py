@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Final
 
+from artwork_backfill.shared.engine.db import Table
 from psycopg import Connection
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
-
-from shared.db import Table
 
 TABLES: Final = (
     Table("artwork_indexer.event_queue"),

@@ -12,18 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import click
-from psycopg import Connection
-from psycopg.errors import LockNotAvailable, QueryCanceled
-from rich.console import Console, RenderableType
-
-from jobs.command import F, musicbrainz_database
-from jobs.review import views
-from shared.audit.archives import EntityType
-from shared.db import Table
-from shared.observability import plain
-from shared.review import actions, questions, staff
-from shared.review.actions import Refused, Requeued, Retried
-from shared.review.questions import (
+from artwork_backfill.jobs.cli import views
+from artwork_backfill.jobs.command import F, musicbrainz_database
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.review import actions, questions
+from artwork_backfill.shared.review import export as staff
+from artwork_backfill.shared.review.actions import Refused, Requeued, Retried
+from artwork_backfill.shared.review.questions import (
     Event,
     EventFilter,
     Page,
@@ -31,6 +28,9 @@ from shared.review.questions import (
     ReviewFilter,
     ReviewStatus,
 )
+from psycopg import Connection
+from psycopg.errors import LockNotAvailable, QueryCanceled
+from rich.console import Console, RenderableType
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -10,10 +10,9 @@ import importlib.util
 import os
 
 import click
-
-from jobs.command import UnusableError, musicbrainz_database, option
-from jobs.review.command import by_option
-from shared.review import actions, questions
+from artwork_backfill.jobs.cli.review import by_option
+from artwork_backfill.jobs.command import UnusableError, musicbrainz_database, option
+from artwork_backfill.shared.review import actions, questions
 
 
 @click.command(name="dashboard")
@@ -57,7 +56,7 @@ def command(*, address: str, port: int, read_only: bool, allow: tuple[str, ...],
             "the dashboard is not installed: pip install -r requirements-dashboard.txt and"
             " pip install --no-deps . in a checkout"
         )
-    from dashboard import access, config, queries, serve
+    from artwork_backfill.dashboard import access, config, queries, serve
 
     try:
         access.check(

@@ -13,13 +13,9 @@ from dataclasses import replace
 from threading import Lock
 from typing import Final
 
-from psycopg import Connection
-
-from jobs.audit_batch.services import Services
-from jobs.audit_batch.values import UNREADABLE_LIMIT, Audit, BadRow, Claim, Deferral, Reason
-from shared.audit.actual import Actual, Item, UnreadableItem, parse_item
-from shared.audit.archives import INDEX_NAME, EntityType, xml_name
-from shared.audit.compare import (
+from artwork_backfill.shared.audit.actual import Actual, Item, UnreadableItem, parse_item
+from artwork_backfill.shared.audit.archives import INDEX_NAME, EntityType, xml_name
+from artwork_backfill.shared.audit.compare import (
     INDEX_MAX_BYTES,
     XML_MAX_BYTES,
     ForeignImage,
@@ -29,13 +25,23 @@ from shared.audit.compare import (
     foreign_images,
     needs_xml,
 )
-from shared.audit.decide import Decision, ImageOwner, Policy, Status, decide
-from shared.audit.expected import Expected, md5
-from shared.audit.finding import storable
-from shared.clients.archive_org import ArchiveOrgClient
-from shared.clients.http import NotFound, ServiceDown, Unreadable
-from shared.db import Session
-from shared.job import StopRun
+from artwork_backfill.shared.audit.decide import Decision, ImageOwner, Policy, Status, decide
+from artwork_backfill.shared.audit.expected import Expected, md5
+from artwork_backfill.shared.audit.finding import storable
+from artwork_backfill.shared.auditing.models import (
+    UNREADABLE_LIMIT,
+    Audit,
+    BadRow,
+    Claim,
+    Deferral,
+    Reason,
+)
+from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
+from artwork_backfill.shared.clients.http import NotFound, ServiceDown, Unreadable
+from artwork_backfill.shared.engine.db import Session
+from artwork_backfill.shared.engine.job import StopRun
+from psycopg import Connection
 
 #: Items of owners that are remembered; images hang together in families of a few entities.
 _REMEMBERED_OWNERS: Final = 10_000

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from artwork_backfill.shared.engine.log import plain
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,8 +20,6 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 from rich.text import Text
-
-from shared.observability import plain
 
 
 class _Rate(ProgressColumn):

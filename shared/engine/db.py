@@ -1,8 +1,8 @@
 """Connections to PostgreSQL: opening them, telling passing trouble from bad data, and a session
 that repeats a transaction when the database went away under it.
 
-No SQL of a job lives here. Only `Session` opens transactions; only `shared.runner` uses it to
-write.
+No SQL of a job lives here. Only `Session` opens transactions; only `shared.engine.runner` uses it
+to write.
 """
 
 from __future__ import annotations

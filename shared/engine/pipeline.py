@@ -1,8 +1,8 @@
 """Claims batches and fetches them ahead of whoever writes them.
 
 One thread claims, a pool of threads fetches, and the caller of `Pipeline.batches` gets each batch
-in the order of its claim. No more than a few batches are in memory at any time. `shared.runner` is
-the only user; nothing is written here.
+in the order of its claim. No more than a few batches are in memory at any time. The runner is the
+only user; nothing is written here.
 """
 
 from __future__ import annotations
@@ -15,10 +15,19 @@ from dataclasses import dataclass, field
 from threading import Condition, Thread
 from typing import Final, Generic, cast
 
-from shared.db import Session
-from shared.job import Item, Job, Result, RunFailed, RunOptions, Stop, StopRun, Wait
-from shared.settings import SettingsError
-from shared.stopping import Stopping
+from artwork_backfill.shared.engine.db import Session
+from artwork_backfill.shared.engine.job import (
+    Item,
+    Job,
+    Result,
+    RunFailed,
+    RunOptions,
+    Stop,
+    StopRun,
+    Wait,
+)
+from artwork_backfill.shared.engine.stop import Stopping
+from artwork_backfill.shared.settings import SettingsError
 
 #: A write transaction should take about this long, in seconds.
 TARGET_WRITE_S: Final = 1.0

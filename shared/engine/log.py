@@ -16,11 +16,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TextIO
 from uuid import UUID
 
+from artwork_backfill.shared.settings import Settings
 from pythonjsonlogger.json import JsonFormatter
 from rich.console import Console
 from rich.logging import RichHandler
-
-from shared.settings import Settings
 
 if TYPE_CHECKING:
     from sentry_sdk import Scope

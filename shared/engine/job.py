@@ -2,7 +2,7 @@
 
 A job author writes a subclass of `Job` that says only what is special about the job. Everything
 else (transactions, retry, concurrency, stopping, batch size, progress, totals, the report) belongs
-to `shared.runner`, which is the only caller of a job's verbs.
+to `shared.engine.runner`, which is the only caller of a job's verbs.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from threading import Event
 from typing import ClassVar, Generic, Protocol, TypeVar
 from uuid import UUID
 
+from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
-
-from shared.db import Table
-from shared.settings import Settings
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -16,13 +16,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from artwork_backfill.shared.audit.archives import EntityType, entity_url, item_name
+from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.review.questions import Case, Event, PastAudit, Review
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
-
-from shared.audit.archives import EntityType, entity_url, item_name
-from shared.observability import plain
-from shared.review.questions import Case, Event, PastAudit, Review
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -15,17 +15,24 @@ from datetime import UTC, datetime
 from typing import Final, Generic, TypeVar
 
 import psycopg
+from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.engine.job import (
+    Item,
+    Job,
+    Problem,
+    Result,
+    Run,
+    RunFailed,
+    Verification,
+)
+from artwork_backfill.shared.engine.log import RunLog
+from artwork_backfill.shared.engine.pipeline import Batch, BatchSize, Pipeline
+from artwork_backfill.shared.engine.progress import Progress
+from artwork_backfill.shared.engine.report import LISTED_PROBLEMS, Outcome, Report
+from artwork_backfill.shared.engine.stop import Stopping
+from artwork_backfill.shared.settings import SettingsError
+from artwork_backfill.shared.version import VERSION
 from psycopg import Connection
-
-from shared import db
-from shared.job import Item, Job, Problem, Result, Run, RunFailed, Verification
-from shared.observability import RunLog
-from shared.pipeline import Batch, BatchSize, Pipeline
-from shared.progress import Progress
-from shared.report import LISTED_PROBLEMS, Outcome, Report
-from shared.settings import SettingsError
-from shared.stopping import Stopping
-from shared.version import VERSION
 
 T = TypeVar("T")
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Final, Self
 
-from shared.clients import archive_org, musicbrainz
-from shared.clients.archive_org import ArchiveOrgClient
-from shared.clients.musicbrainz import MusicBrainzClient
-from shared.job import ServiceStats
-from shared.settings import Settings, SettingsError
+from artwork_backfill.shared.clients import archive_org, musicbrainz
+from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
+from artwork_backfill.shared.clients.musicbrainz import MusicBrainzClient
+from artwork_backfill.shared.engine.job import ServiceStats
+from artwork_backfill.shared.settings import Settings, SettingsError
 
 #: For how long a service may fail broadly before the audit ends, in seconds.
 PATIENCE_S: Final = 180.0

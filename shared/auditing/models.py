@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from shared.audit.archives import EntityType
-from shared.audit.decide import Decision, History
-from shared.audit.expected import Expected
-from shared.audit.finding import Finding
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.decide import Decision, History
+from artwork_backfill.shared.audit.expected import Expected
+from artwork_backfill.shared.audit.finding import Finding
 
 #: So many audits in a row that could not read what they needed make a case for a person.
 UNREADABLE_LIMIT = 5

@@ -1,0 +1,1 @@
+"""The command line: `main` starts everything; each other module holds one group of commands."""
