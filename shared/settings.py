@@ -101,7 +101,7 @@ _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class Endpoint:
     """Where a web service is and how fast it may be asked.
 
     `rate` is in requests per second, `None` for no limit of ours.
@@ -150,9 +150,9 @@ class Settings:
             raise _problem("WXYC_SCHEMA_NAME", "is not a plain schema name")
         return name
 
-    def archive_org(self) -> Service:
+    def archive_org(self) -> Endpoint:
         """Return where archive.org is."""
-        return self._service("ARCHIVE_ORG_URL", "ARCHIVE_ORG_RATE")
+        return self._endpoint("ARCHIVE_ORG_URL", "ARCHIVE_ORG_RATE")
 
     def archive_org_keys(self) -> tuple[str, str] | None:
         """Return archive.org's access and secret key, or `None` when neither is set."""
@@ -161,13 +161,17 @@ class Settings:
             return None
         return self.require("ARCHIVE_ORG_ACCESS_KEY"), self.require("ARCHIVE_ORG_SECRET_KEY")
 
-    def musicbrainz(self) -> Service:
+    def musicbrainz(self) -> Endpoint:
         """Return where the MusicBrainz web service is."""
-        return self._service("MUSICBRAINZ_URL", "MUSICBRAINZ_RATE")
+        return self._endpoint("MUSICBRAINZ_URL", "MUSICBRAINZ_RATE")
 
-    def lml(self) -> Service:
+    def musicbrainz_set_database(self) -> str | None:
+        """Return the value of the `mb-set-database` header, or `None` to send none."""
+        return self.get("MUSICBRAINZ_SET_DATABASE")
+
+    def lml(self) -> Endpoint:
         """Return where Library Metadata Lookup is."""
-        return self._service("LIBRARY_METADATA_URL", "LML_RATE")
+        return self._endpoint("LIBRARY_METADATA_URL", "LML_RATE")
 
     def contact(self) -> str | None:
         """Return the contact for the User-Agent, which must fit on one header line."""
@@ -217,7 +221,7 @@ class Settings:
             raise _problem(name, "is not a PostgreSQL connection string") from None
         return dsn
 
-    def _service(self, url_name: str, rate_name: str) -> Service:
+    def _endpoint(self, url_name: str, rate_name: str) -> Endpoint:
         url = self.require(url_name).rstrip("/")
         try:
             parts = urlsplit(url)
@@ -234,7 +238,7 @@ class Settings:
                 f"BACKFILL_CONTACT is not set, and {host} asks every client to name a contact: "
                 "set it to an e-mail address or URL, for example BACKFILL_CONTACT=ops@example.org"
             )
-        return Service(url, self._rate(rate_name))
+        return Endpoint(url, self._rate(rate_name))
 
     def _rate(self, name: str) -> float | None:
         text = self.require(name)

@@ -133,7 +133,7 @@ class Auditor:
         dsn = settings.musicbrainz_database()
         self._session = _session(dsn)
         self._reads = _session(dsn)
-        self._services = Services.connect(settings, concurrency=1, stopping=self._interrupt)
+        self._services = Services.from_settings(settings, concurrency=1, stopping=self._interrupt)
         owners = Owners(self._services.archive, self._reads)
         self._examiner = Examiner(self._services, owners.of, policy or Policy())
 

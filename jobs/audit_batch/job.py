@@ -83,7 +83,7 @@ class AuditBatch(Job[Claim, Audit]):
     ) -> None:
         super().__init__(run)
         self._guardrails = Guardrails(limits)
-        self._services = services or Services.connect(
+        self._services = services or Services.from_settings(
             run.settings, concurrency=run.options.concurrency, stopping=run.stopping
         )
         self._reads = Session(run.open_connection, ending=run.stopping)

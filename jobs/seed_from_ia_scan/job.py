@@ -22,7 +22,6 @@ from artwork_backfill.jobs.seed_from_ia_scan.scan import Scan
 from artwork_backfill.jobs.seed_from_ia_scan.standing import Standing
 from artwork_backfill.shared import seeding
 from artwork_backfill.shared.audit.archives import ArtArchive, EntityType, item_name
-from artwork_backfill.shared.clients import archive_org
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 from artwork_backfill.shared.engine.db import Table
 from artwork_backfill.shared.engine.job import (
@@ -36,7 +35,6 @@ from artwork_backfill.shared.engine.job import (
     Verification,
     Wait,
 )
-from artwork_backfill.shared.settings import SettingsError
 from psycopg import Connection
 from psycopg.sql import SQL
 
@@ -50,9 +48,10 @@ GONE: Final = 150
 #: Foreign identifiers of a collection that are reported one by one.
 _REPORTED: Final = 5
 
-#: How often a page is asked for, about two minutes with the pauses between: nothing comes after a
-#: page that is missing, so a service that refuses for a minute must not end the scan.
+#: How often a page is asked for, and within how many seconds: nothing comes after a page that is
+#: missing, so a service that refuses for a minute must not end the scan.
 _ATTEMPTS: Final = 10
+_PATIENCE_S: Final = 240.0
 
 # A page may answer somebody else's query, such as the one for the other collection. An index finds
 # a whole array in one go; without MATERIALIZED, the planner may rather read the whole table, or
@@ -140,7 +139,13 @@ class SeedFromIaScan(Job[Turn, Fetched]):
     ) -> None:
         super().__init__(run)
         self._archives = archives
-        self._source = listed or _connect(run)
+        self._source = listed or ArchiveOrgClient.from_settings(
+            run.settings,
+            stopping=run.stopping,
+            concurrency=1,
+            attempts=_ATTEMPTS,
+            call_s=_PATIENCE_S,
+        )
         self._restart = restart
         self._scans: list[Scan] = []
         self._awaited: Turn | None = None
@@ -314,20 +319,3 @@ def _not_live(
     for gid, is_other in conn.execute(query, {"gids": seeding.uuid_array(gids)}):
         (others if is_other else gone).add(gid.bytes)
     return gone, others
-
-
-def _connect(run: Run) -> ArchiveOrgClient:
-    service, keys = run.settings.archive_org(), run.settings.archive_org_keys()
-    try:
-        return archive_org.connect(
-            base_url=service.base_url,
-            rate=service.rate,
-            contact=run.settings.contact(),
-            access_key=keys[0] if keys else None,
-            secret_key=keys[1] if keys else None,
-            concurrency=1,
-            attempts=_ATTEMPTS,
-            stopping=run.stopping,
-        )
-    except ValueError as error:
-        raise SettingsError(str(error)) from error

@@ -139,6 +139,7 @@ class Examiner:
         owners: Callable[[EntityType, Sequence[ForeignImage]], Mapping[int, ImageOwner]],
         policy: Policy,
     ) -> None:
+        self._budget = services.budget
         self._archive = services.archive
         self._musicbrainz = services.musicbrainz
         self._owners = owners
@@ -159,7 +160,8 @@ class Examiner:
         if claim.is_busy:
             return Audit(claim, Deferral(Reason.EVENT_QUEUED))
         try:
-            return self._examine(claim, claim.expected)
+            with self._budget.scope():
+                return self._examine(claim, claim.expected)
         except _ItemChanged as error:
             return Audit(claim, Deferral(Reason.ITEM_CHANGED, str(error)))
         except _TasksPending as error:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 from typing import Final, Self
 
-from artwork_backfill.shared.clients import archive_org, musicbrainz
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
+from artwork_backfill.shared.clients.http import Budget
 from artwork_backfill.shared.clients.musicbrainz import MusicBrainzClient
 from artwork_backfill.shared.engine.job import ServiceStats
-from artwork_backfill.shared.settings import Settings, SettingsError
+from artwork_backfill.shared.settings import Settings
 
 #: For how long a service may fail broadly before the audit ends, in seconds.
 PATIENCE_S: Final = 180.0
@@ -19,48 +19,41 @@ PATIENCE_S: Final = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Both clients. `rate` is what the slower of them may be asked, per second."""
+    """Both clients. `rate` is what the slower of them may be asked, per second.
+
+    `budget` is what large answers of both may take together. Whoever works on what they said stays
+    within a `scope` of it.
+    """
 
     archive: ArchiveOrgClient
     musicbrainz: MusicBrainzClient
     rate: float | None
+    budget: Budget = field(default_factory=Budget)
 
     @classmethod
-    def connect(cls, settings: Settings, *, concurrency: int, stopping: Event) -> Self:
+    def from_settings(cls, settings: Settings, *, concurrency: int, stopping: Event) -> Self:
         """Return the services that the settings name; nothing is sent yet.
 
         Raises `SettingsError` where a setting is missing or malformed.
         """
-        try:
-            return cls._connect(settings, concurrency, stopping)
-        except ValueError as problem:
-            raise SettingsError(str(problem)) from None
-
-    @classmethod
-    def _connect(cls, settings: Settings, concurrency: int, stopping: Event) -> Self:
-        archive, web_service = settings.archive_org(), settings.musicbrainz()
-        contact, keys = settings.contact(), settings.archive_org_keys()
+        budget = Budget()
+        archive = ArchiveOrgClient.from_settings(
+            settings,
+            concurrency=concurrency,
+            stopping=stopping,
+            patience_s=PATIENCE_S,
+            budget=budget,
+        )
+        musicbrainz = MusicBrainzClient.from_settings(
+            settings,
+            concurrency=concurrency,
+            stopping=stopping,
+            patience_s=PATIENCE_S,
+            budget=budget,
+        )
+        rates = (settings.archive_org().rate, settings.musicbrainz().rate)
         return cls(
-            archive_org.connect(
-                base_url=archive.base_url,
-                rate=archive.rate,
-                contact=contact,
-                access_key=keys[0] if keys else None,
-                secret_key=keys[1] if keys else None,
-                concurrency=concurrency,
-                stopping=stopping,
-                patience_s=PATIENCE_S,
-            ),
-            musicbrainz.connect(
-                base_url=web_service.base_url,
-                rate=web_service.rate,
-                contact=contact,
-                set_database=settings.get("MUSICBRAINZ_SET_DATABASE"),
-                concurrency=concurrency,
-                stopping=stopping,
-                patience_s=PATIENCE_S,
-            ),
-            rate=min((rate for rate in (archive.rate, web_service.rate) if rate), default=None),
+            archive, musicbrainz, min((rate for rate in rates if rate), default=None), budget
         )
 
     def stats(self) -> Mapping[str, ServiceStats]:

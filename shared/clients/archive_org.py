@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import threading
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Self
 from urllib.parse import quote, urlencode, urlsplit
 from uuid import UUID
 
 from artwork_backfill.shared.clients.http import (
     MEBIBYTE,
     BadAnswer,
+    Budget,
     HttpClient,
     Origin,
     Response,
@@ -24,9 +25,10 @@ from artwork_backfill.shared.clients.http import (
     ServiceStats,
     parse_json,
 )
+from artwork_backfill.shared.settings import Settings
 
-#: Items of several thousand files have listings of a few megabytes.
-_METADATA_MAX_BYTES: Final = 64 * MEBIBYTE
+#: The listing of an item of 10,000 files takes 2.3 MiB.
+_METADATA_MAX_BYTES: Final = 4 * MEBIBYTE
 
 #: A size that cannot be true, and that no database could take.
 _MORE_THAN_ANY_COLLECTION: Final = 2**63
@@ -56,41 +58,6 @@ class ScrapePage:
     total: int | None
 
 
-def connect(
-    *,
-    base_url: str,
-    stopping: threading.Event,
-    access_key: str | None = None,
-    secret_key: str | None = None,
-    rate: float | None = None,
-    contact: str | None = None,
-    concurrency: int = 16,
-    attempts: int = 4,
-    patience_s: float = 180.0,
-) -> ArchiveOrgClient:
-    """Return a client; see `Service` and `HttpClient` for what the parameters mean.
-
-    Raises `ValueError` when a value cannot be used, or when only one of the two keys is given.
-    """
-    if bool(access_key) != bool(secret_key):
-        raise ValueError("ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY go together: set both")
-    service = Service(
-        name="archive.org",
-        url_setting="ARCHIVE_ORG_URL",
-        base_url=base_url,
-        contact=contact,
-        rate=rate,
-        concurrency=concurrency,
-        credentials={"authorization": f"LOW {access_key}:{secret_key}"} if access_key else {},
-        key_settings="ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY",
-        may_redirect_to=_is_archive_org,
-        trusts=lambda origin: origin.scheme == "https" and _is_archive_org(origin),
-        attempts=attempts,
-        patience_s=patience_s,
-    )
-    return ArchiveOrgClient(HttpClient(service, stopping=stopping))
-
-
 class ArchiveOrgClient:
     """Asks archive.org, from any number of threads.
 
@@ -102,6 +69,46 @@ class ArchiveOrgClient:
         base = urlsplit(http.service.base_url)
         self._scheme = base.scheme
         self._base_host = base.netloc.lower()
+        self._is_the_archive = _is_archive_org(http.service.origin)
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        *,
+        stopping: threading.Event,
+        concurrency: int = 16,
+        attempts: int = 4,
+        call_s: float = 120.0,
+        patience_s: float = 180.0,
+        budget: Budget | None = None,
+    ) -> Self:
+        """Return a client for the archive.org of the settings; nothing is sent yet.
+
+        See `Service` and `HttpClient` for what the parameters mean. Raises `SettingsError` where a
+        setting is missing or malformed.
+        """
+        endpoint, keys = settings.archive_org(), settings.archive_org_keys()
+        is_the_archive = _is_archive_org(Origin.of(endpoint.base_url))
+        service = Service(
+            name="archive.org",
+            url_setting="ARCHIVE_ORG_URL",
+            base_url=endpoint.base_url,
+            contact=settings.contact(),
+            rate=endpoint.rate,
+            concurrency=concurrency,
+            credentials={"authorization": f"LOW {keys[0]}:{keys[1]}"} if keys else {},
+            key_settings="ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY",
+            # What stands in for archive.org must not lead to the real one.
+            may_redirect_to=lambda origin: is_the_archive and _is_archive_org(origin),
+            trusts=lambda origin: (
+                is_the_archive and origin.scheme == "https" and _is_archive_org(origin)
+            ),
+            attempts=attempts,
+            call_s=call_s,
+            patience_s=patience_s,
+        )
+        return cls(HttpClient(service, stopping=stopping, budget=budget))
 
     @property
     def has_credentials(self) -> bool:
@@ -205,7 +212,9 @@ class ArchiveOrgClient:
         return [f"{self._scheme}://{host}{directory}" for host in dict.fromkeys(known)]
 
     def _is_ours(self, host: str) -> bool:
-        return host == self._base_host or _ARCHIVE_HOST.fullmatch(host) is not None
+        if host == self._base_host:
+            return True
+        return self._is_the_archive and _ARCHIVE_HOST.fullmatch(host) is not None
 
 
 def _is_archive_org(origin: Origin) -> bool:

@@ -12,11 +12,15 @@ from typing import Any
 
 import psycopg
 import pytest
-from artwork_backfill.jobs.seed_from_ia_scan import job as job_module
 from artwork_backfill.jobs.seed_from_ia_scan import pages as pages_module
 from artwork_backfill.jobs.seed_from_ia_scan.job import Fetched, SeedFromIaScan
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
-from artwork_backfill.shared.clients.archive_org import CursorRefused, ScrapeError, ScrapePage
+from artwork_backfill.shared.clients.archive_org import (
+    ArchiveOrgClient,
+    CursorRefused,
+    ScrapeError,
+    ScrapePage,
+)
 from artwork_backfill.shared.clients.http import (
     CredentialsRefused,
     ServiceDown,
@@ -90,7 +94,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 def archive(monkeypatch: pytest.MonkeyPatch) -> Archive:
     """Sixty releases on six pages; nothing in the other collection."""
     scripted = Archive(**{CAA: [identifiers(*range(n, n + 10)) for n in range(0, 60, 10)]})
-    monkeypatch.setattr(job_module, "_connect", lambda _: scripted)
+    monkeypatch.setattr(ArchiveOrgClient, "from_settings", lambda *_, **__: scripted)
     return scripted
 
 

@@ -39,7 +39,7 @@ def connected(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
         scene.interrupt = stopping
         return scene.services()
 
-    monkeypatch.setattr(Services, "connect", connect)
+    monkeypatch.setattr(Services, "from_settings", connect)
     return scene
 
 
@@ -237,7 +237,7 @@ def test_a_bad_row_is_a_problem_and_stops_nobody(
     own_scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = own_scene
-    monkeypatch.setattr(Services, "connect", lambda *_, **__: scene.services())
+    monkeypatch.setattr(Services, "from_settings", lambda *_, **__: scene.services())
     bad, good = scene.plan("index-missing").gid, scene.plan("item-missing").gid
     number = scene.world.number(bad)
     assert number is not None
