@@ -121,8 +121,8 @@ class SeedFromImg129(Job[Turn, Chunk]):
         self._allow_damaged = allow_damaged
         self._problems = list(passed_over)
         self._is_run = False
-        self._ledger = Ledger(len(sources))
-        self._damaged = 0
+        self._ledger = Ledger()
+        self._damaged = self._empty = 0
 
     def count(self, conn: Connection) -> None:
         self._is_run = True
@@ -148,7 +148,7 @@ class SeedFromImg129(Job[Turn, Chunk]):
             # Goes on where it was, should the connection be lost meanwhile.
             while chunk := self._reading.next_chunk(_VERIFIED_CHUNK):
                 self._take_note(chunk)
-        return [*self._verify_gids(_look_up(conn, self._ledger)), self._verify_readable()]
+        return [*self._verify_gids(_look_up(conn, self._ledger)), *self._verify_readable()]
 
     def rows(self, item: Turn | Chunk) -> int:
         return item.size if isinstance(item, Turn) else len(item.seeds)
@@ -175,6 +175,7 @@ class SeedFromImg129(Job[Turn, Chunk]):
     def _take_note(self, chunk: Chunk) -> None:
         self._ledger.add(chunk.seeds, chunk.source)
         self._damaged += chunk.counts.get("damaged", 0)
+        self._empty += chunk.counts.get("empty_sources", 0)
         self._problems += chunk.problems
 
     # -- counting again --------------------------------------------------------------------------
@@ -184,10 +185,10 @@ class SeedFromImg129(Job[Turn, Chunk]):
         detail = "" if self._reading.finished else "only as far as this run came"
         yield _present("gids in audit_entity", everything, detail)
         for position, source in enumerate(self._sources):
-            of_source = _add(f for (_, mask), f in found.items() if mask >> position & 1)
+            of_source = _add(f for entry, f in found.items() if position in entry.sources)
             yield _present(f"gids of {source}", of_source, source.kind or "")
-        for priority in sorted({priority for priority, _ in found}, reverse=True):
-            of_priority = _add(f for (other, _), f in found.items() if other == priority)
+        for priority in sorted({entry.priority for entry in found}, reverse=True):
+            of_priority = _add(f for entry, f in found.items() if entry.priority == priority)
             yield Verification.equal(
                 f"gids of priority {priority}",
                 of_priority.gids,
@@ -200,14 +201,14 @@ class SeedFromImg129(Job[Turn, Chunk]):
                 f"gids {standing} in MusicBrainz", gids, gids, "for information"
             )
 
-    def _verify_readable(self) -> Verification:
-        return Verification(
-            "lines and files that could not be read",
-            0,
-            self._damaged,
-            "accepted" if self._allow_damaged else "--allow-damaged accepts them",
-            ok=self._allow_damaged or not self._damaged,
-        )
+    def _verify_readable(self) -> Iterator[Verification]:
+        for name, count in (
+            ("lines and files that could not be read", self._damaged),
+            ("sources without a usable line", self._empty),
+        ):
+            detail = "accepted" if self._allow_damaged else "--allow-damaged accepts them"
+            ok = self._allow_damaged or not count
+            yield Verification(name, 0, count, detail, ok=ok)
 
 
 def _counted(chunks: Sequence[Chunk], seeded: Sequence[seeding.Seeded]) -> Counts:
@@ -225,14 +226,13 @@ def _look_up(conn: Connection, ledger: Ledger) -> dict[Entry, _Found]:
 
     def settle(entry: Entry) -> None:
         gids = waiting.pop(entry)
-        values = {"gids": seeding.uuid_array(gids), "priority": entry[0]}
+        values = {"gids": seeding.uuid_array(gids), "priority": entry.priority}
         row = conn.execute(_LOOK_UP, values).fetchone() or ()
         found[entry] = _add([found.get(entry, _NONE), _Found(len(gids), *row)])
 
-    for bucket in ledger.buckets():
-        for gid, entry in bucket.items():
-            waiting[entry].append(gid)
-        for entry in [entry for entry, gids in waiting.items() if len(gids) >= _LOOKED_UP]:
+    for gid, entry in ledger.entries():
+        waiting[entry].append(gid)
+        if len(waiting[entry]) >= _LOOKED_UP:
             settle(entry)
     for entry in list(waiting):
         settle(entry)
