@@ -13,18 +13,14 @@ from typing import Final, NamedTuple
 
 from artwork_backfill.shared.engine.job import RunFailed
 
+# Without a key: sorting everything once in the end takes half the time of keeping it sorted. A gid
+# that comes again much later takes another 30 bytes.
 _CREATE: Final = """
-CREATE TABLE seen (
-    gid BLOB NOT NULL,
-    source INTEGER NOT NULL,
-    priority INTEGER NOT NULL,
-    PRIMARY KEY (gid, source)
-) WITHOUT ROWID
+CREATE TABLE seen (gid BLOB NOT NULL, source INTEGER NOT NULL, priority INTEGER NOT NULL)
 """
 
 _ADD: Final = """
 INSERT INTO seen VALUES (?, ?, ?)
-ON CONFLICT DO UPDATE SET priority = max(priority, excluded.priority)
 """
 
 _ENTRIES: Final = """
@@ -58,7 +54,8 @@ class Ledger:
     def add(self, seeds: Mapping[bytes, int], source: int) -> None:
         """Note gids that were read from a source, each with its priority there."""
         with _full():
-            self._file.executemany(_ADD, ((gid, source, seeds[gid]) for gid in sorted(seeds)))
+            rows = ((gid, source, priority) for gid, priority in seeds.items())
+            self._file.executemany(_ADD, rows)
 
     def entries(self) -> Iterator[tuple[bytes, Entry]]:
         """Yield every gid once."""
