@@ -112,6 +112,8 @@ class SeedFromIaScan(Job[Turn, Fetched]):
         A file with the identifiers of the only collection, in place of archive.org's own answers.
     restart
         Scan from the start although an earlier scan was interrupted.
+    accept_total
+        Whether the run is in order although archive.org's total is larger than what was seen.
     """
 
     name: ClassVar[str] = "seed-from-ia-scan"
@@ -136,9 +138,11 @@ class SeedFromIaScan(Job[Turn, Fetched]):
         *,
         listed: Path | None = None,
         restart: bool = False,
+        accept_total: bool = False,
     ) -> None:
         super().__init__(run)
         self._archives = archives
+        self._accept_total = accept_total
         self._source = listed or ArchiveOrgClient.from_settings(
             run.settings,
             stopping=run.stopping,
@@ -205,12 +209,26 @@ class SeedFromIaScan(Job[Turn, Fetched]):
     def verify(self, conn: Connection) -> Sequence[Verification]:
         partition = self.run.options.partition
         if self._scans:
-            scans = [scan for scan in self._scans if scan.has_begun]
-            return [c for scan in scans for c in verification.of_scan(conn, scan, partition)]
+            return [
+                check
+                for scan in self._scans
+                if scan.has_begun
+                for check in verification.of_scan(
+                    conn,
+                    scan,
+                    partition,
+                    seeded=not self.run.options.dry_run,
+                    accept_total=self._accept_total,
+                )
+            ]
         if isinstance(self._source, Path):
             scan = self._begin(conn, self._archives[0])
             return list(verification.of_list(conn, scan, partition))
-        return list(verification.of_earlier_scans(conn, self._archives, partition))
+        return list(
+            verification.of_earlier_scans(
+                conn, self._archives, partition, accept_total=self._accept_total
+            )
+        )
 
     def rows(self, item: Turn | Fetched) -> int:
         return item.size if isinstance(item, Turn) else len(item.page.gids)

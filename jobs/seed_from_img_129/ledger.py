@@ -24,7 +24,7 @@ INSERT INTO seen VALUES (?, ?, ?)
 """
 
 _ENTRIES: Final = """
-SELECT gid, max(priority), group_concat(source) FROM seen GROUP BY gid ORDER BY gid
+SELECT gid, max(priority), group_concat(DISTINCT source) FROM seen GROUP BY gid ORDER BY gid
 """
 
 

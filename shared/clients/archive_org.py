@@ -33,6 +33,9 @@ _METADATA_MAX_BYTES: Final = 4 * MEBIBYTE
 #: A size that cannot be true, and that no database could take.
 _MORE_THAN_ANY_COLLECTION: Final = 2**63
 
+#: Those of the live service have some hundred characters.
+_LONGEST_CURSOR: Final = 4_000
+
 _ARCHIVE_HOST: Final = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)*archive\.org")
 _ITEM_DIR: Final = re.compile(r"/[0-9]+/items/(?P<item>mbid-[0-9a-f-]{36})")
 
@@ -251,14 +254,19 @@ def _parse_scrape_page(response: Response) -> ScrapePage:
     if not isinstance(items, list):
         raise BadAnswer("the page has no list of items")
     cursor = document.get("cursor")
-    if not isinstance(cursor, str | None):
-        raise BadAnswer("the page's cursor is not a string")
+    if cursor is not None and not _is_cursor(cursor):
+        raise BadAnswer("the page's cursor is damaged", transient=False)
     total = document.get("total")
     return ScrapePage(
         identifiers=tuple(_identifier(item) for item in items),
         cursor=cursor or None,
         total=total if type(total) is int and 0 <= total < _MORE_THAN_ANY_COLLECTION else None,
     )
+
+
+def _is_cursor(cursor: object) -> bool:
+    # It is sent as part of a URL, and stored.
+    return isinstance(cursor, str) and len(cursor) <= _LONGEST_CURSOR and cursor.isprintable()
 
 
 def _identifier(item: object) -> str:

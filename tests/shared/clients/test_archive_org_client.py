@@ -390,6 +390,16 @@ class TestScrape:
         with pytest.raises(Unreadable):
             client.scrape("coverartarchive")
 
+    @pytest.mark.parametrize(
+        "cursor",
+        ["1", "[]", "{}", "true", '"\\ud800"', '"a\\u0000b"', '"\\n"', '"' + "x" * 5000 + '"'],
+    )
+    def test_says_at_once_that_a_cursor_is_damaged(self, client, mocked, cursor):
+        mocked.get(SCRAPE, body=f'{{"items": [], "cursor": {cursor}}}')
+        with pytest.raises(Unreadable, match="cursor is damaged"):
+            client.scrape("coverartarchive")
+        assert len(mocked.calls) == 1
+
     @pytest.mark.parametrize("total", ["null", '"many"', "true", "1.5", "-1", str(2**63)])
     def test_takes_the_total_for_the_hint_it_is(self, client, mocked, total):
         mocked.get(SCRAPE, body=f'{{"items": [], "total": {total}}}')
