@@ -47,10 +47,10 @@ __all__ = [
     "needs_xml",
 ]
 
-INDEX_MAX_BYTES: Final = 10_000_000
+INDEX_MAX_BYTES: Final = 3 * 1024 * 1024
 """Largest index.json that is read; a listing takes about 700 bytes an image."""
 
-XML_MAX_BYTES: Final = 5_000_000
+XML_MAX_BYTES: Final = 2 * 1024 * 1024
 """Largest mb_metadata.xml that is read; an answer of the web service takes a few kilobytes."""
 
 FINDINGS_PER_CHECK: Final = 50

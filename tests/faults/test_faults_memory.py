@@ -1,0 +1,218 @@
+"""What an audit may take of memory, whatever services answer with."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, Final
+
+import psycopg
+import pytest
+
+COMMAND: Final = Path(sys.executable).with_name("artwork-backfill")
+
+ENTITIES: Final = 200
+MOST_BYTES: Final = 256 * 1024 * 1024
+MEBIBYTE: Final = 1024 * 1024
+
+#: Builds an answer about an item from its gid.
+Answer = Callable[[str], bytes]
+
+
+def gid_of(number: int) -> str:
+    return f"{number:08x}-0000-4000-8000-{number:012x}"
+
+
+def padded(start: str, piece: str, end: str, size: int) -> bytes:
+    """Return an answer of about a size that consists of one piece many times."""
+    room = size - len((start + end).encode()) - 100
+    return (start + piece * (room // len(piece.encode())) + end).encode()
+
+
+def listing(gid: str, files: str) -> str:
+    own = "".join(
+        f'{{"name":"mbid-{gid}_{name}","source":"metadata"}},' for name in ("meta.xml", "files.xml")
+    )
+    xml = f'{{"name":"mbid-{gid}_mb_metadata.xml","source":"original"}},'
+    return (
+        f'{{"dir":"/1/items/mbid-{gid}","metadata":{{"identifier":"mbid-{gid}",'
+        f'"collection":"coverartarchive","mediatype":"image","noindex":"true"}},'
+        f'"files":[{own}{xml}{{"name":"index.json","source":"original"}}{files}'
+    )
+
+
+def whole_listing(gid: str) -> bytes:
+    return (listing(gid, "") + "]}").encode()
+
+
+def of_many_files(gid: str) -> bytes:
+    files = (
+        f',{{"name":"mbid-{gid}-{n}.jpg","source":"original","md5":"{n:032x}"}}'
+        for n in range(1, 4 * MEBIBYTE // 115)
+    )
+    return (listing(gid, "".join(files)) + "]}").encode()
+
+
+def of_wide_names(gid: str) -> bytes:
+    name = "\U0001f3b5" * 1000
+    files = (f',{{"name":"{n}{name}","source":"original"}}' for n in range(1000))
+    return (listing(gid, "".join(files)) + "]}").encode()
+
+
+INDEX: Final = b'{"images":[]}'
+HEAD: Final = '<metadata xmlns="http://musicbrainz.org/ns/mmd-2.0#"><release id="%s">'
+TAIL: Final = "</release></metadata>"
+
+
+def xml_of(gid: str, piece: str, size: int) -> bytes:
+    return padded(HEAD % gid, piece, TAIL, size)
+
+
+#: What archive.org says of an item, of its index.json and of its XML, and MusicBrainz of the entity.
+HOSTILE: Final[dict[str, tuple[Answer, Answer, Answer]]] = {
+    "lists in the listing": (
+        lambda gid: padded(f'{{"dir":"/1/items/mbid-{gid}","a":[', "[],", "0]}", 4 * MEBIBYTE),
+        lambda _: INDEX,
+        lambda gid: xml_of(gid, "<a/>", 1000),
+    ),
+    "objects in the listing": (
+        lambda gid: padded(f'{{"a":[', '{"a":{}},', "0]}", 4 * MEBIBYTE),
+        lambda _: INDEX,
+        lambda gid: xml_of(gid, "<a/>", 1000),
+    ),
+    "a listing that is too large": (
+        lambda gid: padded(f'{{"a":[', "[],", "0]}", 20 * MEBIBYTE),
+        lambda _: INDEX,
+        lambda gid: xml_of(gid, "<a/>", 1000),
+    ),
+    "many files": (of_many_files, lambda _: INDEX, lambda gid: xml_of(gid, "<a/>", 1000)),
+    "wide names": (of_wide_names, lambda _: INDEX, lambda gid: xml_of(gid, "<a/>", 1000)),
+    "objects in the index": (
+        whole_listing,
+        lambda _: padded('{"images":[', '{"a":{}},', "0]}", 3 * MEBIBYTE),
+        lambda gid: xml_of(gid, "<a/>", 1000),
+    ),
+    "wide text in the index": (
+        whole_listing,
+        lambda _: padded('{"images":["', "\U0001f3b5", '"]}', 3 * MEBIBYTE),
+        lambda gid: xml_of(gid, "<a/>", 1000),
+    ),
+    "elements in the XML": (
+        whole_listing,
+        lambda _: INDEX,
+        lambda gid: xml_of(gid, "<a>\u00e91</a>", 2 * MEBIBYTE),
+    ),
+    "depth in the XML": (
+        whole_listing,
+        lambda _: INDEX,
+        lambda gid: padded(HEAD % gid, "<abcdefgh>", "", 2 * MEBIBYTE),
+    ),
+}
+
+
+@contextmanager
+def archive_of(kind: tuple[Answer, Answer, Answer]) -> Iterator[str]:
+    """Serve both services on loopback: hostile answers, each of them gzipped once for all."""
+    by_listing, by_index, by_xml = kind
+    placeholder = gid_of(0xABCDEF)
+    bodies = [answer(placeholder) for answer in (by_listing, by_index, by_xml)]
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            position = (
+                0 if "/metadata/" in self.path else 1 if self.path.endswith("index.json") else 2
+            )
+            gid = self.path.partition("?")[0].partition("mbid-")[2][:36]
+            gid = gid or self.path.partition("?")[0].rpartition("/")[2]
+            body = bodies[position].replace(placeholder.encode(), gid.encode())
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: Any) -> None:
+            pass
+
+    server = Server(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def entities(migrated_database: str) -> str:
+    """URL of a database with releases to audit, each with one image."""
+    with psycopg.connect(migrated_database) as conn, conn.cursor() as cursor:
+        values = [(n, gid_of(n)) for n in range(1, ENTITIES + 1)]
+        cursor.executemany(
+            "INSERT INTO musicbrainz.release (id, gid, name, artist_credit) VALUES (%s, %s, 'x', 1)",
+            values,
+        )
+        cursor.execute(
+            "INSERT INTO musicbrainz.release_meta (id, cover_art_presence)"
+            " SELECT id, 'present' FROM musicbrainz.release;"
+            "INSERT INTO cover_art_archive.image_type (mime_type, suffix)"
+            " VALUES ('image/jpeg', 'jpg') ON CONFLICT DO NOTHING;"
+            "INSERT INTO cover_art_archive.cover_art (id, release, mime_type, edit, ordering)"
+            " SELECT id + 1000000, id, 'image/jpeg', 1, 1 FROM musicbrainz.release;"
+            "INSERT INTO artwork_indexer.audit_entity (entity_type, gid)"
+            " SELECT 'release', gid FROM musicbrainz.release"
+        )
+    return migrated_database
+
+
+def peak_bytes(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a process to end, and return the most memory that it took."""
+    peak = 0
+    while process.poll() is None:
+        try:
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        except OSError:
+            break
+        peak = max([peak, *(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))])
+        time.sleep(0.02)
+    process.wait()
+    return peak * 1024
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_audits_stay_within_their_memory(entities: str, kind: str, tmp_path: Path) -> None:
+    with archive_of(HOSTILE[kind]) as url, (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [COMMAND, "audit-batch", "--max-queue-depth", "0"],
+            stdout=log,
+            stderr=log,
+            env={
+                "PATH": os.environ["PATH"],
+                "MUSICBRAINZ_DATABASE_URL": entities,
+                "ARCHIVE_ORG_URL": url,
+                "ARCHIVE_ORG_RATE": "unlimited",
+                "MUSICBRAINZ_URL": url,
+                "MUSICBRAINZ_RATE": "unlimited",
+            },
+        )
+        began = time.monotonic()
+        peak = peak_bytes(process)
+    print(kind, peak // MEBIBYTE, "MiB", time.monotonic() - began, process.returncode)
+    with psycopg.connect(entities) as conn:
+        print(conn.execute("select outcome, count(*), max(length(findings::text)), min(findings::text) from artwork_indexer.audit_result group by 1").fetchall()[:5][0][:3])
+    assert peak < MOST_BYTES, (tmp_path / "log").read_text()[-3000:]
