@@ -22,6 +22,7 @@ from uuid import uuid4
 
 import click
 import psycopg
+from artwork_backfill.shared.durations import parse_duration
 from artwork_backfill.shared.engine import db
 from artwork_backfill.shared.engine import report as reports
 from artwork_backfill.shared.engine.job import Database, Job, Partition, Run, RunOptions
@@ -48,11 +49,9 @@ Build = Callable[..., Job[Any, Any]]
 #: How long a thread may keep the interpreter from others, in seconds, where there are few of them.
 _SWITCH_INTERVAL_S: Final = 0.0005
 
-_DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", re.IGNORECASE)
-
 
 class DurationType(click.ParamType[float]):
-    """Text such as 90s, 30m, 2h or 1h30m, as seconds."""
+    """Text such as 90s, 30m, 1h30m or 5d, as seconds."""
 
     name = "duration"
 
@@ -61,13 +60,10 @@ class DurationType(click.ParamType[float]):
     ) -> float:
         if isinstance(value, int | float):
             return float(value)
-        match = _DURATION.fullmatch(value.strip())
-        parts = match.groups(default="0") if match and value.strip() else ("0", "0", "0")
-        hours, minutes, seconds = (int(part) for part in parts)
-        total = hours * 3600 + minutes * 60 + seconds
-        if total == 0:
-            self.fail(f"{value!r} is not a duration: write it like 90s, 30m or 1h30m", param, ctx)
-        return float(total)
+        try:
+            return parse_duration(value).total_seconds()
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class PartitionType(click.ParamType[Partition]):

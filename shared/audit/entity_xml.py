@@ -21,11 +21,12 @@ NAMESPACE: Final = "{http://musicbrainz.org/ns/mmd-2.0#}"
 MAX_DEPTH: Final = 64
 """Deepest nesting of elements that is read; the web service's answers stay below 20."""
 
+MAX_ELEMENTS: Final = 50_000
 MAX_PATHS: Final = 1_000
 MAX_PATH_LENGTH: Final = 1_000
-"""How many paths are told apart, and how long one may be in characters; the web service's answers
-have less than a hundred, of some ten characters for each element. With these, what is kept of a
-document is in proportion to its size."""
+"""How many elements are read, how many paths are told apart, and how long one may be in characters.
+The web service's answers have some ten elements for each artist and less than a hundred paths. With
+these, what is kept of a document is in proportion to its size, and none takes long."""
 
 
 class UnreadableXml(ValueError):
@@ -81,9 +82,9 @@ def parse_entity_xml(content: bytes, entity_type: EntityType, gid: str) -> Entit
     """Read a web service answer about the entity `gid` (lower case).
 
     Raises `UnreadableXml` for what is not well-formed, declares a document type (and so could
-    declare entities that grow without bounds), is nested deeper than `MAX_DEPTH` or has more paths
-    than `MAX_PATHS`, or is not about this entity (MusicBrainz answers with the target for a gid
-    that has been merged).
+    declare entities that grow without bounds), is nested deeper or has more elements than any
+    answer, or is not about this entity (MusicBrainz answers with the target for a gid that has been
+    merged).
     """
     texts = _Texts(entity_type)
     parser = DefusedXMLParser(target=texts, forbid_dtd=True)
@@ -123,6 +124,7 @@ class _Texts:
         self.credited_names: list[str] = []
         self._entity_type = entity_type
         self._open: list[_Element] = []
+        self._elements = 0
         self._credit: dict[str, str] | None = None
 
     # The parser calls these four by their names.
@@ -135,6 +137,9 @@ class _Texts:
             self._end_text(parent, has_child=True)
             path = f"{parent.path}/{name}" if parent.path else name
             in_entity = parent.in_entity
+        self._elements += 1
+        if self._elements > MAX_ELEMENTS:
+            raise UnreadableXml("more elements than any answer has")
         if len(self._open) > MAX_DEPTH or len(path) > MAX_PATH_LENGTH:
             raise UnreadableXml("nested too deeply")
         is_child_of_root = len(self._open) == 1 and self._open[0].tag == f"{NAMESPACE}metadata"

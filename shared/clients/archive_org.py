@@ -28,7 +28,7 @@ from artwork_backfill.shared.clients.http import (
 from artwork_backfill.shared.settings import Settings
 
 #: The listing of an item of 10,000 files takes 2.3 MiB.
-_METADATA_MAX_BYTES: Final = 4 * MEBIBYTE
+_METADATA_MAX_BYTES: Final = 3 * MEBIBYTE
 
 #: A size that cannot be true, and that no database could take.
 _MORE_THAN_ANY_COLLECTION: Final = 2**63
