@@ -28,13 +28,13 @@ from artwork_backfill.shared.engine import report as reports
 from artwork_backfill.shared.engine.job import Database, Job, Partition, Run, RunOptions
 from artwork_backfill.shared.engine.log import (
     LEVELS,
-    Redactor,
     RunLog,
     configure,
     start_sentry,
     stop_sentry,
 )
 from artwork_backfill.shared.engine.progress import Progress
+from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.runner import Runner
 from artwork_backfill.shared.engine.stop import Stopping, on_signals
 from artwork_backfill.shared.settings import Settings, SettingsError
@@ -245,7 +245,7 @@ def _execute(
     run_options = _take_run_options(job_type, options)
     console = terminal()
     run_id = uuid4()
-    run_log = RunLog(job_type.name, run_id, Redactor(settings.secrets()))
+    run_log = RunLog(job_type.name, run_id, Redactor.of_process(settings))
     configure(run_log, log_level, console)
     # Before anything starts a thread: it would not inherit the mask and take the signals itself.
     with on_signals(stopping):
@@ -365,7 +365,7 @@ def musicbrainz_database(command: str, tables: tuple[db.Table, ...] = ()) -> Ite
     Whatever is wrong with the settings or the database becomes one clear line.
     """
     settings = Settings(os.environ)
-    with usage_errors(Redactor(settings.secrets())):
+    with usage_errors(Redactor.of_process(settings)):
         dsn = settings.musicbrainz_database()
         with closing(db.connect(dsn, f"artwork-backfill {command}")) as conn:
             db.check_tables(conn, tables)

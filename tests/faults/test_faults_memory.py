@@ -21,6 +21,8 @@ COMMAND: Final = Path(sys.executable).with_name("artwork-backfill")
 ENTITIES: Final = 200
 MOST_BYTES: Final = 256 * 1024 * 1024
 MEBIBYTE: Final = 1024 * 1024
+#: Where most answers name their entity.
+_HEAD_BYTES: Final = 4096
 
 #: Builds an answer about an item from its gid.
 Answer = Callable[[str], bytes]
@@ -138,11 +140,12 @@ def archive() -> Iterator[str]:
             (gid,) = set(re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", self.path))
             listing, index, xml = answers[int(gid[:8], 16) % len(answers)]
             body = listing if "/metadata/" in self.path else index if "index" in self.path else xml
-            body = body.replace(stand_in.encode(), gid.encode())
+            few = _HEAD_BYTES if body.count(stand_in.encode(), _HEAD_BYTES) == 0 else len(body)
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(body[:few].replace(stand_in.encode(), gid.encode()))
+            self.wfile.write(memoryview(body)[few:])
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -199,6 +202,7 @@ def peak_bytes(process: subprocess.Popen[bytes]) -> int:
     return peak * 1024
 
 
+@pytest.mark.timeout(400)
 def test_audits_stay_within_their_memory_whatever_they_are_answered(
     entities: str, archive: str, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
