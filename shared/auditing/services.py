@@ -16,18 +16,24 @@ from artwork_backfill.shared.settings import Settings
 #: For how long a service may fail broadly before the audit ends, in seconds.
 PATIENCE_S: Final = 180.0
 
+#: How long after the first answer an absence is asked about again, in seconds.
+SECOND_LOOK_AFTER_S: Final = 3.0
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Both clients. `rate` is what the slower of them may be asked, per second.
+    """Both clients.
 
-    `budget` is what large answers of both may take together. Whoever works on what they said stays
-    within a `scope` of it.
+    `rate` is what the slower of them may be asked, per second; `concurrency` how many threads ask.
+    `second_look_after` is in seconds. `budget` is what large answers of both may take together:
+    whoever works on what they said stays within a `scope` of it.
     """
 
     archive: ArchiveOrgClient
     musicbrainz: MusicBrainzClient
     rate: float | None
+    concurrency: int = 1
+    second_look_after: float = SECOND_LOOK_AFTER_S
     budget: Budget = field(default_factory=Budget)
 
     @classmethod
@@ -53,7 +59,11 @@ class Services:
         )
         rates = (settings.archive_org().rate, settings.musicbrainz().rate)
         return cls(
-            archive, musicbrainz, min((rate for rate in rates if rate), default=None), budget
+            archive,
+            musicbrainz,
+            rate=min((rate for rate in rates if rate), default=None),
+            concurrency=concurrency,
+            budget=budget,
         )
 
     def stats(self) -> Mapping[str, ServiceStats]:

@@ -22,8 +22,9 @@ class NoRoom(Exception):
 class Budget:
     """Shares out a number of bytes among threads.
 
-    A thread holds what it took until the outermost `scope` that it is in ends. One that is alone
-    may take more than there is: an answer that a client allows can always be read.
+    A thread holds what it took until the outermost `scope` that it is in ends. While it holds
+    something it may come to need more than there is: one thread at a time may, so that those that
+    wait for each other's share never do so for ever.
 
     Parameters
     ----------
@@ -36,10 +37,12 @@ class Budget:
     # threading.Event cannot be waited for together with a condition, so waiters look at it.
     _LOOK_EVERY_S: Final = 0.1
 
-    def __init__(self, total: int = 4 * MEBIBYTE) -> None:
+    def __init__(self, total: int = 3 * MEBIBYTE) -> None:
         self._total = total
         self._changed = threading.Condition()
         self._held: dict[int, int] = {}
+        #: The thread that may take more than there is.
+        self._exceeding: int | None = None
         self._depth = threading.local()
 
     @contextmanager
@@ -88,8 +91,13 @@ class Budget:
             return sum(self._held.values())
 
     def _has_room(self, me: int, size: int) -> bool:
-        others = sum(self._held.values()) - self._held.get(me, 0)
-        return others == 0 or others + self._held.get(me, 0) + size <= self._total
+        held = self._held.get(me, 0)
+        if self._exceeding == me or sum(self._held.values()) + size <= self._total:
+            return True
+        if self._exceeding is None and (held or not self._held):
+            self._exceeding = me
+            return True
+        return False
 
     def _hold(self, me: int, size: int) -> None:
         with self._changed:
@@ -97,4 +105,5 @@ class Budget:
                 self._held[me] = size
             else:
                 self._held.pop(me, None)
+                self._exceeding = None if self._exceeding == me else self._exceeding
             self._changed.notify_all()

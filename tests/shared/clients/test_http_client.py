@@ -775,6 +775,21 @@ class TestLargeAnswers:
             with pytest.raises(Unreadable):
                 threads.submit(client.get, "/", body_of).result(10)
 
+    @pytest.mark.parametrize("room", [1, 2, 3])
+    def test_of_threads_that_each_need_more_than_their_share_are_all_read(
+        self, serve, connect, room
+    ):
+        budget = Budget(room * self.LARGE)
+        client = connect(serve(answer_with(b"x" * self.LARGE)).url, budget=budget, deadline_s=20)
+
+        def work(_: int) -> int:
+            with budget.scope():
+                return sum(len(client.get("/", body_of)) for _ in range(3))
+
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(work, range(24))) == [3 * self.LARGE] * 24
+        assert budget.held == 0
+
     def test_are_held_until_the_scope_of_the_thread_ends(self, serve, connect):
         budget = Budget(10 * self.LARGE)
         client = connect(serve(answer_with(b"x" * self.LARGE)).url, budget=budget)
