@@ -61,7 +61,7 @@ def load(conn: psycopg.Connection, known: Iterable[Known], *, first_row: int = 1
     Every heir must be among them.
     """
     rows: dict[str, list[tuple[object, ...]]] = {}
-    ids = {}
+    ids: dict[str, int] = {}
     known = list(known)
     type_ids = _type_ids(conn, known)
     for row_id, entity in enumerate(known, first_row):
@@ -85,7 +85,7 @@ def load(conn: psycopg.Connection, known: Iterable[Known], *, first_row: int = 1
 
 def _type_ids(conn: psycopg.Connection, known: Iterable[Known]) -> dict[EntityType, dict[str, int]]:
     """The ids of the types of images, with those that MusicBrainz has added since."""
-    ids = {}
+    ids: dict[EntityType, dict[str, int]] = {}
     for entity_type, tables in _TABLES.items():
         table = f"{tables[3].partition('.')[0]}.art_type"
         images = [image for e in known if e.entity_type is entity_type for image in e.images]
