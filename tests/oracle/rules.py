@@ -30,7 +30,7 @@ Remedy = Literal[
     "defer or review",
 ]
 
-OTHER_ARCHIVE = "item.archive"
+OTHER_ARCHIVE = "item.other_archive"
 """What the audit calls an item of the other archive."""
 
 _IMAGE_CHECKS = {"orphan.image", "files.original.extra"}
@@ -75,6 +75,9 @@ def audit(world: World, policy: Policy, key: Key) -> Verdict:
         case _:
             findings = _orphan(world, known, found.document)
     verdict = _decide(world, policy, known, findings)
+    if verdict.must & {"files.original.missing", "files.original.empty"}:
+        # Thumbnails of what has no original may be missed as well.
+        verdict = replace(verdict, may=frozenset({"files.thumbnail.missing"}))
     if without_art and all(finding.remedy == "index" for finding in findings):
         # An item that lists no image is clean; whether "lists" is said of its index is left open.
         allowed = tuple(dict.fromkeys([*verdict.allowed, Outcome("clean")]))
@@ -159,9 +162,14 @@ def _thumbnails(known: Known, listed: dict[str, dict[str, Any]]) -> list[Finding
     return [
         Finding("files.thumbnail.missing", "minor", "late", f"{image.id} {size}")
         for image in known.images
+        if _has_bytes(listed.get(f"mbid-{known.gid}-{image.id}.{image.suffix}"))
         for size in THUMBNAIL_SIZES
         if f"mbid-{known.gid}-{image.id}_thumb{size}.jpg" not in listed
     ]
+
+
+def _has_bytes(file: dict[str, Any] | None) -> bool:
+    return file is not None and int(file["size"]) > 0
 
 
 def _index(world: World, known: Known, listed: dict[str, dict[str, Any]]) -> list[Finding]:
