@@ -78,6 +78,9 @@ def audit(world: World, policy: Policy, key: Key) -> Verdict:
     if verdict.must & {"files.original.missing", "files.original.empty"}:
         # Thumbnails of what has no original may be missed as well.
         verdict = replace(verdict, may=frozenset({"files.thumbnail.missing"}))
+    if len(findings) > len(verdict.must) and "files.original.extra" in verdict.must:
+        # Two originals with one artwork id, whoever's it is.
+        verdict = replace(verdict, may=verdict.may | {"files.original.duplicate"})
     if without_art and all(finding.remedy == "index" for finding in findings):
         # An item that lists no image is clean; whether "lists" is said of its index is left open.
         allowed = tuple(dict.fromkeys([*verdict.allowed, Outcome("clean")]))
@@ -360,8 +363,10 @@ def _decide(world: World, policy: Policy, known: Known, findings: list[Finding])
 
 def _overridden(finding: Finding, policy: Policy) -> Finding:
     remedy: Remedy | None = policy.remedy(finding.check)
-    # No option makes an item of the other archive ours.
+    # No option makes an item of the other archive ours, or an index of what is not there.
     if remedy is None or finding.check == OTHER_ARCHIVE:
+        return finding
+    if remedy == "index" and finding.check in ("item.missing", "item.dark"):
         return finding
     return replace(finding, remedy=remedy, event=None)
 
