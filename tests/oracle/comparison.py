@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,6 +129,21 @@ def compare(
         for mixture in made:
             run.compare(mixture, policy, turn, found)
     return comparison
+
+
+def compare_together(
+    places: Sequence[tuple[Setting, Place, range]], services: Services, seed: int
+) -> list[Comparison]:
+    """Do what `compare` does for several settings at once.
+
+    An audit waits more than it works: it takes its time before it believes in an absence.
+    """
+    with ThreadPoolExecutor(len(places)) as pool:
+        begun = [
+            pool.submit(compare, place, services, setting, seed, numbers)
+            for setting, place, numbers in places
+        ]
+        return [comparison.result() for comparison in begun]
 
 
 def _set_up(place: Place, services: Services, made: Sequence[Mixture]) -> None:

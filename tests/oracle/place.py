@@ -103,7 +103,7 @@ class Place:
         results = "SELECT coalesce(max(id), 0) FROM artwork_indexer.audit_result"
         (last,) = self.conn.execute(results).fetchone() or (0,)
         ran = programs.run(
-            ["audit-batch", "--max-queue-depth", "0", *options],
+            ["audit-batch", "--max-queue-depth", "0", "--batch-size", "1000", *options],
             self._environment,
             seconds=seconds,
         )
