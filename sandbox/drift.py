@@ -741,7 +741,7 @@ DRIFTS: Sequence[Drift] = (
     _live("item-collection", _wrong_collection, "item.collection", "manual_review"),
     _live("item-mediatype", _wrong_mediatype, "item.mediatype", "manual_review"),
     _live("item-noindex", _wrong_noindex, "item.noindex", "manual_review"),
-    _live("item-other-archive", _of_other_archive, "item.other_archive", "manual_review"),
+    _live("item-other-archive", _of_other_archive, "item.archive", "manual_review"),
     _live("original-duplicate", _two_originals, "files.original.duplicate", "manual_review"),
     # Only of an orphan is an image deleted: a merge may make a live entity its owner at any time.
     _live(
@@ -858,9 +858,7 @@ DRIFTS: Sequence[Drift] = (
         "manual_review",
         "manual_review",
     ),
-    _orphan(
-        "other-archive", _of_other_archive, "item.other_archive", "manual_review", "manual_review"
-    ),
+    _orphan("other-archive", _of_other_archive, "item.archive", "manual_review", "manual_review"),
     _orphan("index", _orphan_index, "orphan.index", "repair_queue", "legacy"),
     _orphan("index-with-xml", _orphan_index_with_xml, "orphan.index", "repair_queue", "legacy"),
     _orphan("leftover", _orphan_leftover, "orphan.leftover", "manual_review", "manual_review"),

@@ -30,7 +30,7 @@ Remedy = Literal[
     "defer or review",
 ]
 
-OTHER_ARCHIVE = "item.other_archive"
+OTHER_ARCHIVE = "item.archive"
 """What the audit calls an item of the other archive."""
 
 _IMAGE_CHECKS = {"orphan.image", "files.original.extra"}

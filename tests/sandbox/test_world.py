@@ -34,7 +34,7 @@ SAMPLES = Path(__file__).parent / "samples"
 CHECKS = {
     "item.missing",
     "item.dark",
-    "item.other_archive",
+    "item.archive",
     "item.collection",
     "item.mediatype",
     "item.noindex",
