@@ -222,7 +222,8 @@ class _Run:
         before, earlier = self._last[key]
         # Not to be audited, unless this policy acts on what the last one only recorded.
         as_it_was = Outcome(before.status)
-        if before.status in ("clean", "legacy") and as_it_was not in verdict.allowed:
+        recorded = before.status in ("clean", "legacy") and bool(earlier.must | before.checks)
+        if recorded and as_it_was not in verdict.allowed:
             return verdict
         return Verdict((as_it_was,), ("not to be audited", *verdict.because), may=earlier.must)
 
@@ -286,6 +287,9 @@ class _Run:
                 (state, ids),
             )
         self._note(mixture, entity_type, got.events, state)
+        if state == "failed":
+            # A person is told of it.
+            world.open_reviews.add(key)
         if fate == "failed, then completed":
             later = self._note(mixture, entity_type, got.events, "completed")
             conn.execute(
@@ -382,8 +386,10 @@ def _complaints(verdict: Verdict, got: Found) -> list[str]:
         if got.checks - verdict.must - verdict.may:
             more = sorted(got.checks - verdict.must - verdict.may)
             complaints.append(f"found without cause: {', '.join(more)}")
-    if got.status == "manual_review" and got.reason is None:
-        complaints.append("a review of which no reason is open")
+    if got.status == "manual_review":
+        unsaid = [phrase for phrase in verdict.says if phrase not in (got.reason or "")]
+        if unsaid or got.reason is None:
+            complaints.append(f"the review does not say: {', '.join(unsaid)}")
     if got.status in ("clean", "legacy") and got.reason is not None and not verdict.keeps_review:
         complaints.append("the review is still open")
     if verdict.keeps_review and got.reason is None:

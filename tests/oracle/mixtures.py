@@ -282,7 +282,7 @@ class _Maker:
         try:
             drift.plant(changed)
             changed.item()
-        except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError):
+        except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError):
             return draft
         return changed
 
@@ -334,21 +334,48 @@ class _Maker:
         held = draft.item()
         assert held is not None
         item.add_image(artwork.id, artwork.suffix)
+        if kind == "proved":
+            # One owner of several images.
+            for other in draft.entity.artwork[1:]:
+                item.add_image(other.id, other.suffix)
         pair = _Copies(self._luck, item, held, artwork)
         if kind in _COPIES:
             _COPIES[kind](pair)
-        gid = held.gid
         self._know(draft, darkened=kind == "owner dark" and self._luck.random() < 0.5)
+        self._add_owner(kind, held, entity_type, artwork)
+
+    def _add_owner(self, kind: str, held: Item, entity_type: EntityType, artwork: Artwork) -> None:
+        gid = held.gid
         if kind == "owner of other archive":
             held.metadata["collection"] = _other_archive(entity_type).collection
         if kind == "owner busy":
             self._queue_busy(entity_type, held, artwork)
+        if kind == "owner merged":
+            self._merge_into(entity_type, held, artwork)
         if self._luck.random() < 0.1:
             held.numbers = True
         self._answer(held, _OWNER_STATES.get(kind, "listed"))
         if kind != "owner absent once":
             # Whose answers come in turn is asked by one audit only.
             self._audited(entity_type, gid)
+
+    def _merge_into(self, entity_type: EntityType, heir: Item, artwork: Artwork) -> None:
+        """Let the image have come to its owner by a merge, which may not be carried out yet."""
+        merged = Item(self._gid(), self._metadata(entity_type, heir.gid, self._facts()))
+        merged.add_image(artwork.id, artwork.suffix)
+        merged.add_own_files()
+        gid = merged.gid
+        self._world.known[entity_type, gid] = Known(
+            entity_type, gid, Presence.MERGED, heir=heir.gid
+        )
+        if self._luck.random() < 0.7:
+            del heir.files[image_name(heir.gid, artwork.id, artwork.suffix)]
+        if self._luck.random() < 0.5:
+            image = {"artwork_id": artwork.id, "suffix": artwork.suffix}
+            moved = {"old_gid": gid, "new_gid": heir.gid, **image}
+            self._queue(self._luck.choice(("queued", "running")), entity_type, "copy_image", moved)
+        self._audited(entity_type, gid)
+        self._answer(merged, "listed")
 
     def _add_unnamed(self, item: Item) -> None:
         other = self._gid()
@@ -601,6 +628,7 @@ _FOREIGN: Mapping[str, int] = {
     "of other type": 1,
     "owner of other archive": 1,
     "owner busy": 3,
+    "owner merged": 2,
     **dict.fromkeys(_COPIES, 1),
     **dict.fromkeys(_OWNER_STATES, 1),
 }

@@ -33,7 +33,15 @@ Remedy = Literal[
 OTHER_ARCHIVE = "item.archive"
 """What the audit calls an item of the other archive."""
 
-_IMAGE_CHECKS = {"orphan.image", "files.original.extra"}
+#: How a review words the commonest reasons.
+_PHRASES = (
+    "only copy",
+    "another file",
+    "the owner's item is dark",
+    "a leftover of",
+    "unknown image: preserve or purge?",
+    "cannot be compared",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +263,7 @@ def _foreign_remedy(
     artwork = artwork_of(name, known.gid)
     owner = artwork and _owner(world, known, artwork[0])
     if not artwork or not owner:
-        return "review", "unknown image"
+        return "review", "unknown image: preserve or purge?"
     for event in world.queue:
         under_way = event.state in ("queued", "running")
         moves = event.action in ("copy_image", "delete_image", "deindex")
@@ -267,7 +275,7 @@ def _foreign_remedy(
         case Meaning.UNFINISHED | Meaning.UNAVAILABLE:
             return "defer", f"its owner's answer is {found.meaning.name}"
         case Meaning.DARK:
-            return "review", "its owner's item is dark"
+            return "review", "the owner's item is dark"
         case Meaning.ABSENT:
             return "review", "only copy: its owner has no item"
         case _ if _is_of_other_archive(owner.entity_type, found.document):
@@ -299,10 +307,12 @@ def _compared(
     for name, copy in copies.items():
         artwork = artwork_of(name, owner)
         assert artwork is not None
-        if artwork[1] != suffix or int(copy["size"]) != int(file["size"]):
+        if artwork[1] != suffix:
             continue
-        if int(copy["size"]) == 0 or str(copy.get("private", "")).lower() == "true":
+        if int(copy["size"]) == 0 or copy.get("private") == "true":
             unlike = "its owner's copy has no bytes or is private"
+            continue
+        if int(copy["size"]) != int(file["size"]):
             continue
         key = next((key for key in ("md5", "sha1") if key in copy and key in file), None)
         if key is None:
@@ -358,7 +368,17 @@ def _decide(world: World, policy: Policy, known: Known, findings: list[Finding])
     else:
         allowed = (REVIEW,)
     repaired = frozenset(f.check for f in acted if f.remedy in ("index", "delete", "deindex"))
-    return replace(verdict, allowed=allowed, because=because, repaired=repaired)
+    reviewing = [finding for finding in acted if finding.remedy == "review"]
+    if not reviewing and not again:
+        reviewing = [finding for finding in acted if finding.remedy == "late"]
+    says = tuple(phrase for finding in reviewing for phrase in _phrases(finding))
+    if not reviewing:
+        says = tuple(again)
+    return replace(verdict, allowed=allowed, because=because, repaired=repaired, says=says)
+
+
+def _phrases(finding: Finding) -> list[str]:
+    return [finding.check, *(phrase for phrase in _PHRASES if phrase in finding.why)]
 
 
 def _overridden(finding: Finding, policy: Policy) -> Finding:
@@ -373,7 +393,7 @@ def _overridden(finding: Finding, policy: Policy) -> Finding:
 
 def _without_deletions(in_force: list[Finding]) -> tuple[Outcome, ...]:
     """Where a deletion is due and none is wanted: nothing is done, and the index stays as well."""
-    if any(finding.remedy == "defer" for finding in in_force):
+    if any(finding.remedy in ("defer", "defer or review") for finding in in_force):
         return DEFERRED, REVIEW
     if any(finding.remedy == "review" for finding in in_force):
         return (REVIEW,)
@@ -420,7 +440,7 @@ def _failed_before(world: World, known: Known, events: set[Queued]) -> list[str]
             and before.state in ("failed", "completed")
         ]
         if same and max(same, key=lambda before: before.place).state == "failed":
-            failed.append(f"{event} has failed before")
+            failed.append(f"has failed: {event.action}")
     return failed
 
 
@@ -434,5 +454,5 @@ def _did_not_hold(world: World, key: Key, acted: list[Finding]) -> list[str]:
             if check not in earlier.found:
                 since = place + 1
         if any(a.events_completed and check in a.repaired for a in audits[since:]):
-            again.append(f"the repair of {check} did not hold")
+            again.append(f"repair did not hold: {check}")
     return again

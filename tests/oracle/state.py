@@ -136,6 +136,7 @@ class Verdict:
         must: the checks that have to be found, unless the audit is deferred.
         may: further checks that can be found.
         repaired: those that lead to events.
+        says: what a review has to say.
         keeps_review: whether an open review has to stay open.
     """
 
@@ -144,4 +145,5 @@ class Verdict:
     must: frozenset[str] = frozenset()
     may: frozenset[str] = frozenset()
     repaired: frozenset[str] = frozenset()
+    says: tuple[str, ...] = ()
     keeps_review: bool = False
