@@ -250,18 +250,20 @@ class _Run:
             if mixture.number in self._spoilt:
                 continue
             luck = random.Random(f"{self._seed} {mixture.number} {turn}")
+            items = mixture.world.items
+            moving = {gid: state for gid, state in items.items() if len(state.answers) > 1}
             for key in mixture.keys:
                 got, _ = self._last[key]
                 if got.events:
                     changed |= self._let_events_end(mixture, key, got, luck)
-                if got.status == "unchecked" or got.events or luck.random() < 0.3:
+                again = got.status == "unchecked" or got.events or luck.random() < 0.3
+                if again or moving:
                     self._place.conn.execute(_AGAIN, (str(key[0]), key[1]))
                     self._waiting.add(key)
-            for gid, state in mixture.world.items.items():
-                # Who answered in turn has done so.
-                if len(state.answers) > 1:
-                    state.answers = state.answers[1:]
-                    changed[gid] = state
+            for gid, state in moving.items():
+                # What answered in turn has done so.
+                state.answers = state.answers[-1:]
+                changed.setdefault(gid, state)
         _plant(self._services, changed)
 
     def _let_events_end(

@@ -66,7 +66,7 @@ def _compare_images(
         _note(found, "index.image.missing", "critical")
     if set(listed_ids) - set(due_ids) - ids_with_files:
         _note(found, "index.image.extra")
-    if any(listed_ids.count(number) > 1 for number in due_ids):
+    if len(set(listed_ids)) < len(listed_ids):
         _note(found, "index.image.duplicate")
     in_common = [number for number in dict.fromkeys(listed_ids) if number in due_ids]
     if in_common != [number for number in due_ids if number in in_common]:

@@ -119,7 +119,10 @@ class _Maker:
     def _held_as_other_type(self, entity_type: EntityType) -> None:
         (other,) = (kind for kind in EntityType if kind is not entity_type)
         gid = self._live(other, images=self._luck.choice((0, 1, 2)))
-        self._mixture.keys.append((entity_type, gid))
+        self._audited(entity_type, gid)
+        # Both ask for the one item, in any order.
+        state = self._world.items[gid]
+        state.answers = state.answers[-1:]
 
     def _live(self, entity_type: EntityType, *, images: int) -> str:
         draft = self._draft(entity_type, images)
@@ -355,7 +358,7 @@ class _Maker:
         if self._luck.random() < 0.1:
             held.numbers = True
         self._answer(held, _OWNER_STATES.get(kind, "listed"))
-        if kind != "owner absent once":
+        if kind not in ("owner absent once", "owner changes"):
             # Whose answers come in turn is asked by one audit only.
             self._audited(entity_type, gid)
 
@@ -416,6 +419,12 @@ class _Maker:
             case "absent once":
                 self._mixture.things[gid] = item
                 answers = [luck.choice(_NOTHING), item.document(self._node)]
+            case "absent, then dark":
+                dark = replace(item, dark=True)
+                answers = [luck.choice(_NOTHING), dark.document(self._node)]
+            case "changes":
+                self._mixture.things[gid] = item
+                answers = [item.document(self._node), self._changed(item)]
             case "absent, then unfinished":
                 item.shown |= luck.choice(_UNFINISHED)
                 answers = [luck.choice(_NOTHING), item.document(self._node)]
@@ -425,6 +434,33 @@ class _Maker:
                 answers = [item.document(self._node)]
                 self._mixture.things[gid] = item
         self._world.items[gid] = ItemState(answers, dict(item.contents))
+
+    def _changed(self, item: Item) -> bytes:
+        """What is answered once something has happened to an item that was read already."""
+        gid = item.gid
+        changed = replace(item, files=dict(item.files), shown=dict(item.shown))
+        images = [
+            name
+            for name, file in item.files.items()
+            if file.source == "original" and name.startswith(f"mbid-{gid}-")
+        ]
+        kind = self._luck.choice(("gone", "other bytes", "private", "dark", "unfinished", "absent"))
+        changed.updated += 60
+        for name in images:
+            if kind == "gone":
+                changed.files.pop(name, None)
+            elif kind == "other bytes":
+                changed.files[name] = changed.files[name]._replace(md5="9" * 32)
+            elif kind == "private":
+                changed.files[name] = changed.files[name]._replace(private=True)
+        if kind == "absent":
+            return self._luck.choice(_NOTHING)
+        if kind == "unfinished":
+            changed.shown |= self._luck.choice(_UNFINISHED)
+        changed.dark = kind == "dark"
+        if not changed.dark and kind != "unfinished":
+            self._mixture.things[gid] = changed
+        return changed.document(self._node)
 
     def _unavailable(self, item: Item) -> bytes:
         chance = self._luck.random()
@@ -618,6 +654,7 @@ _OWNER_STATES: Mapping[str, str] = {
     "owner unfinished": "unfinished",
     "owner unavailable": "unavailable",
     "owner cut": "cut",
+    "owner changes": "changes",
 }
 
 #: Kinds of foreign images, each with its weight.
@@ -642,6 +679,8 @@ _STATES: Mapping[str, float] = {
     "unfinished": 3,
     "unavailable": 2,
     "cut": 2,
+    "changes": 2,
+    "absent, then dark": 0.5,
     "absent, then unfinished": 0.5,
     "absent, then unavailable": 0.5,
 }

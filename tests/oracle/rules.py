@@ -14,10 +14,18 @@ from typing import Any, Literal
 from sandbox.entities import EntityType, Presence
 from sandbox.formats import ARCHIVES, THUMBNAIL_SIZES, xml_log_name, xml_name
 from tests.oracle import differences
-from tests.oracle.answers import Meaning, artwork_of, files, is_image, is_own, look
+from tests.oracle.answers import Meaning, artwork_of, files, is_image, is_own, look, meaning
 from tests.oracle.musicbrainz import Known
 from tests.oracle.place import Key, Queued
-from tests.oracle.state import DEFERRED, REVIEW, Outcome, Policy, Verdict, World
+from tests.oracle.state import (
+    DEFERRED,
+    REVIEW,
+    ItemState,
+    Outcome,
+    Policy,
+    Verdict,
+    World,
+)
 
 Remedy = Literal[
     "review",  # a person decides, and nothing else is done
@@ -59,7 +67,33 @@ class Finding:
 
 
 def audit(world: World, policy: Policy, key: Key) -> Verdict:
-    """Return what an audit of one entity may decide."""
+    """Return what an audit of one entity may decide.
+
+    What a deletion rests on is read again before it is queued: when it has changed, the audit comes
+    again later, a person decides, or what is seen now counts.
+    """
+    verdict = _seen_first(world, policy, key)
+    if any(event.action == "delete_image" for o in verdict.allowed for event in o.events):
+        later = _seen_first(_after_all_answers(world), policy, key)
+        if any(_changes(item) for item in world.items.values()):
+            allowed = tuple(dict.fromkeys((DEFERRED, REVIEW, *later.allowed)))
+            found = verdict.must | verdict.may | later.must | later.may
+            because = (*verdict.because, "then", *later.because)
+            return Verdict(allowed, because, may=found, repaired=later.repaired)
+    return verdict
+
+
+def _changes(item: ItemState) -> bool:
+    first, last = item.answers[0], item.answers[-1]
+    return first != last and meaning(first) is not Meaning.ABSENT
+
+
+def _after_all_answers(world: World) -> World:
+    items = {gid: ItemState(item.answers[-1:], item.contents) for gid, item in world.items.items()}
+    return replace(world, items=items)
+
+
+def _seen_first(world: World, policy: Policy, key: Key) -> Verdict:
     entity_type, gid = key
     for event in world.queue:
         under_way = event.state in ("queued", "running")
