@@ -53,6 +53,9 @@ WHERE entity_type = %s AND gid = %s AND status <> 'unchecked'
 """
 
 
+_NOT_DUE = "not to be audited"
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """A policy for each round."""
@@ -226,17 +229,18 @@ class _Run:
         recorded = before.status in ("clean", "legacy") and bool(earlier.must | before.checks)
         if recorded and as_it_was not in verdict.allowed:
             return verdict
-        return Verdict((as_it_was,), ("not to be audited", *verdict.because), may=earlier.must)
+        return Verdict((as_it_was,), (_NOT_DUE, *verdict.because))
 
     def _remember(self, mixture: Mixture, key: Key, verdict: Verdict, got: Found) -> None:
+        if not got.audited:
+            return
         world = mixture.world
-        audited = "not to be audited" not in verdict.because
         self._last[key] = got, verdict
         if got.reason is None:
             world.open_reviews.discard(key)
         else:
             world.open_reviews.add(key)
-        if audited and got.status != "unchecked":
+        if got.status != "unchecked":
             repaired = verdict.repaired if got.events else frozenset()
             audits = world.audits.setdefault(key, [])
             audits.append(EarlierAudit(verdict.must | frozenset(got.checks), repaired))
@@ -381,10 +385,13 @@ class _Run:
 
 def _complaints(verdict: Verdict, got: Found) -> list[str]:
     complaints = []
+    due = _NOT_DUE not in verdict.because
+    if got.audited is not due:
+        complaints.append("was not audited" if due else "was audited although that was not due")
     if Outcome(got.status, frozenset(got.events)) not in verdict.allowed:
         complaints.append("the decision")
     elif got.status != "unchecked":
-        if verdict.must - got.checks and "not to be audited" not in verdict.because:
+        if verdict.must - got.checks:
             complaints.append(f"not found: {', '.join(sorted(verdict.must - got.checks))}")
         if got.checks - verdict.must - verdict.may:
             more = sorted(got.checks - verdict.must - verdict.may)
