@@ -141,8 +141,7 @@ def test_a_repair_that_holds_ends_the_row(scene: Scene) -> None:
     scene.audit(gid)
     _complete_all(scene)
     document = scene.archive.document(gid)
-    clean = scene.world.entity(scene.world.number(gid) or 0)
-    document["metadata"]["title"] = clean.facts.title
+    document["metadata"]["title"] = scene.world.facts(scene.world.number(gid) or 0).title
     scene.archive.answers[gid] = lambda: document
     scene.audit(gid)
     assert scene.status(gid) == "clean"
