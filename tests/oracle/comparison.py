@@ -53,6 +53,9 @@ WHERE entity_type = %s AND gid = %s AND status <> 'unchecked'
 """
 
 
+_NOT_DUE = "not to be audited"
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """A policy for each round."""
@@ -64,13 +67,14 @@ class Setting:
 _DEFAULT = Policy()
 _MAJOR = Policy(min_severity="major")
 _SOME_IGNORED = Policy(ignore=("index.image.*", "files.xml.missing", "meta.*", "item.missing"))
+_REVIEWS_IGNORED = Policy(ignore=("files.original.*", "item.*", "orphan.*", "index.*"))
 
 SETTINGS: Sequence[Setting] = (
     Setting("as it comes", (_DEFAULT, _DEFAULT, _DEFAULT)),
     Setting("major first", (_MAJOR, _DEFAULT, _DEFAULT)),
     Setting("critical only", (Policy(min_severity="critical"), _MAJOR)),
     Setting("some ignored at first", (_SOME_IGNORED, _DEFAULT)),
-    Setting("some ignored in the end", (_DEFAULT, _SOME_IGNORED)),
+    Setting("reviews ignored in the end", (_DEFAULT, _REVIEWS_IGNORED)),
     Setting("images of orphans ignored", (Policy(ignore=("orphan.image",)), _DEFAULT)),
     Setting(
         "other remedies",
@@ -225,17 +229,18 @@ class _Run:
         recorded = before.status in ("clean", "legacy") and bool(earlier.must | before.checks)
         if recorded and as_it_was not in verdict.allowed:
             return verdict
-        return Verdict((as_it_was,), ("not to be audited", *verdict.because), may=earlier.must)
+        return Verdict((as_it_was,), (_NOT_DUE, *verdict.because))
 
     def _remember(self, mixture: Mixture, key: Key, verdict: Verdict, got: Found) -> None:
+        if not got.audited:
+            return
         world = mixture.world
-        audited = "not to be audited" not in verdict.because
         self._last[key] = got, verdict
         if got.reason is None:
             world.open_reviews.discard(key)
         else:
             world.open_reviews.add(key)
-        if audited and got.status != "unchecked":
+        if got.status != "unchecked":
             repaired = verdict.repaired if got.events else frozenset()
             audits = world.audits.setdefault(key, [])
             audits.append(EarlierAudit(verdict.must | frozenset(got.checks), repaired))
@@ -380,10 +385,13 @@ class _Run:
 
 def _complaints(verdict: Verdict, got: Found) -> list[str]:
     complaints = []
+    due = _NOT_DUE not in verdict.because
+    if got.audited is not due:
+        complaints.append("was not audited" if due else "was audited although that was not due")
     if Outcome(got.status, frozenset(got.events)) not in verdict.allowed:
         complaints.append("the decision")
     elif got.status != "unchecked":
-        if verdict.must - got.checks and "not to be audited" not in verdict.because:
+        if verdict.must - got.checks:
             complaints.append(f"not found: {', '.join(sorted(verdict.must - got.checks))}")
         if got.checks - verdict.must - verdict.may:
             more = sorted(got.checks - verdict.must - verdict.may)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -21,7 +22,10 @@ INSERT INTO artwork_indexer.audit_entity (entity_type, gid)
 SELECT * FROM unnest(%s::artwork_indexer.indexable_entity_type[], %s::uuid[])
 """
 
-_STATUSES = "SELECT entity_type::text, gid::text, status::text FROM artwork_indexer.audit_entity"
+_STATUSES = """
+SELECT entity_type::text, gid::text, status::text, coalesce(last_audit_at >= %s, false)
+FROM artwork_indexer.audit_entity
+"""
 
 _EVENTS = """
 SELECT id, entity_type::text, action::text, message, coalesce(depends_on, '{}')
@@ -62,9 +66,10 @@ class Queued:
 
 @dataclass(slots=True)
 class Found:
-    """What a run has left of one entity."""
+    """What a run has left of one entity; `audited` says whether it has audited it."""
 
     status: str
+    audited: bool
     events: set[Queued] = field(default_factory=set)
     reason: str | None = None
     checks: set[str] = field(default_factory=set)
@@ -102,6 +107,7 @@ class Place:
         before = [row[0] for row in self.conn.execute(_EVENTS, ([],))]
         results = "SELECT coalesce(max(id), 0) FROM artwork_indexer.audit_result"
         (last,) = self.conn.execute(results).fetchone() or (0,)
+        (began,) = self.conn.execute("SELECT clock_timestamp()").fetchone() or (None,)
         ran = programs.run(
             ["audit-batch", "--max-queue-depth", "0", "--batch-size", "1000", *options],
             self._environment,
@@ -109,16 +115,19 @@ class Place:
         )
         assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]
         report = json.loads(ran.stdout.splitlines()[-1])["report"]
-        return self._found(before, last), report
+        return self._found(began, before, last), report
 
-    def _found(self, before: list[int], last_result: int) -> dict[Key, Found]:
+    def _found(
+        self, began: datetime | None, before: list[int], last_result: int
+    ) -> dict[Key, Found]:
         found = {
-            (EntityType(kind), gid): Found(status)
-            for kind, gid, status in self.conn.execute(_STATUSES)
+            (EntityType(kind), gid): Found(status, audited)
+            for kind, gid, status, audited in self.conn.execute(_STATUSES, (began,))
         }
         queued: dict[int, Queued] = {}
         for event, kind, action, message, depends_on in self.conn.execute(_EVENTS, (before,)):
             after = frozenset(queued[other] for other in depends_on)
+            assert message.keys() <= {"gid", "artwork_id", "suffix"}, message
             gid, artwork_id = message["gid"], message.get("artwork_id")
             queued[event] = Queued(action, gid, artwork_id, message.get("suffix"), after)
             found[EntityType(kind), gid].events.add(queued[event])

@@ -111,7 +111,7 @@ def _seen_first(world: World, policy: Policy, key: Key) -> Verdict:
         case Meaning.ABSENT:
             findings = _absent(known)
         case Meaning.LISTED if _is_of_other_archive(entity_type, found.document):
-            findings = [Finding(OTHER_ARCHIVE, "major", "review", "of the other archive")]
+            findings = [Finding(OTHER_ARCHIVE, "critical", "review", "of the other archive")]
         case Meaning.LISTED if live:
             findings = _live(world, known, found.document)
         case _:
@@ -369,7 +369,7 @@ def _decide(world: World, policy: Policy, known: Known, findings: list[Finding])
     in_force = [
         _overridden(finding, policy)
         for finding in findings
-        if policy.acts_on(finding.check, finding.severity) or finding.check == OTHER_ARCHIVE
+        if policy.acts_on(finding.check, finding.severity)
     ]
     verdict = Verdict((), because, checks)
     if policy.no_deletions and any(finding.remedy == "delete" for finding in in_force):
