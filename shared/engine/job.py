@@ -44,10 +44,14 @@ class RunFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that went wrong without ending the run: what, and which row or answer."""
+    """Something that went wrong without ending the run: what, and which row or answer.
+
+    `fields` are further fields of its line in the log.
+    """
 
     what: str
     detail: str
+    fields: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +170,7 @@ class Job(ABC, Generic[Item, Result]):
     #: is a transaction of its own, so that none is open for long, however much they look at.
     one_snapshot: ClassVar[bool] = True
     #: How many items one call of `fetch` gets.
-    fetch_size: ClassVar[int] = 1
+    fetch_size: int = 1
 
     def __init__(self, run: Run) -> None:
         self.run = run

@@ -233,15 +233,15 @@ class Runner(Generic[Item, Result]):
             self._log.info(f"waiting: {reason}")
             self._logs_wait_at = now + _LOG_WAIT_EVERY_S
 
-    def _problem(self, what: str, detail: str) -> None:
+    def _problem(self, what: str, detail: str, **fields: object) -> None:
         self._totals["problems"] += 1
         if len(self._problems) < LISTED_PROBLEMS:
             self._problems.append(Problem(what, detail))
-        self._log.warning(f"{what}: {detail}")
+        self._log.warning(f"{what}: {detail}", **fields)
 
     def _take_problems(self) -> None:
         for problem in self._job.problems():
-            self._problem(problem.what, problem.detail)
+            self._problem(problem.what, problem.detail, **problem.fields)
 
     # -- ending ------------------------------------------------------------------------------------
 
