@@ -317,6 +317,7 @@ def _optional_number(document: dict[str, object], key: str) -> float | None:
     value = document.get(key)
     if value is None:
         return None
-    if type(value) not in (int, float) or not math.isfinite(float(str(value))):
+    # A bool is an int to isinstance.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise BadAnswer(f"{key} is not a number")
-    return float(str(value))
+    return float(value)

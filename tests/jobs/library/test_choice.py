@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
+import responses
 from artwork_backfill.jobs.library_artwork_url_backfill.choice import (
     Rules,
     choose,
@@ -36,8 +39,7 @@ from artwork_backfill.jobs.library_artwork_url_backfill.pictures import (
     picture_of,
 )
 from artwork_backfill.shared.clients import lml
-from artwork_backfill.shared.clients.http import Response
-from artwork_backfill.shared.clients.lml import Artwork, LookupAnswer
+from artwork_backfill.shared.clients.lml import Artwork, LmlQuery, LookupAnswer
 
 from sandbox.library import artwork_url
 from tests.jobs.library.labelled import ALBUMS, answer_of, row_of, url_of
@@ -102,12 +104,12 @@ def test_of_the_labelled_albums_nearly_all_get_the_right_cover_and_hardly_any_a_
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
 def test_an_awkward_answer_leads_to_the_right_decision(case: dict[str, Any]) -> None:
-    body = {"results": [{"index": 0, "status": "match", "lookup": case["answer"]}]}
-    response = Response(200, {}, json.dumps(body).encode(), "https://lml.example")
-    (answer,) = lml._read_bulk(response, 1)
-    assert answer.lookup is not None
+    with responses.RequestsMock() as mock:
+        mock.post("https://lml.example/api/v1/lookup", json=case["answer"])
+        with closing(lml.connect(base_url="https://lml.example", stopping=Event())) as client:
+            answer = client.lookup(LmlQuery(case["row"]["artist"], case["row"]["title"]))
     asked = row(case["row"]["title"], case["row"]["artist"])
-    choice = choose(asked, answer.lookup, RULES)
+    choice = choose(asked, answer, RULES)
     if case["url"] is not None:
         assert isinstance(choice, Match)
         assert choice.url == case["url"]
