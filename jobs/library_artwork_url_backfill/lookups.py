@@ -36,9 +36,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _REFUSALS: Final = frozenset({429, 503})
-#: How long to wait before a refused request is repeated, in seconds; doubled each time.
-_FIRST_WAIT_S: Final = 2.0
-_LONGEST_WAIT_S: Final = 60.0
+#: How long to wait before a refused request is repeated, in seconds: at first, and at most.
+FIRST_WAIT_S: Final = 2.0
+LONGEST_WAIT_S: Final = 60.0
 #: How long LML may refuse everything before it counts as down, in seconds.
 PATIENCE_S: Final = 300.0
 
@@ -67,6 +67,8 @@ class Lookups:
         is not paced.
     stopping, clock
         Waiting ends when the one is set; the other is monotonic, in seconds.
+    patience_s, first_wait_s, longest_wait_s
+        How long LML may refuse everything, and how long to wait before a request is repeated.
     """
 
     def __init__(
@@ -77,12 +79,16 @@ class Lookups:
         stopping: threading.Event,
         clock: Clock = time.monotonic,
         patience_s: float = PATIENCE_S,
+        first_wait_s: float = FIRST_WAIT_S,
+        longest_wait_s: float = LONGEST_WAIT_S,
     ) -> None:
         self._client = client
         self._discogs = discogs
         self._stopping = stopping
         self._clock = clock
         self._patience_s = patience_s
+        self._first_wait_s = first_wait_s
+        self._longest_wait_s = longest_wait_s
         # Each only ever changes once, so threads may look at them without a lock.
         self._has_bulk = True
         self._bulk_worked = False
@@ -159,7 +165,7 @@ class Lookups:
     def _patiently(self, request: Callable[[], T]) -> T:
         """Send a request, and again for as long as LML refuses it or is gone for the moment."""
         gives_up_at = self._clock() + self._patience_s
-        wait_s = _FIRST_WAIT_S
+        wait_s = self._first_wait_s
         while True:
             self._discogs.wait()
             try:
@@ -174,7 +180,7 @@ class Lookups:
                 log.warning("LML refuses, repeating the request in %.0f s: %s", wait_s, refusal)
             if self._stopping.wait(wait_s):
                 raise Interrupted("the run is stopping")
-            wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+            wait_s = min(wait_s * 2, self._longest_wait_s)
 
     def _is_passing(self, refusal: ServiceError) -> bool:
         if isinstance(refusal, BulkUnsupported):

@@ -50,6 +50,7 @@ class Haste:
 
     def begin(self) -> None:
         """Change this process."""
+        from artwork_backfill.jobs.library_artwork_url_backfill import lookups
         from artwork_backfill.jobs.seed_from_ia_scan import pages
         from artwork_backfill.shared.clients import http
         from artwork_backfill.shared.clients._pacing import Pace
@@ -62,6 +63,12 @@ class Haste:
         patch.object(Pace, "pause", pause).start()
         patch.object(pages, "_PAUSE_S", pages._PAUSE_S / self.speed).start()
         _set_default(http.HttpClient, clock=lambda: time.monotonic() * self.speed)
+        _set_default(
+            lookups.Lookups,
+            patience_s=lookups.PATIENCE_S / self.speed,
+            first_wait_s=lookups.FIRST_WAIT_S / self.speed,
+            longest_wait_s=lookups.LONGEST_WAIT_S / self.speed,
+        )
         if self.database_s is not None:
             _set_default(db.Session, patience=self.database_s)
             _set_default(runner.Runner, patience=self.database_s)
