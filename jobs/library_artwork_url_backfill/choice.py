@@ -53,6 +53,7 @@ from artwork_backfill.jobs.library_artwork_url_backfill.pictures import (
     is_usable,
     master_of,
     picture_of,
+    release_of,
 )
 from artwork_backfill.shared.clients.lml import Artwork, LookupAnswer
 
@@ -99,7 +100,8 @@ def choose_metadata(row: Row, rules: Rules) -> Match | None:
     """Return the cover that the site's own enrichment has, if it passes every check there is.
 
     It was found by the same fuzzy search, but without names: so Discogs's id of the artist has to
-    agree where both sides have one, and so has the release where the catalogue names one.
+    agree where both sides have one, and so has the release where the catalogue or the picture names
+    one.
     """
     metadata = row.metadata
     if metadata is None or metadata.artwork_url == metadata.artist_image_url:
@@ -111,6 +113,9 @@ def choose_metadata(row: Row, rules: Rules) -> Match | None:
     artwork = Artwork(None, None, metadata.release_id, url, None)
     trusted = _is_trusted(row, artwork)
     if (row.trusted_releases or row.trusted_masters) and metadata.release_id and not trusted:
+        return None
+    # Its columns are filled at different times.
+    if metadata.release_id and release_of(url) not in (metadata.release_id, None):
         return None
     if _refusal(url, rules) is not None:
         return None

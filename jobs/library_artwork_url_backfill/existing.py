@@ -16,7 +16,7 @@ from artwork_backfill.jobs.library_artwork_url_backfill.choice import album_key
 from artwork_backfill.jobs.library_artwork_url_backfill.names import normal_form
 from artwork_backfill.jobs.library_artwork_url_backfill.pictures import Picture, picture_of
 from artwork_backfill.shared.engine.db import Table
-from artwork_backfill.shared.engine.job import Counts, Database, Job, Run, Verification
+from artwork_backfill.shared.engine.job import Counts, Database, Job, Run, Section, Verification
 from artwork_backfill.shared.settings import Settings, SettingsError
 from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier
@@ -37,7 +37,9 @@ ORDER BY artwork_url
 LIMIT %(size)s
 """
 
-_EXAMPLES: Final = 10
+#: Covers of each suspicion that the report shows, and albums of each cover.
+_EXAMPLES: Final = 20
+_ALBUMS: Final = 4
 
 
 class Suspicion(StrEnum):
@@ -143,6 +145,16 @@ class CheckExisting(Job[Cover, Cover]):
                 if len(kept) < _EXAMPLES:
                     kept.append(cover)
 
+    def sections(self) -> Sequence[Section]:
+        rows = tuple(
+            (str(suspicion), cover.url, _names(cover))
+            for suspicion, covers in self.examples.items()
+            for cover in covers
+        )
+        data = [dict(zip(("suspicion", "url", "albums"), row, strict=True)) for row in rows]
+        columns = ("Suspicion", "Cover", "Albums")
+        return [Section("covers", "Covers to look at", columns, rows, data)] if rows else []
+
     def rows(self, item: Cover) -> int:
         return item.rows
 
@@ -153,6 +165,12 @@ class CheckExisting(Job[Cover, Cover]):
         return SQL(template).format(
             library=Identifier(self._schema, "library"), artists=Identifier(self._schema, "artists")
         )
+
+
+def _names(cover: Cover) -> str:
+    names = "; ".join(map(str, cover.albums[:_ALBUMS]))
+    more = cover.rows - _ALBUMS
+    return f"{names}; and {more:,} more" if more > 0 else names
 
 
 def _cover(url: str, ids: list[int], artists: list[str], titles: list[str]) -> Cover:

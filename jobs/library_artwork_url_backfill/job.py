@@ -48,6 +48,7 @@ from artwork_backfill.shared.engine.job import (
     Job,
     Problem,
     Run,
+    Section,
     ServiceStats,
     StopRun,
     Verification,
@@ -188,6 +189,9 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
         self._written_ids.extend(written)
         self._pace.used(len(written))
         self._rest(self._options.pause_between if written else 0.0)
+
+    def sections(self) -> Sequence[Section]:
+        return self._summary.sections()
 
     def describe(self, result: Row | Found) -> str:
         return str(result if isinstance(result, Row) else result.row)

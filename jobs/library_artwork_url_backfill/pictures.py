@@ -66,6 +66,12 @@ def master_of(url: str) -> int | None:
     return number if picture is Picture.MASTER else None
 
 
+def release_of(url: str) -> int | None:
+    """Return the Discogs release whose picture this is, or `None`."""
+    picture, number = _read(url)
+    return number if picture is Picture.RELEASE else None
+
+
 def is_usable(url: str, hosts: Sequence[str] = DEFAULT_HOSTS) -> bool:
     """Return whether a URL may go into the catalogue, whose pages will load what it leads to.
 

@@ -10,9 +10,12 @@ from urllib.parse import urlencode
 
 from artwork_backfill.jobs.library_artwork_url_backfill.changes import Decided
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Miss, Reason, Row
+from artwork_backfill.shared.engine.job import Section
 
 #: Examples of each reason in the report; the changes file has all of them.
 EXAMPLES: Final = 5
+
+_COLUMNS: Final = ("Reason", "Albums", "Example", "Found", "Search")
 
 MEANINGS: Final[Mapping[Reason, str]] = {
     Reason.NO_NAME: "the row has no artist or no title",
@@ -46,8 +49,15 @@ class Summary:
                 if len(kept) < EXAMPLES:
                     kept.append(each.found)
 
+    def sections(self) -> list[Section]:
+        """Return the table of the report; none where every album got its cover."""
+        if not self.counts:
+            return []
+        title = "Albums without a cover"
+        return [Section("reasons", title, _COLUMNS, tuple(self.rows()), self.data())]
+
     def rows(self) -> Sequence[tuple[str, ...]]:
-        """Return the lines of the report: reason, albums, example, what was found, a link."""
+        """Return the lines of the table: reason, albums, example, what was found, a link."""
         lines: list[tuple[str, ...]] = []
         for reason, count in self.counts.most_common():
             for position, miss in enumerate(self.examples[reason]):
@@ -74,9 +84,6 @@ class Summary:
             }
             for reason, count in self.counts.most_common()
         ]
-
-
-COLUMNS: Final = ("Reason", "Albums", "Example", "Found", "Search")
 
 
 def found_instead(miss: Miss) -> str:

@@ -55,6 +55,20 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Section:
+    """A table that only the report of this job has.
+
+    `key` is its name in the JSON report, and `data` what stands there.
+    """
+
+    key: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    data: object
+
+
+@dataclass(frozen=True, slots=True)
 class Partition:
     """The share of the rows that this container takes: those whose id modulo `count` is `index`."""
 
@@ -268,6 +282,10 @@ class Job(ABC, Generic[Item, Result]):
     def findings(self) -> Mapping[str, FindingCount]:
         """Return how often each check was found so far; only audits have any."""
         return {}
+
+    def sections(self) -> Sequence[Section]:
+        """Return the tables that only this job's report has."""
+        return ()
 
     def next_steps(self) -> Sequence[str]:
         """Return what a person should do after this run, beyond running it again; in sentences."""

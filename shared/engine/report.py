@@ -13,7 +13,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from artwork_backfill.shared.engine.job import FindingCount, Problem, ServiceStats, Verification
+from artwork_backfill.shared.engine.job import (
+    FindingCount,
+    Problem,
+    Section,
+    ServiceStats,
+    Verification,
+)
 from artwork_backfill.shared.engine.log import plain
 from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
@@ -55,6 +61,8 @@ class Report:
     problems: Sequence[Problem]
     #: What else a person should do, in sentences; for people, so not part of the JSON.
     next_steps: Sequence[str] = ()
+    #: Tables of this job alone.
+    sections: Sequence[Section] = ()
 
     @property
     def duration_s(self) -> float:
@@ -102,6 +110,7 @@ class Report:
             "problems": [
                 {"what": problem.what, "detail": problem.detail} for problem in self.problems
             ],
+            **{section.key: section.data for section in self.sections},
         }
 
 
@@ -150,6 +159,10 @@ def _sections(report: Report) -> list[_Section]:
         )
     if report.findings:
         sections.append(_findings_section(report))
+    sections += [
+        _Section(section.title, section.columns, section.rows, text_columns=len(section.columns))
+        for section in report.sections
+    ]
     if report.requests:
         sections.append(
             _Section(

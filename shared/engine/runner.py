@@ -306,6 +306,7 @@ class Runner(Generic[Item, Result]):
             findings=self._job.findings(),
             verification=checks,
             next_steps=self._job.next_steps(),
+            sections=self._job.sections(),
             problems=[
                 Problem(redact(problem.what), redact(problem.detail)) for problem in self._problems
             ],

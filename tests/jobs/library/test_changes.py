@@ -21,7 +21,7 @@ from artwork_backfill.jobs.library_artwork_url_backfill.summary import EXAMPLES,
 from artwork_backfill.shared.clients.lml import Artwork
 from artwork_backfill.shared.engine import db
 from artwork_backfill.shared.engine.job import Partition
-from artwork_backfill.shared.engine.report import Outcome
+from artwork_backfill.shared.engine.report import Outcome, to_markdown
 from artwork_backfill.shared.migrations import State, Target, migrate, status
 from artwork_backfill.shared.settings import SettingsError
 
@@ -320,6 +320,9 @@ def test_existing_covers_that_are_none_are_reported_and_left(shelves: Shelves) -
         "shared": 3,
     }
     assert (shelves.urls(), shelves.watermark()) == (before, watermark)
+    covers = report.as_dict()["covers"]
+    assert [cover["suspicion"] for cover in covers].count("shared") == 1
+    assert "Shared II" in to_markdown(report)
     examples = shelves.job.examples  # type: ignore[union-attr]
     assert [str(a) for a in examples[Suspicion.PHOTO][0].albums] == [
         "library row 4 (Stereolab - Photo)"
@@ -367,3 +370,12 @@ def test_the_summary_groups_reasons_with_examples_and_links() -> None:
         ("no_match", 1),
     ]
     assert len(data[0]["examples"]) == EXAMPLES
+
+
+def test_the_report_shows_the_summary(shelves: Shelves) -> None:
+    shelves.add("1 Album", "other", "unknown")
+    report = shelves.run()
+    reasons = report.as_dict()["reasons"]
+    assert {each["reason"]: each["albums"] for each in reasons} == {"other_album": 1, "no_match": 1}
+    assert "Stereolab - Something else" in to_markdown(report)
+    assert "https://www.discogs.com/search/?q=Stereolab+other" in to_markdown(report)

@@ -437,6 +437,7 @@ def test_the_sites_own_metadata_is_taken_where_its_columns_agree() -> None:
         (Metadata(COVER, 1, discogs_artist_id=501), {}),
         (Metadata(COVER, 1, artist_image_url=COVER), {}),
         (Metadata(COVER, 1), {"trusted_releases": frozenset({2})}),
+        (Metadata(artwork_url(2), 1), {}),
         (Metadata(PHOTO, 1), {}),
         (Metadata(LOGO, 1), {}),
         (Metadata(SPACER, 1), {}),
