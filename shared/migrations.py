@@ -14,13 +14,9 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
-from artwork_backfill.shared.engine.db import (
-    DatabaseError,
-    Table,
-    check_may_create,
-    check_tables,
-    explain,
-)
+from artwork_backfill.shared.engine.errors import DatabaseError
+from artwork_backfill.shared.engine.session import LOCK_TIMEOUT, explain
+from artwork_backfill.shared.engine.tables import Table, check_may_create, check_tables
 from psycopg import Connection
 from psycopg.sql import SQL, Identifier
 
@@ -129,11 +125,19 @@ def migrate(conn: Connection, target: Target = Target.MUSICBRAINZ) -> list[str]:
         A file could not be applied; those before it were.
     """
     check_tables(conn, target.preconditions)
-    _wait_for_other_migrations(conn)
-    try:
-        if target is Target.WXYC:
-            _create_schema(conn, target.schema)
-        check_may_create(conn, target.schema)
+    if target is Target.WXYC:
+        _create_schema(conn, target.schema)
+    check_may_create(conn, target.schema)
+    names: list[str] = []
+    while (name := _apply_next(conn, target)) is not None:
+        names.append(name)
+    return names
+
+
+def _apply_next(conn: Connection, target: Target) -> str | None:
+    """Apply the first migration that is pending and return its name; `None` where none is."""
+    with conn.transaction():
+        _wait_for_other_migrations(conn)
         conn.execute(SQL(_CREATE_RECORD).format(schema=Identifier(target.schema)))
         applied = _applied(conn, target)
         for migration in available(target):
@@ -143,19 +147,17 @@ def migrate(conn: Connection, target: Target = Target.MUSICBRAINZ) -> list[str]:
                     " file, and put the change into a new migration"
                 )
         pending = [migration for migration in available(target) if migration.name not in applied]
-        for migration in pending:
-            _apply(conn, migration, target)
-        return [migration.name for migration in pending]
-    finally:
-        if not conn.closed:
-            conn.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_KEY,))
+        if not pending:
+            return None
+        _apply(conn, pending[0], target)
+        return pending[0].name
 
 
 def _wait_for_other_migrations(conn: Connection) -> None:
-    # The session's lock time-out is for the migrations' own locks, which keep others waiting.
-    with conn.transaction():
-        conn.execute("SET LOCAL lock_timeout = 0")
-        conn.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
+    # However long they take; the lock time-out is for our own locks, which keep others waiting.
+    conn.execute("SET LOCAL lock_timeout = 0")
+    conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
+    conn.execute("SELECT set_config('lock_timeout', %s, true)", (LOCK_TIMEOUT,))
 
 
 def _create_schema(conn: Connection, schema: str) -> None:
@@ -164,7 +166,7 @@ def _create_schema(conn: Connection, schema: str) -> None:
     if there.fetchone() == (True,):
         return
     try:
-        conn.execute(SQL("CREATE SCHEMA {}").format(Identifier(schema)))
+        conn.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))
     except psycopg.errors.InsufficientPrivilege as error:
         raise DatabaseError(
             f"the role may not create the schema {schema}: ask the owner of the database to"
@@ -174,14 +176,13 @@ def _create_schema(conn: Connection, schema: str) -> None:
 
 def _apply(conn: Connection, migration: Migration, target: Target) -> None:
     try:
-        with conn.transaction():
-            conn.execute(migration.sql)
-            conn.execute(
-                SQL("INSERT INTO {}.backfill_migration (name, checksum) VALUES (%s, %s)").format(
-                    Identifier(target.schema)
-                ),
-                (migration.name, migration.checksum),
-            )
+        conn.execute(migration.sql)
+        conn.execute(
+            SQL("INSERT INTO {}.backfill_migration (name, checksum) VALUES (%s, %s)").format(
+                Identifier(target.schema)
+            ),
+            (migration.name, migration.checksum),
+        )
     except psycopg.Error as error:
         raise MigrationFailed(
             f"migration {migration.name} failed and was rolled back: {explain(error)}"

@@ -11,9 +11,9 @@ from typing import Any, Final
 import click
 from artwork_backfill.jobs.cli import checks
 from artwork_backfill.jobs.cli import status as status_view
-from artwork_backfill.jobs.command import JobCommand, musicbrainz_database
+from artwork_backfill.jobs.command import JobCommand, LoggedGroup, musicbrainz_database
 from artwork_backfill.shared import migrations
-from artwork_backfill.shared.engine.job import Database
+from artwork_backfill.shared.settings import Settings
 from artwork_backfill.shared.version import VERSION
 from psycopg import Connection
 from rich.console import Console
@@ -65,6 +65,7 @@ _GROUPS: Final = {
 
 
 @click.group(
+    cls=LoggedGroup,
     name="artwork-backfill",
     commands=_Commands(_JOBS | _GROUPS),
     context_settings={
@@ -104,7 +105,11 @@ def migrate(*, only_status: bool, database: str) -> None:
     Example: artwork-backfill migrate --status
     """
     target = migrations.Target(database)
-    with musicbrainz_database("migrate", database=Database(database)) as conn:
+    where = {
+        migrations.Target.MUSICBRAINZ: Settings.musicbrainz_database,
+        migrations.Target.WXYC: Settings.wxyc_database,
+    }
+    with musicbrainz_database("migrate", database=where[target]) as conn:
         if only_status:
             for name, state in migrations.status(conn, target):
                 click.echo(f"{state:8} {name}")

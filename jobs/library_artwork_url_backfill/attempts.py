@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from artwork_backfill.jobs.library_artwork_url_backfill.models import Miss, NotReady, Reason
+from artwork_backfill.jobs.library_artwork_url_backfill.models import Miss, Reason
+from artwork_backfill.shared.engine.errors import DatabaseError
 from psycopg import Connection
 
 _TABLE: Final = "artwork_backfill.library_attempt"
@@ -43,11 +44,11 @@ _ALWAYS_ASKED_AGAIN: Final = frozenset({Reason.COULD_NOT_SAY, Reason.NO_NAME})
 
 
 def check(conn: Connection) -> None:
-    """Check that the table is there and may be used. Raises `NotReady`."""
+    """Check that the table is there and may be used. Raises `DatabaseError`."""
     # A schema that the role may not use hides the table.
     there = conn.execute("SELECT to_regclass(%s), current_user", (_TABLE,)).fetchone()
     if there is None or there[0] is None:
-        raise NotReady(
+        raise DatabaseError(
             f"there is no table {_TABLE}: run `artwork-backfill migrate --database wxyc` first, or"
             " leave out --attempts-table"
         )
@@ -56,7 +57,7 @@ def check(conn: Connection) -> None:
         (_TABLE, list(_RIGHTS)),
     ).fetchone()
     if rights is None or not rights[0]:
-        raise NotReady(
+        raise DatabaseError(
             f"role {there[1]} may not use {_TABLE}: ask the owner to GRANT {', '.join(_RIGHTS)}"
             f" ON {_TABLE} TO {there[1]}"
         )

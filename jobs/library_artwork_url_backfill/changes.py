@@ -56,7 +56,7 @@ class Decided:
 
 
 class ChangesFile:
-    """Appends lines to a file, which may hold those of earlier runs.
+    """Appends lines to a file, which may hold those of earlier runs; nothing is left in a buffer.
 
     Raises `OSError` when the file cannot be written.
     """
@@ -78,10 +78,6 @@ class ChangesFile:
     def end_batch(self) -> None:
         """Forget which rows were added: they do not come again."""
         self._added.clear()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 @dataclass(frozen=True, slots=True)

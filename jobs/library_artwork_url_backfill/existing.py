@@ -6,23 +6,29 @@ Changes nothing. A person can decide what to do; the live site writes covers by 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Final
 
-from artwork_backfill.jobs.library_artwork_url_backfill import library
 from artwork_backfill.jobs.library_artwork_url_backfill.choice import album_key
 from artwork_backfill.jobs.library_artwork_url_backfill.names import normal_form
 from artwork_backfill.jobs.library_artwork_url_backfill.pictures import Picture, picture_of
-from artwork_backfill.shared.engine.db import Table
-from artwork_backfill.shared.engine.job import Counts, Database, Job, Run, Section, Verification
+from artwork_backfill.shared.engine.job import (
+    Job,
+    Run,
+    RunResult,
+    Section,
+    Verification,
+    Written,
+)
+from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.settings import Settings, SettingsError
 from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier
 
 _COUNT: Final = """
-SELECT count(DISTINCT artwork_url) FROM {library} WHERE artwork_url IS NOT NULL
+SELECT count(*) FROM {library} WHERE artwork_url IS NOT NULL
 """
 
 _PAGE: Final = """
@@ -85,6 +91,10 @@ class Cover:
         """How many rows hold it."""
         return len(self.albums)
 
+    def halves(self) -> Sequence[Cover]:
+        """Return nothing: there is nothing to write, so nothing to find."""
+        return ()
+
     def suspicion(self) -> Suspicion | None:
         """Return why this may be no cover, or `None`.
 
@@ -96,11 +106,18 @@ class Cover:
         return Suspicion.SHARED if len(albums) > 1 else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Looked(Written):
+    """What was counted, and the covers."""
+
+    covers: Sequence[Cover] = ()
+
+
 class CheckExisting(Job[Cover, Cover]):
     """Looks at every cover that the library has, and changes nothing."""
 
     name: ClassVar[str] = "library-artwork-url-backfill"
-    database: ClassVar[Database] = Database.WXYC
+    database = Settings.wxyc_database
 
     def __init__(self, run: Run) -> None:
         super().__init__(run)
@@ -110,56 +127,48 @@ class CheckExisting(Job[Cover, Cover]):
                 " PARTITION_COUNT and PARTITION_INDEX"
             )
         self._schema = run.settings.wxyc_schema()
-        self._position = ""
-        self.examples: dict[Suspicion, list[Cover]] = {}
+        self._examples: dict[Suspicion, list[Cover]] = {}
 
-    @classmethod
-    def tables_for(cls, settings: Settings) -> tuple[Table, ...]:
-        return library.tables(settings.wxyc_schema())
+    def source(self) -> Keyset[Cover]:
+        return Keyset(self._page, lambda cover: cover.url, self._count)
 
-    def count(self, conn: Connection) -> int:
-        row = conn.execute(self._statement(_COUNT)).fetchone()
-        return int(row[0]) if row is not None else 0
-
-    def claim(self, conn: Connection, size: int) -> Sequence[Cover]:
-        values = {"after": self._position, "size": size}
-        return [_cover(*row) for row in conn.execute(self._statement(_PAGE), values)]
-
-    def claimed(self, items: Sequence[Cover]) -> None:
-        self._position = items[-1].url
-
-    def write(self, conn: Connection, results: Sequence[Cover]) -> Counts:
+    def write(self, conn: Connection, results: Sequence[Cover]) -> _Looked:
         counts: Counter[str] = Counter()
         for cover in results:
             suspicion = cover.suspicion()
             counts["unsuspicious" if suspicion is None else str(suspicion)] += cover.rows
-        return counts
+        return _Looked(counts, (), results)
 
-    def preview(self, conn: Connection, results: Sequence[Cover]) -> Counts:
+    def preview(self, conn: Connection, results: Sequence[Cover]) -> _Looked:
         return self.write(conn, results)
 
-    def committed(self, results: Sequence[Cover]) -> None:
-        for cover in results:
+    def committed(self, written: _Looked) -> None:
+        for cover in written.covers:
             if (suspicion := cover.suspicion()) is not None:
-                kept = self.examples.setdefault(suspicion, [])
+                kept = self._examples.setdefault(suspicion, [])
                 if len(kept) < _EXAMPLES:
                     kept.append(cover)
 
-    def sections(self) -> Sequence[Section]:
+    def verify(self, conn: Connection, run: RunResult | None) -> Iterable[Verification]:
+        return ()
+
+    def sections(self) -> Iterable[Section]:
         rows = tuple(
             (str(suspicion), cover.url, _names(cover))
-            for suspicion, covers in self.examples.items()
+            for suspicion, covers in self._examples.items()
             for cover in covers
         )
         data = [dict(zip(("suspicion", "url", "albums"), row, strict=True)) for row in rows]
         columns = ("Suspicion", "Cover", "Albums")
         return [Section("covers", "Covers to look at", columns, rows, data)] if rows else []
 
-    def rows(self, item: Cover) -> int:
-        return item.rows
+    def _count(self, conn: Connection) -> int:
+        row = conn.execute(self._statement(_COUNT)).fetchone()
+        return int(row[0]) if row is not None else 0
 
-    def verify(self, conn: Connection) -> Sequence[Verification]:
-        return []
+    def _page(self, conn: Connection, after: str | None, size: int) -> Sequence[Cover]:
+        values = {"after": after or "", "size": size}
+        return [_cover(*row) for row in conn.execute(self._statement(_PAGE), values)]
 
     def _statement(self, template: str) -> Composed:
         return SQL(template).format(

@@ -6,7 +6,7 @@ import html
 import logging
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,27 +32,26 @@ from artwork_backfill.jobs.library_artwork_url_backfill.models import (
     Ground,
     Match,
     Miss,
-    NotReady,
     Reason,
     Row,
 )
 from artwork_backfill.jobs.library_artwork_url_backfill.pace import Pace
 from artwork_backfill.jobs.library_artwork_url_backfill.writes import Writes
-from artwork_backfill.shared.clients import lml
 from artwork_backfill.shared.clients.http import CredentialsRefused, Interrupted, ServiceDown
 from artwork_backfill.shared.clients.lml import LmlClient, LmlQuery
-from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.errors import DatabaseError, RunFailed
 from artwork_backfill.shared.engine.job import (
-    Counts,
-    Database,
     Job,
+    Note,
     Problem,
     Run,
+    RunResult,
     Section,
-    ServiceStats,
     StopRun,
     Verification,
+    Written,
 )
+from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.settings import Settings, SettingsError
 from psycopg import Connection
 
@@ -82,11 +81,19 @@ class Options:
     retry_after: float = 14 * 86_400.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Decided(Written):
+    """What was written, and what became of every row."""
+
+    decided: Sequence[Decided] = ()
+
+
 class LibraryArtworkUrlBackfill(Job[Row, Found]):
     """Every candidate is looked up once, and filled where the artwork is surely its cover."""
 
     name: ClassVar[str] = "library-artwork-url-backfill"
-    database: ClassVar[Database] = Database.WXYC
+    database = Settings.wxyc_database
+    tables = staticmethod(lambda settings: library.tables(settings.wxyc_schema()))
     batch_size: ClassVar[int] = BATCH_MAX
     max_batch_size: ClassVar[int] = BATCH_MAX
     concurrency: ClassVar[int] = 1
@@ -102,9 +109,15 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
             self._options.accept_first,
             run.settings.artwork_hosts(),
         )
-        self._client = client or _connect_lml(run, self._options)
+        client = client or LmlClient.from_settings(
+            run.settings,
+            stopping=run.stopping,
+            concurrency=run.options.concurrency,
+            bulk_size=self._options.bulk_size,
+            quick=self._options.quick,
+        )
         self._lookups = Lookups(
-            self._client,
+            run.use(client),
             discogs=Pace(self._options.discogs_rate, run.stopping),
             stopping=run.stopping,
         )
@@ -112,27 +125,14 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
         self._changes = _open_changes(run, self._options)
         self._summary = summary.Summary()
         self._written_ids = array("q")
-        self._problems: list[Problem] = []
-        self._position = 0
-        self._opened: _Library | None = None
         self._before: Census | None = None
-        self._decided: list[Decided] = []
-
-    @classmethod
-    def tables_for(cls, settings: Settings) -> tuple[Table, ...]:
-        return library.tables(settings.wxyc_schema())
-
-    # -- the five verbs ------------------------------------------------------------------------
-
-    def count(self, conn: Connection) -> int:
-        self._before = self._library(conn).candidates.take_census(conn)
-        return self._before.candidates - self._before.resting
-
-    def claim(self, conn: Connection, size: int) -> Sequence[Row]:
-        last = self._before.last if self._before else 0
-        return self._library(conn).candidates.read_page(
-            conn, after=self._position, last=last, size=min(size, BATCH_MAX)
+        # Before anything is asked or touched, in dry runs as well.
+        self._library = run.session().look(
+            lambda conn: _Library.open(conn, run, self._options, self._changes)
         )
+
+    def source(self) -> Keyset[Row]:
+        return Keyset(self._page, lambda row: row.id, self._count)
 
     def fetch(self, items: Sequence[Row]) -> Sequence[Found]:
         found: dict[int, Found] = {}
@@ -150,73 +150,48 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
                     found[row.id] = choose(row, answer, self._rules)
         return [found[row.id] for row in items]
 
-    def write(self, conn: Connection, results: Sequence[Found]) -> Counts:
-        self._decided = self._library(conn).decisions.write(conn, results)
-        return _tally(self._decided)
+    def write(self, conn: Connection, results: Sequence[Found]) -> _Decided:
+        return _tally(self._library.decisions.write(conn, results))
 
-    def preview(self, conn: Connection, results: Sequence[Found]) -> Counts:
-        self._decided = self._library(conn).decisions.preview(conn, results)
-        return _tally(self._decided)
+    def preview(self, conn: Connection, results: Sequence[Found]) -> _Decided:
+        return _tally(self._library.decisions.preview(conn, results))
 
-    def verify(self, conn: Connection) -> Sequence[Verification]:
-        opened = self._library(conn)
+    def committed(self, written: _Decided) -> None:
+        self._library.decisions.committed(written.decided)
+        self._summary.add(written.decided)
+        for each in written.decided:
+            _tell(each)
+        ids = [each.found.row.id for each in written.decided if each.fate is Fate.WRITTEN]
+        self._written_ids.extend(ids)
+        self._pace.used(len(ids))
+        self._rest(self._options.pause_between if ids else 0.0)
+
+    def verify(
+        self, conn: Connection, run: RunResult | None
+    ) -> Iterable[Verification | Note | Problem]:
+        if run is not None:
+            emptied = self._library.writes.count_empty(conn, self._written_ids)
+            yield Verification.equal("rows written by this run that are empty again", 0, emptied)
         last = self._before.last if self._before else None
-        now = opened.candidates.take_census(conn, last=last)
-        left = f"{now.candidates:,} candidates are left"
-        if now.resting:
-            left += f", {now.resting:,} of them not due to be asked for again"
-        return [
-            Verification.equal(
-                "rows written by this run that are empty again",
-                0,
-                opened.writes.count_empty(conn, self._written_ids),
-                f"{now.with_artwork:,} rows of the library have artwork, {left}",
-            )
-        ]
+        now = self._library.candidates.take_census(conn, last=last)
+        yield Note("rows with artwork", now.with_artwork)
+        resting = f"{now.resting:,} of them not due to be asked for again" if now.resting else ""
+        yield Note("candidates left", now.candidates, resting)
 
-    # -- the rest of a run -----------------------------------------------------------------------
-
-    def claimed(self, items: Sequence[Row]) -> None:
-        self._position = items[-1].id
-
-    def committed(self, results: Sequence[Found]) -> None:
-        if self._opened is not None:
-            self._opened.decisions.committed(self._decided)
-        self._summary.add(self._decided)
-        for each in self._decided:
-            self._tell(each)
-        written = [each.found.row.id for each in self._decided if each.fate is Fate.WRITTEN]
-        self._written_ids.extend(written)
-        self._pace.used(len(written))
-        self._rest(self._options.pause_between if written else 0.0)
-
-    def sections(self) -> Sequence[Section]:
+    def sections(self) -> Iterable[Section]:
         return self._summary.sections()
-
-    def describe(self, result: Row | Found) -> str:
-        return str(result if isinstance(result, Row) else result.row)
-
-    def problems(self) -> Sequence[Problem]:
-        problems, self._problems = self._problems, []
-        return problems
-
-    def requests(self) -> Mapping[str, ServiceStats]:
-        return {"LML": self._client.stats()}
-
-    def close(self) -> None:
-        self._client.close()
-        if self._changes is not None:
-            self._changes.close()
 
     # -- parts -----------------------------------------------------------------------------------
 
-    def _library(self, conn: Connection) -> _Library:
-        if self._opened is None:
-            try:
-                self._opened = _Library.open(conn, self.run, self._options, self._changes)
-            except NotReady as problem:
-                raise SettingsError(str(problem)) from None
-        return self._opened
+    def _count(self, conn: Connection) -> int:
+        self._before = self._library.candidates.take_census(conn)
+        return self._before.candidates - self._before.resting
+
+    def _page(self, conn: Connection, after: int | None, size: int) -> Sequence[Row]:
+        last = self._before.last if self._before else 0
+        return self._library.candidates.read_page(
+            conn, after=after or 0, last=last, size=min(size, BATCH_MAX)
+        )
 
     def _ask(self, rows: Sequence[Row]) -> Sequence[Answer]:
         queries = [LmlQuery(_as_text(row.artist), _as_text(row.title)) for row in rows]
@@ -225,23 +200,7 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
         except ServiceDown as down:
             raise StopRun(str(down)) from down
         except (CredentialsRefused, WrongAddress) as refusal:
-            raise SettingsError(str(refusal)) from refusal
-
-    def _tell(self, decided: Decided) -> None:
-        """Log what was not written, row by row."""
-        found, fate = decided.found, decided.fate
-        if isinstance(found, Match):
-            if fate not in (Fate.WRITTEN, Fate.WOULD_WRITE):
-                log.info("%s: %s", found.row, fate, extra=_fields(found.row, str(fate)))
-            return
-        said = summary.found_instead(found) or summary.MEANINGS[found.reason]
-        if fate is Fate.FAILED:
-            fields = _fields(found.row, str(found.reason))["fields"]
-            self._problems.append(Problem(str(found.row), said, fields))
-        else:
-            log.info(
-                "%s: %s (%s)", found.row, found.reason, said, extra=_fields(found.row, found.reason)
-            )
+            raise RunFailed(str(refusal)) from refusal
 
     def _rest(self, seconds: float) -> None:
         """Keep to the pace of writes, and pause between batches, with no transaction open."""
@@ -264,11 +223,11 @@ class _Library:
     ) -> _Library:
         """Look at the database, and check that all may be done there that the run will do.
 
-        Raises `NotReady`.
+        Raises `DatabaseError`.
         """
         shape = library.read_shape(conn, run.settings.wxyc_schema())
         if options.from_metadata and not shape.has("album_metadata", "album_id", "artwork_url"):
-            raise NotReady(
+            raise DatabaseError(
                 f"{shape.schema}.album_metadata does not exist or may not be read: leave out"
                 " --from-metadata"
             )
@@ -291,23 +250,6 @@ class _Library:
         )
 
 
-def _connect_lml(run: Run, options: Options) -> LmlClient:
-    service = run.settings.lml()
-    try:
-        return lml.connect(
-            base_url=service.base_url,
-            rate=service.rate,
-            contact=run.settings.contact(),
-            api_key=run.settings.get("LML_API_KEY"),
-            concurrency=run.options.concurrency,
-            bulk_size=options.bulk_size,
-            quick=options.quick,
-            stopping=run.stopping,
-        )
-    except ValueError as problem:
-        raise SettingsError(str(problem)) from None
-
-
 def _open_changes(run: Run, options: Options) -> ChangesFile | None:
     if options.changes is None:
         return None
@@ -324,25 +266,41 @@ def _as_text(name: str) -> str:
     return html.unescape(name).strip()
 
 
-def _fields(row: Row, reason: str) -> dict[str, dict[str, object]]:
-    return {"fields": {"library_id": row.id, "reason": str(reason)}}
+def _tell(decided: Decided) -> None:
+    """Log why a row got no cover; the runner logs the problems."""
+    row, fate = decided.found.row, decided.fate
+    if isinstance(decided.found, Match):
+        if fate not in (Fate.WRITTEN, Fate.WOULD_WRITE):
+            log.info("%s: %s", row, fate, extra={"fields": _fields(row, fate)})
+    elif fate is Fate.REFUSED:
+        reason = decided.found.reason
+        said = summary.found_instead(decided.found) or summary.MEANINGS[reason]
+        log.info("%s: %s (%s)", row, reason, said, extra={"fields": _fields(row, reason)})
 
 
-def _tally(decided: Sequence[Decided]) -> Counts:
+def _fields(row: Row, reason: Reason | Fate) -> dict[str, object]:
+    return {"library_id": row.id, "reason": str(reason)}
+
+
+def _tally(decided: Sequence[Decided]) -> _Decided:
     """Count a batch: every row is written, skipped or failed, and has one reason why not written.
 
     What failed counts as `failed`, as in every job; the other reasons are parts of `skipped`.
     """
     counts: Counter[str] = Counter()
+    problems: list[Problem] = []
     for each in decided:
         found = each.found
         if isinstance(found, Miss):
             counts[str(found.reason)] += 1
             counts["failed" if each.fate is Fate.FAILED else "skipped"] += 1
+            if each.fate is Fate.FAILED:
+                said = summary.found_instead(found) or summary.MEANINGS[found.reason]
+                problems.append(Problem(str(found), said, _fields(found.row, found.reason)))
         elif each.fate in (Fate.WRITTEN, Fate.WOULD_WRITE):
             counts["written"] += 1
             counts["from_metadata"] += found.ground is Ground.METADATA
         else:
             counts[str(each.fate)] += 1
             counts["skipped"] += 1
-    return +counts
+    return _Decided(+counts, problems, decided)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from artwork_backfill.jobs.library_artwork_url_backfill import attempts
-from artwork_backfill.jobs.library_artwork_url_backfill.models import Metadata, NotReady, Row
-from artwork_backfill.shared.engine.db import Table
-from artwork_backfill.shared.engine.job import Partition
+from artwork_backfill.jobs.library_artwork_url_backfill.models import Metadata, Row
+from artwork_backfill.shared.engine.errors import DatabaseError
+from artwork_backfill.shared.engine.sources import Partition
+from artwork_backfill.shared.engine.tables import Table
 from psycopg import Connection
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
@@ -105,7 +106,7 @@ def read_shape(conn: Connection, schema: str) -> Shape:
 
     Raises
     ------
-    NotReady
+    DatabaseError
         Writing would fail: the watermark's trigger runs with the rights of the role that writes.
     """
     columns: dict[str, set[str]] = {}
@@ -120,7 +121,7 @@ def read_shape(conn: Connection, schema: str) -> Shape:
 def _check_watermark(conn: Connection, name: str, quoted: str) -> None:
     found = conn.execute(_MAY_TOUCH_WATERMARK, {"table": quoted}).fetchone()
     if found is not None and not found[0]:
-        raise NotReady(
+        raise DatabaseError(
             f"role {found[1]} may not use {name}, which a trigger updates with each write to the"
             f" library: ask the owner to GRANT SELECT, UPDATE ON {name} TO {found[1]}"
         )

@@ -8,10 +8,6 @@ from enum import StrEnum
 from artwork_backfill.shared.clients.lml import Artwork
 
 
-class NotReady(Exception):
-    """The database is not as a run needs it. The message says what is missing, and what to do."""
-
-
 class Reason(StrEnum):
     """Why there is nothing to write for a row. The values are codes that do not change."""
 
@@ -88,6 +84,9 @@ class Match:
     url: str
     ground: Ground
 
+    def __str__(self) -> str:
+        return str(self.row)
+
 
 @dataclass(frozen=True, slots=True)
 class Miss:
@@ -100,6 +99,9 @@ class Miss:
     reason: Reason
     artwork: Artwork | None = None
     detail: str = ""
+
+    def __str__(self) -> str:
+        return str(self.row)
 
 
 Found = Match | Miss

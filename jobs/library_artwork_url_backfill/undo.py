@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from artwork_backfill.jobs.library_artwork_url_backfill import library
 from artwork_backfill.jobs.library_artwork_url_backfill.changes import (
@@ -14,16 +15,47 @@ from artwork_backfill.jobs.library_artwork_url_backfill.changes import (
     WrittenCover,
     read_written,
 )
-from artwork_backfill.jobs.library_artwork_url_backfill.models import NotReady
 from artwork_backfill.jobs.library_artwork_url_backfill.pace import Pace
 from artwork_backfill.jobs.library_artwork_url_backfill.writes import Emptying, Writes
 from artwork_backfill.shared.clients.http import Interrupted
-from artwork_backfill.shared.engine.job import Counts, Database, Job, Run, Verification
-from artwork_backfill.shared.settings import SettingsError
+from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
+from artwork_backfill.shared.engine.session import Session
+from artwork_backfill.shared.settings import Settings, SettingsError
 from psycopg import Connection
 
+#: Rows of a batch at most, as for those that are filled.
+BATCH_MAX: Final = 100
 #: Covers that are compared with the table at once.
-_LOOK_SIZE = 1_000
+_LOOK_SIZE: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Emptied(Written):
+    """What was emptied, and how many rows that were."""
+
+    emptied: int = 0
+
+
+class _Covers:
+    """The lines of a changes file that say that a cover was written, as a source."""
+
+    def __init__(self, covers: Iterator[WrittenCover], count: int) -> None:
+        self._covers = covers
+        self._count = count
+
+    def prepare(self, session: Session) -> None:
+        """There is nothing to prepare."""
+
+    def count(self, session: Session) -> int:
+        return self._count
+
+    def next(self, session: Session, size: int) -> Sequence[WrittenCover]:
+        return list(islice(self._covers, min(size, BATCH_MAX)))
+
+    def give_back(
+        self, session: Session, items: Sequence[WrittenCover], *, keep_place: bool
+    ) -> None:
+        """Nothing was taken."""
 
 
 class Undo(Job[WrittenCover, WrittenCover]):
@@ -33,9 +65,9 @@ class Undo(Job[WrittenCover, WrittenCover]):
     """
 
     name: ClassVar[str] = "library-artwork-url-backfill"
-    database: ClassVar[Database] = Database.WXYC
-    batch_size: ClassVar[int] = 100
-    max_batch_size: ClassVar[int] = 100
+    database = Settings.wxyc_database
+    batch_size: ClassVar[int] = BATCH_MAX
+    max_batch_size: ClassVar[int] = BATCH_MAX
 
     def __init__(
         self, run: Run, path: Path, *, write_rate: float | None = None, pause_between: float = 0.0
@@ -44,57 +76,35 @@ class Undo(Job[WrittenCover, WrittenCover]):
         self._path = path
         self._pause_between = pause_between
         self._pace = Pace(write_rate, run.stopping)
+        schema = run.settings.wxyc_schema()
+        self._writes = run.session().look(lambda conn: Writes(library.read_shape(conn, schema)))
         # Read to its end first: what is not a file of changes must not be half undone.
-        self._covers = sum(1 for _ in self._read())
-        self._rest: Iterator[WrittenCover] = self._read()
-        self._opened: Writes | None = None
-        self._emptied = 0
+        self._count = sum(1 for _ in self._read())
 
-    def count(self, conn: Connection) -> int:
-        self._writes(conn)
-        return self._covers
+    def source(self) -> _Covers:
+        return _Covers(self._read(), self._count)
 
-    def claim(self, conn: Connection, size: int) -> Sequence[WrittenCover]:
-        return list(islice(self._rest, min(size, self.max_batch_size)))
+    def write(self, conn: Connection, results: Sequence[WrittenCover]) -> _Emptied:
+        return _tally(self._writes.empty(conn, _urls(results)), results)
 
-    def write(self, conn: Connection, results: Sequence[WrittenCover]) -> Counts:
-        return self._tally(self._writes(conn).empty(conn, _urls(results)), results)
+    def preview(self, conn: Connection, results: Sequence[WrittenCover]) -> _Emptied:
+        return _tally(self._writes.look_at_urls(conn, _urls(results)), results)
 
-    def preview(self, conn: Connection, results: Sequence[WrittenCover]) -> Counts:
-        return self._tally(self._writes(conn).look_at_urls(conn, _urls(results)), results)
-
-    def committed(self, results: Sequence[WrittenCover]) -> None:
+    def committed(self, written: _Emptied) -> None:
         if self.run.options.dry_run:
             return
-        self._pace.used(self._emptied)
+        self._pace.used(written.emptied)
         with suppress(Interrupted):
             self._pace.wait()
         self.run.stopping.wait(self._pause_between)
 
-    def verify(self, conn: Connection) -> Sequence[Verification]:
+    def verify(self, conn: Connection, run: RunResult | None) -> Iterable[Verification]:
+        if run is None or not run.is_complete:
+            return
         covers, held = self._read(), 0
         while page := list(islice(covers, _LOOK_SIZE)):
-            held += len(self._writes(conn).look_at_urls(conn, _urls(page)).emptied)
-        return [Verification.equal(f"rows that still hold what {self._path.name} says", 0, held)]
-
-    def _tally(self, emptying: Emptying, results: Sequence[WrittenCover]) -> Counts:
-        self._emptied = len(emptying.emptied)
-        counts = {
-            "written": len(emptying.emptied),
-            "skipped": len(results) - len(emptying.emptied),
-            "other_url": len(emptying.other),
-            "busy": len(emptying.busy),
-            "gone": len(emptying.gone),
-        }
-        return {name: count for name, count in counts.items() if count}
-
-    def _writes(self, conn: Connection) -> Writes:
-        if self._opened is None:
-            try:
-                self._opened = Writes(library.read_shape(conn, self.run.settings.wxyc_schema()))
-            except NotReady as problem:
-                raise SettingsError(str(problem)) from None
-        return self._opened
+            held += len(self._writes.look_at_urls(conn, _urls(page)).emptied)
+        yield Verification.equal(f"rows that still hold what {self._path.name} says", 0, held)
 
     def _read(self) -> Iterator[WrittenCover]:
         """Yield the covers of this partition."""
@@ -107,6 +117,18 @@ class Undo(Job[WrittenCover, WrittenCover]):
             raise SettingsError(str(problem)) from None
         except OSError as error:
             raise SettingsError(f"{self._path} cannot be read: {error.strerror or error}") from None
+
+
+def _tally(emptying: Emptying, results: Sequence[WrittenCover]) -> _Emptied:
+    emptied = len(emptying.emptied)
+    counts = {
+        "written": emptied,
+        "skipped": len(results) - emptied,
+        "other_url": len(emptying.other),
+        "busy": len(emptying.busy),
+        "gone": len(emptying.gone),
+    }
+    return _Emptied({name: count for name, count in counts.items() if count}, (), emptied)
 
 
 def _urls(covers: Sequence[WrittenCover]) -> dict[int, str]:

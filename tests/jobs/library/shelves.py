@@ -19,7 +19,7 @@ from artwork_backfill.jobs.library_artwork_url_backfill.job import (
 from artwork_backfill.jobs.library_artwork_url_backfill.undo import Undo
 from artwork_backfill.shared.clients.http import ServiceStats, Unreadable
 from artwork_backfill.shared.clients.lml import Artwork, BulkAnswer, LmlQuery, LookupAnswer
-from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.engine.job import Job, Run, RunOptions
 from artwork_backfill.shared.engine.log import Redactor, RunLog
 from artwork_backfill.shared.engine.progress import Progress
@@ -176,13 +176,8 @@ class Shelves:
             chosen,
             Settings({"WXYC_DATABASE_URL": dsn}),
             stopping.event,
-            lambda: db.connect(dsn, "test", read_only=chosen.dry_run),
+            lambda: db.connect(dsn, "test"),
         )
         self.job = build(run)
-        return Runner(
-            self.job,
-            run,
-            log=RunLog(self.job.name, run.id, Redactor(())),
-            progress=Progress(self.job.name, None),
-            stopping=stopping,
-        ).run()
+        log = RunLog(self.job.name, run.id, Redactor(()))
+        return Runner(self.job, run, log=log, progress=Progress(log, None), stopping=stopping).run()
