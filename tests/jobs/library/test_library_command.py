@@ -22,6 +22,7 @@ from psycopg import sql
 from sandbox import schema
 from sandbox.library import Library, LibrarySpec, load_library
 from sandbox.services import Services
+from tests.tiny import wait_for
 
 COMMAND = (str(Path(sys.executable).with_name("artwork-backfill")), "library-artwork-url-backfill")
 SPEC = LibrarySpec(seed=7, size=400)
