@@ -208,6 +208,13 @@ def test_an_album_that_lml_cannot_speak_of_is_reported_and_left(
     assert shelves.urls()["error"] is None
 
 
+def test_lookups_that_all_fail_are_no_success_under_a_limit_either(shelves: Shelves) -> None:
+    shelves.add(*(f"timeout {number}" for number in range(10)))
+    report = shelves.run(limit=5)
+    assert report.exit_code == 3
+    assert report.totals["failed"] == 5
+
+
 def test_each_row_that_fails_or_is_refused_has_a_line_with_its_id(
     shelves: Shelves, caplog: pytest.LogCaptureFixture
 ) -> None:
