@@ -114,7 +114,7 @@ _OF_EVERY_JOB: Final = frozenset(
 )
 @option(
     "--undo",
-    type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Do not look anything up: empty the rows that this file of changes says were written and"
     " that still hold the same URL.",

@@ -319,10 +319,16 @@ def test_options_without_effect_are_refused(
     assert "has no effect together with" in finished.output
 
 
-def test_a_file_that_is_none_of_changes_is_refused(database: str, start: Start) -> None:
-    finished = finish(start(database, "--undo", __file__))
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [(__file__, "line 1: not a line of JSON"), ("/nowhere.jsonl", "cannot be read: No such file")],
+)
+def test_a_file_that_is_none_of_changes_is_refused(
+    database: str, start: Start, path: str, problem: str
+) -> None:
+    finished = finish(start(database, "--undo", path))
     assert finished.exit_code == 2
-    assert "line 1: not a line of JSON" in finished.output
+    assert problem in finished.output
 
 
 def test_a_refused_key_stops_at_once_and_is_not_shown(database: str, start: Start) -> None:
