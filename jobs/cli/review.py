@@ -22,8 +22,8 @@ from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 from artwork_backfill.shared.durations import parse_duration
-from artwork_backfill.shared.engine.db import Table
 from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review import actions, questions
 from artwork_backfill.shared.review import export as staff
 from artwork_backfill.shared.review.actions import Refused, Requeued, Retried

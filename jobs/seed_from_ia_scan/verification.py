@@ -11,7 +11,7 @@ from artwork_backfill.jobs.seed_from_ia_scan.scan import Scan
 from artwork_backfill.jobs.seed_from_ia_scan.standing import Standing
 from artwork_backfill.shared import seeding
 from artwork_backfill.shared.audit.archives import ArtArchive, EntityType
-from artwork_backfill.shared.engine.job import Partition, Verification
+from artwork_backfill.shared.engine.job import Note, Partition, Verification
 from psycopg import Connection
 
 #: Share of the entities with art that a scan must at least have come across. Without rights it
@@ -97,7 +97,7 @@ def count_with_art(conn: Connection, archive: ArtArchive, partition: Partition) 
 
 def of_scan(
     conn: Connection, scan: Scan, partition: Partition, *, seeded: bool, accept_total: bool
-) -> Iterator[Verification]:
+) -> Iterator[Verification | Note]:
     """Verify what this run did of a scan.
 
     `seeded` says whether it was to make rows, and `accept_total` that archive.org's total is not to
@@ -112,7 +112,7 @@ def of_scan(
         yield from _completeness(conn, scan.archive, scan.standing, partition, accept_total)
 
 
-def of_list(conn: Connection, scan: Scan, partition: Partition) -> Iterator[Verification]:
+def of_list(conn: Connection, scan: Scan, partition: Partition) -> Iterator[Verification | Note]:
     """Verify, without a run, that all gids of a list have rows; the list is read again."""
     absent = 0
     while not scan.pages.finished:
@@ -134,7 +134,7 @@ def of_earlier_scans(
     partition: Partition,
     *,
     accept_total: bool,
-) -> Iterator[Verification]:
+) -> Iterator[Verification | Note]:
     """Verify, without a run, what is on record of the last scan of each collection."""
     for archive in archives:
         standing = standings.load(conn, archive.collection, partition)
@@ -181,13 +181,13 @@ def _completeness(
     standing: Standing,
     partition: Partition,
     accept_total: bool,
-) -> Iterator[Verification]:
+) -> Iterator[Verification | Note]:
     """Compare a scan with what archive.org and MusicBrainz say there should be."""
     name = f"gids of {archive.collection} against entities with art in MusicBrainz"
     with_art = count_with_art(conn, archive, partition)
     if not standing.is_finished:
         detail = "the scan has not come to its end: run it again to go on"
-        yield Verification(name, with_art, standing.gids, detail, ok=True)
+        yield Note(name, standing.gids, f"of {with_art:,}; {detail}")
         return
     if standing.total is not None:
         is_enough = standing.identifiers >= (1 - TOLERATED_SHARE) * standing.total

@@ -114,6 +114,11 @@ class ArchiveOrgClient:
         return cls(HttpClient(service, stopping=stopping, budget=budget))
 
     @property
+    def name(self) -> str:
+        """What people call the service."""
+        return self._http.service.name
+
+    @property
     def has_credentials(self) -> bool:
         """Whether keys are set. Without them the scrape API hides the items of a collection."""
         return bool(self._http.service.credentials)

@@ -71,6 +71,11 @@ class MusicBrainzClient:
         )
         return cls(HttpClient(service, stopping=stopping, budget=budget))
 
+    @property
+    def name(self) -> str:
+        """What people call the service."""
+        return self._http.service.name
+
     def entity_xml(self, entity_type: str, gid: str) -> bytes:
         """Return the web service's XML for a `release` or an `event`.
 
