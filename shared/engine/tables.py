@@ -51,15 +51,24 @@ WHERE NOT has_table_privilege(%(table)s, privilege)
 """
 
 
-def check_tables(conn: Connection, tables: Iterable[Table]) -> None:
+def check_tables(conn: Connection, tables: Iterable[Table], *, writes: bool = True) -> None:
     """Check that a database has what a job needs, before the job touches anything.
+
+    `writes` says that the job is to write where it needs more privileges than to read.
 
     Raises
     ------
     DatabaseError
         Names everything that is missing and says how to get it.
     """
-    problems = list(dict.fromkeys(_problems(conn, tuple(tables))))
+    tables = tuple(tables)
+    problems = list(dict.fromkeys(_problems(conn, tables)))
+    is_to_write = writes and any(set(table.privileges) - {"SELECT"} for table in tables)
+    if is_to_write and _one(conn, "SELECT current_setting('transaction_read_only')") == "on":
+        problems.append(
+            "the server takes no writes: it is a replica, or default_transaction_read_only is on;"
+            " name the primary in the database URL"
+        )
     if problems:
         raise DatabaseError("; ".join(problems))
 
