@@ -153,7 +153,7 @@ def test_a_database_without_an_encoding_works_or_says_what_is_wrong(
         name = f"{conn.info.dbname}_ascii"
         conn.execute(
             f"CREATE DATABASE \"{name}\" ENCODING 'SQL_ASCII' TEMPLATE template0"
-            " LC_COLLATE 'C' LC_CTYPE 'C'".encode()
+            " LOCALE_PROVIDER libc LOCALE 'C'".encode()
         )
         url = conn.info.dbname
     dsn = environ["MUSICBRAINZ_DATABASE_URL"].replace(url, name)
