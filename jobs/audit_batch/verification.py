@@ -28,13 +28,16 @@ AND (status::text = %(status)s
         AND result.audited_at >= %(run_started)s))
 """
 
+# MusicBrainz deletes queued events of an entity that is merged or deleted, and completed ones are
+# deleted in time: an event that is gone is in order, one of another entity under its number is not.
 _REPAIRS: Final = """
 SELECT count(*), count(*) FILTER (WHERE EXISTS (
     SELECT
     FROM artwork_indexer.audit_result result
-    JOIN artwork_indexer.event_queue event
-      ON event.id = ANY (result.event_ids) AND event.message->>'gid' = entity.gid::text
-    WHERE result.audit_entity_id = entity.id))
+    CROSS JOIN unnest(result.event_ids) AS queued (id)
+    LEFT JOIN artwork_indexer.event_queue event ON event.id = queued.id
+    WHERE result.audit_entity_id = entity.id
+    AND (event.id IS NULL OR event.message->>'gid' = entity.gid::text)))
 FROM artwork_indexer.audit_entity entity
 WHERE status = 'repair_queue'
 """

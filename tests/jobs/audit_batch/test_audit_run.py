@@ -10,7 +10,10 @@ import psycopg
 import pytest
 from artwork_backfill.jobs.audit_batch.guardrails import Limits
 from artwork_backfill.jobs.audit_batch.job import AuditBatch
-from artwork_backfill.jobs.audit_batch.verification import verify_decisions
+from artwork_backfill.jobs.audit_batch.verification import (
+    verify_decisions,
+    verify_repairs_and_reviews,
+)
 from artwork_backfill.shared.audit.decide import Policy, Status
 from artwork_backfill.shared.auditing.models import Reason
 from artwork_backfill.shared.clients.http import ServiceDown
@@ -334,7 +337,12 @@ def test_a_run_that_could_read_less_than_half_is_interrupted(scene: Scene) -> No
     [
         ("UPDATE artwork_indexer.audit_entity SET status = 'legacy' WHERE gid = %s", "decided"),
         ("DELETE FROM artwork_indexer.needs_manual_review", "entities in review"),
-        ("DELETE FROM artwork_indexer.event_queue", "entities in repair"),
+        ("UPDATE artwork_indexer.audit_result SET event_ids = '{}'", "entities in repair"),
+        (
+            "UPDATE artwork_indexer.event_queue"
+            " SET message = jsonb_set(message, '{gid}', to_jsonb(gen_random_uuid()))",
+            "entities in repair",
+        ),
     ],
 )
 def test_the_verification_sees_what_was_lost(
@@ -353,6 +361,17 @@ def test_the_verification_sees_what_was_lost(
     assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
     [wrong] = [check.name for check in report.verification if not check.ok]
     assert name in wrong
+
+
+def test_events_that_musicbrainz_has_deleted_are_in_order(scene: Scene) -> None:
+    """It deletes those of an entity that is merged or deleted before they are completed."""
+    stopping = Stopping()
+    job = scene.job(stopping=stopping)
+    assert _drive(scene, job, stopping).exit_code == 0
+    scene.conn.execute("DELETE FROM artwork_indexer.event_queue")
+    checks = list(verify_repairs_and_reviews(scene.conn))
+    assert [check.ok for check in checks] == [True, True]
+    assert checks[0].expected > 0
 
 
 def test_what_others_did_since_is_in_order(scene: Scene) -> None:
