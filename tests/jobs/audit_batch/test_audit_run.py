@@ -332,17 +332,19 @@ def test_a_run_that_could_read_less_than_half_is_interrupted(scene: Scene) -> No
 # -- verification ------------------------------------------------------------------------------
 
 
+_RENAME_EVENTS = """
+UPDATE artwork_indexer.event_queue
+SET message = jsonb_set(message, '{gid}', to_jsonb(gen_random_uuid()))
+"""
+
+
 @pytest.mark.parametrize(
     ("damage", "name"),
     [
         ("UPDATE artwork_indexer.audit_entity SET status = 'legacy' WHERE gid = %s", "decided"),
         ("DELETE FROM artwork_indexer.needs_manual_review", "entities in review"),
         ("UPDATE artwork_indexer.audit_result SET event_ids = '{}'", "entities in repair"),
-        (
-            "UPDATE artwork_indexer.event_queue"
-            " SET message = jsonb_set(message, '{gid}', to_jsonb(gen_random_uuid()))",
-            "entities in repair",
-        ),
+        (_RENAME_EVENTS, "entities in repair"),
     ],
 )
 def test_the_verification_sees_what_was_lost(
