@@ -285,7 +285,8 @@ def _execute(
     run_options = _take_run_options(job_type, options)
     console = terminal()
     run_id = uuid4()
-    run_log = RunLog(job_type.name, run_id, Redactor.of_process(settings))
+    redactor = Redactor.of_process(settings, options.values())
+    run_log = RunLog(job_type.name, run_id, redactor)
     configure(run_log, log_level, console)
     # Before anything starts a thread: it would not inherit the mask and take the signals itself.
     with on_signals(stopping):
