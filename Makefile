@@ -18,7 +18,7 @@ TAG       = $(subst +,-,$(VERSION))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo dashboard test screenshots faults lint docs image bench requirements clean
+.PHONY: help install dev demo dashboard test screenshots faults lint docs image base-digest bench requirements clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -86,6 +86,12 @@ image:  ## build the container image (needs docker, or DOCKER=podman)
 	$(DOCKER) build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
 		--build-arg CREATED=$(CREATED) --build-arg SOURCE=$(SOURCE) $(BUILD_OPTIONS) \
 		--tag $(IMAGE):$(TAG) --tag $(IMAGE):latest .
+
+# Needs docker with buildx and the registry. Dependabot keeps the digest current afterwards.
+base-digest:  ## pin the base of the image to the digest that its tag has now
+	base=$$(sed -n 's/^FROM \(python:[^@ ]*\).*/\1/p' Dockerfile) && \
+	digest=$$($(DOCKER) buildx imagetools inspect "$$base" --format '{{.Manifest.Digest}}') && \
+	sed -i "s|^FROM python:[^ ]*|FROM $$base@$$digest|" Dockerfile
 
 bench: dev  ## measure speed and memory
 	$(BIN)/python -m bench

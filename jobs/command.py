@@ -13,7 +13,7 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from uuid import uuid4
 
 import click
 import psycopg
-from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.engine import container, db
 from artwork_backfill.shared.engine import report as reports
 from artwork_backfill.shared.engine.job import Database, Job, Partition, Run, RunOptions
 from artwork_backfill.shared.engine.log import (
@@ -251,6 +251,7 @@ def _execute(
     run_id = uuid4()
     run_log = RunLog(job_type.name, run_id, Redactor(settings.secrets()))
     configure(run_log, log_level, console)
+    _warn_about_lost_reports(run_options.reports, run_log)
     # Before anything starts a thread: it would not inherit the mask and take the signals itself.
     with on_signals(stopping):
         with usage_errors(run_log.redactor):
@@ -266,6 +267,16 @@ def _execute(
         report = runner.verify() if verify_only else _with_time_limit(runner, run, stopping)
         _publish(report, run, run_log, console)
     _leave(report.exit_code)
+
+
+def _warn_about_lost_reports(paths: Iterable[Path], run_log: RunLog) -> None:
+    """Warn, before a run that may take days, about reports that end with the container."""
+    if container.in_container():
+        for path in filter(container.vanishes, paths):
+            run_log.warning(
+                f"the report {path} is deleted together with the container: mount a folder,"
+                ' for example with -v "$PWD/reports:/reports"'
+            )
 
 
 def _tune_interpreter(concurrency: int) -> None:
