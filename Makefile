@@ -66,7 +66,7 @@ screenshots: dev  ## take the pictures of the dashboard for the README (needs Ch
 faults: dev  ## test with kills, outages and millions of rows (takes an hour)
 	$(BIN)/python -m pytest tests/faults --long --timeout 14400
 
-lint: dev  ## check the code, the workflows, the manifests and the Dockerfile
+lint: dev  ## check the code, the workflows, the Compose file and the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	mkdir -p build/types/artwork_backfill
@@ -77,7 +77,6 @@ lint: dev  ## check the code, the workflows, the manifests and the Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
 	$(BIN)/zizmor --offline --quiet .github
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
-	$(BIN)/kubernetes-validate --quiet --strict deploy/kubernetes/*.yaml
 
 docs: dev  ## rewrite the parts of the documentation that are generated
 	$(BIN)/python docs/generate.py
