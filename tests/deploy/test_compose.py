@@ -128,7 +128,7 @@ def test_a_service_is_confined_keeps_its_reports_and_not_its_logs(name: str) -> 
 
 
 def _examples() -> list[list[str]]:
-    """Return the words after `docker compose -f FILE` of every example, in this file and in the docs."""
+    """Return what follows `docker compose -f FILE` in the examples of the file and of the docs."""
     pages = [TEXT, *(page.read_text() for page in PROJECT.glob("docs/*.md"))]
     pages += [(PROJECT / name).read_text() for name in ("README.md", "CLAUDE.md")]
     text = re.sub(r"\\\n\s*", " ", "\n".join(pages))
