@@ -69,7 +69,7 @@ _GROUPS: Final = {
     context_settings={
         "token_normalize_func": str.lower,
         "help_option_names": ["-h", "--help"],
-        "max_content_width": 100,
+        "max_content_width": 80,
     },
 )
 @click.version_option(VERSION)
