@@ -33,6 +33,7 @@ PAGES = {
         "docs/architecture.md",
         "docs/checks.md",
         "docs/commands.md",
+        "docs/operations.md",
     )
 }
 BIN = Path(sys.executable).parent
@@ -144,13 +145,24 @@ def _known_variables() -> set[str]:
     return known | {"PARTITION_INDEX", "PARTITION_COUNT", "JOB_COMPLETION_INDEX"}
 
 
+def _of_deployments() -> set[str]:
+    """Return the variables of the image, the Compose file and the workflow, and other programs'."""
+    files = ("Dockerfile", "Makefile", "deploy/compose.yaml", ".github/workflows/deploy-manual.yml")
+    text = "".join((PROJECT / name).read_text(encoding="utf-8") for name in files)
+    outside = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"}
+    return set(_VARIABLE.findall(text)) | outside | {"_ARTWORK_BACKFILL_COMPLETE"}
+
+
+_VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+\b")
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_documented_variables_exist(page: str) -> None:
     # Placeholders of SQL and of the example of a new job are no variables.
     others = {"RUN_ID", "SKIP_LOCKED", "FOR_UPDATE", "BACKFILL_TO", "_NEXT", "_COUNT", "NO_END"}
-    named = set(re.findall(r"\b[A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+\b", PAGES[page])) - others
+    named = set(_VARIABLE.findall(PAGES[page])) - others
 
-    assert named <= _known_variables()
+    assert named <= _known_variables() | _of_deployments()
 
 
 @pytest.mark.parametrize("page", ["README.md"])
