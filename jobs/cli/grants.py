@@ -6,11 +6,21 @@ the one who prints them need not be the one who may run them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import click
+from artwork_backfill.dashboard import queries
+from artwork_backfill.jobs.cli import status as status_view
+from artwork_backfill.jobs.cli.main import JOBS, load_job
+from artwork_backfill.jobs.command import usage_errors
 from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.job import Database
+from artwork_backfill.shared.engine.log import Redactor
+from artwork_backfill.shared.review import actions, questions
+from artwork_backfill.shared.settings import Settings
 
 #: Tables of MusicBrainz's database whose `id` is taken from a sequence when a row is inserted.
 _NUMBERED: Final = frozenset(
@@ -18,7 +28,21 @@ _NUMBERED: Final = frozenset(
     for name in ("event_queue", "audit_entity", "needs_manual_review", "audit_result")
 )
 
-_ORDER: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
+#: What belongs to no job, with its tables in MusicBrainz's database.
+_OTHERS: Final = {
+    "status": status_view.TABLES,
+    "review": (*questions.TABLES, *actions.TABLES),
+    "events": (*questions.TABLES, *actions.TABLES),
+    "dashboard": (*questions.TABLES, *queries.TABLES, *actions.TABLES),
+    "migrate": (
+        Table("artwork_indexer.event_queue", ("SELECT", "TRIGGER")),
+        Table("artwork_indexer.event_failure_reason", ("SELECT", "TRIGGER")),
+    ),
+}
+_MIGRATE: Final = "GRANT CREATE ON SCHEMA artwork_indexer TO {role};"
+
+_WIDTH: Final = 80
+_ORDER: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRIGGER")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +63,37 @@ def to_sql(role: str, needs: Iterable[Needs], *, read_only: bool) -> str:
     by_database: dict[str, list[Needs]] = {}
     for need in needs:
         by_database.setdefault(need.variable, []).append(need)
+    # Quoted in any case: a role may be called user.
+    role = '"' + role.replace('"', '""') + '"'
     parts = []
     for variable, found in by_database.items():
         tables = [table for need in found for table in need.tables]
-        statements = list(_statements(_quote(role), tables, read_only=read_only))
+        statements = list(_statements(role, tables, read_only=read_only))
         if not read_only:
             more = dict.fromkeys(line for need in found for line in need.more)
-            statements += [line.format(role=_quote(role)) for line in more]
+            statements += [line.format(role=role) for line in more]
         lines = "\n".join(statements)
         parts.append(f"-- In the database of {variable}, as the owner of the tables:\n{lines}")
     return "\n\n".join(parts)
 
 
 def _statements(role: str, tables: Sequence[Table], *, read_only: bool) -> Iterator[str]:
-    schemas = sorted({table.schema for table in tables})
-    yield f"GRANT USAGE ON SCHEMA {', '.join(map(_quote, schemas))} TO {role};"
+    for schema in sorted({table.schema for table in tables}):
+        yield _grant("USAGE", f"SCHEMA {_quote(schema)}", role)
     merged = _merge(tables)
     for name in sorted(merged):
         privileges = merged[name]
         wanted = ["SELECT"] if read_only else _spelled(privileges)
-        yield f"GRANT {', '.join(wanted)} ON {_qualified(name)} TO {role};"
+        yield _grant(", ".join(wanted), _qualified(name), role)
     if not read_only:
         for name in sorted(merged):
             if "INSERT" in merged[name] and name in _NUMBERED:
-                yield f"GRANT USAGE ON SEQUENCE {_qualified(name + '_id_seq')} TO {role};"
+                yield _grant("USAGE", f"SEQUENCE {_qualified(name + '_id_seq')}", role)
+
+
+def _grant(privileges: str, on: str, role: str) -> str:
+    line = f"GRANT {privileges} ON {on} TO {role};"
+    return line if len(line) <= _WIDTH else f"GRANT {privileges} ON {on}\n    TO {role};"
 
 
 def _merge(tables: Iterable[Table]) -> dict[str, dict[str, frozenset[str]]]:
@@ -92,7 +123,42 @@ def _qualified(name: str) -> str:
 
 
 def _quote(name: str) -> str:
-    """Return an identifier as SQL spells it, without quotes where none are needed."""
+    """Return the name of a schema, table or column as SQL spells it."""
     if name.isidentifier() and name == name.lower() and name.isascii():
         return name
     return '"' + name.replace('"', '""') + '"'
+
+
+@click.command()
+@click.argument("role")
+@click.argument(
+    "commands",
+    nargs=-1,
+    metavar="[JOB]...",
+    type=click.Choice([*JOBS, *_OTHERS], case_sensitive=False),
+)
+@click.option("--read-only", is_flag=True, help="Only what dry runs, status and figures need.")
+def command(role: str, commands: tuple[str, ...], *, read_only: bool) -> None:
+    """Print the SQL that gives ROLE the rights that commands need, and no more.
+
+    JOB is a job, or status, review, events, dashboard or migrate. Without any, ROLE gets what all
+    of them need but migrate. Run the statements as the owner of the tables, and again after each
+    update.
+
+    Example: artwork-backfill grants backfill audit-batch review > grants.sql
+    """
+    settings = Settings(os.environ)
+    chosen = commands or tuple(name for name in (*JOBS, *_OTHERS) if name != "migrate")
+    with usage_errors(Redactor(settings.secrets())):
+        needs = [_needs(name, settings) for name in dict.fromkeys(chosen)]
+    click.echo(to_sql(role, needs, read_only=read_only))
+
+
+def _needs(name: str, settings: Settings) -> Needs:
+    if name in _OTHERS:
+        more = (_MIGRATE,) if name == "migrate" else ()
+        return Needs("MUSICBRAINZ_DATABASE_URL", _OTHERS[name], more)
+    job = load_job(name).job
+    is_library = job.database is Database.WXYC
+    variable = "WXYC_DATABASE_URL" if is_library else "MUSICBRAINZ_DATABASE_URL"
+    return Needs(variable, job.tables_for(settings))

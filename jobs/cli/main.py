@@ -60,6 +60,7 @@ _GROUPS: Final = {
     "review": _later("artwork_backfill.jobs.cli.review", "review_group"),
     "events": _later("artwork_backfill.jobs.cli.review", "events_group"),
     "dashboard": _later("artwork_backfill.jobs.cli.dashboard", "command"),
+    "grants": _later("artwork_backfill.jobs.cli.grants", "command"),
 }
 
 

@@ -128,7 +128,10 @@ class Filling:
 
 def tables(schema: str) -> tuple[Table, ...]:
     """Return the tables that the job needs, in the schema of that name."""
-    return (Table(f"{schema}.library", ("SELECT", "UPDATE")), Table(f"{schema}.artists"))
+    return (
+        Table(f"{schema}.library", ("SELECT", "UPDATE"), ("artwork_url",)),
+        Table(f"{schema}.artists"),
+    )
 
 
 class Library:

@@ -54,10 +54,14 @@ class DatabaseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table that a job uses, by its qualified name, and the privileges it needs on it."""
+    """A table that a job uses, by its qualified name, and the privileges it needs on it.
+
+    `updated` names the columns that UPDATE is needed on; of all of them where it is empty.
+    """
 
     name: str
     privileges: tuple[str, ...] = ("SELECT",)
+    updated: tuple[str, ...] = ()
 
     @property
     def schema(self) -> str:
@@ -261,10 +265,18 @@ def check_tables(conn: Connection, tables: tuple[Table, ...]) -> None:
         if not _one(conn, "SELECT to_regclass(%s) IS NOT NULL", table.quoted):
             raise DatabaseError(_missing(table))
         for privilege in table.privileges:
-            if not _one(conn, "SELECT has_table_privilege(%s, %s)", table.quoted, privilege):
+            if not _may(conn, table, privilege):
                 raise _no_right(conn, privilege, table.name)
         if "INSERT" in table.privileges:
             _check_sequence(conn, table)
+
+
+def _may(conn: Connection, table: Table, privilege: str) -> bool:
+    if privilege != "UPDATE" or not table.updated:
+        return bool(_one(conn, "SELECT has_table_privilege(%s, %s)", table.quoted, privilege))
+    # A right on the table includes one on each of its columns.
+    query = "SELECT has_column_privilege(%s, %s, 'UPDATE')"
+    return all(_one(conn, query, table.quoted, column) for column in table.updated)
 
 
 def check_may_create(conn: Connection, schema: str) -> None:
