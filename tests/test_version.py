@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -105,3 +106,16 @@ def test_the_version_is_that_of_git(
 
     assert said == installed
     assert said == beginning or (beginning.endswith("+g") and said.startswith(beginning))
+
+
+def test_all_files_of_requirements_can_be_installed_together() -> None:
+    pins: dict[str, list[set[str]]] = {}
+    for path in PROJECT.glob("requirements*.txt"):
+        found: dict[str, set[str]] = {}
+        for name, version in re.findall(r"^([\w.-]+)==(\S+)", path.read_text(), re.MULTILINE):
+            found.setdefault(name, set()).add(version)
+        for name, versions in found.items():
+            pins.setdefault(name, []).append(versions)
+
+    # One file may pin several versions, for several versions of Python.
+    assert [name for name, sets in pins.items() if any(other != sets[0] for other in sets)] == []
