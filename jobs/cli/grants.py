@@ -16,9 +16,8 @@ from artwork_backfill.dashboard import queries
 from artwork_backfill.jobs.cli import status as status_view
 from artwork_backfill.jobs.cli.main import JOBS, load_job
 from artwork_backfill.jobs.command import usage_errors
-from artwork_backfill.shared.engine.db import Table
-from artwork_backfill.shared.engine.job import Database
 from artwork_backfill.shared.engine.log import Redactor
+from artwork_backfill.shared.engine.tables import Table, merge
 from artwork_backfill.shared.review import actions, questions
 from artwork_backfill.shared.settings import Settings
 
@@ -80,15 +79,14 @@ def to_sql(role: str, needs: Iterable[Needs], *, read_only: bool) -> str:
 def _statements(role: str, tables: Sequence[Table], *, read_only: bool) -> Iterator[str]:
     for schema in sorted({table.schema for table in tables}):
         yield _grant("USAGE", f"SCHEMA {_quote(schema)}", role)
-    merged = _merge(tables)
-    for name in sorted(merged):
-        privileges = merged[name]
-        wanted = ["SELECT"] if read_only else _spelled(privileges)
-        yield _grant(", ".join(wanted), _qualified(name), role)
+    needed = sorted(merge(tables), key=lambda table: table.name)
+    for table in needed:
+        privileges = ["SELECT"] if read_only else _spelled(table)
+        yield _grant(", ".join(privileges), _qualified(table.name), role)
     if not read_only:
-        for name in sorted(merged):
-            if "INSERT" in merged[name] and name in _NUMBERED:
-                yield _grant("USAGE", f"SEQUENCE {_qualified(name + '_id_seq')}", role)
+        for table in needed:
+            if "INSERT" in table.privileges and table.name in _NUMBERED:
+                yield _grant("USAGE", f"SEQUENCE {_qualified(table.name + '_id_seq')}", role)
 
 
 def _grant(privileges: str, on: str, role: str) -> str:
@@ -96,25 +94,11 @@ def _grant(privileges: str, on: str, role: str) -> str:
     return line if len(line) <= _WIDTH else f"GRANT {privileges} ON {on}\n    TO {role};"
 
 
-def _merge(tables: Iterable[Table]) -> dict[str, dict[str, frozenset[str]]]:
-    """Return the privileges on each table, and their columns where they are not on all of it."""
-    merged: dict[str, dict[str, frozenset[str]]] = {}
-    for table in tables:
-        privileges = merged.setdefault(table.name, {})
-        for privilege in table.privileges:
-            columns = frozenset(table.updated if privilege == "UPDATE" else ())
-            before = privileges.get(privilege, columns)
-            # All of a table includes each of its columns.
-            privileges[privilege] = before | columns if before and columns else frozenset()
-    return merged
-
-
-def _spelled(privileges: dict[str, frozenset[str]]) -> list[str]:
+def _spelled(table: Table) -> list[str]:
+    columns = ", ".join(map(_quote, sorted(table.updated)))
     return [
-        f"{privilege} ({', '.join(map(_quote, sorted(privileges[privilege])))})"
-        if privileges[privilege]
-        else privilege
-        for privilege in sorted(privileges, key=_ORDER.index)
+        f"UPDATE ({columns})" if privilege == "UPDATE" and columns else privilege
+        for privilege in sorted(table.privileges, key=_ORDER.index)
     ]
 
 
@@ -159,6 +143,6 @@ def _needs(name: str, settings: Settings) -> Needs:
         more = (_MIGRATE,) if name == "migrate" else ()
         return Needs("MUSICBRAINZ_DATABASE_URL", _OTHERS[name], more)
     job = load_job(name).job
-    is_library = job.database is Database.WXYC
+    is_library = job.database is Settings.wxyc_database
     variable = "WXYC_DATABASE_URL" if is_library else "MUSICBRAINZ_DATABASE_URL"
     return Needs(variable, job.tables_for(settings))

@@ -15,8 +15,8 @@ import click
 from artwork_backfill.jobs.cli import views
 from artwork_backfill.jobs.command import F, musicbrainz_database
 from artwork_backfill.shared.audit.archives import EntityType
-from artwork_backfill.shared.engine.db import Table
 from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review import actions, questions
 from artwork_backfill.shared.review import export as staff
 from artwork_backfill.shared.review.actions import Refused, Requeued, Retried

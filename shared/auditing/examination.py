@@ -39,8 +39,8 @@ from artwork_backfill.shared.auditing.models import (
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 from artwork_backfill.shared.clients.http import NotFound, ServiceDown, Unreadable
-from artwork_backfill.shared.engine.db import Session
 from artwork_backfill.shared.engine.job import StopRun
+from artwork_backfill.shared.engine.session import Session
 from psycopg import Connection
 
 #: Items of owners that are remembered; images hang together in families of a few entities.

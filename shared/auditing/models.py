@@ -34,6 +34,17 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class FindingCount:
+    """How often a check was found: in how many entities, and how many findings in all."""
+
+    entities: int
+    findings: int
+
+    def __add__(self, other: FindingCount) -> FindingCount:
+        return FindingCount(self.entities + other.entities, self.findings + other.findings)
+
+
+@dataclass(frozen=True, slots=True)
 class Entity:
     """One row of `audit_entity`, as far as an audit needs it. `gid` is lower case."""
 
@@ -75,6 +86,13 @@ class Claim:
     #: What is wrong with MusicBrainz's rows, if anything.
     bad_row: str | None = None
 
+    @property
+    def id(self) -> int:
+        return self.entity.id
+
+    def __str__(self) -> str:
+        return str(self.entity)
+
 
 @dataclass(frozen=True, slots=True)
 class Deferral:
@@ -91,3 +109,6 @@ class Audit:
     claim: Claim
     outcome: Decision | Deferral
     findings: tuple[Finding, ...] = ()
+
+    def __str__(self) -> str:
+        return str(self.claim)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from artwork_backfill.shared.audit.archives import EntityType
-from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review.questions import EntityRow, Review, ReviewStatus
 from psycopg import Connection
 from psycopg.errors import UniqueViolation

@@ -53,7 +53,8 @@ class Haste:
         from artwork_backfill.jobs.seed_from_ia_scan import pages
         from artwork_backfill.shared.clients import http
         from artwork_backfill.shared.clients._pacing import Pace
-        from artwork_backfill.shared.engine import db, runner
+        from artwork_backfill.shared.engine import runner
+        from artwork_backfill.shared.engine import session as db
 
         def pause(pace: Pace, seconds: float) -> None:
             patiently(pace, seconds / self.speed)

@@ -389,20 +389,6 @@ def test_two_runs_do_not_fill_the_queue_together(scene: Scene, other: psycopg.Co
 # -- retry -------------------------------------------------------------------------------------
 
 
-def test_a_commit_whose_answer_was_lost_is_recognised(scene: Scene) -> None:
-    gids = [scene.plan(None).gid, scene.plan("index-missing").gid]
-    audits = _audits(scene, *gids)
-    writer = Writer(uuid4())
-    with scene.conn.transaction():
-        first = writer.write(scene.conn, audits)
-    with scene.conn.transaction():
-        again = writer.write(scene.conn, audits)
-    assert again is first
-    assert writer.committed().counts["written"] == 2
-    assert len(scene.events()) == 1
-    assert len(scene.results(gids[1])) == 1
-
-
 def test_a_transaction_that_was_rolled_back_is_written_anew(scene: Scene) -> None:
     gid = scene.plan("index-missing").gid
     audits = _audits(scene, gid)

@@ -1,0 +1,194 @@
+"""The tables that a job needs and the privileges on them, checked before anything is touched."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from artwork_backfill.shared.engine.errors import DatabaseError
+from psycopg import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table that a job uses, by its qualified name, and the privileges it needs on it.
+
+    `updated` names the columns that UPDATE is needed on; of all of them where it is empty.
+    """
+
+    name: str
+    privileges: tuple[str, ...] = ("SELECT",)
+    updated: tuple[str, ...] = ()
+
+    @property
+    def schema(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def quoted(self) -> str:
+        """The qualified name as SQL spells it, whatever letters it is made of."""
+        return ".".join(f'"{part}"' for part in self.name.split("."))
+
+
+# What there is of each table. A sequence belongs to it where rows are inserted with a serial id. To
+# look for a table in a schema that one may not use is an error.
+_LOOK: Final = """
+SELECT name, has_schema, may_use, to_regclass(visible) IS NOT NULL,
+       (SELECT pg_get_serial_sequence(visible, attname)
+        FROM pg_attribute
+        WHERE attrelid = to_regclass(visible) AND attname = 'id')
+FROM (
+    SELECT name, oid IS NOT NULL AS has_schema, may_use,
+           CASE WHEN may_use THEN quoted END AS visible
+    FROM unnest(%(names)s::text[], %(schemas)s::text[], %(quoted)s::text[])
+         AS wanted (name, schema, quoted)
+    LEFT JOIN pg_namespace ON nspname = schema
+    CROSS JOIN LATERAL (SELECT has_schema_privilege(oid, 'USAGE')) AS allowed (may_use)
+) AS looked
+"""
+
+# A right on a table includes one on each of its columns.
+_LACKS: Final = """
+SELECT privilege
+FROM unnest(%(privileges)s::text[]) AS wanted (privilege)
+WHERE NOT CASE
+    WHEN privilege = 'UPDATE' AND %(updated)s::text[] <> '{}' THEN (
+        SELECT bool_and(has_column_privilege(attrelid, attnum, 'UPDATE'))
+        FROM pg_attribute
+        WHERE attrelid = to_regclass(%(table)s) AND attname = ANY (%(updated)s))
+    ELSE has_table_privilege(%(table)s, privilege)
+END
+"""
+
+
+def check_tables(
+    conn: Connection, tables: Iterable[Table], *, command: str = "", read_only: bool = False
+) -> None:
+    """Check that a database has what a job needs, before the job touches anything.
+
+    Parameters
+    ----------
+    command
+        What `artwork-backfill grants` calls whatever needs the tables.
+    read_only
+        Whether nothing will be written, so that SELECT is all that is needed.
+
+    Raises
+    ------
+    DatabaseError
+        Names everything that is missing and says how to get it.
+    """
+    wanted = merge(tables)
+    if read_only:
+        wanted = [Table(table.name) for table in wanted]
+    missing, lacking = _look(conn, wanted)
+    problems = list(_missing(missing))
+    if lacking:
+        problems.append(_no_rights(conn, lacking, command))
+    if problems:
+        raise DatabaseError("; ".join(problems))
+
+
+def merge(tables: Iterable[Table]) -> list[Table]:
+    """Return each table once, with all privileges that are needed on it."""
+    merged: dict[str, Table] = {}
+    for table in tables:
+        before = merged.get(table.name, Table(table.name, ()))
+        privileges = dict.fromkeys((*before.privileges, *table.privileges))
+        updates = [t.updated for t in (before, table) if "UPDATE" in t.privileges]
+        # All of a table includes each of its columns.
+        columns = dict.fromkeys(c for updated in updates for c in updated) if all(updates) else ()
+        merged[table.name] = Table(table.name, tuple(privileges), tuple(columns))
+    return list(merged.values())
+
+
+def check_may_create(conn: Connection, schema: str) -> None:
+    """Check that the role may create tables in a schema that exists, or raise `DatabaseError`."""
+    if not _one(conn, "SELECT has_schema_privilege(%s, 'CREATE')", schema):
+        raise DatabaseError(_no_rights(conn, {("CREATE", "SCHEMA "): [schema]}, "migrate"))
+
+
+#: Objects by the privileges that are lacking on them and by their kind, as GRANT spells both.
+_Lacking = dict[tuple[str, str], list[str]]
+
+
+def _look(conn: Connection, wanted: list[Table]) -> tuple[list[Table], _Lacking]:
+    """Return the tables that do not exist, and the rights that the role does not have."""
+    by_name = {table.name: table for table in wanted}
+    values = {
+        "names": list(by_name),
+        "schemas": [table.schema for table in wanted],
+        "quoted": [table.quoted for table in wanted],
+    }
+    rows = {name: row for name, *row in conn.execute(_LOOK, values).fetchall()}
+    missing: list[Table] = []
+    lacking: _Lacking = {}
+    for name, table in by_name.items():
+        has_schema, may_use, has_table, sequence = rows[name]
+        if has_schema and not may_use:
+            schemas = lacking.setdefault(("USAGE", "SCHEMA "), [])
+            schemas += [] if table.schema in schemas else [table.schema]
+        elif not has_table:
+            missing.append(table)
+        else:
+            _look_at_rights(conn, table, sequence, lacking)
+    return missing, lacking
+
+
+def _look_at_rights(
+    conn: Connection, table: Table, sequence: str | None, lacking: _Lacking
+) -> None:
+    values = {
+        "table": table.quoted,
+        "privileges": list(table.privileges),
+        "updated": list(table.updated),
+    }
+    found = [
+        f"UPDATE ({', '.join(table.updated)})" if name == "UPDATE" and table.updated else name
+        for (name,) in conn.execute(_LACKS, values).fetchall()
+    ]
+    if found:
+        lacking.setdefault((", ".join(found), ""), []).append(table.name)
+    inserts = "INSERT" in table.privileges and sequence
+    if inserts and not _one(conn, "SELECT has_sequence_privilege(%s, 'USAGE')", sequence):
+        lacking.setdefault(("USAGE", "SEQUENCE "), []).append(str(sequence))
+
+
+def _missing(tables: list[Table]) -> Iterator[str]:
+    """Explain, once for each remedy, which tables do not exist."""
+    remedies: dict[str, list[str]] = {}
+    for table in tables:
+        remedies.setdefault(_remedy(table), []).append(table.name)
+    for remedy, names in remedies.items():
+        noun = "table" if len(names) == 1 else "tables"
+        yield f"the database has no {noun} {', '.join(names)}: {remedy}"
+
+
+def _remedy(table: Table) -> str:
+    if table.name == "artwork_indexer.event_queue":
+        return "install artwork-indexer's own schema first (its sql/create_schema.sql)"
+    if table.schema == "artwork_indexer":
+        return "run `artwork-backfill migrate` first"
+    return (
+        "check that the database URL names the right database, and for the library that"
+        " WXYC_SCHEMA_NAME names its schema"
+    )
+
+
+def _no_rights(conn: Connection, lacking: _Lacking, command: str) -> str:
+    role = _one(conn, "SELECT current_user")
+    statements = [
+        f"GRANT {privileges} ON {kind}{', '.join(objects)} TO {role}"
+        for (privileges, kind), objects in lacking.items()
+    ]
+    text = f"role {role} may not use all that is needed: ask the owner to {'; '.join(statements)}"
+    if command:
+        text += f"; `artwork-backfill grants {shlex.quote(str(role))} {command}` prints everything"
+    return text
+
+
+def _one(conn: Connection, query: str, *values: object) -> object:
+    row = conn.execute(query.encode(), values).fetchone()
+    return None if row is None else row[0]
