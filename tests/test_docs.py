@@ -90,6 +90,8 @@ def test_every_command_is_explained_with_an_example(path: tuple[str, ...]) -> No
 def _commands_of(page: str) -> list[str]:
     """Every command line of a page, in code blocks and within its text."""
     text = re.sub(r"\\\n\s*", " ", PAGES[page])
+    # An example of a help page continues in the next line.
+    text = re.sub(r"(Example: [^\n]*)\n +(?=\S)", r"\1 ", text)
     by_itself = re.findall(
         r"(?:^(?:\$ )?|`|Example: )artwork-backfill ([^`\n]+)", text, re.MULTILINE
     )
