@@ -13,7 +13,7 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +30,7 @@ from artwork_backfill.shared.engine.errors import EngineError, StopRun
 from artwork_backfill.shared.engine.job import Job, Partition, Run, RunOptions
 from artwork_backfill.shared.engine.log import (
     LEVELS,
+    REPO,
     Redactor,
     RunLog,
     configure,
@@ -416,8 +417,10 @@ def _logged(main: Callable[..., Any], name: str | None, *arguments: Any, **extra
     try:
         code = main(*arguments, **{**extra, "standalone_mode": False})
     except click.ClickException as error:
-        error.show()
-        _log_refusal(error, name)
+        # In a container, where every line is JSON, the log is enough.
+        if not _only_logs():
+            error.show()
+        _log_refusal(error, _tool(name, *arguments))
         code = error.exit_code
     except click.Abort:
         click.echo("Aborted!", err=True)
@@ -426,12 +429,19 @@ def _logged(main: Callable[..., Any], name: str | None, *arguments: Any, **extra
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _log_refusal(error: click.ClickException, name: str | None) -> None:
+def _tool(name: str | None, args: Sequence[str] | None = None, *_: Any) -> str:
+    """Return the command that was called, for errors that belong to none of its options."""
+    words = sys.argv[1:] if args is None else args
+    called = next((word for word in words if not word.startswith("-")), None)
+    return name if name and name != REPO else (called or REPO)
+
+
+def _log_refusal(error: click.ClickException, name: str) -> None:
     """Log why a command ended before its run began, unless people read it on a terminal."""
     context = error.ctx if isinstance(error, click.UsageError) else None
-    tool = context.command.name if context is not None else name
+    tool = (context.command.name if context is not None else None) or name
     settings = Settings(os.environ)
-    run_log = RunLog(tool or "artwork-backfill", uuid4(), Redactor(settings.secrets()))
+    run_log = RunLog(tool, uuid4(), Redactor(settings.secrets()))
     run_log.enter("failed")
     console = terminal()
     configure(run_log, "error", console)
@@ -439,6 +449,20 @@ def _log_refusal(error: click.ClickException, name: str | None) -> None:
         start_sentry(run_log, settings)
     if console is None or "sentry_sdk" in sys.modules:
         run_log.error(error.format_message())
+
+
+def announce(command: str, message: str) -> None:
+    """Say what a command that is no job has done: as text, in a container as a line of the log."""
+    if not _only_logs():
+        click.echo(message)
+        return
+    run_log = RunLog(command, uuid4(), Redactor(Settings(os.environ).secrets()))
+    configure(run_log, "info", None)
+    run_log.info(message)
+
+
+def _only_logs() -> bool:
+    return container.in_container() and terminal() is None
 
 
 def terminal() -> Console | None:

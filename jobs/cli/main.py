@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 from artwork_backfill.jobs.cli import checks
 from artwork_backfill.jobs.cli import status as status_view
-from artwork_backfill.jobs.command import JobCommand, LoggedGroup, musicbrainz_database
+from artwork_backfill.jobs.command import JobCommand, LoggedGroup, announce, musicbrainz_database
 from artwork_backfill.shared import migrations
 from artwork_backfill.shared.version import VERSION
 from psycopg import Connection
@@ -111,9 +111,9 @@ def _apply_migrations(conn: Connection) -> None:
     except migrations.MigrationFailed as error:
         raise click.ClickException(str(error)) from None
     for name in applied:
-        click.echo(f"applied {name}")
+        announce("migrate", f"applied {name}")
     if not applied:
-        click.echo("nothing to apply")
+        announce("migrate", "nothing to apply")
 
 
 @main.command()
