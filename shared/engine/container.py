@@ -1,4 +1,4 @@
-"""Where this process runs: whether inside a container, and which files outlive it."""
+"""Whether this process runs in our image, and which files outlive the container."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-#: Set by our own image; the files are those of Docker and of Podman.
+#: Set by our own image. That a process runs in some container says little: people work in them too.
 VARIABLE: Final = "ARTWORK_BACKFILL_CONTAINER"
-_MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
 
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
@@ -19,8 +18,8 @@ _IN_MEMORY: Final = ("tmpfs", "ramfs")
 
 
 def in_container(environ: Mapping[str, str] = os.environ) -> bool:
-    """Return whether this process runs in a container."""
-    return bool(environ.get(VARIABLE)) or any(mark.exists() for mark in _MARKS)
+    """Return whether this process runs in a container of our image."""
+    return bool(environ.get(VARIABLE))
 
 
 def vanishes(path: Path, mounts: str | None = None) -> bool:

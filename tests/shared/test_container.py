@@ -35,3 +35,4 @@ def test_a_file_outlives_the_container_in_a_mounted_folder_only(path: str, lost:
 
 def test_the_image_says_that_it_is_a_container() -> None:
     assert in_container({"ARTWORK_BACKFILL_CONTAINER": "1"})
+    assert not in_container({})
