@@ -94,9 +94,11 @@ class Cluster:
         """Create a database, as a copy of `template` when given; return its connection URL."""
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         if template is not None:
-            # The default would write every page of the copy to the log as well.
-            copied = " TEMPLATE {} STRATEGY FILE_COPY"
-            statement += sql.SQL(copied).format(sql.Identifier(template))
+            statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
+            if self._connect().info.server_version >= 150_000:
+                # The default would write every page of the copy to the log as well. Older servers
+                # know no other way than this one.
+                statement += sql.SQL(" STRATEGY FILE_COPY")
         self._administer(statement)
         return self.dsn(name)
 
@@ -112,9 +114,12 @@ class Cluster:
             self._admin = None
 
     def _administer(self, statement: sql.Composed) -> None:
+        self._connect().execute(statement)
+
+    def _connect(self) -> psycopg.Connection:
         if self._admin is None:
             self._admin = psycopg.connect(self.admin_dsn, autocommit=True)
-        self._admin.execute(statement)
+        return self._admin
 
 
 class Server(Cluster):
