@@ -229,7 +229,12 @@ class Driver:
             **{"batch_size": 10, "fixed_batch_size": True, "concurrency": 2, **options}
         )
         run = Run(
-            uuid.uuid4(), chosen, Settings({}), self.stopping.event, self._open, self._dead_after
+            uuid.uuid4(),
+            chosen,
+            Settings({}),
+            self.stopping.event,
+            self._open,
+            dead_after=self._dead_after,
         )
         self.job: Any = job_type(run)
         log = RunLog(job_type.name, run.id, Redactor(self._secrets))

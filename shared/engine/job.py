@@ -200,7 +200,7 @@ class Run:
     stopping: Event
     open_connection: Callable[[], Connection]
     #: A run is dead for others without a heartbeat for so long, in seconds.
-    dead_after: float = DEAD_AFTER_S
+    dead_after: float = field(default=DEAD_AFTER_S, kw_only=True)
     record: RunRecord = field(init=False)
     clients: list[Client] = field(default_factory=list, init=False)
     sessions: list[Session] = field(default_factory=list, init=False)

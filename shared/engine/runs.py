@@ -49,7 +49,16 @@ RUN_TABLES: Final = (
     Table("artwork_indexer.backfill_hold"),
 )
 
-_EXISTS: Final = f"SELECT to_regclass('{RUNS}') IS NOT NULL"
+# Without a right to both tables a job works without a record, unless it asks for them itself.
+_EXISTS: Final = """
+SELECT count(*) = 4
+FROM (VALUES ('backfill_run', 'SELECT'), ('backfill_run', 'INSERT'), ('backfill_run', 'UPDATE'),
+             ('backfill_hold', 'SELECT')) AS needed (name, privilege)
+JOIN pg_class ON relname = name
+JOIN pg_namespace ON pg_namespace.oid = relnamespace AND nspname = 'artwork_indexer'
+WHERE has_schema_privilege(pg_namespace.oid, 'USAGE')
+AND has_table_privilege(pg_class.oid, privilege)
+"""
 
 # Again for a caller that lives on: it may have been declared dead between two calls.
 _BEGIN: Final = """

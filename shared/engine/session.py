@@ -152,13 +152,13 @@ def is_passing(error: psycopg.Error) -> bool:
 
 
 def is_unavailable(error: psycopg.Error) -> bool:
-    """Return whether a server that is there takes no connection now: it starts, stops or is full.
+    """Return whether a server that is there takes no connection now: it starts up or is full.
 
     libpq gives no code for an error before the connection stands, hence the words, which are those
     of the server in English or, behind PgBouncer, of the pooler.
     """
     if error.sqlstate is not None:
-        return error.sqlstate in ("57P03", "57P01", "57P02", "53300")
+        return error.sqlstate in ("57P03", "53300")
     text = str(error)
     return isinstance(error, psycopg.OperationalError) and any(
         words in text for words in _UNAVAILABLE
@@ -167,7 +167,6 @@ def is_unavailable(error: psycopg.Error) -> bool:
 
 _UNAVAILABLE: Final = (
     "the database system is starting up",
-    "the database system is shutting down",
     "the database system is in recovery mode",
     "the database system is not yet accepting connections",
     "too many clients already",

@@ -256,7 +256,7 @@ class Scene:
             settings or self.settings(),
             (stopping or Stopping()).event,
             lambda: db.connect(self.dsn, "test audit"),
-            DEAD_AFTER_S,
+            dead_after=DEAD_AFTER_S,
         )
         services = None if settings else replace(self.services(), rate=rate)
         return AuditBatch(
