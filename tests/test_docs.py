@@ -304,6 +304,32 @@ stopping, has_work, work = Stopping(), lambda: False, None
 """
 
 
+def _documented_fields(beginning: str) -> set[str]:
+    """Return the names in the first column of the table that follows a text of operations.md."""
+    after = PAGES["docs/operations.md"].partition(beginning)[2].lstrip()
+    cells = [line.split("|")[1] for line in after.partition("\n\n")[0].splitlines()]
+    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+
+
+def test_every_field_of_logs_and_reports_is_documented(
+    around: Surroundings, tmp_path: Path
+) -> None:
+    command = [str(BIN / "artwork-backfill")]
+    assert _run([*command, "migrate"], around, tmp_path).returncode == 0
+    lines, reports = set(), set()
+    for job in ("seed-from-mb", "audit-batch", "library-artwork-url-backfill"):
+        ran = _run([*command, job, "--dry-run", "--limit", "20"], around, tmp_path)
+        for line in map(json.loads, ran.stdout.splitlines()):
+            lines |= set(line)
+            reports |= set(line.get("report", ()))
+
+    assert "report" in lines
+    assert lines <= _documented_fields("error to stderr.")
+    # Each job may add sections of its own.
+    known = _documented_fields("`--report FILE.json`:")
+    assert known - {"findings"} <= reports
+
+
 def _priorities(conn: psycopg.Connection, gids: list[UUID]) -> list[int]:
     rows = conn.execute(
         "SELECT priority FROM artwork_indexer.audit_entity WHERE gid = ANY (%s)"
