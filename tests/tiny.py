@@ -128,8 +128,11 @@ class TinySource:
             self._job.claimed(items)
         return items
 
-    def give_back(self, session: Session, items: Sequence[int], *, keep_place: bool) -> None:
+    def give_back(self, session: Session, items: Sequence[int]) -> None:
         session.transaction(lambda conn: self._job.release(conn, items))
+
+    def fail(self, session: Session, failed: Sequence[tuple[int, str]]) -> None:
+        self.give_back(session, [item for item, _ in failed])
 
 
 class TinyJob(Job[int, int]):

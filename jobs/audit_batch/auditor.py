@@ -19,20 +19,21 @@ from typing import Final, Self
 from uuid import UUID, uuid4
 
 import psycopg
-from artwork_backfill.jobs.audit_batch import claims
+from artwork_backfill.jobs.audit_batch import claims, narrowing
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
-from artwork_backfill.jobs.audit_batch.writing import Writer
+from artwork_backfill.jobs.audit_batch.writing import Writer, fail
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import Policy
-from artwork_backfill.shared.auditing.examination import Examiner, Owners
+from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import add_expectations
 from artwork_backfill.shared.auditing.models import Audit, BadRow, Claim
+from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.http import Interrupted
 from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.engine.job import StopRun, Wait
 from artwork_backfill.shared.engine.runs import RunRecord
-from artwork_backfill.shared.engine.sources import Claims
+from artwork_backfill.shared.engine.sources import Claims, Partition
 from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
 
@@ -129,6 +130,7 @@ class Auditor:
         self._interrupt = threading.Event()
         self._closed = False
         dsn = settings.musicbrainz_database()
+        policy = policy or Policy()
         self._session = _session(dsn, self._record)
         self._reads = _session(dsn, self._record)
         self._claims = Claims(
@@ -138,11 +140,13 @@ class Auditor:
             room=self._guardrails.room,
             complete=add_expectations,
             taken=self._taken,
+            failed=lambda conn, failed: fail(conn, failed, self._record.id),
+            reserve=narrowing.Reserve(policy, Partition()),
             revisit_after=REVISIT_AFTER.total_seconds(),
         )
         self._services = Services.from_settings(settings, concurrency=1, stopping=self._interrupt)
-        owners = Owners(self._services.archive, self._reads)
-        self._examiner = Examiner(self._services, owners.of, policy or Policy())
+        owners = OwnerReader(self._reads)
+        self._examiner = Examiner(self._services, owners.read, policy, stopping=self._interrupt)
 
     @classmethod
     def from_environment(
@@ -251,19 +255,24 @@ class Auditor:
             with self._timer():
                 while left:
                     try:
-                        audit = self._examiner.examine(left[0])
-                    except BadRow as error:
-                        problems.append(f"{left[0].entity}: {error}")
-                        self._release([left.popleft()], keep_place=False)
-                        continue
-                    counts.update(self._write(audit))
+                        [audit] = self._examiner.confirm([self._examiner.examine(left[0])])
+                        if audit is None:
+                            raise Interrupted("the second look was interrupted")
+                        counts.update(self._write(audit))
+                    except (BadRow, psycopg.Error) as error:
+                        if isinstance(error, psycopg.Error) and db.is_passing(error):
+                            raise
+                        reason = _reason(error)
+                        problems.append(f"{left[0].entity}: {reason}")
+                        counts["failed"] += 1
+                        self._claims.fail(self._session, [(left[0], reason)])
                     left.popleft()
         except Interrupted:
             waits_for = f"the time limit of {self._time_limit:g} s was reached"
         except StopRun as stop:
             waits_for = str(stop)
         finally:
-            self._release(list(left), keep_place=True)
+            self._claims.give_back(self._session, list(left))
         retry_after = _LOOK_AGAIN_S if waits_for else 0.0
         return AuditSummary(counts, tuple(problems), waits_for, retry_after)
 
@@ -274,9 +283,6 @@ class Auditor:
         if written.postponed:
             self._guardrails.postponed(written.postponed)
         return written.counts
-
-    def _release(self, given_back: list[Claim], *, keep_place: bool) -> None:
-        self._claims.give_back(self._session, given_back, keep_place=keep_place)
 
     @contextmanager
     def _timer(self) -> Iterator[None]:
@@ -291,6 +297,10 @@ class Auditor:
             timer.join()
             if not self._closed:
                 self._interrupt.clear()
+
+
+def _reason(error: BadRow | psycopg.Error) -> str:
+    return db.explain(error) if isinstance(error, psycopg.Error) else str(error)
 
 
 def _session(dsn: str, record: RunRecord) -> db.Session:

@@ -147,9 +147,9 @@ def browse(partition: Partition) -> Callable[[Connection, Any, int], tuple[list[
     return look
 
 
-def release(conn: Connection, claims: Sequence[Claim], *, keep_place: bool) -> None:
+def release(conn: Connection, claims: Sequence[Claim]) -> None:
     """Give back claims that will not be written, as far as this run still holds them."""
-    TABLE.give_back(conn, claims, keep_place=keep_place)
+    TABLE.give_back(conn, claims)
 
 
 def take_settled(conn: Connection) -> int:

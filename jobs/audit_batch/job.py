@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final
 
-from artwork_backfill.jobs.audit_batch import claims, history, verification
+from artwork_backfill.jobs.audit_batch import claims, history, narrowing, verification, writing
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
 from artwork_backfill.jobs.audit_batch.writing import AuditsWritten, Writer
 from artwork_backfill.shared.audit.decide import Policy, Status
-from artwork_backfill.shared.auditing.examination import Examiner, Owners
+from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import add_expectations
 from artwork_backfill.shared.auditing.models import Audit, Claim, FindingCount, Reason
+from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import (
     Job,
@@ -71,6 +72,9 @@ class AuditBatch(Job[Claim, Audit]):
         Table("artwork_indexer.audit_entity", ("SELECT", "UPDATE")),
         Table("artwork_indexer.needs_manual_review", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.audit_result", ("SELECT", "INSERT")),
+        Table("artwork_indexer.audit_streak", ("SELECT", "INSERT", "UPDATE", "DELETE")),
+        Table("artwork_indexer.audit_passed", ("SELECT", "INSERT", "DELETE")),
+        Table("artwork_indexer.repair_tally", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.audit_tally", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.finding_tally", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.audit_status_history", ("SELECT", "INSERT")),
@@ -90,9 +94,10 @@ class AuditBatch(Job[Claim, Audit]):
         )
         run.use(self._services.archive)
         run.use(self._services.musicbrainz)
-        owners = Owners(self._services.archive, run.session())
-        self._examiner = Examiner(self._services, owners.of, policy)
+        owners = OwnerReader(run.session())
+        self._examiner = Examiner(self._services, owners.read, policy, stopping=run.stopping)
         self._writer = Writer(run.id, limits.max_queue_depth)
+        partition = run.options.partition
         self._claims = Claims(
             claims.TABLE,
             run.record,
@@ -100,9 +105,12 @@ class AuditBatch(Job[Claim, Audit]):
             room=self._room,
             complete=add_expectations,
             taken=self._guardrails.claimed,
-            partition=run.options.partition,
-            browse=claims.browse(run.options.partition),
+            failed=lambda conn, failed: writing.fail(conn, failed, run.id),
+            reserve=narrowing.Reserve(policy, partition),
+            partition=partition,
+            browse=claims.browse(partition),
         )
+        self._given_up: list[str] = []
         self._tidies_at = 0.0
         self._decided: dict[Status, IdSet] = {}
         self._findings: dict[str, FindingCount] = {}
@@ -115,6 +123,10 @@ class AuditBatch(Job[Claim, Audit]):
 
     def fetch(self, items: Sequence[Claim]) -> Sequence[Audit]:
         return [self._examiner.examine(claim) for claim in items]
+
+    def groups(self, results: Sequence[Audit]) -> Iterator[Sequence[Audit]]:
+        confirmed = self._examiner.confirm(results)
+        yield [audit for audit in confirmed if audit is not None]
 
     def write(self, conn: Connection, results: Sequence[Audit]) -> AuditsWritten:
         return self._writer.write(conn, results)
@@ -147,6 +159,7 @@ class AuditBatch(Job[Claim, Audit]):
                 run_started=self._claims.started(conn),
             )
         yield from verification.verify_repairs_and_reviews(conn)
+        self._given_up = history.repairs_given_up(conn)
         looked_at = self._audited + self._deferred
         if self._unreadable * 2 > looked_at:
             raise StopRun(
@@ -156,6 +169,9 @@ class AuditBatch(Job[Claim, Audit]):
     def sections(self) -> Iterator[Section | str]:
         if self._findings:
             yield self._findings_section()
+        yield from self._given_up
+        if warning := self._examiner.listings.warning():
+            yield warning
         if repairs := self._decided.get(Status.REPAIR_QUEUE):
             yield (
                 f"{len(repairs):,} entities are in repair: once artwork-indexer has worked, another"

@@ -1,52 +1,98 @@
-"""The catalogue of checks for people: as a table on a terminal, and as the documentation has it."""
+"""The catalogue of checks for people: as a list on a terminal, and as the documentation has it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 
-from artwork_backfill.shared.audit.catalogue import CHECKS, Check
-from rich.console import RenderableType
-from rich.table import Table
+from artwork_backfill.shared.audit.catalogue import CHECKS, Check, Remedy
+from artwork_backfill.shared.audit.decide import Policy
+from artwork_backfill.shared.review.questions import RepairTally
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 _COLUMNS = ("Check", "Severity", "Entity", "What differs", "Remedy", "Note")
+_PROOF_COLUMNS = ("Held", "Did not hold")
+
+_BY_CATALOGUE = Policy()
+
+Repairs = Mapping[str, RepairTally]
+"""What is known of repairs, by check."""
 
 
-def to_terminal() -> RenderableType:
-    """Return the catalogue as a rich table."""
-    table = Table()
-    for column in _COLUMNS:
-        table.add_column(column, overflow="fold", no_wrap=column == "Check")
+def to_terminal(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) -> RenderableType:
+    """Return the catalogue as a list, with the remedies that are in force.
+
+    A table of so many columns would not fit a terminal. With `repairs`, it says how often the
+    repair of each check held, and how often it did not.
+    """
+    entries: list[RenderableType] = []
     for check in CHECKS.values():
-        table.add_row(*map(Text, _row(check)))
-    return table
+        name, severity, entity, summary, remedy, note, *proof = _row(check, policy, repairs)
+        heading = Text.assemble((name, "bold"), f"  {severity}, {entity}: {remedy}")
+        if any(proof):
+            heading.append("  (held {}, did not hold {})".format(*proof))
+        entries.append(heading)
+        entries.append(Padding(Text(f"{summary} ({note})" if note else summary), (0, 0, 0, 4)))
+    return Group(*entries)
 
 
-def to_markdown() -> str:
-    """Return the catalogue as a Markdown table."""
-    lines = [_line(_COLUMNS), _line(("---",) * len(_COLUMNS))]
+def to_markdown(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) -> str:
+    """Return the same as a Markdown table."""
+    columns = _columns(repairs)
+    lines = [_line(columns), _line(("---",) * len(columns))]
     for check in CHECKS.values():
-        name, *rest = _row(check)
+        name, *rest = _row(check, policy, repairs)
         lines.append(_line((f"`{name}`", *rest)))
     return "\n".join(lines)
 
 
-def to_json() -> str:
-    """Return the catalogue as a JSON array."""
-    checks = [asdict(check) | {"severity": check.severity.label} for check in CHECKS.values()]
-    return json.dumps(checks, indent=2)
+def to_json(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) -> str:
+    """Return the same as a JSON array."""
+    return json.dumps([_object(check, policy, repairs) for check in CHECKS.values()], indent=2)
 
 
-def _row(check: Check) -> tuple[str, ...]:
-    return (
+def _object(check: Check, policy: Policy, repairs: Repairs | None) -> dict[str, object]:
+    described = asdict(check) | {
+        "severity": check.severity.label,
+        "remedy": _remedy(check, policy, repairs),
+    }
+    if repairs is not None:
+        tally = repairs.get(check.name)
+        described |= {
+            "held": tally.held if tally else 0,
+            "not_held": tally.not_held if tally else 0,
+        }
+    return described
+
+
+def _columns(repairs: Repairs | None) -> tuple[str, ...]:
+    return _COLUMNS if repairs is None else (*_COLUMNS, *_PROOF_COLUMNS)
+
+
+def _row(check: Check, policy: Policy, repairs: Repairs | None) -> tuple[str, ...]:
+    row = (
         check.name,
         check.severity.label,
         check.applies,
         check.summary,
-        str(check.remedy),
+        _remedy(check, policy, repairs),
         check.note,
     )
+    if repairs is None:
+        return row
+    tally = repairs.get(check.name)
+    return (*row, *((f"{tally.held:,}", f"{tally.not_held:,}") if tally else ("", "")))
+
+
+def _remedy(check: Check, policy: Policy, repairs: Repairs | None) -> str:
+    """Return the remedy that is in force, as an audit with this policy would apply it."""
+    remedy = policy.remedy(check.name)
+    tally = (repairs or {}).get(check.name)
+    is_repair = remedy in (Remedy.INDEX, Remedy.DEINDEX, Remedy.IMAGE)
+    return str(Remedy.LATE_REVIEW if tally and tally.is_given_up and is_repair else remedy)
 
 
 def _line(cells: tuple[str, ...]) -> str:

@@ -136,9 +136,8 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
     name: ClassVar[str] = "seed-from-ia-scan"
     database = Settings.musicbrainz_database
     tables: ClassVar[tuple[Table, ...]] = (
-        Table("musicbrainz.release"),
+        *seeding.TABLES,
         Table("musicbrainz.release_meta"),
-        Table("musicbrainz.event"),
         Table("musicbrainz.event_meta"),
         Table("artwork_indexer.event_queue"),
         Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),

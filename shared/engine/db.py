@@ -7,7 +7,6 @@ from artwork_backfill.shared.engine.session import (
     PATIENCE_S,
     Session,
     explain,
-    is_data_error,
     is_passing,
 )
 from artwork_backfill.shared.engine.session import open_standalone as connect
@@ -22,6 +21,5 @@ __all__ = [
     "check_tables",
     "connect",
     "explain",
-    "is_data_error",
     "is_passing",
 ]

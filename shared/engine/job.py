@@ -250,6 +250,11 @@ def rows_of(value: object) -> int:
     return rows
 
 
+def item_of(result: object) -> Any:
+    """Return what a result was made of: `result.item`, or itself where it has none."""
+    return getattr(result, "item", result)
+
+
 def halves_of(result: object) -> Sequence[Any]:
     """Return the parts of a result that stands for many rows, or nothing."""
     halves: Callable[[], Sequence[Any]] | None = getattr(result, "halves", None)
@@ -261,7 +266,8 @@ class Job(ABC, Generic[Item, Result]):
 
     An `Item` comes from the source, a `Result` is what is known about it after `fetch`; a job
     without network work uses one type for both and has no `fetch`. `str()` of either is its name
-    for people. Where it stands for many rows, see `ManyRows`.
+    for people. Where it stands for many rows, see `ManyRows`. A result of another type than its
+    item says as `item` what to give back when it cannot be written.
 
     Threads: `fetch` is called from several threads at once; all else on the main thread. What both
     touch needs a lock.

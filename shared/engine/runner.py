@@ -39,6 +39,7 @@ from artwork_backfill.shared.engine.job import (
     Verification,
     Written,
     halves_of,
+    item_of,
     rows_of,
 )
 from artwork_backfill.shared.engine.log import RunLog
@@ -111,6 +112,7 @@ class Runner(Generic[Item, Result]):
         self._totals: Counter[str] = Counter(scanned=0, written=0, skipped=0, failed=0)
         self._shown_totals = dict(self._totals)
         self._problems: list[Problem] = []
+        self._refused: list[tuple[Item, str]] = []
         self._refused_in_a_row = 0
         self._last: Item | None = None
         #: Whether threads are left that wait for an answer and keep the process from ending.
@@ -208,18 +210,16 @@ class Runner(Generic[Item, Result]):
             self._problem(str(item), message)
         counts, stop = self._write_groups(results)
         left = sum(map(rows_of, results)) - counts.pop("covered", 0)
-        # Of these, what was written stays as it is: giving it back does nothing.
-        fetched = [batch.items[i] for i in sorted(batch.results)]
-        self._give_back(source, [item for item, _ in failed], keep_place=False)
+        self._give_back_failed(source, [*failed, *self._refused])
+        self._refused.clear()
         if left:
-            self._give_back(source, fetched, keep_place=True)
-        elif counts["failed"]:
-            self._give_back(source, fetched, keep_place=False)
-        self._give_back(source, unfetched, keep_place=True)
+            # Of these, what was written stays as it is.
+            self._give_back(source, [batch.items[i] for i in sorted(batch.results)])
+        self._give_back(source, unfetched)
         released = left + sum(map(rows_of, unfetched))
         counts["failed"] += sum(rows_of(item) for item, _ in failed)
         counts.update(scanned=batch.rows - released, released=released)
-        if fetched and not left:
+        if results and not left:
             self._last = batch.items[-1]
         self._totals.update(+counts)
         self._shown_totals = dict(self._totals)
@@ -261,7 +261,7 @@ class Runner(Generic[Item, Result]):
         try:
             written = self._apply(results, is_alone)
         except psycopg.Error as error:
-            if not db.is_data_error(error):
+            if db.is_passing(error):
                 raise
             refusal = db.explain(error)
         else:
@@ -294,21 +294,25 @@ class Runner(Generic[Item, Result]):
     def _leave_out(self, result: Result, refusal: str) -> Counter[str]:
         """Report the one row that the database refuses, and leave it as it was."""
         self._problem(str(result), refusal)
+        self._refused.append((item_of(result), refusal))
         self._refused_in_a_row += 1
         if self._refused_in_a_row >= self._hopeless_after:
             raise RunFailed(f"the database refuses one row after another: {refusal}")
         return Counter(failed=rows_of(result))
 
-    def _give_back(self, source: Source[Item], items: Sequence[Item], *, keep_place: bool) -> None:
+    def _give_back(self, source: Source[Item], items: Sequence[Item]) -> None:
         if items and not self._dry_run:
-            keep_place = keep_place or self._stopping.requested
-            source.give_back(self._writes, items, keep_place=keep_place)
+            source.give_back(self._writes, items)
+
+    def _give_back_failed(self, source: Source[Item], failed: Sequence[tuple[Item, str]]) -> None:
+        if failed and not self._dry_run:
+            source.fail(self._writes, failed)
 
     def _give_back_quietly(self, source: Source[Item], items: list[Item]) -> None:
         # The run is ending already, perhaps because the database is gone, and its report must name
         # the first cause; claims that cannot be given back are taken back by a later run.
         try:
-            self._give_back(source, items, keep_place=True)
+            self._give_back(source, items)
         except Exception as error:
             self._log.warning(f"{len(items):,} claims could not be given back: {_reason(error)}")
 

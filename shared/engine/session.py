@@ -30,6 +30,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: Why a run ends that others have declared dead, see `runs`.
+TAKEN_FOR_DEAD: Final = (
+    "this run did not reach the database for so long that another run took it for dead"
+)
+
 #: A transaction that writes must not keep others waiting, so it gives up early; a count over
 #: millions of rows holds no lock that anybody waits for, and may take its time.
 WRITE_TIMEOUT: Final = "30s"
@@ -174,17 +179,6 @@ _UNAVAILABLE: Final = (
     "too many connections for",
     "no more connections allowed",
 )
-
-
-def is_data_error(error: psycopg.Error) -> bool:
-    """Return whether the rows themselves are refused, so that other rows may still go through.
-
-    Data exceptions (class 22), constraint violations (23, 44), what triggers raise (P0), and
-    values that psycopg itself cannot send, such as a NUL in a text, which have no code.
-    """
-    if error.sqlstate is None:
-        return isinstance(error, psycopg.DataError)
-    return error.sqlstate[:2] in ("22", "23", "44", "P0")
 
 
 def explain(error: psycopg.Error) -> str:
@@ -380,10 +374,7 @@ class Session:
                     with_id=once and not reads,
                 )
                 if not begun.holds:
-                    raise StopRun(
-                        "this run could not reach the database for so long that another run took"
-                        " it for dead"
-                    )
+                    raise StopRun(TAKEN_FOR_DEAD)
                 result = work(conn)
                 if conn.info.transaction_status == TransactionStatus.INERROR:
                     # COMMIT would roll back without an error.

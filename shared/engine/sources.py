@@ -55,12 +55,14 @@ class Source(Protocol[Item]):
     def next(self, session: Session, size: int) -> Sequence[Item] | Wait:
         """Return the next items, about `size` rows of them; none when there are no more."""
 
-    def give_back(self, session: Session, items: Sequence[Item], *, keep_place: bool) -> None:
-        """Return items that are not going to be written, to be taken by another run or later.
+    def give_back(self, session: Session, items: Sequence[Item]) -> None:
+        """Return items that are not going to be written; they stand where they stood.
 
-        Those that were written after all stay as they are. `keep_place` says that nothing is wrong
-        with them; otherwise they come up again after everything else.
+        Those that were written after all stay as they are.
         """
+
+    def fail(self, session: Session, failed: Sequence[tuple[Item, str]]) -> None:
+        """Return items that failed, each with the reason; they come up again after all others."""
 
 
 class Keyset(Generic[Item]):
@@ -117,7 +119,10 @@ class Keyset(Generic[Item]):
             self._after = self._key(items[-1])
         return items
 
-    def give_back(self, session: Session, items: Sequence[Item], *, keep_place: bool) -> None:
+    def give_back(self, session: Session, items: Sequence[Item]) -> None:
+        """Nothing was taken."""
+
+    def fail(self, session: Session, failed: Sequence[tuple[Item, str]]) -> None:
         """Nothing was taken."""
 
     def left(self, conn: Connection, last: Item | None) -> int:
@@ -196,8 +201,11 @@ class Stream(Generic[Item]):
         page = self._next(size)
         return [] if page is None else [page]
 
-    def give_back(self, session: Session, items: Sequence[Item], *, keep_place: bool) -> None:
+    def give_back(self, session: Session, items: Sequence[Item]) -> None:
         """Nothing was taken: what is not written is read again by the next run."""
+
+    def fail(self, session: Session, failed: Sequence[tuple[Item, str]]) -> None:
+        """Nothing was taken."""
 
 
 # -- claims --------------------------------------------------------------------------------------
@@ -232,12 +240,9 @@ WHERE entity.id = next.id
 RETURNING entity.id, entity.{token}, next.before, {columns}
 """
 
-# Given back at the end of a run, a row stands where it stood; given back because something is wrong
-# with it, it goes to the end of its class, or it would be claimed again and again.
 _GIVE_BACK: Final = """
 UPDATE {table} entity
-SET status = {waiting}, claimed_by = NULL,
-    {token} = CASE WHEN %(keep_place)s THEN held.before ELSE entity.{token} END
+SET status = {waiting}, claimed_by = NULL, {token} = held.before
 FROM unnest(%(ids)s::bigint[], %(tokens)s::timestamptz[], %(before)s::timestamptz[])
      AS held (id, token, before)
 WHERE entity.id = held.id AND entity.status = {claimed} AND entity.{token} = held.token
@@ -341,8 +346,8 @@ class ClaimTable:
             due=SQL(self.due),
         )
 
-    def give_back(self, conn: Connection, items: Sequence[Claimed], *, keep_place: bool) -> None:
-        """Give back claims, as far as the run still holds them; see `Source.give_back`."""
+    def give_back(self, conn: Connection, items: Sequence[Claimed]) -> None:
+        """Give back claims, as far as the run still holds them, to stand where they stood."""
         if items:
             conn.execute(
                 self.format(_GIVE_BACK),
@@ -350,9 +355,18 @@ class ClaimTable:
                     "ids": [item.id for item in items],
                     "tokens": [item.claimed_at for item in items],
                     "before": [item.audited_before for item in items],
-                    "keep_place": keep_place,
                 },
             )
+
+
+class Reserve(Protocol):
+    """Rows that become claimable once nothing else is left."""
+
+    def count(self, conn: Connection) -> int:
+        """Return how many there are."""
+
+    def take_up(self, conn: Connection, size: int) -> int:
+        """Make up to `size` of them claimable; return how many."""
 
 
 ClaimedItem = TypeVar("ClaimedItem", bound=Claimed)
@@ -379,6 +393,10 @@ class Claims(Generic[ClaimedItem]):
         Adds what else the database says about items, in the same transaction.
     taken
         Hears how many items were claimed, after the commit.
+    failed
+        Gives back items that failed, each with the reason, in the transaction that is open.
+    reserve
+        More rows, which are made claimable when nothing else is left.
     partition
         The share of the rows to take.
     revisit_after
@@ -394,6 +412,8 @@ class Claims(Generic[ClaimedItem]):
     room: Callable[[Connection, int], int | Wait] = lambda _, size: size
     complete: Callable[[Connection, list[ClaimedItem]], list[ClaimedItem]] = lambda _, items: items
     taken: Callable[[int], None] = lambda _: None
+    failed: Callable[[Connection, Sequence[tuple[ClaimedItem, str]]], None] = lambda _, __: None
+    reserve: Reserve | None = None
     partition: Partition = field(default_factory=Partition)
     revisit_after: float | None = None
     browse: Callable[[Connection, Any, int], tuple[list[ClaimedItem], Any]] | None = None
@@ -406,9 +426,13 @@ class Claims(Generic[ClaimedItem]):
             session.transaction(self.reclaim)
 
     def count(self, session: Session) -> int:
-        return session.transaction(
-            lambda conn: self._value(conn, _COUNT, **self.partition.values), read_only=True
-        )
+        def work(conn: Connection) -> int:
+            waiting = self._value(conn, _COUNT, **self.partition.values)
+            # A dry run may not make them claimable.
+            has_reserve = self.reserve is not None and not session.read_only
+            return waiting + (self.reserve.count(conn) if self.reserve and has_reserve else 0)
+
+        return session.transaction(work, read_only=True)
 
     def next(self, session: Session, size: int) -> Sequence[ClaimedItem] | Wait:
         if session.read_only:
@@ -421,7 +445,7 @@ class Claims(Generic[ClaimedItem]):
             if isinstance(room, Wait):
                 return room
             items = self.take(conn, room)
-            if not items and self.reclaim(conn):
+            if not items and (self.reclaim(conn) or self._take_up(conn, room)):
                 items = self.take(conn, room)
             return items
 
@@ -437,7 +461,7 @@ class Claims(Generic[ClaimedItem]):
 
         def work(conn: Connection) -> list[ClaimedItem] | Wait:
             # Of an attempt whose commit was answered by nothing, in case that it went through.
-            self.table.give_back(conn, attempt, keep_place=True)
+            self.table.give_back(conn, attempt)
             items = claim(conn)
             if isinstance(items, Wait):
                 return items
@@ -449,13 +473,13 @@ class Claims(Generic[ClaimedItem]):
             self.taken(len(items))
         return items
 
-    def give_back(
-        self, session: Session, items: Sequence[ClaimedItem], *, keep_place: bool
-    ) -> None:
+    def give_back(self, session: Session, items: Sequence[ClaimedItem]) -> None:
         if items:
-            session.transaction(
-                lambda conn: self.table.give_back(conn, items, keep_place=keep_place)
-            )
+            session.transaction(lambda conn: self.table.give_back(conn, items))
+
+    def fail(self, session: Session, failed: Sequence[tuple[ClaimedItem, str]]) -> None:
+        if failed:
+            session.transaction(lambda conn: self.failed(conn, failed))
 
     def reclaim(self, conn: Connection) -> int:
         """Take back the claims of dead runs; return how many there were."""
@@ -465,6 +489,9 @@ class Claims(Generic[ClaimedItem]):
             self.table.format(_RECLAIM),
             {"run": self.record.id, "started": self.started(conn), "stale_after": _STALE_AFTER},
         ).rowcount
+
+    def _take_up(self, conn: Connection, size: int) -> int:
+        return 0 if self.reserve is None else self.reserve.take_up(conn, size)
 
     def count_held(self, conn: Connection) -> int:
         """Return how many rows this run holds."""

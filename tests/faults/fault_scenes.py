@@ -69,7 +69,9 @@ _MAY_BE_ALIVE = """
 SELECT EXISTS (
     SELECT
     FROM artwork_indexer.backfill_run
-    WHERE finished IS NULL AND heartbeat > now() - make_interval(secs => %(dead_after)s))
+    WHERE finished IS NULL
+    AND greatest(heartbeat, pg_postmaster_start_time())
+        > now() - make_interval(secs => %(dead_after)s))
 """
 
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from artwork_backfill.jobs.audit_batch import claims
+from artwork_backfill.jobs.audit_batch.writing import fail
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.auditing.models import Claim
 from artwork_backfill.shared.engine.job import Partition
@@ -100,7 +101,7 @@ def test_a_run_does_not_claim_again_what_it_has_put_back(scene: Scene) -> None:
     scene.only(gid)
     run = scene.claims()
     claimed = run.take(scene.conn, 5)
-    claims.release(scene.conn, claimed, keep_place=False)
+    fail(scene.conn, [(claim, "no answer") for claim in claimed], scene.run_id)
     assert scene.status(gid) == "unchecked"
     assert run.take(scene.conn, 5) == []
     assert len(scene.claims().take(scene.conn, 5)) == 1
@@ -109,7 +110,7 @@ def test_a_run_does_not_claim_again_what_it_has_put_back(scene: Scene) -> None:
 def test_what_keeps_its_place_stands_where_it_stood(scene: Scene) -> None:
     gid = scene.plan(None).gid
     scene.only(gid)
-    claims.release(scene.conn, scene.claim(), keep_place=True)
+    claims.release(scene.conn, scene.claim())
     row = scene.rows(
         "SELECT status::text, last_audit_at FROM artwork_indexer.audit_entity WHERE gid = %s", gid
     )[0]
@@ -123,7 +124,7 @@ def test_a_claim_that_somebody_else_has_taken_over_is_not_given_back(scene: Scen
     scene.conn.execute(
         "UPDATE artwork_indexer.audit_entity SET last_audit_at = now() WHERE gid = %s", (gid,)
     )
-    claims.release(scene.conn, claimed, keep_place=True)
+    claims.release(scene.conn, claimed)
     assert scene.status(gid) == "audit_in_progress"
 
 
