@@ -30,8 +30,9 @@ _NUMBERED: Final = frozenset(
 #: What belongs to no job, with its tables in MusicBrainz's database.
 _OTHERS: Final = {
     "status": status_view.TABLES,
-    "review": (*questions.TABLES, *actions.TABLES),
-    "events": (*questions.TABLES, *actions.TABLES),
+    "checks": questions.REPAIR_TABLES,
+    "review": (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES),
+    "events": (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES),
     "dashboard": (*questions.TABLES, *queries.TABLES, *actions.TABLES),
     "migrate": (
         Table("artwork_indexer.event_queue", ("SELECT", "TRIGGER")),
@@ -82,7 +83,8 @@ def _statements(role: str, tables: Sequence[Table], *, read_only: bool) -> Itera
     needed = sorted(merge(tables), key=lambda table: table.name)
     for table in needed:
         privileges = ["SELECT"] if read_only else _spelled(table)
-        yield _grant(", ".join(privileges), _qualified(table.name), role)
+        statement = _grant(", ".join(privileges), _qualified(table.name), role)
+        yield _where_it_exists(table, statement) if table.optional else statement
     if not read_only:
         for table in needed:
             if "INSERT" in table.privileges and table.name in _NUMBERED:
@@ -91,7 +93,13 @@ def _statements(role: str, tables: Sequence[Table], *, read_only: bool) -> Itera
 
 def _grant(privileges: str, on: str, role: str) -> str:
     line = f"GRANT {privileges} ON {on} TO {role};"
-    return line if len(line) <= _WIDTH else f"GRANT {privileges} ON {on}\n    TO {role};"
+    return line if len(line) <= _WIDTH else f"GRANT {privileges}\n    ON {on}\n    TO {role};"
+
+
+def _where_it_exists(table: Table, statement: str) -> str:
+    name = _qualified(table.name).replace("'", "''")
+    lines = statement.replace("\n", "\n    ")
+    return f"DO $$ BEGIN IF to_regclass('{name}') IS NOT NULL THEN\n    {lines}\nEND IF; END $$;"
 
 
 def _spelled(table: Table) -> list[str]:
@@ -125,9 +133,9 @@ def _quote(name: str) -> str:
 def command(role: str, commands: tuple[str, ...], *, read_only: bool) -> None:
     """Print the SQL that gives ROLE the rights that commands need, and no more.
 
-    JOB is a job, or status, review, events, dashboard or migrate. Without any, ROLE gets what all
-    of them need but migrate. Run the statements as the owner of the tables, and again after each
-    update.
+    JOB is a job, or status, checks, review, events, dashboard or migrate. Without any, ROLE gets
+    what all of them need but migrate. Run the statements as the owner of the tables, and again
+    after each update.
 
     Example: artwork-backfill grants backfill audit-batch review > grants.sql
     """

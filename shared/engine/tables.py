@@ -15,12 +15,14 @@ from psycopg import Connection
 class Table:
     """A table that a job uses, by its qualified name, and the privileges it needs on it.
 
-    `updated` names the columns that UPDATE is needed on; of all of them where it is empty.
+    `updated` names the columns that UPDATE is needed on; of all of them where it is empty. A job
+    does without an `optional` table, and looks itself whether it is there and may be used.
     """
 
     name: str
     privileges: tuple[str, ...] = ("SELECT",)
     updated: tuple[str, ...] = ()
+    optional: bool = False
 
     @property
     def schema(self) -> str:
@@ -80,7 +82,7 @@ def check_tables(
     DatabaseError
         Names everything that is missing and says how to get it.
     """
-    wanted = merge(tables)
+    wanted = [table for table in merge(tables) if not table.optional]
     if read_only:
         wanted = [Table(table.name) for table in wanted]
     missing, lacking = _look(conn, wanted)
@@ -95,12 +97,14 @@ def merge(tables: Iterable[Table]) -> list[Table]:
     """Return each table once, with all privileges that are needed on it."""
     merged: dict[str, Table] = {}
     for table in tables:
-        before = merged.get(table.name, Table(table.name, ()))
+        before = merged.get(table.name, Table(table.name, (), optional=True))
         privileges = dict.fromkeys((*before.privileges, *table.privileges))
         updates = [t.updated for t in (before, table) if "UPDATE" in t.privileges]
         # All of a table includes each of its columns.
         columns = dict.fromkeys(c for updated in updates for c in updated) if all(updates) else ()
-        merged[table.name] = Table(table.name, tuple(privileges), tuple(columns))
+        merged[table.name] = Table(
+            table.name, tuple(privileges), tuple(columns), before.optional and table.optional
+        )
     return list(merged.values())
 
 

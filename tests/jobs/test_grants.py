@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -125,6 +126,22 @@ def test_a_right_on_one_column_is_enough(around: Surroundings) -> None:
     printed = _expect(["grants", "x", "library-artwork-url-backfill"], around.environment)
 
     assert 'GRANT SELECT, UPDATE (artwork_url) ON wxyc_schema.library TO "x";' in printed
+
+
+def test_every_sequence_that_an_insert_needs_is_granted(around: Surroundings) -> None:
+    printed = " ".join(_expect(["grants", "x"], around.environment).split())
+    inserted = re.findall(r"GRANT [^;]*?\bINSERT\b[^;]*? ON (artwork_indexer\.\S+)", printed)
+    assert inserted
+
+    with _owner(around.musicbrainz_dsn) as conn:
+        for name in inserted:
+            columns = conn.execute(
+                "SELECT pg_get_serial_sequence(%s, attname) FROM pg_attribute"
+                " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
+                (name, name),
+            )
+            for sequence in filter(None, (found for (found,) in columns)):
+                assert f'GRANT USAGE ON SEQUENCE {sequence} TO "x";' in printed
 
 
 def test_statements_are_printed_without_asking_a_database() -> None:
