@@ -149,7 +149,8 @@ def _known_variables() -> set[str]:
 
 def _of_deployments() -> set[str]:
     """Return the variables of the image, the Compose file and the workflow, and other programs'."""
-    files = ("Dockerfile", "Makefile", "deploy/compose.yaml", ".github/workflows/deploy-manual.yml")
+    workflows = (f".github/workflows/{name}.yml" for name in ("ci", "deploy-manual"))
+    files = ("Dockerfile", "Makefile", "deploy/compose.yaml", *workflows)
     text = "".join((PROJECT / name).read_text(encoding="utf-8") for name in files)
     outside = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"}
     return set(_VARIABLE.findall(text)) | outside | {"_ARTWORK_BACKFILL_COMPLETE"}
