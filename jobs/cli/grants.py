@@ -16,7 +16,7 @@ from artwork_backfill.dashboard import queries
 from artwork_backfill.jobs.cli import status as status_view
 from artwork_backfill.jobs.cli.main import JOBS, load_job
 from artwork_backfill.jobs.command import usage_errors
-from artwork_backfill.shared.engine.log import Redactor
+from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.tables import Table, merge
 from artwork_backfill.shared.review import actions, questions
 from artwork_backfill.shared.settings import Settings
@@ -141,7 +141,7 @@ def command(role: str, commands: tuple[str, ...], *, read_only: bool) -> None:
     """
     settings = Settings(os.environ)
     chosen = commands or tuple(name for name in (*JOBS, *_OTHERS) if name != "migrate")
-    with usage_errors(Redactor(settings.secrets())):
+    with usage_errors(Redactor.of_process(settings)):
         needs = [_needs(name, settings) for name in dict.fromkeys(chosen)]
     click.echo(to_sql(role, needs, read_only=read_only))
 
