@@ -172,7 +172,7 @@ def to_markdown(report: Report) -> str:
         f"# {_markdown(headline(report))}",
         "",
         f"- run: `{report.run_id}`, version {report.version}",
-        f"- from {report.started_at:%F %T} to {report.finished_at:%F %T} UTC",
+        f"- from {report.started_at:%FT%TZ} to {report.finished_at:%FT%TZ}",
         f"- exit code: {report.exit_code}",
         f"- throughput: {_throughput(report)}",
         f"- options: {_markdown(_options(report)) or 'defaults'}",
