@@ -108,6 +108,7 @@ class AuditBatch(Job[Claim, Audit]):
             complete=add_expectations,
             taken=self._guardrails.claimed,
             failed=lambda conn, failed: writing.fail(conn, failed, run.id),
+            reclaimed=lambda conn, ids: writing.count_dead(conn, ids, run.id),
             reserve=narrowing.Reserve(policy, partition),
             partition=partition,
             browse=claims.browse(partition),

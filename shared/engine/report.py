@@ -77,7 +77,9 @@ class Report:
             "requests": {service: _stats(stats) for service, stats in self.requests.items()},
             "verification": [asdict(item) for item in self.verification],
             "notes": [asdict(note) for note in self.notes],
-            "problems": [asdict(problem) for problem in self.problems],
+            "problems": [
+                {"what": problem.what, "detail": problem.detail} for problem in self.problems
+            ],
             **{section.key: section.data for section in self.sections},
         }
 
