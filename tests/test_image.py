@@ -171,10 +171,12 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 
 # One process for all: each would import everything anew.
 _EXPLAIN = """
+import contextlib
 import sys
 from artwork_backfill.jobs.cli.main import main
 for name in sys.argv[1:]:
-    main.main([name, "--help"], prog_name="artwork-backfill", standalone_mode=False)
+    with contextlib.suppress(SystemExit):
+        main.main([name, "--help"], prog_name="artwork-backfill")
 """
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import click
-from artwork_backfill.dashboard import queries
+from artwork_backfill.dashboard import tables as dashboard_tables
 from artwork_backfill.jobs.cli import status as status_view
 from artwork_backfill.jobs.cli.main import JOBS, load_job
 from artwork_backfill.jobs.command import usage_errors
@@ -33,7 +33,7 @@ _OTHERS: Final = {
     "checks": questions.REPAIR_TABLES,
     "review": (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES),
     "events": (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES),
-    "dashboard": (*questions.TABLES, *queries.TABLES, *actions.TABLES),
+    "dashboard": (*questions.TABLES, *dashboard_tables.TABLES, *actions.TABLES),
     "migrate": (
         Table("artwork_indexer.event_queue", ("SELECT", "TRIGGER")),
         Table("artwork_indexer.event_failure_reason", ("SELECT", "TRIGGER")),
