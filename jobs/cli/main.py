@@ -16,6 +16,7 @@ from artwork_backfill.shared import migrations
 from artwork_backfill.shared.audit.catalogue import UnknownCheck, parse_remedies
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.review import questions
+from artwork_backfill.shared.review import status as audit_status
 from artwork_backfill.shared.settings import Settings
 from artwork_backfill.shared.version import VERSION
 from psycopg import Connection
@@ -139,8 +140,8 @@ def status(*, as_json: bool) -> None:
 
     Example: artwork-backfill status --json
     """
-    with musicbrainz_database("status", status_view.TABLES) as conn:
-        found = status_view.read(conn)
+    with musicbrainz_database("status", audit_status.TABLES) as conn:
+        found = audit_status.read(conn)
     if as_json:
         click.echo(status_view.to_json(found))
     else:
