@@ -125,6 +125,7 @@ class OutputType(click.ParamType[Path]):
 class JobCommand:
     """A job on the command line: to run it, and to verify only."""
 
+    job: type[Job[Any, Any]]
     run: click.Command
     verify: click.Command
 
@@ -145,6 +146,7 @@ def job_command(job: type[Job[Any, Any]]) -> Callable[[Build], JobCommand]:
 
         own = list(reversed(getattr(build, "__click_params__", [])))
         return JobCommand(
+            job,
             LoggedCommand(
                 job.name, callback=run, params=own + _run_options(job), help=build.__doc__
             ),

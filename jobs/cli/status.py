@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
+from artwork_backfill.jobs.cli import run_views
 from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.review import runs
+from artwork_backfill.shared.review.runs import Hold
 from psycopg import Connection
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
+from rich.text import Text
 
 TABLES: Final = (
     Table("artwork_indexer.event_queue"),
@@ -59,6 +63,9 @@ FROM artwork_indexer.event_queue
 GROUP BY event_queue.state
 ORDER BY event_queue.state
 """
+
+#: More runs than these are never at work at once.
+_MOST_RUNS: Final = 1000
 
 #: The statuses in the order in which an entity passes through them, and as headings.
 _STATUSES: Final = {
@@ -114,6 +121,9 @@ class AuditStatus:
     oldest_review_s: float | None
     repairs: Repairs
     queue: tuple[QueueCount, ...]
+    #: Runs at work, and held jobs; none where this role may not see them.
+    runs: tuple[run_views.RunView, ...] = ()
+    holds: tuple[Hold, ...] = ()
 
 
 def read(conn: Connection) -> AuditStatus:
@@ -122,7 +132,7 @@ def read(conn: Connection) -> AuditStatus:
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         ((claim_age,),) = conn.execute(_OLDEST_CLAIM).fetchall()
         ((open_reviews, review_age),) = conn.execute(_OPEN_REVIEWS).fetchall()
-        return AuditStatus(
+        status = AuditStatus(
             entities=tuple(EntityCount(*row) for row in conn.execute(_ENTITIES)),
             oldest_claim_s=_seconds(claim_age),
             open_reviews=open_reviews,
@@ -133,6 +143,10 @@ def read(conn: Connection) -> AuditStatus:
                 for state, events, age in conn.execute(_QUEUE)
             ),
         )
+        if not runs.may_read(conn):
+            return status
+        at_work = run_views.read(conn, runs.list_runs(conn, _MOST_RUNS, ended=False))
+        return replace(status, runs=tuple(at_work), holds=tuple(runs.list_holds(conn)))
 
 
 def _repairs(entities: dict[str, int]) -> Repairs:
@@ -154,7 +168,7 @@ def _seconds(age: timedelta | None) -> float | None:
 
 def to_json(status: AuditStatus) -> str:
     """Return the status as a JSON document."""
-    return json.dumps(asdict(status), indent=2)
+    return json.dumps(asdict(status), indent=2, default=str)
 
 
 def to_terminal(status: AuditStatus) -> RenderableType:
@@ -168,6 +182,9 @@ def to_terminal(status: AuditStatus) -> RenderableType:
             ("State", "Events", "Oldest"),
             [(count.state, f"{count.events:,}", _age(count.oldest_s)) for count in status.queue],
         ),
+        Text("\nRuns at work", style="bold"),
+        run_views.runs_table(status.runs),
+        *([run_views.holds_table(status.holds)] if status.holds else []),
     )
 
 

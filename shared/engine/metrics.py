@@ -52,9 +52,8 @@ def render(metrics: Iterable[Metric]) -> str:
         suffix = "_total" if metric.is_counter else ""
         for labels, value in metric.samples:
             family.add_sample(f"{PREFIX}{metric.name}{suffix}", dict(labels), value)
-    collected: Any = _Collected(families.values())
-    text: bytes = generate_latest(collected)
-    return text.decode("utf-8")
+    write: Callable[[_Collected], bytes] = generate_latest
+    return write(_Collected(families.values())).decode("utf-8")
 
 
 def _family(metric: Metric) -> Family:
