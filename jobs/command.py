@@ -298,8 +298,9 @@ def _execute(
             job, run, log=run_log, progress=progress, stopping=stopping, metrics=metrics
         )
         report = runner.verify() if verify_only else _with_time_limit(runner, run, stopping)
-        _publish(report, run, run_log, console)
+        # Before the report, which is the last thing that every run says.
         pinger.ended(report.exit_code)
+        _publish(report, run, run_log, console)
     _leave(report.exit_code, has_stragglers=runner.has_stragglers)
 
 

@@ -16,7 +16,7 @@ from artwork_backfill.shared.version import VERSION
 
 #: How long a run waits for the last ping, in seconds, and how often one is tried.
 _PATIENCE_S: Final = 10.0
-_ATTEMPTS: Final = 3
+_ATTEMPTS: Final = 2
 _BACKOFF_S: Final = 1.0
 
 
@@ -43,8 +43,9 @@ class Pinger:
 
         A signal is neither: if no later run succeeds, the service notices by itself.
         """
-        if exit_code <= 128:
-            self._ping("" if exit_code == 0 else "/fail")
+        if exit_code > 128:
+            return
+        self._ping("" if exit_code == 0 else "/fail")
         if self._last is not None:
             self._last.join(_PATIENCE_S)
 
@@ -85,4 +86,6 @@ class Pinger:
                 if answer.ok:
                     return
                 trouble = f"status {answer.status_code}"
+                if answer.status_code < 500:
+                    break  # such as 404: this is no URL of that service
         self._log.warning(f"the health-check service could not be asked: {trouble}")

@@ -138,6 +138,8 @@ class Pipeline(Generic[Item, Result]):
         self._taken = 0
         self._rows_left = options.limit
         self._unfinished = 0
+        #: Whether the source has no more to give, and whether the claiming thread has ended.
+        self._is_exhausted = False
         self._taken_all = False
         self._is_paused = False
         self._claim_error: Exception | None = None
@@ -243,16 +245,26 @@ class Pipeline(Generic[Item, Result]):
     def _is_more_wanted(self) -> bool:
         """Return whether another batch is to be taken, now or later."""
         with self._changed:
-            if self._taken_all:
-                return False
             if self._stopping.requested:
-                self.ended_early = self._stopping.reason
+                if not self._is_exhausted:
+                    self.ended_early = self._stopping.reason
                 return False
-            # Items that a pause has left out count as not taken.
-            if self._rows_left is not None and self._rows_left <= 0 and not self._is_paused:
+            if not self._is_all_taken():
+                return True
+            # As long as something is fetched, a pause may still leave out some of it.
+            if self._unfinished > 0 or self._is_paused or self._is_cut():
+                return True
+            if not self._is_exhausted:
                 self.ended_early = f"the limit of {self._options.limit:,} rows was reached"
-                return False
-            return True
+            return False
+
+    def _is_all_taken(self) -> bool:
+        has_reached_limit = self._rows_left is not None and self._rows_left <= 0
+        return self._is_exhausted or has_reached_limit
+
+    def _is_cut(self) -> bool:
+        """Return whether something that a pause has left out is still to be given back."""
+        return any(batch.is_cut for batch in self._batches)
 
     def _pause(self, wait: Wait | None) -> None:
         """Have the fetching threads begin nothing as long as people want the run to wait."""
@@ -273,14 +285,15 @@ class Pipeline(Generic[Item, Result]):
     def _is_room(self) -> bool:
         """Return whether the fetching threads run dry, and memory allows another batch.
 
-        What a pause has left out is given back first: it may be all that there is to take.
+        What a pause has left out is given back first, to be claimed again.
         """
         in_hand = sum(batch.rows for batch in self._batches)
         return (
-            self._fetchers_run_dry()
+            not self._is_all_taken()
+            and self._fetchers_run_dry()
             and in_hand < 2 * self._size.current
             and (in_hand > 0 or len(self._batches) < _MOST_BATCHES)
-            and not any(batch.is_cut for batch in self._batches)
+            and not self._is_cut()
         )
 
     def _fetchers_run_dry(self) -> bool:
@@ -299,7 +312,7 @@ class Pipeline(Generic[Item, Result]):
             self._on_wait(None)
             self._take(taken)
         else:
-            self._taken_all = True
+            self._is_exhausted = True
 
     def _take(self, items: Sequence[Item]) -> None:
         with self._changed:
@@ -366,6 +379,7 @@ class Pipeline(Generic[Item, Result]):
         with self._changed:
             if self._is_paused and self._source.is_shared:
                 batch.is_cut = True
+                self._is_exhausted = False
                 if self._rows_left is not None:
                     self._rows_left += sum(map(rows_of, batch.items[first:last]))
                 return True
