@@ -77,7 +77,7 @@ class Report:
             "requests": {service: _stats(stats) for service, stats in self.requests.items()},
             "verification": [asdict(item) for item in self.verification],
             "notes": [asdict(note) for note in self.notes],
-            "problems": [asdict(problem) for problem in self.problems],
+            "problems": [{"what": each.what, "detail": each.detail} for each in self.problems],
             **{section.key: section.data for section in self.sections},
         }
 
