@@ -70,7 +70,9 @@ class AuditBatch(Job[Claim, Audit]):
         Table("cover_art_archive.image_type"),
         Table("event_art_archive.event_art"),
         Table("event_art_archive.index_listing"),
-        Table("artwork_indexer.event_queue", ("SELECT", "INSERT", "UPDATE")),
+        Table(
+            "artwork_indexer.event_queue", ("SELECT", "INSERT", "UPDATE"), updated=("depends_on",)
+        ),
         Table("artwork_indexer.audit_entity", ("SELECT", "UPDATE")),
         Table("artwork_indexer.needs_manual_review", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.audit_result", ("SELECT", "INSERT")),
@@ -109,6 +111,7 @@ class AuditBatch(Job[Claim, Audit]):
             complete=add_expectations,
             taken=self._guardrails.claimed,
             failed=lambda conn, failed: writing.fail(conn, failed, run.id),
+            reclaimed=lambda conn, ids: writing.count_dead(conn, ids, run.id),
             reserve=narrowing.Reserve(policy, partition),
             partition=partition,
             browse=claims.browse(partition),

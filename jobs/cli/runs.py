@@ -23,9 +23,6 @@ from rich.console import Console, RenderableType
 #: Characters in a line of a table that goes to a file or a pipe.
 _PIPE_WIDTH: Final = 200
 
-#: To look is less than to steer.
-_LOOK: Final = tuple(Table(table.name) for table in runs.TABLES)
-
 _WHEN: Final = "takes effect within two seconds, once the batch in hand is written"
 
 
@@ -77,7 +74,7 @@ def list_runs(*, limit: int, at_work: bool, as_json: bool) -> None:
 
     Example: artwork-backfill runs list --at-work
     """
-    with _database(_LOOK) as conn:
+    with _database(runs.LOOK) as conn:
         found = run_views.read(conn, runs.list_runs(conn, limit, ended=not at_work))
         holds = runs.list_holds(conn)
     if as_json:
@@ -98,7 +95,7 @@ def show(*, run_id: str, as_json: bool) -> None:
 
     Example: artwork-backfill runs show 1f0c
     """
-    with _database(_LOOK) as conn:
+    with _database(runs.LOOK) as conn:
         run = _find(conn, run_id)
         (view,) = run_views.read(conn, [run])
     if as_json:

@@ -22,6 +22,9 @@ TABLES: Final = (
     Table("artwork_indexer.backfill_hold", ("SELECT", "INSERT", "DELETE")),
 )
 
+#: To look is less than to steer.
+LOOK: Final = tuple(Table(table.name) for table in TABLES)
+
 #: A run without a heartbeat for so long is dead.
 DEAD_AFTER: Final = timedelta(seconds=60)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from artwork_backfill.shared.settings import (
     VARIABLES,
-    Service,
+    Endpoint,
     Settings,
     SettingsError,
     Variable,
@@ -90,6 +91,7 @@ def test_a_malformed_value_is_named_with_an_example_and_not_quoted_if_secret(
     assert f"{name}=" in message
     assert "\n" not in message
     assert "hunter22" not in message
+    assert not re.search(r"\b(\w+) \1\b", message)
 
 
 @pytest.mark.parametrize("url_name", ["ARCHIVE_ORG_URL", "MUSICBRAINZ_URL"])
@@ -115,7 +117,7 @@ def test_the_public_hosts_require_a_contact(url_name: str) -> None:
 )
 def test_a_rate_is_read_as_requests_per_second(text: str, per_second: float | None) -> None:
     settings = Settings({"ARCHIVE_ORG_URL": "http://mirror:8080/ia/", "ARCHIVE_ORG_RATE": text})
-    assert settings.archive_org() == Service("http://mirror:8080/ia", per_second)
+    assert settings.archive_org() == Endpoint("http://mirror:8080/ia", per_second)
 
 
 @pytest.mark.parametrize("variable", VARIABLES, ids=lambda variable: variable.name)
