@@ -94,7 +94,7 @@ _LARGE = AuditStatus(
 
 def test_millions_are_readable_on_80_columns() -> None:
     out = io.StringIO()
-    Console(file=out, width=80).print(view.to_terminal(_LARGE))
+    Console(file=out, width=80).print(view.to_terminal(_LARGE, view.AtWork()))
     shown = out.getvalue()
 
     assert "…" not in shown
