@@ -1,8 +1,10 @@
 """A stand-in for artwork-indexer: carries out queued events against the stand-in archive.org.
 
-It follows the real one in what others can see: events run in order of creation, one at a time per
-indexer, and several indexers share the queue; a failed attempt puts the event back for later until
-its attempts are used up; what depends on other events waits for them, and fails with them.
+It takes the real one's steps, since others meet each of them. An event is locked, and set running a
+quarter of a second later; events run in order of creation, one at a time per indexer, and several
+indexers share the queue. A failed attempt puts the event back for an hour, then two, until its
+attempts are used up; what depends on other events waits for them, and fails with them. An idle
+indexer fails events that began to run too late.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import types
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 import psycopg
@@ -34,56 +37,51 @@ from sandbox.formats import (
 MAX_ATTEMPTS = 5
 
 _TIMEOUT_S = 30.0
+_CLEAN_UP_EVERY = timedelta(seconds=150)
 
 # The services are on this machine: a proxy that is set for the world outside has no part in it.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-# An event whose parent failed can never run.
-_FAIL_DEPENDANTS = """
-WITH failed AS (
-    UPDATE artwork_indexer.event_queue child
-       SET state = 'failed'
-     WHERE state = 'queued'
-       AND EXISTS (
-           SELECT FROM artwork_indexer.event_queue parent
-            WHERE parent.id = ANY (child.depends_on) AND parent.state = 'failed')
-    RETURNING id
-)
-INSERT INTO artwork_indexer.event_failure_reason (event, failure_reason)
-SELECT id, 'an event that this one depends on has failed' FROM failed
+# The oldest event that may run now: each failed attempt makes the wait an hour longer. A parent that
+# is gone holds nothing up.
+_NEXT = """
+SELECT id, entity_type, action, message, depends_on, created
+  FROM artwork_indexer.event_queue event
+ WHERE state = 'queued'
+   AND attempts < %(max_attempts)s
+   AND last_updated <= now() + %(ahead)s - attempts * make_interval(secs => %(retry_delay_s)s)
+   AND NOT EXISTS (
+       SELECT FROM artwork_indexer.event_queue parent
+        WHERE parent.id = ANY (event.depends_on) AND parent.state <> 'completed')
+ ORDER BY created, id
+ LIMIT 1
+   FOR UPDATE SKIP LOCKED
 """
 
-# The oldest event that may run now: each failed attempt makes the wait longer.
-_TAKE = """
+_BEGIN = """
 UPDATE artwork_indexer.event_queue
-   SET state = 'running', attempts = attempts + 1
- WHERE id = (
-       SELECT id
-         FROM artwork_indexer.event_queue event
-        WHERE state = 'queued'
-          AND attempts < %(max_attempts)s
-          AND last_updated <= now() - attempts * make_interval(secs => %(retry_delay_s)s)
-          AND NOT EXISTS (
-              SELECT FROM artwork_indexer.event_queue parent
-               WHERE parent.id = ANY (event.depends_on) AND parent.state <> 'completed')
-        ORDER BY created, id
-        LIMIT 1
-          FOR UPDATE SKIP LOCKED)
-RETURNING id, entity_type, action, message, depends_on, created
+   SET state = 'running', attempts = attempts + 1, last_updated = now() + %(ahead)s
+ WHERE id = %(id)s
 """
 
-_COMPLETE = "UPDATE artwork_indexer.event_queue SET state = 'completed' WHERE id = %s"
+_COMPLETE = """
+UPDATE artwork_indexer.event_queue
+   SET state = 'completed', last_updated = now() + %(ahead)s
+ WHERE id = %(id)s
+"""
 
 # Back into the queue, unless the attempts are used up or an identical event waits there already.
 _FAIL = """
 UPDATE artwork_indexer.event_queue event
-   SET state = CASE
+   SET last_updated = now() + %(ahead)s,
+       state = CASE
            WHEN attempts >= %(max_attempts)s OR EXISTS (
                 SELECT FROM artwork_indexer.event_queue same
                  WHERE same.state = 'queued'
-                   AND same.entity_type = event.entity_type
                    AND same.action = event.action
-                   AND same.message = event.message)
+                   AND same.message = event.message
+                   AND same.id <> event.id
+                   FOR UPDATE)
            THEN 'failed'::artwork_indexer.event_state
            ELSE 'queued'::artwork_indexer.event_state
        END
@@ -92,6 +90,43 @@ UPDATE artwork_indexer.event_queue event
 
 _EXPLAIN = """
 INSERT INTO artwork_indexer.event_failure_reason (event, failure_reason) VALUES (%s, %s)
+"""
+
+# An event whose parent failed can never run.
+_FAIL_DEPENDANTS = """
+WITH RECURSIVE dependant AS (
+    SELECT child.id
+      FROM artwork_indexer.event_queue parent
+      JOIN artwork_indexer.event_queue child ON parent.id = ANY (child.depends_on)
+     WHERE parent.id = %(id)s AND parent.state = 'failed'
+    UNION
+    SELECT child.id
+      FROM dependant
+      JOIN artwork_indexer.event_queue child ON dependant.id = ANY (child.depends_on)
+), failed AS (
+    UPDATE artwork_indexer.event_queue SET state = 'failed'
+     WHERE id IN (SELECT id FROM dependant)
+    RETURNING id
+)
+INSERT INTO artwork_indexer.event_failure_reason (event, failure_reason)
+SELECT id, format('event %%s, which this one depends on, has failed', %(id)s) FROM failed
+"""
+
+# Both by an idle indexer. What counts is when an event began, after it was created: not how long it
+# has been running.
+_FORGET = """
+DELETE FROM artwork_indexer.event_queue
+ WHERE state = 'completed' AND now() + %(ahead)s - created > interval '90 days'
+"""
+
+_TIME_OUT = """
+WITH failed AS (
+    UPDATE artwork_indexer.event_queue SET state = 'failed'
+     WHERE state = 'running' AND last_updated - created > interval '2.5 minutes'
+    RETURNING id
+)
+INSERT INTO artwork_indexer.event_failure_reason (event, failure_reason)
+SELECT id, 'it was running 2.5 minutes after it was created' FROM failed
 """
 
 # A copy of the image that is asked for later must find it.
@@ -146,6 +181,17 @@ class EventError(Exception):
     """An event could not be carried out; the message says why."""
 
 
+class Clock:
+    """The indexer's time: the database's, which a test can move ahead."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def advance(self, **length: float) -> None:
+        """Move ahead, for example by `hours=1`."""
+        self.ahead += timedelta(**length)
+
+
 class Indexer:
     """One indexer.
 
@@ -154,6 +200,8 @@ class Indexer:
         archive_url, musicbrainz_url: the services.
         seconds_per_event: how long an event takes at least.
         retry_delay_s: by how much an event waits longer after each failed attempt.
+        taking_s: how long an event is locked before it is set running.
+        clock: shared by indexers of the same time.
     """
 
     def __init__(
@@ -164,12 +212,17 @@ class Indexer:
         *,
         seconds_per_event: float = 0.0,
         retry_delay_s: float = 3600.0,
+        taking_s: float = 0.25,
+        clock: Clock | None = None,
     ) -> None:
         self._dsn = dsn
         self._archive_url = archive_url
         self._musicbrainz_url = musicbrainz_url
         self._seconds_per_event = seconds_per_event
         self._retry_delay_s = retry_delay_s
+        self._taking_s = taking_s
+        self._clock = clock or Clock()
+        self._cleaned_up_at: timedelta | None = None
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -193,11 +246,9 @@ class Indexer:
 
     def run_one(self, conn: psycopg.Connection) -> bool:
         """Run the next event; False when there is none. `conn` is in autocommit mode."""
-        conn.execute(_FAIL_DEPENDANTS)
-        limits = {"max_attempts": MAX_ATTEMPTS, "retry_delay_s": self._retry_delay_s}
-        with conn.cursor(row_factory=class_row(Event)) as cursor:
-            event = cursor.execute(_TAKE, limits).fetchone()
+        event = self._take(conn)
         if event is None:
+            self._clean_up(conn)
             return False
         started = time.monotonic()
         try:
@@ -206,13 +257,35 @@ class Indexer:
         except (EventError, OSError, KeyError) as error:
             self._put_back(conn, event, repr(error))
         else:
-            conn.execute(_COMPLETE, (event.id,))
+            conn.execute(_COMPLETE, self._at(id=event.id))
         return True
 
+    def _take(self, conn: psycopg.Connection) -> Event | None:
+        limits = self._at(max_attempts=MAX_ATTEMPTS, retry_delay_s=self._retry_delay_s)
+        with conn.transaction(), conn.cursor(row_factory=class_row(Event)) as cursor:
+            event = cursor.execute(_NEXT, limits).fetchone()
+            if event is not None:
+                time.sleep(self._taking_s)
+                conn.execute(_BEGIN, self._at(id=event.id))
+        return event
+
     def _put_back(self, conn: psycopg.Connection, event: Event, reason: str) -> None:
+        # In this order: a trigger that takes the event away at once would leave the reason nothing
+        # to refer to.
         with conn.transaction():
-            conn.execute(_FAIL, {"id": event.id, "max_attempts": MAX_ATTEMPTS})
+            conn.execute(_FAIL, self._at(id=event.id, max_attempts=MAX_ATTEMPTS))
             conn.execute(_EXPLAIN, (event.id, reason))
+            conn.execute(_FAIL_DEPENDANTS, {"id": event.id})
+
+    def _clean_up(self, conn: psycopg.Connection) -> None:
+        now = timedelta(seconds=time.monotonic()) + self._clock.ahead
+        if self._cleaned_up_at is None or now - self._cleaned_up_at >= _CLEAN_UP_EVERY:
+            conn.execute(_FORGET, self._at())
+            conn.execute(_TIME_OUT)
+            self._cleaned_up_at = now
+
+    def _at(self, **values: object) -> dict[str, object]:
+        return {"ahead": self._clock.ahead, **values}
 
     def _connect(self) -> psycopg.Connection:
         return psycopg.connect(self._dsn, autocommit=True, application_name="artwork-indexer")
@@ -295,8 +368,8 @@ def _send(
 
 
 def run_until_idle(dsn: str, archive_url: str, musicbrainz_url: str) -> int:
-    """Carry out every event that can run now; return how many."""
-    return Indexer(dsn, archive_url, musicbrainz_url).run_until_idle()
+    """Carry out every event that can run now, without the real one's pauses; return how many."""
+    return Indexer(dsn, archive_url, musicbrainz_url, taking_s=0).run_until_idle()
 
 
 def _main() -> None:

@@ -44,7 +44,11 @@ def services() -> Iterator[Services]:
 @pytest.fixture
 def indexer(musicbrainz_database: str, services: Services) -> Indexer:
     return Indexer(
-        musicbrainz_database, services.archive_url, services.musicbrainz_url, retry_delay_s=0
+        musicbrainz_database,
+        services.archive_url,
+        services.musicbrainz_url,
+        retry_delay_s=0,
+        taking_s=0,
     )
 
 
