@@ -42,8 +42,8 @@ _CLEAN_UP_EVERY = timedelta(seconds=150)
 # The services are on this machine: a proxy that is set for the world outside has no part in it.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-# The oldest event that may run now: each failed attempt makes the wait an hour longer. A parent that
-# is gone holds nothing up.
+# The oldest event that may run now: each failed attempt makes the wait an hour longer. A parent
+# that is gone holds nothing up.
 _NEXT = """
 SELECT id, entity_type, action, message, depends_on, created
   FROM artwork_indexer.event_queue event

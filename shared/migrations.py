@@ -30,6 +30,19 @@ _FOLDER: Final = Path(__file__).resolve().parent.parent / "sql" / "migrations"
 # artwork-indexer's own schema comes first: ours adds to it and refers to its types.
 _SCHEMA: Final = "artwork_indexer"
 _PRECONDITIONS: Final = (Table("artwork_indexer.event_queue"),)
+# Our triggers run with the rights of the role that applies the migrations. Without one of these,
+# some migration would fail after others were applied, or a trigger would do nothing.
+_RIGHTS: Final = (Table("artwork_indexer.event_queue", ("SELECT", "UPDATE", "DELETE", "TRIGGER")),)
+
+# Later migrations alter the tables of earlier ones, which only their owner may do.
+_FOREIGN_OWNER: Final = """
+SELECT oid::regclass::text, pg_get_userbyid(relowner), current_user
+FROM pg_class
+WHERE oid IN (to_regclass('artwork_indexer.audit_entity'),
+              to_regclass('artwork_indexer.backfill_migration'))
+AND NOT pg_has_role(relowner, 'USAGE')
+ORDER BY oid
+"""
 
 _CREATE_RECORD: Final = b"""
 CREATE TABLE IF NOT EXISTS artwork_indexer.backfill_migration (
@@ -95,18 +108,21 @@ def migrate(conn: Connection) -> list[str]:
     Parameters
     ----------
     conn
-        A connection in autocommit mode, as a role that may create tables in artwork_indexer.
+        A connection in autocommit mode, as a role that may create tables in artwork_indexer, and
+        triggers on artwork-indexer's queue.
 
     Raises
     ------
     DatabaseError
-        artwork-indexer's schema is missing, the role may not create tables in it, or an applied
-        file has changed since.
+        artwork-indexer's schema is missing, the role lacks a right in it, or an applied file has
+        changed since.
     MigrationFailed
         A file could not be applied; those before it were.
     """
     check_tables(conn, _PRECONDITIONS)
     check_may_create(conn, _SCHEMA)
+    check_tables(conn, _RIGHTS)
+    _check_owns_tables(conn)
     _wait_for_other_migrations(conn)
     try:
         conn.execute(_CREATE_RECORD)
@@ -124,6 +140,16 @@ def migrate(conn: Connection) -> list[str]:
     finally:
         if not conn.closed:
             conn.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_KEY,))
+
+
+def _check_owns_tables(conn: Connection) -> None:
+    foreign = conn.execute(_FOREIGN_OWNER).fetchone()
+    if foreign is not None:
+        table, owner, role = foreign
+        raise DatabaseError(
+            f"table {table} belongs to role {owner}, and role {role} may not change it: run"
+            f" migrate as {owner}, as before"
+        )
 
 
 def _wait_for_other_migrations(conn: Connection) -> None:

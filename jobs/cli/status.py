@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
+from artwork_backfill.shared.auditing.triggers import missing_triggers
 from artwork_backfill.shared.engine.db import Table
 from psycopg import Connection
 from rich import box
@@ -114,6 +115,8 @@ class AuditStatus:
     oldest_review_s: float | None
     repairs: Repairs
     queue: tuple[QueueCount, ...]
+    #: Triggers that the audit relies on and that do not fire, with what that means.
+    missing_triggers: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(conn: Connection) -> AuditStatus:
@@ -132,6 +135,7 @@ def read(conn: Connection) -> AuditStatus:
                 QueueCount(state, events, age.total_seconds())
                 for state, events, age in conn.execute(_QUEUE)
             ),
+            missing_triggers=missing_triggers(conn),
         )
 
 
@@ -168,6 +172,7 @@ def to_terminal(status: AuditStatus) -> RenderableType:
             ("State", "Events", "Oldest"),
             [(count.state, f"{count.events:,}", _age(count.oldest_s)) for count in status.queue],
         ),
+        *_trigger_warnings(status.missing_triggers),
     )
 
 
@@ -198,6 +203,15 @@ def _repair_rows(repairs: Repairs) -> list[tuple[str, str]]:
         ("carried out, to be proved by an audit", f"{repairs.to_prove:,}"),
         ("proved", f"{repairs.proved:,}"),
         ("in review", f"{repairs.in_review:,}"),
+    ]
+
+
+def _trigger_warnings(missing: Mapping[str, str]) -> list[str]:
+    return [
+        f"\nWarning: trigger {name} is missing or disabled: {meaning}."
+        " Run `artwork-backfill migrate`,"
+        f" or ALTER TABLE artwork_indexer.event_queue ENABLE TRIGGER {name}."
+        for name, meaning in missing.items()
     ]
 
 

@@ -167,7 +167,7 @@ BEGIN
 END;
 $$;
 
--- Our own inserts are marked, for the length of the function that makes them.
+-- Our own inserts are marked while the function below makes them.
 CREATE TRIGGER audit_withdraw
     BEFORE INSERT ON artwork_indexer.event_queue
     FOR EACH ROW
@@ -270,9 +270,11 @@ BEGIN
                ON event.id = known.event_id
               AND event.action = known.action
               AND event.message = known.message
+        JOIN artwork_indexer.audit_entity audited
+          ON audited.entity_type = known.entity_type AND audited.gid = known.gid
         GROUP BY known.entity_type, known.gid
         HAVING NOT bool_or(coalesce(event.state IN ('queued', 'running'), false))
-        AND bool_or(coalesce(event.state <> 'failed', true))
+        AND bool_or(coalesce(event.state <> 'failed', true) OR audited.status = 'repair_queue')
         ORDER BY known.entity_type, known.gid
         LIMIT at_once
     LOOP
@@ -499,7 +501,6 @@ CREATE FUNCTION artwork_indexer.audit_queue(
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '200ms'
-SET artwork_backfill.queueing = 'on'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -572,6 +573,9 @@ BEGIN
         RETURN;
     END IF;
 
+    -- For this transaction, and turned off below; a SET clause would need a superuser here. Once a
+    -- session has had it, it reads as the empty string.
+    PERFORM set_config('artwork_backfill.queueing', 'on', true);
     BEGIN
         FOR wanted IN
             SELECT event, event->>'action' AS action, event->'message' AS message
@@ -608,6 +612,7 @@ BEGIN
         WHEN no_data_found THEN
             outcome := 'event_changed';
     END;
+    PERFORM set_config('artwork_backfill.queueing', 'off', true);
     IF outcome IS NOT NULL THEN
         event_ids := '{}';
         RETURN;

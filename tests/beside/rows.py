@@ -113,16 +113,18 @@ class Place:
             if all(str(getattr(row, name)) == str(value) for name, value in where.items())
         ]
 
+    def rows_of(self, query: str) -> list[Any]:
+        return self.ours.execute(query.encode()).fetchall()
+
     def events(self, **where: object) -> list[Any]:
         return self.rows("TABLE artwork_indexer.event_queue", **where)
 
     def locks(self, conn: psycopg.Connection) -> int:
         """How many advisory locks a connection holds."""
-        (row,) = self.ours.execute(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = %s",
-            (conn.info.backend_pid,),
-        ).fetchall()
-        return int(row[0])
+        pid = conn.info.backend_pid
+        return len(
+            self.rows_of(f"SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = {pid}")
+        )
 
     # -- MusicBrainz ---------------------------------------------------------------------------
 
@@ -140,7 +142,9 @@ class Place:
 
     def merge(self, source: int, target: int) -> None:
         """Merge the images of one release into another, as an edit does."""
-        self.edit(f"UPDATE cover_art_archive.cover_art SET release = {target} WHERE release = {source}")
+        self.edit(
+            f"UPDATE cover_art_archive.cover_art SET release = {target} WHERE release = {source}"
+        )
 
     def upload(self, number: int, artwork_id: int = 99) -> None:
         self.edit(
