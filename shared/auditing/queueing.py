@@ -41,7 +41,7 @@ DEFERRAL_UNIT: Final = timedelta(minutes=1)
 # SET LOCAL rather than an argument of the function: a time-out counts from a statement's start. It
 # has to arrive in the same message, or the transaction would be open across a round trip.
 _IN_ONE_MESSAGE: Final = """
-BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL statement_timeout = '{timeout}';
 {query};
 COMMIT
@@ -50,8 +50,8 @@ COMMIT
 _QUEUE: Final = """
 SELECT outcome, event_ids
 FROM artwork_indexer.audit_queue(
-    %(entity_id)s, %(claimed_at)s, %(run_id)s, %(is_live)s, %(events)s, %(findings)s,
-    %(max_depth)s)
+    %(entity_id)s, %(claimed_at)s, %(run_id)s, %(is_live)s, %(events)s, %(result)s,
+    %(findings)s, %(note)s, %(max_depth)s)
 """
 
 _SWEEP: Final = """
@@ -145,15 +145,17 @@ class QueueRequest:
     entity_id
         Of `audit_entity`.
     run_id
-        Kept with the result of the audit.
+        Kept with the result.
     events
         In the order in which they run.
     claimed_at
         The token of the claim, `None` on a person's word: then the entity must not be claimed.
     is_live
         Whether MusicBrainz has the entity; `None` where that makes no difference.
-    findings
-        What `audit_result` keeps, `None` for no result.
+    result, findings
+        The outcome and the findings that `audit_result` keeps, `None` for no result.
+    note
+        What is added to the entity's open review, together with the ids of the events.
     max_depth
         How many events may be queued or running in all, 0 for any number.
     """
@@ -163,7 +165,9 @@ class QueueRequest:
     events: Sequence[EventToQueue]
     claimed_at: datetime | None = None
     is_live: bool | None = None
-    findings: Sequence[Mapping[str, object]] | None = None
+    result: str | None = None
+    findings: Sequence[Mapping[str, object]] = ()
+    note: str | None = None
     max_depth: int = 0
 
 
@@ -206,7 +210,9 @@ def queue_events(conn: Connection, request: QueueRequest) -> Queueing:
         "run_id": request.run_id,
         "is_live": request.is_live,
         "events": Jsonb([event.to_json() for event in request.events]),
-        "findings": None if request.findings is None else Jsonb(list(request.findings)),
+        "result": request.result,
+        "findings": Jsonb(list(request.findings)),
+        "note": request.note,
         "max_depth": request.max_depth,
     }
     try:

@@ -478,8 +478,9 @@ $$;
 -- `claimed_at` is the token of the claim, NULL on a person's word. `events` is an array of objects
 -- with `action` and `message`; `depends_on`, an array of positions in `events` (from 0); of a
 -- deletion also `owner_gid`, unless nothing is known of an owner; of a failed event that is to be
--- queued again its `event_id`. `max_depth` is the length of the queue that must not be exceeded, 0
--- for no limit. `findings` is what the audit found, NULL when nothing is to be recorded.
+-- queued again its `event_id`. `result` and `findings` are kept in audit_result, unless they are NULL.
+-- `note` is added to the open review, if there is one, with the ids of the events. `max_depth` is the
+-- length of the queue that must not be exceeded, 0 for no limit.
 --
 -- Outcomes: `queued`; `lost`, the claim is not held any more; `no_room`; `being_audited`; `busy`, a
 -- transaction that is not committed yet is at work on the entity or an owner; `event_queued`, the
@@ -493,7 +494,9 @@ CREATE FUNCTION artwork_indexer.audit_queue(
     run             UUID,
     is_live         BOOLEAN,
     events          JSONB,
+    result          TEXT,
     findings        JSONB,
+    note            TEXT,
     max_depth       INT,
     OUT outcome     TEXT,
     OUT event_ids   BIGINT[]
@@ -519,7 +522,7 @@ BEGIN
 
     -- Runs that queue at once would each see the same room.
     IF max_depth > 0 THEN
-        PERFORM pg_advisory_xact_lock(487924655477);
+        PERFORM pg_advisory_xact_lock(487300887909);
     END IF;
 
     SELECT audited.entity_type, audited.gid, audited.status::text AS status,
@@ -539,12 +542,12 @@ BEGIN
              OR entity.last_audit_at IS DISTINCT FROM claimed_at)
     THEN
         -- Called once more because the answer to the commit was lost?
-        SELECT result.event_ids INTO event_ids
-        FROM artwork_indexer.audit_result result
-        WHERE result.audit_entity_id = entity_id
-        AND result.run_id = run
-        AND result.audited_at = entity.last_audit_at
-        AND result.audited_at > claimed_at;
+        SELECT written.event_ids INTO event_ids
+        FROM artwork_indexer.audit_result written
+        WHERE written.audit_entity_id = entity_id
+        AND written.run_id = run
+        AND written.audited_at = entity.last_audit_at
+        AND written.audited_at > claimed_at;
         outcome := CASE WHEN FOUND THEN 'queued' ELSE 'lost' END;
         event_ids := coalesce(event_ids, '{}');
         RETURN;
@@ -648,10 +651,18 @@ BEGIN
         not_before = NULL
     WHERE audited.id = entity_id;
 
-    IF findings IS NOT NULL THEN
+    IF result IS NOT NULL THEN
         INSERT INTO artwork_indexer.audit_result
             (audit_entity_id, run_id, outcome, findings, event_ids)
-        VALUES (entity_id, run, 'repair_queue', findings, event_ids);
+        VALUES (entity_id, run, result, findings, event_ids);
+    END IF;
+
+    IF note IS NOT NULL THEN
+        UPDATE artwork_indexer.needs_manual_review review
+        SET resolution_notes = concat_ws(
+            E'\n', review.resolution_notes,
+            format('%s (events %s)', note, array_to_string(event_ids, ', ')))
+        WHERE review.audit_entity_id = entity_id AND review.status = 'open';
     END IF;
     outcome := 'queued';
 END;

@@ -20,7 +20,7 @@ def main(dsn: str, entity_id: int, claimed_at: str) -> None:
         [deletion(ORPHAN), deindex(ORPHAN, 0)],
         claimed_at=datetime.fromisoformat(claimed_at),
         is_live=False,
-        findings=[],
+        result="repair_queue",
     )
     with db.connect(dsn, "stopped") as conn:
         sys.stdout.write(json.dumps(queue_events(conn, request).event_ids))

@@ -84,7 +84,7 @@ class Place:
         given = {
             "claimed_at": claimed_at,
             "is_live": number != ORPHAN,
-            "findings": [],
+            "result": "repair_queue",
             "run_id": uuid4(),
         }
         return QueueRequest(id_, events=events, **{**given, **options})

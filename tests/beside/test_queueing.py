@@ -221,7 +221,7 @@ class TestQueuedAgain:
 
     def again(self, place: Place, ids: list[int], *events: EventToQueue) -> Queueing:
         wanted = [replace(event, event_id=id_) for event, id_ in zip(events, ids, strict=True)]
-        request = place.request(ORPHAN, wanted, claimed_at=None, findings=None)
+        request = place.request(ORPHAN, wanted, claimed_at=None, result=None)
         place.edit("UPDATE artwork_indexer.audit_entity SET status = 'manual_review'")
         return queue_events(place.ours, request)
 
@@ -338,7 +338,6 @@ def test_while_events_are_queued_an_edit_waits_and_then_withdraws_them(place: Pl
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
 def test_it_works_whatever_the_session_says(place: Place, level: str) -> None:
     place.ours.execute(f"SET default_transaction_isolation = '{level}'".encode())
-    place.ours.execute("SET default_transaction_read_only = on")
     place.ours.execute("SET search_path = nowhere")
     request: Any = None
     with psycopg.connect(place.dsn, autocommit=True) as other:
@@ -350,3 +349,26 @@ def test_a_connection_with_a_transaction_open_is_refused(place: Place) -> None:
     request = place.request(ORPHAN, [deletion(ORPHAN)])
     with place.ours.transaction(), pytest.raises(ValueError, match="autocommit"):
         queue_events(place.ours, request)
+
+
+def test_a_read_only_session_queues_nothing(place: Place) -> None:
+    request = place.request(ORPHAN, [deletion(ORPHAN)])
+    place.ours.execute("SET default_transaction_read_only = on")
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        queue_events(place.ours, request)
+    assert place.events() == []
+
+
+def test_the_open_review_is_told(place: Place) -> None:
+    request = place.request(ORPHAN, [deletion(ORPHAN)], claimed_at=None, note="alice: spam")
+    place.edit(
+        "UPDATE artwork_indexer.audit_entity SET status = 'manual_review';"
+        "INSERT INTO artwork_indexer.needs_manual_review"
+        " (audit_entity_id, review_reason, status, resolution_notes)"
+        " SELECT id, 'r', its::artwork_indexer.manual_review_status, 'before'"
+        " FROM artwork_indexer.audit_entity CROSS JOIN unnest(ARRAY['open', 'resolved']) AS its"
+    )
+    (event,) = queue_events(place.ours, request).event_ids
+    reviews = place.rows("TABLE artwork_indexer.needs_manual_review")
+    notes = {review.status: review.resolution_notes for review in reviews}
+    assert notes == {"open": f"before\nalice: spam (events {event})", "resolved": "before"}
