@@ -1,6 +1,6 @@
 """Queues the events of one entity for artwork-indexer, and sweeps up what was withdrawn.
 
-The database does the work (`sql/migrations/0006_beside_musicbrainz.sql`). Edits of an entity wait
+The database does the work (`sql/migrations/0008_beside_musicbrainz.sql`). Edits of an entity wait
 while its events are being queued, so each call is one message to the server that begins and ends
 its own transaction: a process that is stopped, or loses its connection, holds up no edit.
 """
@@ -32,6 +32,9 @@ TABLES: Final = (
     Table("cover_art_archive.cover_art"),
     Table("event_art_archive.event_art"),
 )
+
+#: Stands in a note for the ids of the events, which are not known before they are queued.
+EVENT_IDS: Final = "{events}"
 
 #: How long after it was queued a deletion that has not begun is withdrawn.
 PATIENCE: Final = timedelta(minutes=10)
@@ -155,7 +158,7 @@ class QueueRequest:
     result, findings
         The outcome and the findings that `audit_result` keeps, `None` for no result.
     note
-        What is added to the entity's open review, together with the ids of the events.
+        What is added to the entity's open review; `EVENT_IDS` in it becomes the ids of the events.
     max_depth
         How many events may be queued or running in all, 0 for any number.
     """

@@ -30,6 +30,7 @@ from artwork_backfill.shared.auditing.expectation import read_presence
 from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.owners import read_owners
 from artwork_backfill.shared.auditing.queueing import (
+    EVENT_IDS,
     EventToQueue,
     Obstacle,
     QueueRequest,
@@ -473,7 +474,7 @@ def purge(
     with conn.transaction():
         _lock_idle_entity(conn, seen)
         entity_id = _lock_as_seen(conn, seen)
-        words = _stamped(conn, by, f"{PURGE} of {image.name}: {note}")
+        words = _stamped(conn, by, f"{PURGE} of {image.name}, event {EVENT_IDS}: {note}")
     message = {"gid": gid, "artwork_id": artwork_id, "suffix": image.suffix}
     queued = queue_events(
         conn,
@@ -589,15 +590,16 @@ def requeue(
     list[RequeuedEvent]
         What became of each event that was asked for, and of each that depends on one.
     """
+    family = _failed_family(conn, ids)
+    ours = _made_by_audit(conn, family)
     looks = {
         event.id: _look_at(conn, event, listings)
-        for event in _failed_family(conn, ids)
-        if event.action == "delete_image" and event.state == "failed"
+        for event in family
+        if event.action == "delete_image" and event.state == "failed" and event.id in ours
     }
-    events = {event.id: event for event in _failed_family(conn, ids)}
-    ours: dict[int, bool] = dict(conn.execute(_MADE_BY_AUDIT, {"ids": list(events)}).fetchall())
-    requeuing = _Requeuing(conn, events, ids)
+    requeuing = _Requeuing(conn, family, ids)
     groups: dict[tuple[EntityType, str], list[_Event]] = {}
+    others: list[int] = []
     for event in requeuing.parents_first():
         if event.id not in ours and not any_event:
             requeuing.leave(event, Requeued.NOT_OURS)
@@ -609,9 +611,11 @@ def requeue(
             requeuing.leave(event, *obstacle)
         elif event.id in ours:
             groups.setdefault((event.entity_type, event.gid), []).append(event)
-        elif not requeuing.is_blocked(event):
-            requeuing.outcomes[event.id] = _requeue_one(conn, event.id)
-    _note_requeued(conn, requeuing.outcomes, by)
+        elif (outcome := _requeue_one(conn, event.id)) is Requeued.REQUEUED:
+            others.append(event.id)
+        else:
+            requeuing.leave(event, outcome)
+    _note_requeued(conn, others, by)
     for group in groups.values():
         _requeue_ours(conn, requeuing, group, looks, by)
     return requeuing.summary()
@@ -620,9 +624,8 @@ def requeue(
 class _Requeuing:
     """What becomes of failed events that are put back, those before others that depend on them."""
 
-    def __init__(
-        self, conn: Connection, events: Mapping[int, _Event], ids: Collection[int]
-    ) -> None:
+    def __init__(self, conn: Connection, family: Collection[_Event], ids: Collection[int]) -> None:
+        events = {event.id: event for event in family}
         self._events = events
         self._asked_for = frozenset(ids)
         self._parents = {id_: event.depends_on for id_, event in events.items()}
@@ -701,7 +704,7 @@ def _requeue_ours(
             )
             for event in wanted
         ],
-        note=_stamped(conn, by, "events queued again"),
+        note=_stamped(conn, by, f"events queued again: {EVENT_IDS}"),
     )
     obstacle = queue_events(conn, request).obstacle
     if obstacle is None:
@@ -753,6 +756,12 @@ def _failed_family(conn: Connection, ids: Collection[int]) -> list[_Event]:
     ]
 
 
+def _made_by_audit(conn: Connection, events: Iterable[_Event]) -> dict[int, bool]:
+    """Return the ids of events that an audit has queued, and whether on a person's word."""
+    ids = [event.id for event in events]
+    return dict(conn.execute(_MADE_BY_AUDIT, {"ids": ids}).fetchall())
+
+
 def _look_at(conn: Connection, event: _Event, listings: Listings | None) -> _Look:
     """Read the items that a deletion rests on; no transaction is open."""
     if listings is None:
@@ -788,6 +797,8 @@ def _obstacle(
     owner = rows.gids.get(event.artwork_id)
     if owner == event.gid:
         return Requeued.UNSAFE, "the image is this entity's own"
+    if is_purge is None:
+        return None
     if look is None or not look.is_readable:
         return Requeued.UNREAD, ""
     but = list(requeued)
@@ -795,7 +806,7 @@ def _obstacle(
         return Requeued.BUSY, ""
     if look.image is None:
         return Requeued.UNSAFE, "the item does not list the image any more"
-    if is_purge is not False:
+    if is_purge:
         return None
     if owner is None:
         return Requeued.UNSAFE, "the image belongs to no entity"
@@ -861,8 +872,7 @@ def _requeue_one(conn: Connection, id_: int) -> Requeued:
     return Requeued.REQUEUED
 
 
-def _note_requeued(conn: Connection, outcomes: dict[int, Requeued], by: str) -> None:
-    ids = [id_ for id_, outcome in outcomes.items() if outcome is Requeued.REQUEUED]
+def _note_requeued(conn: Connection, ids: Sequence[int], by: str) -> None:
     entities = {id_ for (id_,) in conn.execute(_ENTITIES_OF_EVENTS, {"ids": ids})}
     note = _stamped(conn, by, f"events queued again: {', '.join(map(str, ids))}")
     conn.execute(_NOTE, {"ids": sorted(entities), "note": note})

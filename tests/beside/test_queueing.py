@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from artwork_backfill.shared.auditing.queueing import (
+    EVENT_IDS,
     EventToQueue,
     Obstacle,
     Queueing,
@@ -360,7 +361,9 @@ def test_a_read_only_session_queues_nothing(place: Place) -> None:
 
 
 def test_the_open_review_is_told(place: Place) -> None:
-    request = place.request(ORPHAN, [deletion(ORPHAN)], claimed_at=None, note="alice: spam")
+    request = place.request(
+        ORPHAN, [deletion(ORPHAN)], claimed_at=None, note="alice: event {events}"
+    )
     place.edit(
         "UPDATE artwork_indexer.audit_entity SET status = 'manual_review';"
         "INSERT INTO artwork_indexer.needs_manual_review"
@@ -371,4 +374,4 @@ def test_the_open_review_is_told(place: Place) -> None:
     (event,) = queue_events(place.ours, request).event_ids
     reviews = place.rows("TABLE artwork_indexer.needs_manual_review")
     notes = {review.status: review.resolution_notes for review in reviews}
-    assert notes == {"open": f"before\nalice: spam (events {event})", "resolved": "before"}
+    assert notes == {"open": f"before\nalice: event {event}", "resolved": "before"}

@@ -314,12 +314,14 @@ BEGIN
                 WHERE audited.id = entity.id;
 
                 INSERT INTO artwork_indexer.needs_manual_review AS review
-                    (audit_entity_id, review_reason)
+                    (audit_entity_id, review_reason, reasons)
                 VALUES (entity.id, format(
                     'its events were withdrawn %s times in a row: a deletion failed or did not begin,'
-                    ' or MusicBrainz changed the entity', most))
+                    ' or MusicBrainz changed the entity', most),
+                    '[{"code": "withdrawn", "check": null, "subject": ""}]')
                 ON CONFLICT (audit_entity_id) WHERE status = 'open'
-                DO UPDATE SET review_reason = review.review_reason || '; ' || excluded.review_reason
+                DO UPDATE SET review_reason = review.review_reason || '; ' || excluded.review_reason,
+                              reasons = review.reasons || excluded.reasons
                 WHERE position(excluded.review_reason IN review.review_reason) = 0;
             ELSE
                 deferred := deferred + 1;
@@ -479,8 +481,8 @@ $$;
 -- with `action` and `message`; `depends_on`, an array of positions in `events` (from 0); of a
 -- deletion also `owner_gid`, unless nothing is known of an owner; of a failed event that is to be
 -- queued again its `event_id`. `result` and `findings` are kept in audit_result, unless they are NULL.
--- `note` is added to the open review, if there is one, with the ids of the events. `max_depth` is the
--- length of the queue that must not be exceeded, 0 for no limit.
+-- `note` is added to the open review, if there is one; {events} in it becomes the ids of the events.
+-- `max_depth` is the length of the queue that must not be exceeded, 0 for no limit.
 --
 -- Outcomes: `queued`; `lost`, the claim is not held any more; `no_room`; `being_audited`; `busy`, a
 -- transaction that is not committed yet is at work on the entity or an owner; `event_queued`, the
@@ -648,7 +650,8 @@ BEGIN
     SET status = 'repair_queue',
         last_audit_at = CASE WHEN claimed_at IS NULL THEN audited.last_audit_at ELSE now() END,
         claimed_by = NULL,
-        not_before = NULL
+        not_before = NULL,
+        was_live = coalesce(is_live, audited.was_live)
     WHERE audited.id = entity_id;
 
     IF result IS NOT NULL THEN
@@ -661,7 +664,7 @@ BEGIN
         UPDATE artwork_indexer.needs_manual_review review
         SET resolution_notes = concat_ws(
             E'\n', review.resolution_notes,
-            format('%s (events %s)', note, array_to_string(event_ids, ', ')))
+            replace(note, '{events}', array_to_string(event_ids, ', ')))
         WHERE review.audit_entity_id = entity_id AND review.status = 'open';
     END IF;
     outcome := 'queued';
