@@ -9,7 +9,6 @@ from typing import Any
 import psycopg
 import pytest
 from artwork_backfill.shared.auditing.queueing import (
-    EVENT_IDS,
     EventToQueue,
     Obstacle,
     Queueing,
