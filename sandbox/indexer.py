@@ -37,7 +37,6 @@ from sandbox.formats import (
 MAX_ATTEMPTS = 5
 
 _TIMEOUT_S = 30.0
-_CLEAN_UP_EVERY = timedelta(seconds=150)
 
 # The services are on this machine: a proxy that is set for the world outside has no part in it.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -49,7 +48,7 @@ SELECT id, entity_type, action, message, depends_on, created
   FROM artwork_indexer.event_queue event
  WHERE state = 'queued'
    AND attempts < %(max_attempts)s
-   AND last_updated <= now() + %(ahead)s - attempts * make_interval(secs => %(retry_delay_s)s)
+   AND last_updated <= now() - attempts * make_interval(secs => %(retry_delay_s)s)
    AND NOT EXISTS (
        SELECT FROM artwork_indexer.event_queue parent
         WHERE parent.id = ANY (event.depends_on) AND parent.state <> 'completed')
@@ -60,21 +59,20 @@ SELECT id, entity_type, action, message, depends_on, created
 
 _BEGIN = """
 UPDATE artwork_indexer.event_queue
-   SET state = 'running', attempts = attempts + 1, last_updated = now() + %(ahead)s
+   SET state = 'running', attempts = attempts + 1
  WHERE id = %(id)s
 """
 
 _COMPLETE = """
 UPDATE artwork_indexer.event_queue
-   SET state = 'completed', last_updated = now() + %(ahead)s
+   SET state = 'completed'
  WHERE id = %(id)s
 """
 
 # Back into the queue, unless the attempts are used up or an identical event waits there already.
 _FAIL = """
 UPDATE artwork_indexer.event_queue event
-   SET last_updated = now() + %(ahead)s,
-       state = CASE
+   SET state = CASE
            WHEN attempts >= %(max_attempts)s OR EXISTS (
                 SELECT FROM artwork_indexer.event_queue same
                  WHERE same.state = 'queued'
@@ -116,7 +114,7 @@ SELECT id, format('event %%s, which this one depends on, has failed', %(id)s) FR
 # has been running.
 _FORGET = """
 DELETE FROM artwork_indexer.event_queue
- WHERE state = 'completed' AND now() + %(ahead)s - created > interval '90 days'
+ WHERE state = 'completed' AND now() - created > interval '90 days'
 """
 
 _TIME_OUT = """
@@ -127,6 +125,11 @@ WITH failed AS (
 )
 INSERT INTO artwork_indexer.event_failure_reason (event, failure_reason)
 SELECT id, 'it was running 2.5 minutes after it was created' FROM failed
+"""
+
+_AGE = """
+UPDATE artwork_indexer.event_queue
+   SET created = created - %(length)s, last_updated = last_updated - %(length)s
 """
 
 # A copy of the image that is asked for later must find it.
@@ -181,15 +184,9 @@ class EventError(Exception):
     """An event could not be carried out; the message says why."""
 
 
-class Clock:
-    """The indexer's time: the database's, which a test can move ahead."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta()
-
-    def advance(self, **length: float) -> None:
-        """Move ahead, for example by `hours=1`."""
-        self.ahead += timedelta(**length)
+def advance(conn: psycopg.Connection, length: timedelta) -> None:
+    """Move the time of all indexers ahead: everything in the queue becomes that much older."""
+    conn.execute(_AGE, {"length": length})
 
 
 class Indexer:
@@ -201,7 +198,7 @@ class Indexer:
         seconds_per_event: how long an event takes at least.
         retry_delay_s: by how much an event waits longer after each failed attempt.
         taking_s: how long an event is locked before it is set running.
-        clock: shared by indexers of the same time.
+        clean_up_every_s: how often it looks, when idle, for events that time has run out for.
     """
 
     def __init__(
@@ -213,7 +210,7 @@ class Indexer:
         seconds_per_event: float = 0.0,
         retry_delay_s: float = 3600.0,
         taking_s: float = 0.25,
-        clock: Clock | None = None,
+        clean_up_every_s: float = 150.0,
     ) -> None:
         self._dsn = dsn
         self._archive_url = archive_url
@@ -221,8 +218,8 @@ class Indexer:
         self._seconds_per_event = seconds_per_event
         self._retry_delay_s = retry_delay_s
         self._taking_s = taking_s
-        self._clock = clock or Clock()
-        self._cleaned_up_at: timedelta | None = None
+        self._clean_up_every_s = clean_up_every_s
+        self._cleans_up_at = 0.0
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -257,35 +254,31 @@ class Indexer:
         except (EventError, OSError, KeyError) as error:
             self._put_back(conn, event, repr(error))
         else:
-            conn.execute(_COMPLETE, self._at(id=event.id))
+            conn.execute(_COMPLETE, {"id": event.id})
         return True
 
     def _take(self, conn: psycopg.Connection) -> Event | None:
-        limits = self._at(max_attempts=MAX_ATTEMPTS, retry_delay_s=self._retry_delay_s)
+        limits = {"max_attempts": MAX_ATTEMPTS, "retry_delay_s": self._retry_delay_s}
         with conn.transaction(), conn.cursor(row_factory=class_row(Event)) as cursor:
             event = cursor.execute(_NEXT, limits).fetchone()
             if event is not None:
                 time.sleep(self._taking_s)
-                conn.execute(_BEGIN, self._at(id=event.id))
+                conn.execute(_BEGIN, {"id": event.id})
         return event
 
     def _put_back(self, conn: psycopg.Connection, event: Event, reason: str) -> None:
         # In this order: a trigger that takes the event away at once would leave the reason nothing
         # to refer to.
         with conn.transaction():
-            conn.execute(_FAIL, self._at(id=event.id, max_attempts=MAX_ATTEMPTS))
+            conn.execute(_FAIL, {"id": event.id, "max_attempts": MAX_ATTEMPTS})
             conn.execute(_EXPLAIN, (event.id, reason))
             conn.execute(_FAIL_DEPENDANTS, {"id": event.id})
 
     def _clean_up(self, conn: psycopg.Connection) -> None:
-        now = timedelta(seconds=time.monotonic()) + self._clock.ahead
-        if self._cleaned_up_at is None or now - self._cleaned_up_at >= _CLEAN_UP_EVERY:
-            conn.execute(_FORGET, self._at())
+        if time.monotonic() >= self._cleans_up_at:
+            conn.execute(_FORGET)
             conn.execute(_TIME_OUT)
-            self._cleaned_up_at = now
-
-    def _at(self, **values: object) -> dict[str, object]:
-        return {"ahead": self._clock.ahead, **values}
+            self._cleans_up_at = time.monotonic() + self._clean_up_every_s
 
     def _connect(self) -> psycopg.Connection:
         return psycopg.connect(self._dsn, autocommit=True, application_name="artwork-indexer")

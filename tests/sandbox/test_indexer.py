@@ -11,6 +11,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 
 from sandbox.entities import EntityType
 from sandbox.formats import ARCHIVES, extract, index_document, index_json, xml_name
-from sandbox.indexer import MAX_ATTEMPTS, Clock, Indexer, run_until_idle
+from sandbox.indexer import MAX_ATTEMPTS, Indexer, advance, run_until_idle
 from sandbox.load import load
 from sandbox.postgres import Cluster
 from sandbox.services import Services
@@ -134,21 +135,15 @@ def _run_one(indexer: Indexer, dsn: str) -> None:
 def test_each_failed_attempt_makes_the_wait_an_hour_longer(
     conn: psycopg.Connection, musicbrainz_database: str, services: Services
 ) -> None:
-    clock = Clock()
-    indexer = Indexer(
-        musicbrainz_database,
-        services.archive_url,
-        services.musicbrainz_url,
-        taking_s=0,
-        clock=clock,
-    )
+    urls = services.archive_url, services.musicbrainz_url
+    indexer = Indexer(musicbrainz_database, *urls, taking_s=0)
     event = queue(conn, "noop", {"fail": True})
     for attempts in range(1, MAX_ATTEMPTS):
         assert indexer.run_until_idle() == 1
         assert states(conn) == {event: ("queued", attempts)}
-        clock.advance(hours=attempts, minutes=-1)
+        advance(conn, timedelta(hours=attempts, minutes=-1))
         assert indexer.run_until_idle() == 0
-        clock.advance(minutes=1)
+        advance(conn, timedelta(minutes=1))
     assert indexer.run_until_idle() == 1
     assert states(conn) == {event: ("failed", MAX_ATTEMPTS)}
 
@@ -184,15 +179,14 @@ def test_an_idle_indexer_fails_what_began_too_late(
 def test_completed_events_are_kept_for_90_days(
     conn: psycopg.Connection, musicbrainz_database: str, services: Services
 ) -> None:
-    clock = Clock()
     urls = services.archive_url, services.musicbrainz_url
-    indexer = Indexer(musicbrainz_database, *urls, taking_s=0, clock=clock)
+    indexer = Indexer(musicbrainz_database, *urls, taking_s=0, clean_up_every_s=0)
     queue(conn, "noop", {})
     assert indexer.run_until_idle() == 1
-    clock.advance(days=89)
+    advance(conn, timedelta(days=89))
     indexer.run_until_idle()
     assert len(states(conn)) == 1
-    clock.advance(days=2)
+    advance(conn, timedelta(days=2))
     indexer.run_until_idle()
     assert states(conn) == {}
 
