@@ -212,7 +212,7 @@ class Indexer:
         taking_s: float = 0.25,
         clean_up_every_s: float = 150.0,
     ) -> None:
-        self._dsn = dsn
+        self.dsn = dsn
         self._archive_url = archive_url
         self._musicbrainz_url = musicbrainz_url
         self._seconds_per_event = seconds_per_event
@@ -281,7 +281,7 @@ class Indexer:
             self._cleans_up_at = time.monotonic() + self._clean_up_every_s
 
     def _connect(self) -> psycopg.Connection:
-        return psycopg.connect(self._dsn, autocommit=True, application_name="artwork-indexer")
+        return psycopg.connect(self.dsn, autocommit=True, application_name="artwork-indexer")
 
     def _carry_out(self, conn: psycopg.Connection, event: Event) -> None:
         message = event.message
