@@ -6,9 +6,11 @@ import json
 import random
 import signal
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event, Thread
 from typing import Any, Final
 
@@ -23,19 +25,32 @@ from tests.faults.fault_processes import JobProcess
 
 _DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-#: What a session of each party is called in pg_stat_activity.
+#: What sessions are called in pg_stat_activity: those of editors, and those of the test itself.
 EDITOR: Final = "editor"
+OURS: Final = "artwork-backfill test"
+
+_COPY: Final = """
+SELECT redirect.gid::text, release.gid::text, art.id
+FROM (SELECT * FROM musicbrainz.release_gid_redirect ORDER BY random() LIMIT 1) AS redirect
+CROSS JOIN (SELECT * FROM cover_art_archive.cover_art ORDER BY random() LIMIT 1) AS art
+JOIN musicbrainz.release ON release.id = art.release
+"""
+
+# As what archive.org says of its own changes would have it.
+_LOOK_AGAIN: Final = """
+UPDATE artwork_indexer.audit_entity SET status = 'unchecked'
+WHERE gid = %s AND status IN ('clean', 'legacy')
+"""
 
 # Who waits for a lock that a session of ours holds, and since when.
 _WAITING_FOR_US: Final = """
-SELECT waiting.pid, waiting.application_name, waiting.query,
-       extract(epoch FROM clock_timestamp() - greatest(waiting.query_start, waiting.xact_start))
+SELECT waiting.pid, waiting.application_name, waiting.query, blocking.query
 FROM pg_stat_activity waiting
 CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocker (pid)
 JOIN pg_stat_activity blocking ON blocking.pid = blocker.pid
 WHERE waiting.datname = current_database()
 AND waiting.wait_event_type = 'Lock'
-AND waiting.application_name NOT LIKE 'artwork-backfill%'
+AND waiting.application_name IN ('editor', 'artwork-indexer')
 AND blocking.application_name LIKE 'artwork-backfill%'
 """
 
@@ -45,8 +60,8 @@ class Watch:
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        #: Seconds by the session that waited and the start of its wait.
-        self.waits: dict[tuple[int, str], float] = {}
+        #: Seconds by who waited for what.
+        self.waits: dict[str, float] = {}
 
     def run(self, stopping: Event) -> None:
         since: dict[int, float] = {}
@@ -54,12 +69,13 @@ class Watch:
             while not stopping.wait(0.01):
                 now = time.monotonic()
                 waiting = {
-                    pid: (name, query) for pid, name, query, _ in conn.execute(_WAITING_FOR_US)
+                    pid: f"{name}: {' '.join(query.split())[:200]} WAITS FOR"
+                    f" {' '.join(ours.split())[:200]}"
+                    for pid, name, query, ours in conn.execute(_WAITING_FOR_US)
                 }
                 since = {pid: since.get(pid, now) for pid in waiting}
-                for pid, (name, query) in waiting.items():
-                    key = (pid, f"{name}: {query[:200]}")
-                    self.waits[key] = max(self.waits.get(key, 0.0), now - since[pid])
+                for pid, what in waiting.items():
+                    self.waits[what] = max(self.waits.get(what, 0.0), now - since[pid])
 
     @property
     def longest(self) -> float:
@@ -89,10 +105,10 @@ class Editor:
             while not stopping.is_set():
                 edit = self.dice.choices(
                     [self._rename, self._upload, self._remove, self._merge, self._delete],
-                    [6, 4, 3, 3, 1],
+                    [3, 4, 3, 3, 1],
                 )[0]
                 self._try(conn, edit)
-                stopping.wait(self.dice.uniform(0, 0.2))
+                stopping.wait(self.dice.uniform(0, 1))
 
     def _try(self, conn: psycopg.Connection, edit: Callable[[psycopg.Connection], None]) -> None:
         try:
@@ -108,21 +124,19 @@ class Editor:
 
     def _rename(self, conn: psycopg.Connection) -> None:
         # In order of id, so that editors never wait for each other in a circle.
-        ids = sorted(self.dice.sample(self.own, k=min(len(self.own), self.dice.randint(1, 5))))
+        ids = sorted(self.dice.sample(self.own, k=min(len(self.own), self.dice.randint(1, 3))))
         for id_ in ids:
-            conn.execute(
-                "UPDATE musicbrainz.release SET name = name || '!' WHERE id = %s", (id_,)
-            )
+            conn.execute("UPDATE musicbrainz.release SET name = name || '!' WHERE id = %s", (id_,))
 
     def _upload(self, conn: psycopg.Connection) -> None:
         release = self.dice.choice(self.own)
         gid = self._gid(conn, release)
         if gid is None:
             return
-        artwork_id = 10_000_000_000 + self.number * 1_000_000 + self.edits
+        artwork_id = 90_000_000_000 + self.number * 1_000_000 + self.edits
         # Uploads go to archive.org before MusicBrainz hears of them.
         name = f"mbid-{gid}-{artwork_id}.jpg"
-        self.services.upload(gid, name, b"new image", mediatype="image")
+        _persist(lambda: self.services.upload(gid, name, b"new image", mediatype="image"))
         conn.execute(
             "INSERT INTO cover_art_archive.cover_art (id, release, edit, ordering, mime_type)"
             " VALUES (%s, %s, 1, 99, 'image/jpeg')",
@@ -188,6 +202,46 @@ class Editor:
             "SELECT gid::text FROM musicbrainz.release WHERE id = %s", (release,)
         ).fetchone()
         return None if row is None else str(row[0])
+
+
+def _persist(upload: Callable[[], None]) -> None:
+    """Upload again and again while archive.org refuses, as people do."""
+    while True:
+        try:
+            upload()
+        except urllib.error.HTTPError:
+            time.sleep(0.01)
+        else:
+            return
+
+
+class Vandal:
+    """Leaves copies of images behind in items of merged releases, as moves that went wrong do."""
+
+    def __init__(self, dsn: str, services: Services, dice: random.Random) -> None:
+        self._dsn = dsn
+        self._services = services
+        self._dice = dice
+
+    def run(self, stopping: Event) -> None:
+        with psycopg.connect(self._dsn, autocommit=True, application_name=OURS) as conn:
+            while not stopping.wait(self._dice.uniform(0, 0.6)):
+                copy = conn.execute(_COPY).fetchone()
+                if copy is None:
+                    continue
+                orphan, owner, artwork_id = copy
+                for name, size in originals(self._services, owner):
+                    if size and name.startswith(f"mbid-{owner}-{artwork_id}."):
+                        content = self._download(owner, name)
+                        left = name.replace(owner, orphan)
+                        _persist(partial(self._services.upload, orphan, left, content))
+                        conn.execute(_LOOK_AGAIN, (orphan,))
+
+    def _download(self, gid: str, name: str) -> bytes:
+        url = f"{self._services.archive_url}/download/mbid-{gid}/{name}"
+        with _DIRECT.open(url) as answer:
+            content: bytes = answer.read()
+        return content
 
 
 class Audits:

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from threading import Event
 
 import psycopg
-import pytest
 
-from sandbox.faults import Fault
 from sandbox.indexer import Indexer
 from sandbox.services import Services
-from sandbox.world import Spec, World
+from sandbox.world import World
 from tests.faults.beside_parties import (
+    OURS,
     Audits,
     Editor,
+    Vandal,
     Watch,
     good_copies,
     indexer,
@@ -44,6 +44,20 @@ FROM artwork_indexer.audit_result CROSS JOIN unnest(event_ids) AS event_id
 GROUP BY event_id HAVING count(*) > 1
 """
 
+_DELETED_BY_US = """
+SELECT event.message->>'artwork_id'
+FROM artwork_indexer.audit_result result
+JOIN artwork_indexer.event_queue event ON event.id = ANY (result.event_ids)
+WHERE event.action = 'delete_image'
+"""
+
+_OUR_EVENTS = """
+SELECT count(*), count(*) FILTER (WHERE event.id IS NULL)
+FROM artwork_indexer.audit_result result
+CROSS JOIN unnest(result.event_ids) AS ours (id)
+LEFT JOIN artwork_indexer.event_queue event ON event.id = ours.id
+"""
+
 _REPAIRS = """
 SELECT audit_entity_id, count(*)
 FROM artwork_indexer.audit_result
@@ -67,7 +81,9 @@ def test_editors_indexers_audits_and_a_killer_work_at_once(
     dsn = copy(seeded)
     with psycopg.connect(dsn, autocommit=True) as conn:
         gids = [str(gid) for (gid,) in conn.execute("SELECT gid FROM artwork_indexer.audit_entity")]
-        releases = [id_ for (id_,) in conn.execute("SELECT id FROM musicbrainz.release ORDER BY id")]
+        releases = [
+            id_ for (id_,) in conn.execute("SELECT id FROM musicbrainz.release ORDER BY id")
+        ]
     before = good_copies(services, world, gids)
     services.control(
         "archive",
@@ -82,18 +98,17 @@ def test_editors_indexers_audits_and_a_killer_work_at_once(
     ]
     indexers = [indexer(dsn, services, retry_delay_s=5, clean_up_every_s=5) for _ in range(2)]
     audits = Audits(
-        lambda: launch(
-            "audit-batch", "--batch-size=20", "--max-queue-depth=60", musicbrainz=dsn
-        ),
+        lambda: launch("audit-batch", "--batch-size=20", "--max-queue-depth=60", musicbrainz=dsn),
         dice,
         runs=2,
     )
     watch = Watch(dsn)
+    vandal = Vandal(dsn, services, random.Random(dice.random()))
     stopping, stopping_indexers, errors = Event(), Event(), list[BaseException]()
-    threads = [start(party.run, stopping, errors) for party in (*editors, audits, watch)]
+    threads = [start(party.run, stopping, errors) for party in (*editors, vandal, audits, watch)]
     indexing = [start(_index(one), stopping_indexers, errors) for one in indexers]
     deadline = time.monotonic() + (LONG_S if is_long else SHORT_S)
-    with psycopg.connect(dsn, autocommit=True) as conn:
+    with psycopg.connect(dsn, autocommit=True, application_name=OURS) as conn:
         while time.monotonic() < deadline and not stopping.wait(1):
             conn.execute(_ANEW)
         stopping.set()
@@ -104,17 +119,25 @@ def test_editors_indexers_audits_and_a_killer_work_at_once(
         stopping_indexers.set()
         for thread in indexing:
             thread.join(60)
-        assert errors == []
+        if errors:
+            raise errors[0]
         now = good_copies(services, world, gids)
         edits = sum(editor.edits for editor in editors)
+        queued, gone = conn.execute(_OUR_EVENTS).fetchall()[0]
         figure(
             f"{edits} edits beside {len(audits.ended) + audits.killed} audits ({audits.killed}"
-            f" killed): others waited for us for {watch.longest:.3f} s at most"
+            f" killed), which queued {queued} events, {gone} of them withdrawn: others waited for"
+            f" us for {watch.longest:.3f} s at most"
         )
-        assert [edit for editor in editors for edit in editor.lost] == []
-        assert watch.longest <= MOST_DELAY_S, watch.waits
+        lost = [edit for editor in editors for edit in editor.lost]
+        assert not lost, "\n".join(lost)
+        too_long = {what: s for what, s in watch.waits.items() if s > MOST_DELAY_S}
+        assert not too_long, too_long
         removed = set().union(*(editor.removed for editor in editors))
-        assert {id_: at for id_, at in before.items() if id_ not in now | dict.fromkeys(removed)} == {}
+        # MusicBrainz itself moves images into items that are dark, where nobody sees them any more.
+        ours = {int(id_) for (id_,) in conn.execute(_DELETED_BY_US)}
+        gone = {id_: at for id_, at in before.items() if id_ in ours - removed and id_ not in now}
+        assert not gone, _story(conn, gone)
         assert conn.execute(_DOUBLED).fetchall() == []
         most = conn.execute(_REPAIRS).fetchone()
         assert most is None or most[1] <= 6
@@ -142,3 +165,20 @@ def _let_the_queue_drain(conn: psycopg.Connection, indexers: list[Indexer]) -> N
     while conn.execute(query).fetchone() != (0,):
         assert time.monotonic() < deadline, "the queue does not drain"
         time.sleep(0.2)
+
+
+def _story(conn: psycopg.Connection, gone: dict[int, set[str]]) -> str:
+    """Return what the queue knows about images that are gone, for whoever has to find out why."""
+    lines = []
+    for id_, places in gone.items():
+        lines.append(f"image {id_}, once in {places}")
+        for row in conn.execute(
+            "SELECT event.id, state, action, message, depends_on, attempts, event.created,"
+            " event.last_updated, ours.id IS NOT NULL"
+            " FROM artwork_indexer.event_queue event"
+            " LEFT JOIN artwork_indexer.audit_result ours ON event.id = ANY (ours.event_ids)"
+            " WHERE message->>'artwork_id' = %s ORDER BY event.id",
+            (str(id_),),
+        ):
+            lines.append(f"    {row}")
+    return "\n".join(lines)
