@@ -1,4 +1,4 @@
-"""The parties of the test that lets everybody work at once: editors, indexers, audits, and a watch."""
+"""Who works at once in one test: editors, indexers, audits, a killer, and who watches them."""
 
 from __future__ import annotations
 

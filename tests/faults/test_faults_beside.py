@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from threading import Event
+from typing import Any
 
 import psycopg
 
@@ -96,7 +97,7 @@ def test_editors_indexers_audits_and_a_killer_work_at_once(
         Editor(dsn, services, random.Random(dice.random()), sorted(part), number)
         for number, part in enumerate((releases[:half], releases[half:]))
     ]
-    indexers = [indexer(dsn, services, retry_delay_s=5, clean_up_every_s=5) for _ in range(2)]
+    indexers = [indexer(dsn, services, retry_delay_s=1) for _ in range(2)]
     audits = Audits(
         lambda: launch("audit-batch", "--batch-size=20", "--max-queue-depth=60", musicbrainz=dsn),
         dice,
@@ -146,6 +147,10 @@ def test_editors_indexers_audits_and_a_killer_work_at_once(
             status for (status,) in conn.execute("SELECT status FROM artwork_indexer.audit_entity")
         )
         assert statuses["clean"] + statuses["legacy"] > 0
+
+
+def _column(conn: psycopg.Connection, query: str) -> list[Any]:
+    return [value for (value,) in conn.execute(query.encode())]
 
 
 def _index(one: Indexer) -> Callable[[Event], None]:
