@@ -11,17 +11,17 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, Final, Self
+from datetime import timedelta
+from typing import Final, Self
 from uuid import UUID, uuid4
 
 import psycopg
 from artwork_backfill.jobs.audit_batch import claims, narrowing
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
-from artwork_backfill.jobs.audit_batch.writing import Writer, fail
+from artwork_backfill.jobs.audit_batch.writing import Writer, fail, queues
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.auditing.examination import Examiner
@@ -30,8 +30,10 @@ from artwork_backfill.shared.auditing.models import Audit, BadRow, Claim
 from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.http import Interrupted
-from artwork_backfill.shared.engine import db
-from artwork_backfill.shared.engine.job import Partition, Stop, StopRun, Wait
+from artwork_backfill.shared.engine import session as db
+from artwork_backfill.shared.engine.job import StopRun, Wait
+from artwork_backfill.shared.engine.runs import RunRecord
+from artwork_backfill.shared.engine.sources import Claims, Partition
 from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
 
@@ -42,10 +44,13 @@ REVISIT_AFTER: Final = timedelta(hours=1)
 #: When a call is worth while again where nobody can know, in seconds.
 _LOOK_AGAIN_S: Final = 60.0
 
+#: How often a call looks whether it has to end, and how long it then waits for what can end at
+#: once, in seconds.
+_POLL_S: Final = 0.05
+_GRACE_S: Final = 0.1
+
 #: For how long a transaction is repeated while the database is in trouble, in seconds.
 _DATABASE_PATIENCE_S: Final = 3.0
-
-_TAKE_BACK_EVERY_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +89,8 @@ class Auditor:
     rate
         How many entities may be audited per second, on average; `None` for no limit.
     time_limit
-        How long a call may take, in seconds: what is not examined by then is given back. One
-        request that is under way is still waited for, a minute at most.
+        How long a call may take, in seconds, whatever the services do: what is not examined by then
+        is given back.
     limits, policy
         As the options of audit-batch; by default, nothing is done unless artwork-indexer is idle.
     clock
@@ -97,13 +102,9 @@ class Auditor:
 
         with Auditor.from_environment(rate=0.1) as auditor:
             while not stopping.is_set():
-                if has_work():
-                    work()
-                    continue
-                summary = auditor.audit(limit=1)  # in asyncio: await asyncio.to_thread(...)
-                if summary.waits_for:
-                    print("not auditing:", summary.waits_for)
-                stopping.wait(max(1.0, summary.retry_after))
+                if not work_that_is_waiting():
+                    auditor.audit(limit=1)  # in asyncio: await asyncio.to_thread(...)
+                    stopping.wait(1.0)  # the daemon's own pace, whatever the auditor says
     """
 
     def __init__(
@@ -122,25 +123,34 @@ class Auditor:
         self._time_limit = time_limit
         limits = limits or Limits(only_when_idle=True)
         self._guardrails = Guardrails(limits, clock)
-        self._run_id = uuid4()
-        self._writer = Writer(self._run_id, limits.max_queue_depth)
+        self._record = RunRecord(uuid4())
+        self._writer = Writer(self._record.id, limits.max_queue_depth)
         self._clock = clock
         self._next_turn = -math.inf
-        self._looks_for_dead_at = -math.inf
-        # What the last claim took, until its commit is certain.
-        self._unconfirmed: list[Claim] = []
         self._one_call = threading.Lock()
         self._interrupt = threading.Event()
+        # A plain attribute: a signal handler may set it, and may not touch any lock.
         self._closed = False
+        self._is_open = True
+        self._left_behind: _Attempt | None = None
         dsn = settings.musicbrainz_database()
-        self._session = _session(dsn)
-        self._reads = _session(dsn)
-        self._services = Services.connect(settings, concurrency=1, stopping=self._interrupt)
-        self._policy = policy or Policy()
-        owners = OwnerReader(self._reads)
-        self._examiner = Examiner(
-            self._services, owners.read, self._policy, stopping=self._interrupt
+        policy = policy or Policy()
+        self._session = _session(dsn, self._record)
+        self._reads = _session(dsn, self._record)
+        self._claims = Claims(
+            claims.TABLE,
+            self._record,
+            claims.claim,
+            room=self._guardrails.room,
+            complete=add_expectations,
+            taken=self._taken,
+            failed=lambda conn, failed: fail(conn, failed, self._record.id),
+            reserve=narrowing.Reserve(policy, Partition()),
+            revisit_after=REVISIT_AFTER.total_seconds(),
         )
+        self._services = Services.from_settings(settings, concurrency=1, stopping=self._interrupt)
+        owners = OwnerReader(self._reads)
+        self._examiner = Examiner(self._services, owners.read, policy, stopping=self._interrupt)
 
     @classmethod
     def from_environment(
@@ -165,12 +175,28 @@ class Auditor:
         self.close()
 
     def close(self) -> None:
-        """End a call that is under way in another thread, and close all connections."""
+        """Close all connections, at once or as soon as the call that is under way has ended.
+
+        May be called from a signal handler and from any thread, and never waits. A call that is
+        under way ends within moments and gives back what it has not written.
+        """
         self._closed = True
+        if self._one_call.acquire(blocking=False):
+            try:
+                self._close()
+            finally:
+                self._one_call.release()
+
+    def _close(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
         self._interrupt.set()
-        with self._one_call:
-            self._services.close()
-            self._session.close()
+        self._services.close()
+        with suppress(psycopg.Error):
+            self._record.finish(self._session, "stopped", 0, {})
+        self._session.close()
+        if self._left_behind is None or not self._left_behind.is_running:
             self._reads.close()
 
     def audit(self, limit: int = 1) -> AuditSummary:
@@ -183,18 +209,9 @@ class Auditor:
             that is possible, taken back by a later call or by audit-batch.
         """
 
-        def claim(conn: Connection, size: int) -> list[Claim]:
-            now = _now(conn)
-            if self._clock() >= self._looks_for_dead_at:
-                claims.take_back(conn, run_started=now, in_hand=[])
-                self._looks_for_dead_at = self._clock() + _TAKE_BACK_EVERY_S
-            since = now - REVISIT_AFTER
-            claimed = claims.claim(conn, size, run_started=since, partition=Partition())
-            if not claimed and narrowing.take_up(conn, self._policy, Partition(), size):
-                claimed = claims.claim(conn, size, run_started=since, partition=Partition())
-            return claimed
-
-        return self._audit(limit, claim, otherwise="nothing is left to audit")
+        return self._audit(
+            lambda: self._claims.next(self._session, limit), otherwise="nothing is left to audit"
+        )
 
     def audit_entity(self, entity_type: str, gid: str) -> AuditSummary:
         """Audit one given `release` or `event`, whatever its status and whenever it last was.
@@ -210,127 +227,167 @@ class Auditor:
         """
         wanted, key = EntityType(entity_type), str(UUID(gid))
 
-        def claim(conn: Connection, _: int) -> list[Claim]:
-            return claims.claim_one(conn, wanted, key)
-
-        return self._audit(1, claim, otherwise="another run is auditing it")
-
-    def _audit(
-        self, limit: int, claim: Callable[[Connection, int], list[Claim]], *, otherwise: str
-    ) -> AuditSummary:
-        with self._one_call:
-            if self._closed:
-                raise RuntimeError("the auditor is closed")
-            until_turn = self._next_turn - self._clock()
-            if until_turn > 0:
-                return AuditSummary(waits_for="the rate that was asked for", retry_after=until_turn)
-            try:
-                claimed = self._claim(limit, claim)
-                if isinstance(claimed, Wait):
-                    return AuditSummary(waits_for=claimed.reason, retry_after=claimed.seconds)
-                if not claimed:
-                    return AuditSummary(waits_for=otherwise, retry_after=_LOOK_AGAIN_S)
-                return self._work(claimed)
-            finally:
-                with suppress(psycopg.Error):
-                    self._session.transaction(claims.let_run_lock_go)
-
-    def _claim(
-        self, limit: int, claim: Callable[[Connection, int], list[Claim]]
-    ) -> list[Claim] | Wait:
-        def work(conn: Connection) -> list[Claim] | Wait:
-            claims.hold_run_lock(conn)
-            if self._unconfirmed:
-                claims.release(conn, self._unconfirmed, keep_place=True)
-            room = self._guardrails.room(conn, limit)
-            if isinstance(room, Stop):
-                return Wait(room.reason, _LOOK_AGAIN_S)
+        def claim(conn: Connection) -> list[Claim] | Wait:
+            room = self._guardrails.room(conn, 1)
             if isinstance(room, Wait):
                 return room
-            self._unconfirmed = claim(conn, room)
-            return add_expectations(conn, self._unconfirmed)
+            return claims.claim_one(conn, wanted, key, self._record.id)
 
-        claimed = self._session.transaction(work)
-        self._unconfirmed = []
-        if isinstance(claimed, list) and claimed:
-            self._guardrails.claimed(len(claimed))
-            self._next_turn = self._clock() + len(claimed) * self._interval
-        return claimed
+        return self._audit(
+            lambda: self._claims.claim_with(self._session, claim),
+            otherwise="another run is auditing it",
+        )
 
-    def _work(self, claimed: list[Claim]) -> AuditSummary:
+    def _audit(
+        self, claim: Callable[[], Sequence[Claim] | Wait], *, otherwise: str
+    ) -> AuditSummary:
+        deadline = time.monotonic() + self._time_limit
+        try:
+            with self._one_call:
+                return self._call(claim, otherwise, deadline)
+        finally:
+            if self._closed:
+                self.close()
+
+    def _call(
+        self, claim: Callable[[], Sequence[Claim] | Wait], otherwise: str, deadline: float
+    ) -> AuditSummary:
+        if self._closed:
+            raise RuntimeError("the auditor is closed")
+        if self._left_behind is not None and self._left_behind.is_running:
+            return AuditSummary(
+                waits_for="a service has not answered a request of an earlier call yet",
+                retry_after=_LOOK_AGAIN_S,
+            )
+        self._left_behind = None
+        self._interrupt.clear()
+        until_turn = self._next_turn - self._clock()
+        if until_turn > 0:
+            return AuditSummary(waits_for="the rate that was asked for", retry_after=until_turn)
+        # Between two calls it has no heartbeat, and may count as dead: it holds nothing then.
+        self._record.begin(self._session, "auditor", {})
+        claims.tidy(self._session)
+        try:
+            claimed = claim()
+        except StopRun as stop:
+            return AuditSummary(waits_for=str(stop), retry_after=_LOOK_AGAIN_S)
+        if isinstance(claimed, Wait):
+            return AuditSummary(waits_for=claimed.reason, retry_after=claimed.seconds)
+        if not claimed:
+            return AuditSummary(waits_for=otherwise, retry_after=_LOOK_AGAIN_S)
+        return self._work(list(claimed), deadline)
+
+    def _taken(self, entities: int) -> None:
+        self._guardrails.claimed(entities)
+        self._next_turn = self._clock() + entities * self._interval
+
+    def _work(self, claimed: list[Claim], deadline: float) -> AuditSummary:
         """Examine and write one entity after another; give back what is left in the end."""
         counts: Counter[str] = Counter()
         problems: list[str] = []
         waits_for = None
         left = deque(claimed)
         try:
-            with self._timer():
-                while left:
-                    try:
-                        [audit] = self._examiner.confirm([self._examiner.examine(left[0])])
-                        if audit is None:
-                            raise Interrupted("the second look was interrupted")
-                        counts.update(self._write(audit))
-                    except (BadRow, psycopg.Error) as error:
-                        if isinstance(error, psycopg.Error) and db.is_passing(error):
-                            raise
-                        reason = _reason(error)
-                        problems.append(f"{left[0].entity}: {reason}")
-                        counts["failed"] += 1
-                        self._fail(left[0], reason)
-                    left.popleft()
+            while left:
+                try:
+                    counts.update(self._write(self._examine(left[0], deadline)))
+                except (BadRow, psycopg.Error) as error:
+                    if isinstance(error, psycopg.Error) and db.is_passing(error):
+                        raise
+                    reason = _reason(error)
+                    problems.append(f"{left[0].entity}: {reason}")
+                    counts["failed"] += 1
+                    self._claims.fail(self._session, [(left[0], reason)])
+                left.popleft()
         except Interrupted:
-            waits_for = f"the time limit of {self._time_limit:g} s was reached"
+            waits_for = (
+                "the auditor was closed"
+                if self._closed
+                else f"the time limit of {self._time_limit:g} s was reached"
+            )
         except StopRun as stop:
             waits_for = str(stop)
         finally:
-            self._release(list(left), keep_place=True)
+            self._claims.give_back(self._session, list(left))
         retry_after = _LOOK_AGAIN_S if waits_for else 0.0
         return AuditSummary(counts, tuple(problems), waits_for, retry_after)
 
+    def _examine(self, claim: Claim, deadline: float) -> Audit:
+        """Examine a claim in a thread of its own, and leave that behind when the time is up.
+
+        A socket may keep a thread for longer than any call may take. Raises `Interrupted`.
+        """
+
+        def examine() -> Audit | None:
+            [audit] = self._examiner.confirm([self._examiner.examine(claim)])
+            return audit
+
+        attempt = _Attempt(examine)
+        while attempt.is_running:
+            left = deadline - time.monotonic()
+            if self._closed or left <= 0:
+                self._interrupt.set()
+                # What waits for its turn or for its next attempt ends now.
+                attempt.wait(_GRACE_S)
+                if attempt.is_running:
+                    self._left_behind = attempt
+                raise Interrupted("the call has to end")
+            attempt.wait(min(left, _POLL_S))
+        audit = attempt.result()
+        if audit is None:
+            raise Interrupted("the second look was interrupted")
+        return audit
+
     def _write(self, audit: Audit) -> Mapping[str, int]:
-        audits = [audit]
-        self._session.transaction(lambda conn: self._writer.write(conn, audits))
-        written = self._writer.committed()
+        if queues(audit):
+            written = self._session.autocommit(lambda conn: self._writer.queue(conn, audit))
+        else:
+            written = self._session.transaction(
+                lambda conn: self._writer.write(conn, [audit]), once=True
+            )
         if written.postponed:
             self._guardrails.postponed(written.postponed)
         return written.counts
 
-    def _release(self, given_back: list[Claim], *, keep_place: bool) -> None:
-        if given_back:
-            self._session.transaction(
-                lambda conn: claims.release(conn, given_back, keep_place=keep_place)
-            )
 
-    def _fail(self, claim: Claim, reason: str) -> None:
-        self._session.transaction(lambda conn: fail(conn, [(claim, reason)], self._run_id))
+class _Attempt:
+    """A function that runs in a thread of its own."""
 
-    @contextmanager
-    def _timer(self) -> Iterator[None]:
-        """Interrupt all waiting for services when the time limit is reached."""
-        timer = threading.Timer(self._time_limit, self._interrupt.set)
-        timer.daemon = True
-        timer.start()
+    def __init__(self, work: Callable[[], Audit | None]) -> None:
+        self._work = work
+        self._audit: Audit | None = None
+        self._error: BaseException | None = None
+        # A daemon: a process that wants to end does not wait for it.
+        self._thread = threading.Thread(target=self._run, name="auditor", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
+
+    def wait(self, seconds: float) -> None:
+        self._thread.join(seconds)
+
+    def result(self) -> Audit | None:
+        """Return what the function returned, or raise what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._audit
+
+    def _run(self) -> None:
         try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
-            if not self._closed:
-                self._interrupt.clear()
-
-
-def _session(dsn: str) -> db.Session:
-    return db.Session(
-        lambda: db.connect(dsn, "artwork-backfill auditor"), patience=_DATABASE_PATIENCE_S
-    )
+            self._audit = self._work()
+        except BaseException as error:
+            self._error = error
 
 
 def _reason(error: BadRow | psycopg.Error) -> str:
     return db.explain(error) if isinstance(error, psycopg.Error) else str(error)
 
 
-def _now(conn: Connection) -> datetime:
-    row: Any = conn.execute("SELECT now()").fetchone()
-    now: datetime = row[0]
-    return now
+def _session(dsn: str, record: RunRecord) -> db.Session:
+    return db.Session(
+        lambda: db.connect(dsn, "artwork-backfill auditor"),
+        guard=record.guard,
+        patience=_DATABASE_PATIENCE_S,
+    )

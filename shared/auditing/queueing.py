@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from uuid import UUID
 
-import psycopg
-from artwork_backfill.shared.engine.db import Table
-from psycopg import ClientCursor, Connection, errors
-from psycopg.pq import TransactionStatus
+from artwork_backfill.shared.engine.session import one_statement
+from artwork_backfill.shared.engine.tables import Table
+from psycopg import Connection, errors
 from psycopg.types.json import Jsonb
 
 #: The tables that are read and written here, with the rights that the role of a run needs.
@@ -40,15 +39,6 @@ EVENT_IDS: Final = "{events}"
 PATIENCE: Final = timedelta(minutes=10)
 #: After the k-th withdrawal in a row, an entity is not claimed for 2^k times this.
 DEFERRAL_UNIT: Final = timedelta(minutes=1)
-
-# SET LOCAL rather than an argument of the function: a time-out counts from a statement's start. It
-# has to arrive in the same message, or the transaction would be open across a round trip.
-_IN_ONE_MESSAGE: Final = """
-BEGIN ISOLATION LEVEL READ COMMITTED;
-SET LOCAL statement_timeout = '{timeout}';
-{query};
-COMMIT
-"""
 
 _QUEUE: Final = """
 SELECT outcome, event_ids
@@ -219,7 +209,7 @@ def queue_events(conn: Connection, request: QueueRequest) -> Queueing:
         "max_depth": request.max_depth,
     }
     try:
-        outcome, event_ids = _in_one_message(conn, _QUEUE, values, timeout="1s")
+        ((outcome, event_ids),) = one_statement(conn, _QUEUE, values)
     except _BUSY:
         return Queueing(obstacle=Obstacle.BUSY)
     if outcome == "queued":
@@ -237,30 +227,6 @@ def sweep(
     """
     values = {"patience": patience, "unit": unit}
     try:
-        return Swept(*_in_one_message(conn, _SWEEP, values, timeout="5s"))
+        return Swept(*one_statement(conn, _SWEEP, values, statement_timeout="5s")[0])
     except _BUSY:
         return Swept()
-
-
-def _in_one_message(
-    conn: Connection, query: str, values: Mapping[str, object], *, timeout: str
-) -> tuple[Any, ...]:
-    """Return the row of a query, run in a transaction that the server begins and ends by itself."""
-    if conn.info.transaction_status is not TransactionStatus.IDLE or not conn.autocommit:
-        raise ValueError("the connection must be in autocommit mode, with no transaction open")
-    message = _IN_ONE_MESSAGE.format(timeout=timeout, query=query)
-    try:
-        with ClientCursor(conn) as cursor:
-            cursor.execute(message.encode(), values)
-            # The results of BEGIN and SET come first.
-            while cursor.description is None:
-                cursor.nextset()
-            row = cursor.fetchone()
-    except psycopg.Error:
-        # The server has undone it, and only waits to be told that we know.
-        if not conn.closed:
-            conn.rollback()
-        raise
-    if row is None:
-        raise RuntimeError("the function returned no row")
-    return row

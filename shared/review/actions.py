@@ -37,7 +37,7 @@ from artwork_backfill.shared.auditing.queueing import (
     queue_events,
 )
 from artwork_backfill.shared.clients.http import Interrupted, ServiceError
-from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review.questions import EntityRow, Review, ReviewStatus
 from psycopg import Connection
 from psycopg.errors import UniqueViolation

@@ -12,7 +12,6 @@
 -- statement: a time-out or a cancel request of the other program works as ever.
 
 ALTER TABLE artwork_indexer.audit_entity
-    ADD COLUMN IF NOT EXISTS claimed_by UUID NULL,
     -- Not claimed before this time: its events were withdrawn.
     ADD COLUMN not_before TIMESTAMPTZ NULL,
     -- How many times in a row its events were withdrawn.

@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import uuid4
 
 from artwork_backfill.shared.auditing.queueing import QueueRequest, queue_events
-from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.engine.session import connect
 
 from tests.beside.rows import ORPHAN, deindex, deletion
 
@@ -22,7 +22,7 @@ def main(dsn: str, entity_id: int, claimed_at: str) -> None:
         is_live=False,
         result="repair_queue",
     )
-    with db.connect(dsn, "stopped") as conn:
+    with connect(dsn, "stopped") as conn:
         sys.stdout.write(json.dumps(queue_events(conn, request).event_ids))
 
 
