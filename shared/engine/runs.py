@@ -25,7 +25,7 @@ from uuid import UUID
 
 import psycopg
 from artwork_backfill.shared.engine.errors import StopRun
-from artwork_backfill.shared.engine.session import Session, explain
+from artwork_backfill.shared.engine.session import TAKEN_FOR_DEAD, Session, explain
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.version import VERSION
 from psycopg import Connection
@@ -283,10 +283,7 @@ class RunRecord:
             while not self._over.wait(self._beat_every):
                 try:
                     if not self.beat(session, totals()):
-                        on_dead(
-                            "another run took this one for dead, since it had not reached the"
-                            f" database for {self.dead_after:,.0f} s"
-                        )
+                        on_dead(TAKEN_FOR_DEAD)
                         return
                 except psycopg.Error as error:
                     # The run's own transactions say so, and decide for how long to try.

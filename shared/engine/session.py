@@ -30,6 +30,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: Why a run ends that others have declared dead, see `runs`.
+TAKEN_FOR_DEAD: Final = (
+    "this run did not reach the database for so long that another run took it for dead"
+)
+
 #: A transaction that writes must not keep others waiting, so it gives up early; a count over
 #: millions of rows holds no lock that anybody waits for, and may take its time.
 WRITE_TIMEOUT: Final = "30s"
@@ -389,10 +394,7 @@ class Session:
                     with_id=once and not reads,
                 )
                 if not begun.holds:
-                    raise StopRun(
-                        "this run could not reach the database for so long that another run took"
-                        " it for dead"
-                    )
+                    raise StopRun(TAKEN_FOR_DEAD)
                 result = work(conn)
                 if conn.info.transaction_status == TransactionStatus.INERROR:
                     # COMMIT would roll back without an error.
