@@ -331,6 +331,8 @@ class Auditor:
                 attempt.wait(_GRACE_S)
                 if attempt.is_running:
                     self._left_behind = attempt
+                elif not self._closed:
+                    self._interrupt.clear()
                 raise Interrupted("the call has to end")
             attempt.wait(min(left, _POLL_S))
         audit = attempt.result()
@@ -340,7 +342,9 @@ class Auditor:
 
     def _write(self, audit: Audit) -> Mapping[str, int]:
         if queues(audit):
-            written = self._session.autocommit(lambda conn: self._writer.queue(conn, audit))
+            written = self._session.autocommit(
+                lambda conn: self._writer.queue(conn, audit), guarded=True
+            )
         else:
             written = self._session.transaction(
                 lambda conn: self._writer.write(conn, [audit]), once=True

@@ -38,7 +38,7 @@ from artwork_backfill.shared.auditing.queueing import (
     queue_events,
 )
 from artwork_backfill.shared.engine.job import Written
-from artwork_backfill.shared.engine.session import short_transaction
+from artwork_backfill.shared.engine.session import begin, is_committed, roll_back
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
@@ -185,6 +185,8 @@ class Writer:
     def __init__(self, run_id: UUID, max_queue_depth: int = 0) -> None:
         self._run_id = run_id
         self._max_queue_depth = max_queue_depth
+        # An audit whose transaction after the events was committed without an answer, perhaps.
+        self._unanswered: tuple[Audit, str, AuditsWritten] | None = None
 
     def write(self, conn: Connection, audits: Sequence[Audit]) -> AuditsWritten:
         """Write what is still true of these audits."""
@@ -207,22 +209,37 @@ class Writer:
         conn
             In autocommit mode, with no transaction open.
         """
-        queued = queue_events(conn, self._request(audit))
-        with short_transaction(conn):
-            match queued.obstacle:
-                case None:
-                    batch = _Sorted(decided=[_Decided(audit, _decision(audit))])
-                    self._remember(conn, batch)
-                    return _summary(batch, lost=0)
-                case Obstacle.LOST:
-                    return _summary(_Sorted(), lost=1)
-                case Obstacle.NO_ROOM:
-                    batch = _Sorted(postponed=[_Decided(audit, _decision(audit))])
-                    release(conn, [audit.claim])
-                    return _summary(batch, lost=0)
-                case obstacle:
-                    deferred = replace(audit, outcome=Deferral(_REASONS[obstacle]))
-                    return self.write(conn, [deferred])
+        if self._unanswered is not None:
+            before, xid, written = self._unanswered
+            if before is audit and is_committed(conn, xid):
+                return written
+        obstacle = queue_events(conn, self._request(audit)).obstacle
+        begun = begin(conn, with_id=True)
+        try:
+            written = self._finish(conn, audit, obstacle)
+            self._unanswered = (audit, str(begun.xid), written)
+            conn.commit()
+        except BaseException:
+            roll_back(conn)
+            raise
+        self._unanswered = None
+        return written
+
+    def _finish(self, conn: Connection, audit: Audit, obstacle: Obstacle | None) -> AuditsWritten:
+        match obstacle:
+            case None:
+                batch = _Sorted(decided=[_Decided(audit, _decision(audit))])
+                self._remember(conn, batch)
+                return _summary(batch, lost=0)
+            case Obstacle.LOST:
+                return _summary(_Sorted(), lost=1)
+            case Obstacle.NO_ROOM:
+                batch = _Sorted(postponed=[_Decided(audit, _decision(audit))])
+                release(conn, [audit.claim])
+                return _summary(batch, lost=0)
+            case _:
+                deferred = replace(audit, outcome=Deferral(_REASONS[obstacle]))
+                return self.write(conn, [deferred])
 
     def _request(self, audit: Audit) -> QueueRequest:
         decision, expected = _decision(audit), audit.claim.expected
@@ -255,7 +272,7 @@ class Writer:
 
 _REASONS: Final[Mapping[Obstacle, Reason]] = {
     Obstacle.BUSY: Reason.EDIT_OPEN,
-    Obstacle.EVENT_QUEUED: Reason.EVENT_QUEUED,
+    Obstacle.EVENT_QUEUED: Reason.EVENT_SINCE,
     Obstacle.EVENT_SINCE: Reason.EVENT_SINCE,
     Obstacle.ENTITY_CHANGED: Reason.ENTITY_CHANGED,
     Obstacle.OWNER_CHANGED: Reason.OWNER_CHANGED,

@@ -287,7 +287,7 @@ def begin(
     return _Begun(bool(holds), xid)
 
 
-def _is_committed(conn: Connection, xid: str) -> bool:
+def is_committed(conn: Connection, xid: str) -> bool:
     """Return what became of a transaction whose commit was answered by nothing."""
     try:
         row = Cursor(conn).execute("SELECT pg_xact_status(%s::xid8)", (xid,)).fetchone()
@@ -305,18 +305,6 @@ def roll_back(conn: Connection) -> None:
         conn.rollback()
     except psycopg.Error:
         conn.close()
-
-
-@contextmanager
-def short_transaction(conn: Connection) -> Iterator[None]:
-    """Run the block in a transaction that writes, with its settings, on a connection at rest."""
-    begin(conn)
-    try:
-        yield
-        conn.commit()
-    except BaseException:
-        roll_back(conn)
-        raise
 
 
 class Session:
@@ -382,7 +370,7 @@ class Session:
         def attempt() -> T:
             nonlocal unanswered
             conn = self._connection()
-            if unanswered is not None and _is_committed(conn, unanswered[0]):
+            if unanswered is not None and is_committed(conn, unanswered[0]):
                 return unanswered[1]
             unanswered = None
             try:
@@ -427,10 +415,18 @@ class Session:
 
         return self._repeat(once, read_only=True)
 
-    def autocommit(self, work: Callable[[Connection], T]) -> T:
-        """Run `work`, which executes a single statement by `one_statement`, outside of any
-        transaction; otherwise as `transaction`."""
-        return self._repeat(lambda: work(self._connection()), read_only=False)
+    def autocommit(self, work: Callable[[Connection], T], *, guarded: bool = False) -> T:
+        """Run `work`, which executes single statements by `one_statement`, outside of any
+        transaction; otherwise as `transaction`. The guard has to hold where that is asked for."""
+
+        def attempt() -> T:
+            conn = self._connection()
+            if guarded and (condition := self._guard()) is not None:
+                if not one_statement(conn, f"SELECT {condition}")[0][0]:
+                    raise StopRun(TAKEN_FOR_DEAD)
+            return work(conn)
+
+        return self._repeat(attempt, read_only=False)
 
     def statement(
         self, query: str, values: Mapping[str, object] | None = None, **timeouts: str

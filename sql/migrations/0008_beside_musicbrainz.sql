@@ -18,8 +18,8 @@ ALTER TABLE artwork_indexer.audit_entity
     ADD COLUMN withdrawals SMALLINT NOT NULL DEFAULT 0;
 
 -- Our events that are not completed. An event is ours when its id, action and message agree: after
--- a TRUNCATE ... RESTART IDENTITY ids come back. No foreign key: artwork-indexer and MusicBrainz
--- delete events freely, and must not wait for us.
+-- a TRUNCATE ... RESTART IDENTITY ids come back. No foreign key to the queue: artwork-indexer and
+-- MusicBrainz delete events freely, and must not wait for us.
 CREATE TABLE artwork_indexer.audit_event (
     event_id    BIGINT PRIMARY KEY,
     entity_type artwork_indexer.indexable_entity_type NOT NULL,
@@ -28,7 +28,9 @@ CREATE TABLE artwork_indexer.audit_event (
     message     JSONB NOT NULL,
     -- Of a deletion: the image, and the entity whose copy of it made the deletion safe.
     artwork_id  BIGINT NULL,
-    owner_gid   UUID NULL
+    owner_gid   UUID NULL,
+    FOREIGN KEY (entity_type, gid)
+        REFERENCES artwork_indexer.audit_entity (entity_type, gid) ON DELETE CASCADE
 );
 
 CREATE INDEX audit_event_idx_entity ON artwork_indexer.audit_event (entity_type, gid);

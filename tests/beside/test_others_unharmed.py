@@ -31,7 +31,7 @@ BROKEN = {
     "no bucket": "DROP FUNCTION artwork_indexer.audit_bucket",
     "no rights on our table": "REVOKE ALL ON artwork_indexer.audit_event FROM audit_owner",
     "no rights on the queue": "REVOKE DELETE ON artwork_indexer.event_queue FROM audit_owner",
-    "another shape": "ALTER TABLE artwork_indexer.audit_event ALTER gid TYPE TEXT",
+    "another shape": "ALTER TABLE artwork_indexer.audit_event RENAME COLUMN gid TO mbid",
 }
 
 
@@ -211,6 +211,9 @@ FROM generate_series(1, {size}) AS n;
 INSERT INTO artwork_indexer.event_queue (entity_type, action, message)
 SELECT 'release', 'index', jsonb_build_object('gid', release.gid)
 FROM musicbrainz.release WHERE id > 1000 AND id %% 100 = 0;
+INSERT INTO artwork_indexer.audit_entity (entity_type, gid)
+SELECT entity_type, (message->>'gid')::uuid FROM artwork_indexer.event_queue
+ON CONFLICT DO NOTHING;
 INSERT INTO artwork_indexer.audit_event (event_id, entity_type, gid, action, message, owner_gid)
 SELECT id, entity_type, (message->>'gid')::uuid, action, message, gen_random_uuid()
 FROM artwork_indexer.event_queue

@@ -104,6 +104,8 @@ def test_all_or_none_of_an_entitys_events_are_withdrawn(place: Place) -> None:
 def test_a_gid_in_capitals_names_the_same_entity(place: Place) -> None:
     lower, upper = gid(ORPHAN).replace("8000", "abcd"), gid(ORPHAN).replace("8000", "ABCD")
     place.edit(
+        "INSERT INTO artwork_indexer.audit_entity (entity_type, gid)"
+        f" VALUES ('release', '{lower}');"
         "INSERT INTO artwork_indexer.event_queue (id, entity_type, action, message)"
         f" VALUES (5, 'release', 'index', jsonb_build_object('gid', '{lower}'));"
         "INSERT INTO artwork_indexer.audit_event (event_id, entity_type, gid, action, message)"

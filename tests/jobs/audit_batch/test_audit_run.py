@@ -311,10 +311,10 @@ def test_a_run_that_is_taken_for_dead_writes_nothing_any_more(scene: Scene) -> N
     report = _drive(scene, job, stopping)
     assert (report.outcome, report.exit_code) == (Outcome.INTERRUPTED, 75)
     assert "took it for dead" in report.reason
-    assert written == [50]
-    assert scene.value("SELECT sum(audits) FROM artwork_indexer.audit_tally") == 50
+    assert len(written) == 1
+    assert scene.value("SELECT sum(audits) FROM artwork_indexer.audit_tally") == written[0]
     # The next run takes back what it held.
-    assert scene.run().totals["scanned"] == scene.world.spec.size - 50
+    assert scene.run().totals["scanned"] == scene.world.spec.size - written[0]
 
 
 def test_a_run_that_could_read_less_than_half_is_interrupted(scene: Scene) -> None:
