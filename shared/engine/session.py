@@ -421,9 +421,9 @@ class Session:
 
         def attempt() -> T:
             conn = self._connection()
-            if guarded and (condition := self._guard()) is not None:
-                if not one_statement(conn, f"SELECT {condition}")[0][0]:
-                    raise StopRun(TAKEN_FOR_DEAD)
+            condition = self._guard() if guarded else None
+            if condition and not one_statement(conn, f"SELECT ({condition})")[0][0]:
+                raise StopRun(TAKEN_FOR_DEAD)
             return work(conn)
 
         return self._repeat(attempt, read_only=False)
