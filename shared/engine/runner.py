@@ -245,6 +245,8 @@ class Runner(Generic[Item, Result]):
                 counts.update(self._write(group, is_alone))
                 counts["covered"] += sum(map(rows_of, group))
         except StopRun as stop:
+            # Before the pipeline is closed, which would give a reason of its own.
+            self._stopping.request(str(stop), planned=stop.planned)
             return counts, stop
         return counts, None
 
