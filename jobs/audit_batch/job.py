@@ -20,6 +20,7 @@ from artwork_backfill.shared.engine.job import (
     Alone,
     Job,
     Note,
+    Problem,
     Run,
     RunResult,
     Section,
@@ -155,7 +156,9 @@ class AuditBatch(Job[Claim, Audit]):
         self._deferred += written.counts.get("deferred", 0)
         self._unreadable += written.counts.get(f"deferred: {Reason.UNREADABLE}", 0)
 
-    def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification | Note]:
+    def verify(
+        self, conn: Connection, run: RunResult | None
+    ) -> Iterator[Verification | Note | Problem]:
         if run is None:
             dead = self._claims.count_dead(conn)
             yield Verification.equal("claims of dead runs", 0, dead, "audit-batch takes them back")
@@ -169,6 +172,7 @@ class AuditBatch(Job[Claim, Audit]):
                 run_started=self._claims.started(conn),
             )
         yield from verification.verify_repairs_and_reviews(conn)
+        yield from verification.missing_triggers(conn)
         self._given_up = history.repairs_given_up(conn)
         looked_at = self._audited + self._deferred
         if self._unreadable * 2 > looked_at:
