@@ -6,6 +6,7 @@
 | `config`    | what the page is told through the environment                                  |
 | `desk`      | a visitor's way to the database: questions read only, one transaction per change |
 | `queries`   | one helper per question: filters in, a DataFrame out                           |
+| `tables`    | the tables that the questions read, known without pandas                      |
 | `show`      | text, tables, links and downloads in which nothing from outside is rendered    |
 | `worklist`  | a list that stays as it was seen while a person works on it, and what was done |
 | `tabs`      | the page's tabs, one module each                                               |

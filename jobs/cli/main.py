@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 from artwork_backfill.jobs.cli import checks
 from artwork_backfill.jobs.cli import status as status_view
-from artwork_backfill.jobs.command import JobCommand, LoggedGroup, musicbrainz_database
+from artwork_backfill.jobs.command import JobCommand, LoggedGroup, announce, musicbrainz_database
 from artwork_backfill.shared import migrations
 from artwork_backfill.shared.audit.catalogue import UnknownCheck, parse_remedies
 from artwork_backfill.shared.audit.decide import Policy
@@ -64,6 +64,7 @@ _GROUPS: Final = {
     "review": _later("artwork_backfill.jobs.cli.review", "review_group"),
     "events": _later("artwork_backfill.jobs.cli.review", "events_group"),
     "dashboard": _later("artwork_backfill.jobs.cli.dashboard", "command"),
+    "grants": _later("artwork_backfill.jobs.cli.grants", "command"),
 }
 
 
@@ -74,7 +75,7 @@ _GROUPS: Final = {
     context_settings={
         "token_normalize_func": str.lower,
         "help_option_names": ["-h", "--help"],
-        "max_content_width": 100,
+        "max_content_width": 80,
     },
 )
 @click.version_option(VERSION)
@@ -126,9 +127,9 @@ def _apply_migrations(conn: Connection, target: migrations.Target) -> None:
     except migrations.MigrationFailed as error:
         raise click.ClickException(str(error)) from None
     for name in applied:
-        click.echo(f"applied {name}")
+        announce("migrate", f"applied {name}")
     if not applied:
-        click.echo("nothing to apply")
+        announce("migrate", "nothing to apply")
 
 
 @main.command()

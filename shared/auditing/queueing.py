@@ -21,7 +21,11 @@ from psycopg.types.json import Jsonb
 
 #: The tables that are read and written here, with the rights that the role of a run needs.
 TABLES: Final = (
-    Table("artwork_indexer.event_queue", ("SELECT", "INSERT", "UPDATE", "DELETE")),
+    Table(
+        "artwork_indexer.event_queue",
+        ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        updated=("state", "attempts", "created"),
+    ),
     Table("artwork_indexer.audit_event", ("SELECT", "INSERT", "UPDATE", "DELETE")),
     Table("artwork_indexer.audit_entity", ("SELECT", "UPDATE")),
     Table("artwork_indexer.audit_result", ("SELECT", "INSERT")),

@@ -44,7 +44,7 @@ from psycopg.errors import UniqueViolation
 
 #: The tables that these actions change.
 TABLES: Final = (
-    Table("artwork_indexer.event_queue", ("SELECT", "UPDATE")),
+    Table("artwork_indexer.event_queue", ("SELECT", "UPDATE"), updated=("state", "attempts")),
     Table("artwork_indexer.audit_entity", ("SELECT", "UPDATE")),
     Table("artwork_indexer.needs_manual_review", ("SELECT", "UPDATE")),
 )
