@@ -17,6 +17,7 @@ from artwork_backfill.jobs.cli.main import JOBS, load_job
 from artwork_backfill.jobs.command import usage_errors
 from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.tables import Table, merge
+from artwork_backfill.shared.migrations import Target
 from artwork_backfill.shared.review import actions, questions, runs, status
 from artwork_backfill.shared.settings import Settings
 
@@ -33,9 +34,14 @@ _OTHERS: Final = {
     "review": (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES),
     "events": (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES),
     "runs": runs.TABLES,
-    "dashboard": (*questions.TABLES, *dashboard_tables.TABLES, *actions.TABLES),
+    "dashboard": (
+        *questions.TABLES,
+        *dashboard_tables.TABLES,
+        *actions.TABLES,
+        *actions.DELETION_TABLES,
+    ),
     "migrate": (
-        Table("artwork_indexer.event_queue", ("SELECT", "TRIGGER")),
+        *Target.MUSICBRAINZ.rights,
         Table("artwork_indexer.event_failure_reason", ("SELECT", "TRIGGER")),
     ),
 }

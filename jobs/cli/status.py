@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -64,6 +64,7 @@ def to_terminal(status: AuditStatus, at_work: AtWork) -> RenderableType:
             ("State", "Events", "Oldest"),
             [(count.state, f"{count.events:,}", _age(count.oldest_s)) for count in status.queue],
         ),
+        *_trigger_warnings(status.missing_triggers),
         Text("\nRuns at work", style="bold"),
         run_views.runs_table(at_work.runs),
         *([run_views.holds_table(at_work.holds)] if at_work.holds else []),
@@ -97,6 +98,15 @@ def _repair_rows(repairs: Repairs) -> list[tuple[str, str]]:
         ("carried out, to be proved by an audit", f"{repairs.to_prove:,}"),
         ("proved", f"{repairs.proved:,}"),
         ("in review", f"{repairs.in_review:,}"),
+    ]
+
+
+def _trigger_warnings(missing: Mapping[str, str]) -> list[str]:
+    return [
+        f"\nWarning: trigger {name} is missing or disabled: {meaning}."
+        " Run `artwork-backfill migrate`,"
+        f" or ALTER TABLE artwork_indexer.event_queue ENABLE TRIGGER {name}."
+        for name, meaning in missing.items()
     ]
 
 
