@@ -14,10 +14,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from artwork_backfill.shared.engine import db
 from artwork_backfill.shared.engine.errors import RunFailed, StopRun
 from artwork_backfill.shared.engine.job import Written
 from artwork_backfill.shared.engine.report import Report
+from artwork_backfill.shared.engine.session import connect as open_connection
 from psycopg import Connection
 
 from tests import programs, tiny_command
@@ -122,7 +122,7 @@ def crowded_out(dsn: str) -> Ended:
     def connect() -> Connection:
         if full.is_set():
             raise psycopg.errors.TooManyConnections("sorry, too many clients already")
-        return db.connect(dsn, "tiny")
+        return open_connection(dsn, "tiny")
 
     class Crowded(TinyJob):
         def write(self, conn: Connection, results: Sequence[int]) -> Written:
