@@ -74,6 +74,7 @@ class AuditBatch(Job[Claim, Audit]):
         Table("musicbrainz.event_meta"),
         Table("musicbrainz.event_gid_redirect"),
         Table("musicbrainz.deleted_entity"),
+        Table("musicbrainz.edit"),
         Table("cover_art_archive.cover_art"),
         Table("cover_art_archive.index_listing"),
         Table("cover_art_archive.image_type"),
