@@ -59,6 +59,11 @@ VARIABLES: Final = (
         secret=True,
     ),
     Variable("ARCHIVE_ORG_RATE", "requests to archive.org: N/s, N/m or unlimited", "2/s", "2/s"),
+    Variable(
+        "ARCHIVE_ORG_CHANGES_URL",
+        "archive.org's Changes API, for seed-from-ia-changes",
+        "https://be-api.us.archive.org",
+    ),
     Variable("MUSICBRAINZ_URL", "MusicBrainz web service", "https://musicbrainz.org"),
     Variable("MUSICBRAINZ_RATE", "requests to MusicBrainz: N/s, N/m or unlimited", "1/s", "1/s"),
     Variable(
@@ -92,7 +97,7 @@ VARIABLES: Final = (
 _BY_NAME: Final = {variable.name: variable for variable in VARIABLES}
 
 #: Hosts whose operators ask every client to say who it is.
-PUBLIC_HOSTS: Final = ("archive.org", "musicbrainz.org")
+PUBLIC_HOSTS: Final = ("archive.org", "be-api.us.archive.org", "musicbrainz.org")
 
 _PASSWORD_PARAMETER: Final = re.compile(r"(?:^|&)password=([^&]*)")
 _SCHEMA_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
@@ -153,6 +158,10 @@ class Settings:
     def archive_org(self) -> Service:
         """Return where archive.org is."""
         return self._service("ARCHIVE_ORG_URL", "ARCHIVE_ORG_RATE")
+
+    def archive_org_changes(self) -> Service:
+        """Return where archive.org's Changes API is; it is asked at archive.org's rate."""
+        return self._service("ARCHIVE_ORG_CHANGES_URL", "ARCHIVE_ORG_RATE")
 
     def archive_org_keys(self) -> tuple[str, str] | None:
         """Return archive.org's access and secret key, or `None` when neither is set."""

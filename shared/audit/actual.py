@@ -69,6 +69,8 @@ class ItemMetadata:
     noindex: str | None = None
     title: str | None = None
     creators: tuple[str, ...] = ()
+    #: The artists' sort names.
+    creators_alt_script: tuple[str, ...] = ()
     date: str | None = None
     language: str | None = None
     external_identifiers: tuple[str, ...] = ()
@@ -374,6 +376,7 @@ def _parse_metadata(metadata: object) -> ItemMetadata:
         noindex=_single(metadata.get("noindex")),
         title=_single(metadata.get("title")),
         creators=_values(metadata.get("creator")),
+        creators_alt_script=_values(metadata.get("creator-alt-script")),
         date=_single(metadata.get("date")),
         language=_single(metadata.get("language")),
         external_identifiers=_values(metadata.get("external-identifier")),

@@ -309,10 +309,10 @@ def _metadata(gid: str, wanted: EntityXml, item: Item) -> Iterator[Finding]:
         ("meta.date", entity_xml.DATE, _one(metadata.date)),
         ("meta.language", entity_xml.LANGUAGE, _one(metadata.language)),
     ):
-        expected = _normalised(wanted.texts_at(path))
+        expected = normalised(wanted.texts_at(path))
         if path == entity_xml.DATE and any("?" in date for date in expected):
             continue  # known in part, and archive.org extracts something else from it
-        if expected != _normalised(actual):
+        if expected != normalised(actual):
             yield found(check, expected=_shown(expected), actual=_shown(actual))
     yield from _external_identifiers(gid, wanted, metadata.external_identifiers)
 
@@ -327,8 +327,8 @@ def _external_identifiers(
         ("asin", wanted.texts_at(entity_xml.ASIN)),
     ):
         prefix = f"urn:{kind}:"
-        expected = {prefix + value for value in _normalised(values)}
-        present = _normalised(urn for urn in actual if urn.startswith(prefix))
+        expected = {prefix + value for value in normalised(values)}
+        present = normalised(urn for urn in actual if urn.startswith(prefix))
         if expected != present:
             yield found(
                 "meta.external_identifier",
@@ -342,8 +342,8 @@ def _one(value: str | None) -> tuple[str, ...]:
     return () if value is None else (value,)
 
 
-def _normalised(texts: Iterable[str]) -> set[str]:
-    """The texts without what archive.org's own handling of metadata may change.
+def normalised(texts: Iterable[str]) -> set[str]:
+    """Return the texts without what archive.org's own handling of metadata may change.
 
     White space is collapsed, the composition of characters and empty values mean nothing.
     """

@@ -97,7 +97,7 @@ def _earliest(dates: Sequence[PartialDate]) -> tuple[str, ...] | None:
     if not all(date.is_comparable for date in known):
         return None
     texts = sorted({str(date) for date in known})
-    # 1999 may be before or after 1999-05: which of the two the web service shows is not ours to say.
+    # 1999 may be before or after 1999-05: only the web service knows which of the two it shows.
     if any(text.startswith(texts[0]) for text in texts[1:]):
         return None
     return (texts[0],)

@@ -104,6 +104,20 @@ def _usable(item: Item) -> Item:
     return item
 
 
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """An audit with what it rests on.
+
+    `expected` has the web service's XML where that was asked for. `actual` is None where the item
+    could not be read. `owners` has every image whose owner mattered.
+    """
+
+    expected: Expected
+    audit: Audit
+    actual: Actual | None = None
+    owners: Mapping[OriginalImage, ImageOwner] = field(default_factory=dict)
+
+
 class Examiner:
     """Examines claimed entities, from any number of threads.
 
@@ -178,7 +192,26 @@ class Examiner:
         except (Unreadable, NotFound, UnreadableXml) as error:
             return _deferral(claim, Reason.UNREADABLE, str(error))
 
+    def inspect(self, claim: Claim) -> Inspection:
+        """Return what `examine` returns, and everything that it rests on, for people to see.
+
+        An entity whose events are under way is inspected all the same. Raises as `examine`.
+        """
+        if claim.bad_row is not None or claim.expected is None:
+            raise BadRow(claim.bad_row or "nothing is known about it")
+        expected = claim.expected
+        try:
+            return self._inspect(claim, expected, {})
+        except _Deferred as deferred:
+            audit = _deferral(claim, deferred.reason, deferred.detail)
+        except (Unreadable, NotFound, UnreadableXml) as error:
+            audit = _deferral(claim, Reason.UNREADABLE, str(error))
+        return Inspection(expected, audit)
+
     def _examine(self, claim: Claim, expected: Expected, known: Mapping[str, Item]) -> Audit:
+        return self._inspect(claim, expected, known).audit
+
+    def _inspect(self, claim: Claim, expected: Expected, known: Mapping[str, Item]) -> Inspection:
         look = _Look(self.listings, self._clock(), known)
         item = look.item(expected.gid)
         if needs_xml(expected, item):
@@ -192,7 +225,8 @@ class Examiner:
         history = claim.past.history
         decision = decide(expected, findings, owners, history, self._policy)
         evidence = _evidence(expected, decision, look)
-        return Audit(claim, decision, findings, proofs(findings, history), evidence)
+        audit = Audit(claim, decision, findings, proofs(findings, history), evidence)
+        return Inspection(expected, audit, actual, owners)
 
     def _owners_of(
         self, expected: Expected, images: Sequence[OriginalImage], look: _Look

@@ -24,6 +24,7 @@ from artwork_backfill.shared.audit.reasons import ReasonCode
 from artwork_backfill.shared.auditing.models import (
     BadRow,
     Claim,
+    Entity,
     Past,
     Streak,
     StreakLength,
@@ -173,6 +174,12 @@ _NOT_COMPARED: Final = INCONCLUSIVE | {
     ReasonCode.REFUSED,
 }
 
+_IDS: Final = """
+SELECT gid::text, id
+FROM artwork_indexer.audit_entity
+WHERE entity_type::text = %(entity_type)s AND gid = ANY (%(gids)s::uuid[])
+"""
+
 _QUERIES: Final[Mapping[EntityType, tuple[str, str]]] = {
     EntityType.RELEASE: (_RELEASES, _COVER_ART),
     EntityType.EVENT: (_EVENTS, _EVENT_ART),
@@ -198,13 +205,52 @@ class _Events:
 
 def add_expectations(conn: Connection, claims: Sequence[Claim]) -> list[Claim]:
     """Return the claims, in order, with everything that the database says about their entities."""
+    return _add_expectations(conn, claims, _Tables(queue=True, audit=True))
+
+
+def look_at(conn: Connection, entity_type: EntityType, gids: Sequence[str]) -> list[Claim]:
+    """Return the same for entities that nothing claims, by gids (lower case), in order.
+
+    They need not be in the audit table, and the database may lack artwork-indexer's tables or ours,
+    as one of MusicBrainz's mirrors does: then no events or previous audits are known. An entity
+    without a row has an id below 0. The claims are good for reading alone.
+    """
+    tables = _Tables(
+        queue=_exists(conn, "artwork_indexer.event_queue"),
+        audit=_exists(conn, "artwork_indexer.audit_streak"),
+    )
+    ids: dict[str, int] = {}
+    if tables.audit:
+        rows = _rows(conn, _IDS, entity_type=entity_type.value, gids=list(gids))
+        ids = {row.gid: row.id for row in rows}
+    now = _rows(conn, "SELECT now() AS now")[0].now
+    claims = [
+        Claim(Entity(ids.get(gid, -position), entity_type, gid), now, None)
+        for position, gid in enumerate(gids, 1)
+    ]
+    return _add_expectations(conn, claims, tables)
+
+
+class _Tables(NamedTuple):
+    """Which tables besides MusicBrainz's own the database has."""
+
+    queue: bool
+    audit: bool
+
+
+def _exists(conn: Connection, table: str) -> bool:
+    rows = _rows(conn, "SELECT to_regclass(%(name)s) IS NOT NULL AS found", name=table)
+    return bool(rows[0].found)
+
+
+def _add_expectations(conn: Connection, claims: Sequence[Claim], tables: _Tables) -> list[Claim]:
     if not claims:
         return []
     expected: dict[tuple[EntityType, str], Expected | BadRow] = {}
     for entity_type, gids in _gids(claims).items():
         expected.update(_expected(conn, entity_type, gids))
-    events = _events(conn, claims)
-    pasts = _pasts(conn, claims, events)
+    events = _events(conn, claims) if tables.queue else defaultdict(_Events)
+    pasts = _pasts(conn, claims, events) if tables.audit else defaultdict(Past)
     return [
         _complete(
             claim,

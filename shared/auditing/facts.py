@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from artwork_backfill.shared.audit.screen import Credit, PartialDate, ReleaseFacts
 from psycopg import Connection
 from psycopg.rows import namedtuple_row
-
-from artwork_backfill.shared.audit.screen import Credit, PartialDate, ReleaseFacts
 
 # A release event without a country is a row of the view, too. The barcode '' means that there is
 # none; archive.org shows no difference between that and one that nobody has entered.
@@ -41,7 +40,7 @@ LEFT JOIN musicbrainz.language ON language.id = release.language
 def release_facts(conn: Connection, gids: Sequence[str]) -> Mapping[str, ReleaseFacts]:
     """Return what the tables say of each live release, by gid (lower case)."""
     with conn.cursor(row_factory=namedtuple_row) as cursor:
-        rows = cursor.execute(_FACTS, {"gids": list(gids)}).fetchall()
+        rows: list[Any] = cursor.execute(_FACTS, {"gids": list(gids)}).fetchall()
     return {row.gid: _facts(row) for row in rows}
 
 

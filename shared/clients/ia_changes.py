@@ -49,8 +49,8 @@ class ChangesPage:
     """One page of identifiers, as they came: any string is possible, in any order, repeated too.
 
     `next_token` leads to the next page. `is_near_end` says that there is nothing more to be had
-    just now. `distance` is the service's own estimate of how many tasks lie beyond this page, `None`
-    where it gives none.
+    just now. `distance` is the service's own estimate of how many tasks lie beyond this page,
+    `None` where it gives none.
     """
 
     identifiers: tuple[str, ...]
