@@ -60,6 +60,7 @@ class _Commands(UserDict[str, Any]):
 _JOBS: Final = {name: _later(module_of(name), "command.run") for name in JOBS}
 _VERIFICATIONS: Final = {name: _later(module_of(name), "command.verify") for name in JOBS}
 _GROUPS: Final = {
+    "estimate": _later("artwork_backfill.jobs.cli.estimate", "command"),
     "explain": _later("artwork_backfill.jobs.cli.explain", "command"),
     "review": _later("artwork_backfill.jobs.cli.review", "review_group"),
     "events": _later("artwork_backfill.jobs.cli.review", "events_group"),
