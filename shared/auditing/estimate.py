@@ -231,13 +231,14 @@ class Estimator:
         """
         populations = [self._count(source) for source in _SOURCES]
         wanted = allocate(populations, sample)
-        tallies = []
+        tallies: list[_Tally] = []
+        done = 0
         for source, population, size in zip(_SOURCES, populations, wanted, strict=True):
             gids = self._sample(source, size)
             tally = _Tally(Stratum(source.name, population, len(gids)))
             for start in range(0, len(gids), _BATCH):
                 self._examine(source.entity_type, gids[start : start + _BATCH], tally)
-                done = start + sum(len(each.examined) for each in tallies)
+                done += len(gids[start : start + _BATCH])
                 self._on_progress(done, sum(wanted))
             tallies.append(tally)
         # Last, since a second look has to be some seconds later than the first.
