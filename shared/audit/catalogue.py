@@ -87,7 +87,7 @@ _NEW_ITEMS_ONLY: Final = "archive.org applies what artwork-indexer sends to new 
 
 _CHECKS: Final = (
     Check(
-        "item.other_archive",
+        "item.archive",
         Severity.CRITICAL,
         "the item is of the other archive",
         Remedy.REVIEW,

@@ -139,7 +139,7 @@ def compare(expected: Expected, actual: Actual) -> tuple[Finding, ...]:
         collections = "; ".join(item.metadata.collections)
         return (
             found(
-                "item.other_archive",
+                "item.archive",
                 item_name(item.gid),
                 expected=expected.archive.collection,
                 actual=collections,

@@ -226,7 +226,7 @@ def proofs(findings: Sequence[Finding], history: History) -> dict[str, bool]:
     return {check: check not in found for check in sorted(history.unproved)}
 
 
-INCONCLUSIVE: Final = frozenset({"item.missing", "item.dark", "item.other_archive"})
+INCONCLUSIVE: Final = frozenset({"item.missing", "item.dark", "item.archive"})
 """Checks beside which nothing else of an item was compared."""
 
 

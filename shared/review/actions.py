@@ -592,16 +592,18 @@ def requeue(
     list[RequeuedEvent]
         What became of each event that was asked for, and of each that depends on one.
     """
+    family = _failed_family(conn, ids)
+    ours = _made_by_audit(conn, family)
     looks = {
         event.id: _look_at(conn, event, listings)
-        for event in _failed_family(conn, ids)
-        if event.action == "delete_image" and event.state == "failed"
+        for event in family
+        if event.action == "delete_image" and event.state == "failed" and event.id in ours
     }
     with conn.transaction():
         if looks:
             lock_queue(conn)
         events = {event.id: event for event in _failed_family(conn, ids, lock=True)}
-        ours: dict[int, bool] = dict(conn.execute(_MADE_BY_AUDIT, {"ids": list(events)}).fetchall())
+        ours = _made_by_audit(conn, events.values())
         parents = {id_: event.depends_on for id_, event in events.items()}
         outcomes = dict.fromkeys(ids, Requeued.MISSING)
         outcomes |= dict.fromkeys(events, Requeued.NOT_FAILED)
@@ -667,6 +669,12 @@ def _failed_family(conn: Connection, ids: Collection[int], *, lock: bool = False
     ]
 
 
+def _made_by_audit(conn: Connection, events: Iterable[_Event]) -> dict[int, bool]:
+    """Return the ids of events that an audit has queued, and whether on a person's word."""
+    ids = [event.id for event in events]
+    return dict(conn.execute(_MADE_BY_AUDIT, {"ids": ids}).fetchall())
+
+
 def _look_at(conn: Connection, event: _Event, listings: Listings | None) -> _Look:
     """Read the items that a deletion rests on; no transaction is open."""
     if listings is None:
@@ -702,6 +710,8 @@ def _obstacle(
     owner = rows.gids.get(event.artwork_id)
     if owner == event.gid:
         return Requeued.UNSAFE, "the image is this entity's own"
+    if is_purge is None:
+        return None
     if look is None or not look.is_readable:
         return Requeued.UNREAD, ""
     but = list(requeued)
@@ -709,7 +719,7 @@ def _obstacle(
         return Requeued.BUSY, ""
     if look.image is None:
         return Requeued.UNSAFE, "the item does not list the image any more"
-    if is_purge is not False:
+    if is_purge:
         return None
     if owner is None:
         return Requeued.UNSAFE, "the image belongs to no entity"

@@ -20,7 +20,7 @@ def test_every_check_stands_under_its_own_name_and_says_what_it_is():
     for name, check in CHECKS.items():
         assert check.name == name
         assert check.summary
-        if name != "item.other_archive":
+        if name != "item.archive":
             assert check.applies == ("orphan" if name.startswith("orphan.") else "live")
 
 

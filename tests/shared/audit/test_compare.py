@@ -516,7 +516,7 @@ def test_of_an_item_of_the_other_archive_nothing_else_is_compared(expected, pres
     item.metadata["collection"] = json.loads(json.dumps(collections).replace("{other}", name))
     item.remove("index.json")
     assert summary(findings_of(entity, item)) == [
-        ("item.other_archive", "critical", item_name(expected.gid))
+        ("item.archive", "critical", item_name(expected.gid))
     ]
     assert not needs_xml(entity, item.actual(entity).item)
 
@@ -697,7 +697,7 @@ def test_reviews_are_never_cut_short():
 
 def test_every_check_of_the_catalogue_can_be_found_and_no_other():
     emitted = {"item.missing", "item.dark"}  # in TestItemStates
-    emitted |= {"item.other_archive"}  # in a test of its own
+    emitted |= {"item.archive"}  # in a test of its own
     for expected in BOTH:
         emitted |= {check for _, _, found in FOR_BOTH for check, _, _ in found(expected)}
         emitted |= {check for _, _, found in WITHOUT_ART for check, _, _ in found(expected)}

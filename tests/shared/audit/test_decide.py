@@ -512,7 +512,7 @@ class TestRepairsThatDoNotHold:
         history = History(unproved=frozenset({"meta.date", "xml.field"}))
         assert proofs([of_check("meta.date")], history) == {"meta.date": False, "xml.field": True}
 
-    @pytest.mark.parametrize("check", ["item.missing", "item.dark", "item.other_archive"])
+    @pytest.mark.parametrize("check", ["item.missing", "item.dark", "item.archive"])
     def test_an_item_that_cannot_be_compared_judges_nothing(self, check):
         assert proofs([of_check(check)], History(unproved=frozenset({"meta.date"}))) == {}
 
