@@ -21,6 +21,7 @@ from artwork_backfill.shared.audit.decide import (
 )
 from artwork_backfill.shared.audit.expected import Artwork, Expected, Presence
 from artwork_backfill.shared.audit.reasons import ReasonCode
+from artwork_backfill.shared.auditing.facts import release_facts
 from artwork_backfill.shared.auditing.models import (
     BadRow,
     Claim,
@@ -203,9 +204,34 @@ class _Events:
     failed: list[FailedEvent] = field(default_factory=list)
 
 
-def add_expectations(conn: Connection, claims: Sequence[Claim]) -> list[Claim]:
-    """Return the claims, in order, with everything that the database says about their entities."""
-    return _add_expectations(conn, claims, _Tables(queue=True, audit=True))
+def add_expectations(
+    conn: Connection, claims: Sequence[Claim], *, screen: bool = False
+) -> list[Claim]:
+    """Return the claims, in order, with everything that the database says about their entities.
+
+    With `screen`, also what archive.org shows of a release's XML: see `Expected.facts`.
+    """
+    completed = _add_expectations(conn, claims, _Tables(queue=True, audit=True))
+    return _with_facts(conn, completed) if screen else completed
+
+
+def _with_facts(conn: Connection, claims: Sequence[Claim]) -> list[Claim]:
+    releases = [
+        claim.entity.gid
+        for claim in claims
+        if claim.entity.entity_type is EntityType.RELEASE
+        and claim.expected is not None
+        and claim.expected.artwork
+    ]
+    facts = release_facts(conn, releases) if releases else {}
+    return [
+        replace(claim, expected=replace(claim.expected, facts=facts[claim.entity.gid]))
+        if claim.expected is not None
+        and claim.entity.entity_type is EntityType.RELEASE
+        and claim.entity.gid in facts
+        else claim
+        for claim in claims
+    ]
 
 
 def look_at(conn: Connection, entity_type: EntityType, gids: Sequence[str]) -> list[Claim]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from artwork_backfill.shared.audit.screen import Credit, PartialDate, ReleaseFacts
+from artwork_backfill.shared.audit.expected import Credit, PartialDate, ReleaseFacts
 from psycopg import Connection
 from psycopg.rows import namedtuple_row
 
@@ -47,8 +47,8 @@ def release_facts(conn: Connection, gids: Sequence[str]) -> Mapping[str, Release
 def _facts(row: Any) -> ReleaseFacts:
     return ReleaseFacts(
         title=row.title,
-        credits=[Credit(*credit) for credit in row.credits],
-        dates=[PartialDate(*date) for date in row.dates],
+        credits=tuple(Credit(*credit) for credit in row.credits),
+        dates=tuple(PartialDate(*date) for date in row.dates),
         language=row.language,
         barcode=row.barcode,
         asin=row.asin,
