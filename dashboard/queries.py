@@ -17,7 +17,7 @@ from uuid import UUID
 import pandas as pd
 from artwork_backfill.shared.audit.archives import EntityType, entity_url, image_url, item_name
 from artwork_backfill.shared.audit.catalogue import CHECKS
-from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review.questions import Case, Event, PastAudit, Review
 from psycopg import Connection
 

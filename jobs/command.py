@@ -14,17 +14,19 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 from uuid import uuid4
 
 import click
 import psycopg
-from artwork_backfill.shared.engine import db
 from artwork_backfill.shared.engine import report as reports
-from artwork_backfill.shared.engine.job import Database, Job, Partition, Run, RunOptions
+from artwork_backfill.shared.engine import session as db
+from artwork_backfill.shared.engine.errors import EngineError, StopRun
+from artwork_backfill.shared.engine.job import Job, Partition, Run, RunOptions
 from artwork_backfill.shared.engine.log import (
     LEVELS,
     Redactor,
@@ -34,8 +36,9 @@ from artwork_backfill.shared.engine.log import (
     stop_sentry,
 )
 from artwork_backfill.shared.engine.progress import Progress
-from artwork_backfill.shared.engine.runner import Runner
+from artwork_backfill.shared.engine.runner import INTERRUPTED, Runner
 from artwork_backfill.shared.engine.stop import Stopping, on_signals
+from artwork_backfill.shared.engine.tables import Table, check_tables
 from artwork_backfill.shared.settings import Settings, SettingsError
 from psycopg import Connection
 from rich.console import Console
@@ -137,10 +140,10 @@ def job_command(job: type[Job[Any, Any]]) -> Callable[[Build], JobCommand]:
 
         own = list(reversed(getattr(build, "__click_params__", [])))
         return JobCommand(
-            click.Command(
+            LoggedCommand(
                 job.name, callback=run, params=own + _run_options(job), help=build.__doc__
             ),
-            click.Command(
+            LoggedCommand(
                 job.name,
                 callback=verify,
                 params=own + _output_options(),
@@ -255,17 +258,18 @@ def _execute(
     with on_signals(stopping):
         with usage_errors(run_log.redactor):
             start_sentry(run_log, settings)
-            open_connection = _connector(job_type, settings, dry_run=run_options.dry_run)
-            with closing(open_connection()) as conn:
-                db.check_tables(conn, job_type.tables_for(settings))
+            dsn = job_type.database(settings)
+            open_connection = partial(db.connect, dsn, f"artwork-backfill {job_type.name}")
+            with closing(db.open_patiently(open_connection)) as conn:
+                check_tables(conn, job_type.tables_for(settings))
             run = Run(run_id, run_options, settings, stopping.event, open_connection)
             job = build(run, **options)
         _tune_interpreter(run_options.concurrency)
-        progress = Progress(job.name, console)
+        progress = Progress(run_log, console)
         runner = Runner(job, run, log=run_log, progress=progress, stopping=stopping)
         report = runner.verify() if verify_only else _with_time_limit(runner, run, stopping)
         _publish(report, run, run_log, console)
-    _leave(report.exit_code)
+    _leave(report.exit_code, has_stragglers=runner.has_stragglers)
 
 
 def _tune_interpreter(concurrency: int) -> None:
@@ -331,39 +335,37 @@ def _partition_from(environ: Mapping[str, str]) -> Partition:
         raise click.UsageError(f"PARTITION_INDEX, PARTITION_COUNT: {error.message}") from None
 
 
-def _connector(
-    job: type[Job[Any, Any]], settings: Settings, *, dry_run: bool
-) -> Callable[[], Connection]:
-    dsn = (
-        settings.musicbrainz_database()
-        if job.database is Database.MUSICBRAINZ
-        else settings.wxyc_database()
-    )
-    return lambda: db.connect(dsn, f"artwork-backfill {job.name}", read_only=dry_run)
-
-
 class UnusableError(click.ClickException):
     """Something outside is not as a command needs it. The message names it and what to do."""
 
     exit_code = 2
 
 
+class UnavailableError(UnusableError):
+    """Something outside is not ready now, and may be later."""
+
+    exit_code = INTERRUPTED
+
+
 @contextmanager
 def usage_errors(redactor: Redactor) -> Iterator[None]:
-    """Turn what is wrong before a run starts into exit code 2 and one clear line."""
+    """Turn what is wrong before a run starts into its exit code and one clear line."""
+    error_type = UnusableError
     try:
         yield
     except psycopg.Error as error:
         message = f"the database cannot be used: {db.explain(error)}"
-    except (SettingsError, db.DatabaseError) as error:
+    except StopRun as error:
+        message, error_type = str(error), UnavailableError
+    except (SettingsError, EngineError) as error:
         message = str(error)
     else:
         return
-    raise UnusableError(redactor.text(message))
+    raise error_type(redactor.text(message))
 
 
 @contextmanager
-def musicbrainz_database(command: str, tables: tuple[db.Table, ...] = ()) -> Iterator[Connection]:
+def musicbrainz_database(command: str, tables: tuple[Table, ...] = ()) -> Iterator[Connection]:
     """Open the MusicBrainz database for a command that is not a job, and check its tables.
 
     Whatever is wrong with the settings or the database becomes one clear line.
@@ -371,9 +373,53 @@ def musicbrainz_database(command: str, tables: tuple[db.Table, ...] = ()) -> Ite
     settings = Settings(os.environ)
     with usage_errors(Redactor(settings.secrets())):
         dsn = settings.musicbrainz_database()
-        with closing(db.connect(dsn, f"artwork-backfill {command}")) as conn:
-            db.check_tables(conn, tables)
+        name = f"artwork-backfill {command}"
+        with closing(db.open_patiently(lambda: db.open_standalone(dsn, name))) as conn:
+            check_tables(conn, tables)
             yield conn
+
+
+class LoggedCommand(click.Command):
+    """A command whose failures are an error in the log, and in Sentry, as well as on stderr."""
+
+    def main(self, *arguments: Any, **extra: Any) -> Any:
+        return _logged(super().main, self.name, *arguments, **extra)
+
+
+class LoggedGroup(click.Group):
+    """Commands whose failures are an error in the log, and in Sentry, as well as on stderr."""
+
+    def main(self, *arguments: Any, **extra: Any) -> Any:
+        return _logged(super().main, self.name, *arguments, **extra)
+
+
+def _logged(main: Callable[..., Any], name: str | None, *arguments: Any, **extra: Any) -> NoReturn:
+    try:
+        code = main(*arguments, **{**extra, "standalone_mode": False})
+    except click.ClickException as error:
+        error.show()
+        _log_refusal(error, name)
+        code = error.exit_code
+    except click.Abort:
+        click.echo("Aborted!", err=True)
+        code = 1
+    stop_sentry()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _log_refusal(error: click.ClickException, name: str | None) -> None:
+    """Log why a command ended before its run began, unless people read it on a terminal."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    tool = context.command.name if context is not None else name
+    settings = Settings(os.environ)
+    run_log = RunLog(tool or "artwork-backfill", uuid4(), Redactor(settings.secrets()))
+    run_log.enter("failed")
+    console = terminal()
+    configure(run_log, "error", console)
+    with suppress(SettingsError):
+        start_sentry(run_log, settings)
+    if console is None or "sentry_sdk" in sys.modules:
+        run_log.error(error.format_message())
 
 
 def terminal() -> Console | None:
@@ -391,15 +437,15 @@ def _publish(report: reports.Report, run: Run, run_log: RunLog, console: Console
         except OSError as error:
             run_log.error(f"the report could not be written to {path}: {error.strerror or error}")
     if console is None:
-        run_log.info(reports.headline(report), report=report.as_dict())
+        run_log.always(reports.headline(report), report=report.as_dict())
     else:
         reports.show(report, console)
 
 
-def _leave(exit_code: int) -> NoReturn:
-    """End the process, without waiting for requests that nobody needs any more."""
+def _leave(exit_code: int, *, has_stragglers: bool) -> NoReturn:
+    """End the process, without waiting for requests whose answers are of no use any more."""
     stop_sentry()
-    if any(thread.name.startswith("fetch") for thread in threading.enumerate()):
+    if has_stragglers:
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -12,13 +12,9 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
-from artwork_backfill.shared.engine.db import (
-    DatabaseError,
-    Table,
-    check_may_create,
-    check_tables,
-    explain,
-)
+from artwork_backfill.shared.engine.errors import DatabaseError
+from artwork_backfill.shared.engine.session import LOCK_TIMEOUT, explain
+from artwork_backfill.shared.engine.tables import Table, check_may_create, check_tables
 from psycopg import Connection
 
 #: Serialises migrations; any number does as long as nobody else uses it ("artwork" in ASCII).
@@ -107,8 +103,16 @@ def migrate(conn: Connection) -> list[str]:
     """
     check_tables(conn, _PRECONDITIONS)
     check_may_create(conn, _SCHEMA)
-    _wait_for_other_migrations(conn)
-    try:
+    names: list[str] = []
+    while (name := _apply_next(conn)) is not None:
+        names.append(name)
+    return names
+
+
+def _apply_next(conn: Connection) -> str | None:
+    """Apply the first migration that is pending and return its name; `None` where none is."""
+    with conn.transaction():
+        _wait_for_other_migrations(conn)
         conn.execute(_CREATE_RECORD)
         applied = _applied(conn)
         for migration in available():
@@ -118,29 +122,26 @@ def migrate(conn: Connection) -> list[str]:
                     " file, and put the change into a new migration"
                 )
         pending = [migration for migration in available() if migration.name not in applied]
-        for migration in pending:
-            _apply(conn, migration)
-        return [migration.name for migration in pending]
-    finally:
-        if not conn.closed:
-            conn.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_KEY,))
+        if not pending:
+            return None
+        _apply(conn, pending[0])
+        return pending[0].name
 
 
 def _wait_for_other_migrations(conn: Connection) -> None:
-    # The session's lock time-out is for the migrations' own locks, which keep others waiting.
-    with conn.transaction():
-        conn.execute("SET LOCAL lock_timeout = 0")
-        conn.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
+    # However long they take; the lock time-out is for our own locks, which keep others waiting.
+    conn.execute("SET LOCAL lock_timeout = 0")
+    conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
+    conn.execute("SELECT set_config('lock_timeout', %s, true)", (LOCK_TIMEOUT,))
 
 
 def _apply(conn: Connection, migration: Migration) -> None:
     try:
-        with conn.transaction():
-            conn.execute(migration.sql)
-            conn.execute(
-                "INSERT INTO artwork_indexer.backfill_migration (name, checksum) VALUES (%s, %s)",
-                (migration.name, migration.checksum),
-            )
+        conn.execute(migration.sql)
+        conn.execute(
+            "INSERT INTO artwork_indexer.backfill_migration (name, checksum) VALUES (%s, %s)",
+            (migration.name, migration.checksum),
+        )
     except psycopg.Error as error:
         raise MigrationFailed(
             f"migration {migration.name} failed and was rolled back: {explain(error)}"

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 from artwork_backfill.jobs.cli import checks
 from artwork_backfill.jobs.cli import status as status_view
-from artwork_backfill.jobs.command import JobCommand, musicbrainz_database
+from artwork_backfill.jobs.command import JobCommand, LoggedGroup, musicbrainz_database
 from artwork_backfill.shared import migrations
 from artwork_backfill.shared.audit.catalogue import UnknownCheck, parse_remedies
 from artwork_backfill.shared.audit.decide import Policy
@@ -69,6 +69,7 @@ _GROUPS: Final = {
 
 
 @click.group(
+    cls=LoggedGroup,
     name="artwork-backfill",
     commands=_Commands(_JOBS | _GROUPS),
     context_settings={

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from artwork_backfill.shared.engine.db import Table
 from artwork_backfill.shared.engine.job import Partition
+from artwork_backfill.shared.engine.tables import Table
 from psycopg import Connection
 from psycopg.sql import SQL, Composable, Identifier
 

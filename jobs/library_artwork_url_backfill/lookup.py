@@ -19,8 +19,7 @@ from artwork_backfill.shared.clients.lml import (
     LmlQuery,
     LookupAnswer,
 )
-from artwork_backfill.shared.engine.job import StopRun
-from artwork_backfill.shared.settings import SettingsError
+from artwork_backfill.shared.engine.job import RunFailed, StopRun
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ class Lookups:
         ------
         StopRun
             LML is down, or keeps refusing.
-        SettingsError
+        RunFailed
             LML does not accept our key, or is not where the settings say.
         Unreadable
             There was no answer for these albums together; asked one by one, there may be.
@@ -58,7 +57,7 @@ class Lookups:
         except ServiceDown as down:
             raise StopRun(str(down)) from down
         except CredentialsRefused as refusal:
-            raise SettingsError(str(refusal)) from refusal
+            raise RunFailed(str(refusal)) from refusal
 
     def _ask_together(self, queries: Sequence[LmlQuery]) -> list[LookupAnswer | LookupFailed]:
         if not self._has_bulk:
@@ -89,6 +88,6 @@ class Lookups:
         except NotFound as failure:
             if self._was_there:
                 return LookupFailed(str(failure))
-            raise SettingsError(f"{failure}: check LIBRARY_METADATA_URL") from failure
+            raise RunFailed(f"{failure}: check LIBRARY_METADATA_URL") from failure
         self._was_there = True
         return answer

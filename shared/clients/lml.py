@@ -20,6 +20,7 @@ from artwork_backfill.shared.clients.http import (
     ServiceStats,
     parse_json,
 )
+from artwork_backfill.shared.settings import Settings, SettingsError
 
 #: Most queries that one bulk request may hold.
 BULK_MAX: Final = 100
@@ -119,8 +120,34 @@ class LmlClient:
     `Interrupted` where there is no answer.
     """
 
+    @classmethod
+    def from_settings(
+        cls, settings: Settings, *, stopping: threading.Event, concurrency: int
+    ) -> LmlClient:
+        """Return a client as the settings have it; nothing is sent yet.
+
+        Raises `SettingsError` where a setting is missing or malformed.
+        """
+        place = settings.lml()
+        try:
+            return connect(
+                base_url=place.base_url,
+                rate=place.rate,
+                contact=settings.contact(),
+                api_key=settings.get("LML_API_KEY"),
+                concurrency=concurrency,
+                stopping=stopping,
+            )
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+
     def __init__(self, http: HttpClient) -> None:
         self._http = http
+
+    @property
+    def name(self) -> str:
+        """What people call the service."""
+        return self._http.service.name
 
     def lookup(self, query: LmlQuery) -> LookupAnswer:
         """Look one album up."""

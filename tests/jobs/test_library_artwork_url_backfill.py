@@ -11,19 +11,25 @@ from typing import Any
 
 import psycopg
 import pytest
-from artwork_backfill.jobs.library_artwork_url_backfill import job as job_module
 from artwork_backfill.jobs.library_artwork_url_backfill import library as library_module
 from artwork_backfill.jobs.library_artwork_url_backfill.job import LibraryArtworkUrlBackfill
 from artwork_backfill.jobs.library_artwork_url_backfill.library import Library
-from artwork_backfill.shared.clients.http import ServiceDown, Unreadable
-from artwork_backfill.shared.clients.lml import BulkAnswer, LmlQuery, LookupAnswer, LookupResult
-from artwork_backfill.shared.engine import db
-from artwork_backfill.shared.engine.job import Partition, Run, RunOptions, ServiceStats
+from artwork_backfill.shared.clients.http import ServiceDown, ServiceStats, Unreadable
+from artwork_backfill.shared.clients.lml import (
+    BulkAnswer,
+    LmlClient,
+    LmlQuery,
+    LookupAnswer,
+    LookupResult,
+)
+from artwork_backfill.shared.engine import session as db
+from artwork_backfill.shared.engine.job import Partition, Run, RunOptions
 from artwork_backfill.shared.engine.log import Redactor, RunLog
 from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.report import Outcome, Report
 from artwork_backfill.shared.engine.runner import Runner
 from artwork_backfill.shared.engine.stop import Stopping
+from artwork_backfill.shared.engine.tables import check_tables
 from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
 
@@ -58,8 +64,10 @@ class FakeLml:
             raise Unreadable("HTTP 500", service="LML")
         return LookupAnswer(self._results(query))
 
+    name = "LML"
+
     def stats(self) -> ServiceStats:
-        raise NotImplementedError
+        return ServiceStats(0, 0, 0, 0.0, 0.0)
 
     def close(self) -> None:
         pass
@@ -91,8 +99,7 @@ class FakeLml:
 @pytest.fixture
 def lml(monkeypatch: pytest.MonkeyPatch) -> FakeLml:
     fake = FakeLml()
-    monkeypatch.setattr(job_module, "_connect_lml", lambda _: fake)
-    monkeypatch.setattr(LibraryArtworkUrlBackfill, "requests", lambda _: {})
+    monkeypatch.setattr(LmlClient, "from_settings", lambda *_, **__: fake)
     return fake
 
 
@@ -139,14 +146,15 @@ class Shelves:
             chosen,
             Settings({"WXYC_DATABASE_URL": self.dsn}),
             stopping.event,
-            lambda: db.connect(self.dsn, "test", read_only=chosen.dry_run),
+            lambda: db.connect(self.dsn, "test"),
         )
         job = LibraryArtworkUrlBackfill(run, accept_first=accept_first)
+        log = RunLog(job.name, run.id, Redactor(()))
         return Runner(
             job,
             run,
-            log=RunLog(job.name, run.id, Redactor(())),
-            progress=Progress(job.name, None),
+            log=log,
+            progress=Progress(log, None),
             stopping=stopping,
         ).run()
 
@@ -304,7 +312,7 @@ def test_lml_going_down_ends_the_run_as_planned_with_the_rest_committed(
 
     lml.before_answer = go_down
     report = shelves.run(batch_size=10, fixed_batch_size=True, concurrency=1)
-    assert ended(report) == (Outcome.STOPPED, 0)
+    assert ended(report) == (Outcome.INTERRUPTED, 75)
     assert report.reason == "LML is down: HTTP 503"
     assert report.totals["written"] == 20
     assert sum(url is not None for url in shelves.urls().values()) == 20
@@ -448,7 +456,7 @@ def test_the_site_and_the_job_together_fill_each_row_once(shelves: Shelves, lml:
 def test_the_library_may_be_in_a_schema_of_any_name(empty_database: str, schema_name: str) -> None:
     with psycopg.connect(empty_database, autocommit=True) as conn:
         schema.create_wxyc(conn, schema_name, discogs_unavailable=False)
-        db.check_tables(
+        check_tables(
             conn,
             LibraryArtworkUrlBackfill.tables_for(Settings({"WXYC_SCHEMA_NAME": schema_name})),
         )

@@ -21,6 +21,7 @@ from psycopg import sql
 from sandbox import schema
 from sandbox.library import Library, LibrarySpec, load_library
 from sandbox.services import Services
+from tests.tiny import wait_for
 
 COMMAND = (str(Path(sys.executable).with_name("artwork-backfill")), "library-artwork-url-backfill")
 SPEC = LibrarySpec(seed=7, size=900)
@@ -143,8 +144,6 @@ def test_every_log_line_tells_where_it_comes_from(database: str, start: Start) -
     assert [line["step"] for line in lines] == [
         "started",
         "batch-1",
-        "batch-2",
-        "batch-3",
         "verify",
         "verify",
         "report",
@@ -153,9 +152,7 @@ def test_every_log_line_tells_where_it_comes_from(database: str, start: Start) -
 
 def test_killed_at_any_moment_it_goes_on_where_it_was(database: str, start: Start) -> None:
     process = start(database, "--batch-size", "100", "--concurrency", "1")
-    assert process.stdout is not None
-    while '"step": "batch-2"' not in process.stdout.readline():
-        assert process.poll() is None
+    wait_for(lambda: any(artwork(database)[id_] for id_ in CANDIDATES))
     process.send_signal(signal.SIGKILL)
     process.wait()
     urls = artwork(database)
@@ -211,7 +208,7 @@ def test_a_passing_refusal_costs_time_and_nothing_else(
 def test_a_refused_key_stops_at_once_and_is_not_shown(database: str, start: Start) -> None:
     before = artwork(database)
     finished = finish(start(database, LML_API_KEY=WRONG_KEY))
-    assert finished.exit_code == 2
+    assert finished.exit_code == 1
     assert "LML refused LML_API_KEY" in finished.report["reason"]
     assert WRONG_KEY not in finished.output
     assert artwork(database) == before
@@ -225,7 +222,7 @@ def test_a_refused_key_stops_at_once_and_is_not_shown(database: str, start: Star
         ({"LML_API_KEY": f"{WRONG_KEY}\N{EURO SIGN}"}, "LML_API_KEY cannot be sent in a header"),
         ({"WXYC_DATABASE_URL": ""}, "WXYC_DATABASE_URL is not set"),
         ({"WXYC_SCHEMA_NAME": "a b"}, "WXYC_SCHEMA_NAME is not a plain schema name"),
-        ({"WXYC_SCHEMA_NAME": "nowhere"}, "no table nowhere.library: check"),
+        ({"WXYC_SCHEMA_NAME": "nowhere"}, "no tables nowhere.library, nowhere.artists: check"),
     ],
 )
 def test_settings_that_cannot_work_are_named_before_anything_is_touched(
@@ -243,7 +240,7 @@ def test_an_address_where_there_is_no_lml_is_named(
 ) -> None:
     url = f"{services.lml_url}/elsewhere"
     finished = finish(start(database, LIBRARY_METADATA_URL=url))
-    assert finished.exit_code == 2
+    assert finished.exit_code == 1
     assert "check LIBRARY_METADATA_URL" in finished.report["reason"]
 
 
@@ -264,7 +261,7 @@ def test_verify_counts_without_asking_anybody(
     )
     finished = Finished(process.returncode, process.stdout)
     assert finished.exit_code == 0
-    assert [check["actual"] for check in finished.report["verification"]] == [
+    assert [note["value"] for note in finished.report["notes"]] == [
         SPEC.size - sum(row.artwork_url is None for row in LIBRARY.rows()),
         len(CANDIDATES),
     ]

@@ -21,8 +21,7 @@ from artwork_backfill.shared.clients.lml import (
     LookupAnswer,
     LookupResult,
 )
-from artwork_backfill.shared.engine.job import StopRun
-from artwork_backfill.shared.settings import SettingsError
+from artwork_backfill.shared.engine.job import RunFailed, StopRun
 
 QUERIES = [LmlQuery("Stereolab", f"Album {number}") for number in range(3)]
 NOTHING = LookupAnswer(())
@@ -139,7 +138,7 @@ def test_a_bulk_without_an_answer_says_nothing_of_any_album() -> None:
     ("problem", "expected"),
     [
         (error(ServiceDown), StopRun),
-        (error(CredentialsRefused), SettingsError),
+        (error(CredentialsRefused), RunFailed),
         (Interrupted("the run is stopping"), Interrupted),
     ],
 )
@@ -153,7 +152,7 @@ def test_what_concerns_all_albums_ends_the_run(
 
 def test_a_server_that_has_neither_is_not_lml() -> None:
     lml = FakeLml(raises(error(BulkUnsupported)), raises(error(NotFound, "nothing at /lookup")))
-    with pytest.raises(SettingsError, match="nothing at /lookup: check LIBRARY_METADATA_URL"):
+    with pytest.raises(RunFailed, match="nothing at /lookup: check LIBRARY_METADATA_URL"):
         Lookups(lml).ask(QUERIES)
 
 
