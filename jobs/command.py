@@ -262,8 +262,9 @@ def _execute(
             open_connection = partial(db.connect, dsn, f"artwork-backfill {job_type.name}")
             with closing(db.open_patiently(open_connection)) as conn:
                 check_tables(conn, job_type.tables_for(settings))
-            run = Run(run_id, run_options, settings, stopping.event, open_connection)
-            job = build(run, **options)
+                run = Run(run_id, run_options, settings, stopping.event, open_connection)
+                job = build(run, **options)
+                check_tables(conn, job.more_tables)
         _tune_interpreter(run_options.concurrency)
         progress = Progress(run_log, console)
         runner = Runner(job, run, log=run_log, progress=progress, stopping=stopping)

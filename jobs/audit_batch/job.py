@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from functools import partial as bind
 from typing import ClassVar, Final
 
 from artwork_backfill.jobs.audit_batch import claims, history, narrowing, verification, writing
@@ -40,6 +42,22 @@ _TIDY_EVERY_S: Final = 60.0
 _BATCH_S: Final = 60.0
 
 
+class Xml(StrEnum):
+    """How the mb_metadata.xml of releases is audited, see `shared.audit.metadata`."""
+
+    EXACT = "exact"
+    SCREEN = "screen"
+
+
+#: What screening needs besides, see `shared.auditing.facts`.
+SCREEN_TABLES: Final = (
+    Table("musicbrainz.artist"),
+    Table("musicbrainz.artist_credit_name"),
+    Table("musicbrainz.language"),
+    Table("musicbrainz.release_event"),
+)
+
+
 class AuditBatch(Job[Claim, Audit]):
     """Every unchecked entity is audited once.
 
@@ -51,6 +69,8 @@ class AuditBatch(Job[Claim, Audit]):
         Which findings are acted upon.
     services
         Where to ask; unless given, those of the settings.
+    xml
+        How the XML of releases is audited.
     """
 
     name: ClassVar[str] = "audit-batch"
@@ -85,9 +105,17 @@ class AuditBatch(Job[Claim, Audit]):
     concurrency: ClassVar[int] = 16
 
     def __init__(
-        self, run: Run, limits: Limits, policy: Policy, services: Services | None = None
+        self,
+        run: Run,
+        limits: Limits,
+        policy: Policy,
+        services: Services | None = None,
+        *,
+        xml: Xml = Xml.EXACT,
     ) -> None:
         super().__init__(run)
+        if xml is Xml.SCREEN:
+            self.more_tables = SCREEN_TABLES
         self._guardrails = Guardrails(limits)
         self._services = services or Services.from_settings(
             run.settings, concurrency=run.options.concurrency, stopping=run.stopping
@@ -103,7 +131,7 @@ class AuditBatch(Job[Claim, Audit]):
             run.record,
             claims.claim,
             room=self._room,
-            complete=add_expectations,
+            complete=bind(add_expectations, screen=xml is Xml.SCREEN),
             taken=self._guardrails.claimed,
             failed=lambda conn, failed: writing.fail(conn, failed, run.id),
             reserve=narrowing.Reserve(policy, partition),

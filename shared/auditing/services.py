@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Event
 from typing import Final, Self
 
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
+from artwork_backfill.shared.clients.http import ServiceStats
 from artwork_backfill.shared.clients.musicbrainz import MusicBrainzClient
 from artwork_backfill.shared.settings import Settings
 
@@ -48,6 +50,10 @@ class Services:
             rate=min((rate for rate in rates if rate), default=None),
             concurrency=concurrency,
         )
+
+    def stats(self) -> Mapping[str, ServiceStats]:
+        """Return what was asked of each so far."""
+        return {"archive.org": self.archive.stats(), "MusicBrainz": self.musicbrainz.stats()}
 
     def close(self) -> None:
         """Close idle connections."""
