@@ -44,9 +44,9 @@ from artwork_backfill.shared.engine.job import Run
     type=click.Choice(list(Xml)),
     default=Xml.EXACT,
     envvar="BACKFILL_XML",
-    help="How mb_metadata.xml of releases is audited: exact compares it with the web service's, one"
-    " request each; screen compares what archive.org shows of it with MusicBrainz's tables, and asks"
-    " the web service only where they differ.",
+    help="exact compares the XML in a release's item with the web service's, one request each."
+    " screen compares what archive.org shows of it with MusicBrainz's tables, and asks the web"
+    " service only where they differ. Events are always compared exactly.",
 )
 @policy_options
 def command(

@@ -110,7 +110,8 @@ def command(
     seed = secrets.randbits(31) if seed is None else seed
     settings = Settings(os.environ)
     with usage_errors(Redactor(settings.secrets())):
-        services = Services.from_settings(settings, concurrency=concurrency, stopping=threading.Event())
+        stopping = threading.Event()
+        services = Services.from_settings(settings, concurrency=concurrency, stopping=stopping)
         rates = {
             "archive.org": settings.archive_org().rate,
             "MusicBrainz": settings.musicbrainz().rate,

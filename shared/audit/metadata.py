@@ -4,8 +4,8 @@ The extracted fields come with every listing. They are compared with the web ser
 (`compare_metadata`), or, to save that request, with MusicBrainz's own tables (`agrees`).
 
 What archive.org does not show cannot be seen by `agrees`: names as credited, the order of artists,
-a file that is damaged although its fields were extracted once, and every element that goes stale
-harmlessly.
+a date known in part (`????-05-12`), a file that is damaged although its fields were extracted once,
+and every element that goes stale harmlessly.
 """
 
 from __future__ import annotations
@@ -73,32 +73,29 @@ def agrees(facts: ReleaseFacts, gid: str, metadata: ItemMetadata) -> bool:
     False also where it cannot be known, such as which of several dates known in part is the
     earliest: the web service then has to be asked.
     """
-    date = _earliest(facts.dates)
-    if date is None:
-        return False
+    known = [date for date in facts.dates if date != PartialDate(None)]
     return (
-        _normalised([facts.title]) == _normalised(_one(metadata.title))
+        _is_shown(known, metadata.date)
+        and _normalised([facts.title]) == _normalised(_one(metadata.title))
         and _normalised(credit.name for credit in facts.credits) == _normalised(metadata.creators)
         and _normalised(credit.sort_name for credit in facts.credits)
         == _normalised(metadata.creators_alt_script)
-        and _normalised(date) == _normalised(_one(metadata.date))
         and _normalised(_one(facts.language)) == _normalised(_one(metadata.language))
         and _identifiers(facts, gid) == _shown_identifiers(metadata.external_identifiers)
     )
 
 
-def _earliest(dates: Sequence[PartialDate]) -> tuple[str, ...] | None:
-    """Return the earliest date as text, nothing where there is none, None where it is unsure."""
-    known = [date for date in dates if date != PartialDate(None)]
-    if not known:
-        return ()
+def _is_shown(known: Sequence[PartialDate], shown: str | None) -> bool:
+    """Return whether the date shown is the earliest that is known; False where that is unsure."""
+    if len(known) == 1 and not known[0].is_comparable:
+        return True  # archive.org extracts something else from it
     if not all(date.is_comparable for date in known):
-        return None
+        return False
     texts = sorted({str(date) for date in known})
     # 1999 may be before or after 1999-05: only the web service knows which of the two it shows.
     if any(text.startswith(texts[0]) for text in texts[1:]):
-        return None
-    return (texts[0],)
+        return False
+    return _normalised(texts[:1]) == _normalised(_one(shown))
 
 
 def _identifiers(facts: ReleaseFacts, gid: str) -> set[str]:

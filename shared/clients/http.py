@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, NoReturn, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 from artwork_backfill.shared.clients._pacing import (
     Clock,
@@ -217,6 +217,7 @@ class _Call:
     method: str
     urls: tuple[str, ...]
     body: bytes | None
+    content_type: str
     authorized: bool
     wanted: frozenset[int]
     max_bytes: int
@@ -300,7 +301,7 @@ class HttpClient:
         urls = (self._base_url + target, *alternatives)
         wanted = _OK | also_wanted
         limit = self.service.max_bytes if max_bytes is None else max_bytes
-        return self._perform(_Call("GET", urls, None, authorized, wanted, limit), parse)
+        return self._perform(_Call("GET", urls, None, "", authorized, wanted, limit), parse)
 
     def post_json(
         self,
@@ -313,9 +314,34 @@ class HttpClient:
     ) -> T:
         """POST a JSON document; otherwise as `get`. Repeated on failure: only for look-ups."""
         body = json.dumps(document).encode()
+        return self._post(target, body, "application/json", parse, authorized, also_wanted)
+
+    def post_form(
+        self,
+        target: str,
+        fields: Mapping[str, str],
+        parse: Callable[[Response], T],
+        *,
+        also_wanted: frozenset[int] = frozenset(),
+    ) -> T:
+        """POST a form; otherwise as `post_json`. Its fields reach no log and no error."""
+        body = urlencode(fields).encode()
+        form = "application/x-www-form-urlencoded"
+        return self._post(target, body, form, parse, authorized=False, also_wanted=also_wanted)
+
+    def _post(
+        self,
+        target: str,
+        body: bytes,
+        content_type: str,
+        parse: Callable[[Response], T],
+        authorized: bool,
+        also_wanted: frozenset[int],
+    ) -> T:
         urls = (self._base_url + target,)
         wanted = _OK | also_wanted
-        call = _Call("POST", urls, body, authorized, wanted, self.service.max_bytes)
+        limit = self.service.max_bytes
+        call = _Call("POST", urls, body, content_type, authorized, wanted, limit)
         return self._perform(call, parse)
 
     def stats(self) -> ServiceStats:
@@ -384,7 +410,7 @@ class HttpClient:
     def _exchange(self, call: _Call, url: str) -> Response:
         headers = self._headers
         if call.body is not None:
-            headers = {**headers, "Content-Type": "application/json"}
+            headers = {**headers, "Content-Type": call.content_type}
         if call.authorized and self._may_see_credentials(Origin.of(url)):
             headers = {**headers, **self.service.credentials}
         self._pace.take_turn()

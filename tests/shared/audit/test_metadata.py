@@ -155,8 +155,8 @@ def test_the_earliest_date_is_expected(
 @pytest.mark.parametrize(
     "dates",
     [
-        [(None, 5, 12)],
-        [(1999, None, 12)],
+        [(None, 5, 12), (1999, None, None)],
+        [(1999, None, 12), (1999, 5, 12)],
         [(1999, None, None), (1999, 5, 12)],
     ],
 )
@@ -167,6 +167,13 @@ def test_dates_that_cannot_be_ordered_are_left_to_the_web_service(
     expected = Expected(EntityType.RELEASE, GID, Presence.LIVE, (ARTWORK,), facts=facts)
 
     assert _asks(expected, replace(BASE, date="1999"))
+
+
+def test_a_date_known_in_part_is_not_shown() -> None:
+    facts = replace(_tables(BASE), dates=(PartialDate(None, 5, 12),))
+    expected = Expected(EntityType.RELEASE, GID, Presence.LIVE, (ARTWORK,), facts=facts)
+
+    assert not _asks(expected, replace(BASE, date="1999"))
 
 
 def test_a_file_without_bytes_is_read_whatever_was_extracted() -> None:
