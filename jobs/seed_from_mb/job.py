@@ -104,6 +104,11 @@ _PROBE_THE_INDEX: Final = """
 SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
 """
 
+_ART_TABLES: Final = (
+    Table("cover_art_archive.cover_art"),
+    Table("event_art_archive.event_art"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -152,6 +157,8 @@ class SeedFromMb(Job[Page, Page]):
     ----------
     entity_types, kinds
         Which gids; all of them where empty.
+    only_with_art
+        Whether to leave out what is live and has no art.
     """
 
     name: ClassVar[str] = "seed-from-mb"
@@ -174,12 +181,19 @@ class SeedFromMb(Job[Page, Page]):
     max_batch_size: ClassVar[int] = 200_000
 
     def __init__(
-        self, run: Run, entity_types: Iterable[str] = (), kinds: Iterable[Kind] = ()
+        self,
+        run: Run,
+        entity_types: Iterable[str] = (),
+        kinds: Iterable[Kind] = (),
+        *,
+        only_with_art: bool = False,
     ) -> None:
         super().__init__(run)
+        if only_with_art:
+            self.more_tables = _ART_TABLES
         wanted_types, wanted_kinds = set(entity_types), set(kinds)
         self._gids = [
-            gids
+            gids.with_art() if only_with_art else gids
             for gids in GIDS
             if (not wanted_types or gids.entity_type in wanted_types)
             and (not wanted_kinds or gids.kind in wanted_kinds)
