@@ -51,11 +51,11 @@ Build = Callable[..., Job[Any, Any]]
 #: How long a thread may keep the interpreter from others, in seconds, where there are few of them.
 _SWITCH_INTERVAL_S: Final = 0.0005
 
-_DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", re.IGNORECASE)
+_DURATION: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", re.IGNORECASE)
 
 
 class DurationType(click.ParamType[float]):
-    """Text such as 90s, 30m, 2h or 1h30m, as seconds."""
+    """Text such as 90s, 30m, 2h, 1h30m or 14d, as seconds."""
 
     name = "duration"
 
@@ -65,9 +65,9 @@ class DurationType(click.ParamType[float]):
         if isinstance(value, int | float):
             return float(value)
         match = _DURATION.fullmatch(value.strip())
-        parts = match.groups(default="0") if match and value.strip() else ("0", "0", "0")
-        hours, minutes, seconds = (int(part) for part in parts)
-        total = hours * 3600 + minutes * 60 + seconds
+        parts = match.groups(default="0") if match and value.strip() else ("0",) * 4
+        days, hours, minutes, seconds = (int(part) for part in parts)
+        total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
         if total == 0:
             self.fail(f"{value!r} is not a duration: write it like 90s, 30m or 1h30m", param, ctx)
         return float(total)
@@ -192,6 +192,10 @@ def _run_options(job: type[Job[Any, Any]]) -> list[click.Parameter]:
         _option(
             "--dry-run",
             is_flag=True,
+            # WXYC's own jobs know the second.
+            envvar=["BACKFILL_DRY_RUN", "DRY_RUN"]
+            if job.database is Settings.wxyc_database
+            else None,
             help="Read, fetch, compute and report, but change nothing at all.",
         ),
         click.Option(
@@ -236,7 +240,7 @@ def _output_options() -> list[click.Parameter]:
 
 def _option(name: str, *more: str, **attributes: Any) -> click.Parameter:
     envvar = "BACKFILL_" + name.removeprefix("--").replace("-", "_").upper()
-    attributes.setdefault("envvar", envvar)
+    attributes["envvar"] = attributes.get("envvar") or envvar
     return click.Option([name, *more], show_default=True, show_envvar=True, **attributes)
 
 
@@ -366,14 +370,19 @@ def usage_errors(redactor: Redactor) -> Iterator[None]:
 
 
 @contextmanager
-def musicbrainz_database(command: str, tables: tuple[Table, ...] = ()) -> Iterator[Connection]:
-    """Open the MusicBrainz database for a command that is not a job, and check its tables.
+def musicbrainz_database(
+    command: str,
+    tables: tuple[Table, ...] = (),
+    *,
+    database: Callable[[Settings], str] = Settings.musicbrainz_database,
+) -> Iterator[Connection]:
+    """Open the MusicBrainz or another database for a command that is not a job; check its tables.
 
     Whatever is wrong with the settings or the database becomes one clear line.
     """
     settings = Settings(os.environ)
     with usage_errors(Redactor(settings.secrets())):
-        dsn = settings.musicbrainz_database()
+        dsn = database(settings)
         name = f"artwork-backfill {command}"
         with closing(db.open_patiently(lambda: db.open_standalone(dsn, name))) as conn:
             check_tables(conn, tables)

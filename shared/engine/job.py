@@ -47,10 +47,14 @@ C = TypeVar("C", bound="Client")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that went wrong without ending the run: what, and which row or answer."""
+    """Something that went wrong without ending the run: what, and which row or answer.
+
+    `fields` are further fields of its line in the log.
+    """
 
     what: str
     detail: str
+    fields: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +294,7 @@ class Job(ABC, Generic[Item, Result]):
     #: How many fetches run at once; 0 for a job that asks nothing of the network.
     concurrency: ClassVar[int] = 0
     #: How many items one call of `fetch` gets.
-    fetch_size: ClassVar[int] = 1
+    fetch_size: int = 1
     #: Whether all statements of `verify` see one moment. Otherwise each is a transaction of its
     #: own, so that none is open for long, however much they look at.
     one_snapshot: ClassVar[bool] = True

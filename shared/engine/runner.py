@@ -267,7 +267,7 @@ class Runner(Generic[Item, Result]):
         else:
             self._refused_in_a_row = 0
             for problem in written.problems:
-                self._problem(problem.what, problem.detail)
+                self._problem(problem.what, problem.detail, **problem.fields)
             self._job.committed(written)
             return Counter(written.counts)
         parts = self._parts(results)
@@ -316,11 +316,11 @@ class Runner(Generic[Item, Result]):
         except Exception as error:
             self._log.warning(f"{len(items):,} claims could not be given back: {_reason(error)}")
 
-    def _problem(self, what: str, detail: str) -> None:
+    def _problem(self, what: str, detail: str, **fields: object) -> None:
         self._totals["problems"] += 1
         if len(self._problems) < LISTED_PROBLEMS:
             self._problems.append(Problem(what, detail))
-        self._log.warning(f"{what}: {detail}")
+        self._log.warning(f"{what}: {detail}", **fields)
 
     # -- ending ------------------------------------------------------------------------------------
 
@@ -330,7 +330,7 @@ class Runner(Generic[Item, Result]):
         if not self._dry_run:  # which left everything as it was: there is nothing to count again
             counted = self._count_again(result)
         for problem in counted.problems:
-            self._problem(problem.what, problem.detail)
+            self._problem(problem.what, problem.detail, **problem.fields)
         for check in counted.checks:
             say = self._log.info if check.ok else self._log.warning
             say(

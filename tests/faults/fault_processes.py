@@ -55,6 +55,7 @@ class Haste:
 
     def begin(self) -> None:
         """Change this process."""
+        from artwork_backfill.jobs.library_artwork_url_backfill import lookups
         from artwork_backfill.jobs.seed_from_ia_scan import pages
         from artwork_backfill.shared.clients import http
         from artwork_backfill.shared.clients._pacing import Pace
@@ -78,6 +79,12 @@ class Haste:
         patch.object(Pace, "pause", pause).start()
         patch.object(pages, "_PAUSE_S", pages._PAUSE_S / speed).start()
         _set_default(http.HttpClient, clock=lambda: time.monotonic() * speed)
+        _set_default(
+            lookups.Lookups,
+            patience_s=lookups.PATIENCE_S / speed,
+            first_wait_s=lookups.FIRST_WAIT_S / speed,
+            longest_wait_s=lookups.LONGEST_WAIT_S / speed,
+        )
 
 
 def _set_default(kind: type, **values: object) -> None:

@@ -423,7 +423,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "0", "0s", "-5", "5 minutes", "m", "1.5h", "30m1h", "1d"]
+    "text", ["", " ", "0", "0s", "-5", "5 minutes", "m", "1.5h", "30m1h", "1w"]
 )
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(click.BadParameter, match="is not a duration"):

@@ -231,6 +231,11 @@ def test_an_entity_that_was_merged_since_the_claim_is_left_for_later(
     scene = own_scene
     gid = scene.plan(drift).gid
     audits = _audits(scene, gid)
+    scene.conn.execute(
+        "DELETE FROM musicbrainz.release_gid_redirect USING musicbrainz.release"
+        " WHERE release.id = new_id AND release.gid = %s",
+        (gid,),
+    )
     scene.conn.execute("DELETE FROM musicbrainz.release WHERE gid = %s", (gid,))
     scene.conn.execute(
         "INSERT INTO musicbrainz.release_gid_redirect SELECT %s, id FROM musicbrainz.release"
