@@ -23,6 +23,7 @@ from uuid import uuid4
 
 import click
 import psycopg
+from artwork_backfill.shared.durations import parse_duration
 from artwork_backfill.shared.engine import report as reports
 from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.engine.errors import EngineError, StopRun
@@ -64,13 +65,10 @@ class DurationType(click.ParamType[float]):
     ) -> float:
         if isinstance(value, int | float):
             return float(value)
-        match = _DURATION.fullmatch(value.strip())
-        parts = match.groups(default="0") if match and value.strip() else ("0",) * 4
-        days, hours, minutes, seconds = (int(part) for part in parts)
-        total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-        if total == 0:
-            self.fail(f"{value!r} is not a duration: write it like 90s, 30m or 1h30m", param, ctx)
-        return float(total)
+        try:
+            return parse_duration(value).total_seconds()
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class PartitionType(click.ParamType[Partition]):

@@ -27,6 +27,7 @@ JOBS: Final = (
     "seed-from-img-129",
     "seed-from-ia-scan",
     "audit-batch",
+    "reaudit",
     "library-artwork-url-backfill",
 )
 

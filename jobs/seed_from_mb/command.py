@@ -30,7 +30,7 @@ from artwork_backfill.shared.engine.job import Run
     "--only-with-art",
     is_flag=True,
     envvar="BACKFILL_ONLY_WITH_ART",
-    help="Leave out what is live and has no art. Nothing is missed if all of archive.org's items are"
+    help="Leave out what is live and has no art. Nothing is missed if all items of archive.org are"
     " seeded, too: by seed-from-ia-scan with rights on the collections, or by seed-from-ia-changes"
     " --from-beginning.",
 )
