@@ -2,7 +2,7 @@
 
 It names identifiers in pages: after a cold start every item of the world, in the order of
 identifiers and among many that are not ours, and then what has changed since. What changes is told
-by `POST /_control` with ``{"changed": [GID, ...]}``, or by uploads to the archive's stand-in when
+by `POST /_control` with ``{"changed": [GID, ...]}``, and by uploads to the archive's stand-in where
 both share their list of changes.
 """
 
@@ -29,12 +29,14 @@ class ChangesOptions:
         access_key, secret_key: the account that may see all changes.
         page_size: how many identifiers a page names.
         strangers: how many identifiers that are not ours come with each of ours.
+        distance: how many tasks there seem to be behind a page that asks for a rest.
     """
 
     access_key: str = "sandbox-access"
     secret_key: str = "sandbox-secret"
     page_size: int = 1_000
     strangers: int = 9
+    distance: int | None = None
 
 
 class Changes(StandIn):
@@ -45,12 +47,12 @@ class Changes(StandIn):
     """
 
     def __init__(
-        self, world: World, behaviour: Behaviour, options: ChangesOptions | None = None
+        self, world: World, behaviour: Behaviour, changed: list[str] | None = None
     ) -> None:
         super().__init__(world.spec.seed + 3, behaviour)
         self._world = world
-        self._options = options or ChangesOptions()
-        self._changed: list[str] = []
+        self._options = ChangesOptions()
+        self._changed = [] if changed is None else changed
         self._catalogue: list[str] | None = None
 
     def set_options(self, changes: dict[str, Any]) -> None:
@@ -61,7 +63,7 @@ class Changes(StandIn):
     def kind(self, request: Request) -> str:
         if request.path == "/changes/v1":
             return "changes"
-        return request.path[1:] if request.path.startswith("/_") else "other"
+        return request.path[1:] if request.path in ("/_stats", "/_control", "/_plant") else "other"
 
     def answer(self, path: str, request: Request) -> Response:
         if path != "changes" or request.method != "POST":
@@ -114,7 +116,12 @@ class Changes(StandIn):
             "do_sleep_before_returning": at_end and not scan,
         }
         if not scan:
-            document["estimated_distance_from_head"] = len(self._changed) - stop
+            distance = (
+                len(self._changed) - stop
+                if self._options.distance is None
+                else self._options.distance
+            )
+            document["estimated_distance_from_head"] = distance
         return _json(document)
 
     def _among_strangers(self, ours: list[str], place: int) -> list[str]:

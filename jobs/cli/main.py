@@ -26,6 +26,7 @@ JOBS: Final = (
     "seed-from-mb",
     "seed-from-img-129",
     "seed-from-ia-scan",
+    "seed-from-ia-changes",
     "audit-batch",
     "reaudit",
     "library-artwork-url-backfill",

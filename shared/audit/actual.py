@@ -273,6 +273,21 @@ def classify(document: object, gid: str) -> Item:
         )
 
 
+def collections_of(document: object, gid: str) -> tuple[str, ...]:
+    """Return the collections that an answer names, nothing where it names none.
+
+    They are set when an item is made: an answer that is no good for an audit shows them, too.
+    """
+    if not isinstance(document, dict):
+        return ()
+    metadata = document.get("metadata")
+    try:
+        _refuse_other_item(document, gid)
+        return _parse_metadata(metadata).collections if isinstance(metadata, dict) else ()
+    except _Unusable:
+        return ()
+
+
 _SAYS: Final = {
     ItemState.ABSENT: "",
     ItemState.DARK: "",

@@ -36,6 +36,9 @@ _PRIVILEGE: Final = (
     " collections team grants"
 )
 
+#: A page that asks for a rest with at most so many tasks behind it is the last for the moment.
+_NEAR_END: Final = 10_000
+
 FROM_BEGINNING: Final = "0"
 """The start date of a cold start: every item there is, then what has changed since."""
 
@@ -48,15 +51,20 @@ class ChangesError(ServiceError):
 class ChangesPage:
     """One page of identifiers, as they came: any string is possible, in any order, repeated too.
 
-    `next_token` leads to the next page. `is_near_end` says that there is nothing more to be had
-    just now. `distance` is the service's own estimate of how many tasks lie beyond this page,
-    `None` where it gives none.
+    `next_token` leads to the next page. `wants_rest` says that the service asks its callers to
+    wait. `distance` is its own estimate of how many tasks lie beyond this page, `None` where it
+    gives none.
     """
 
     identifiers: tuple[str, ...]
     next_token: str
-    is_near_end: bool
-    distance: int | None
+    wants_rest: bool
+    distance: int | None = None
+
+    @property
+    def is_near_end(self) -> bool:
+        """Whether there is hardly anything more to be had just now."""
+        return self.wants_rest and (self.distance is None or self.distance <= _NEAR_END)
 
 
 class ChangesClient:
@@ -95,6 +103,11 @@ class ChangesClient:
             max_bytes=_PAGE_MAX_BYTES,
         )
         return cls(HttpClient(service, stopping=stopping), *keys)
+
+    @property
+    def name(self) -> str:
+        """What people call the service."""
+        return self._http.service.name
 
     def page(self, *, token: str | None = None, start_date: str | None = None) -> ChangesPage:
         """Return the page that `token` leads to, or the first one since `start_date`.
@@ -163,7 +176,7 @@ def _parse_page(response: Response) -> ChangesPage:
     return ChangesPage(
         identifiers=tuple(_identifier(change) for change in changes),
         next_token=token,
-        is_near_end=rest,
+        wants_rest=rest,
         distance=distance if type(distance) is int and 0 <= distance < 2**63 else None,
     )
 
