@@ -38,7 +38,7 @@ from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.owners import OwnerRows, read_owners
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import StopRun
-from artwork_backfill.shared.engine.log import Redactor
+from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
 from rich.console import Group, RenderableType
@@ -109,7 +109,7 @@ def command(
     """
     seed = secrets.randbits(31) if seed is None else seed
     settings = Settings(os.environ)
-    with usage_errors(Redactor(settings.secrets())):
+    with usage_errors(Redactor.of_process(settings)):
         stopping = threading.Event()
         services = Services.from_settings(settings, concurrency=concurrency, stopping=stopping)
         rates = {

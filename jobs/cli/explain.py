@@ -21,7 +21,7 @@ from artwork_backfill.shared.auditing.models import BadRow
 from artwork_backfill.shared.auditing.owners import OwnerRows, read_owners
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import StopRun
-from artwork_backfill.shared.engine.log import Redactor
+from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.review import explain as explaining
 from artwork_backfill.shared.review.explain import Explanation
 from artwork_backfill.shared.settings import Settings
@@ -61,7 +61,7 @@ def command(*, gid: UUID, entity_type: str | None, show_all: bool, as_json: bool
 def _explain(gid: UUID, entity_type: EntityType | None) -> list[Explanation]:
     settings = Settings(os.environ)
     policy = Policy()
-    with usage_errors(Redactor(settings.secrets())):
+    with usage_errors(Redactor.of_process(settings)):
         services = Services.from_settings(settings, concurrency=1, stopping=threading.Event())
     with closing(services):
         examiner = Examiner(services, _read_owners, policy)

@@ -56,7 +56,7 @@ class _Covers:
         """Nothing was taken."""
 
     def fail(self, session: Session, failed: Sequence[tuple[WrittenCover, str]]) -> None:
-        """Nothing was taken: the same file undoes them when it is given again."""
+        """Nothing was taken."""
 
 
 class Undo(Job[WrittenCover, WrittenCover]):

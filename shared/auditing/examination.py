@@ -22,6 +22,7 @@ from artwork_backfill.shared.audit.compare import (
     XML_MAX_BYTES,
     UnreadableXml,
     absence_counts,
+    capped,
     compare,
     downloads_needed,
     needs_xml,
@@ -138,6 +139,7 @@ class Examiner:
         stopping: Event | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._budget = services.budget
         self._archive = services.archive
         self._musicbrainz = services.musicbrainz
         self._concurrency = services.concurrency
@@ -184,7 +186,8 @@ class Examiner:
     def _guarded(self, claim: Claim, work: Callable[[], Audit]) -> Audit:
         """Return what `work` returns, or the deferral that it ends with."""
         try:
-            return work()
+            with self._budget.scope():
+                return work()
         except _Deferred as deferred:
             return _deferral(claim, deferred.reason, deferred.detail)
         except ServiceDown as error:
@@ -200,13 +203,14 @@ class Examiner:
         if claim.bad_row is not None or claim.expected is None:
             raise BadRow(claim.bad_row or "nothing is known about it")
         expected = claim.expected
-        try:
-            return self._inspect(claim, expected, {})
-        except _Deferred as deferred:
-            audit = _deferral(claim, deferred.reason, deferred.detail)
-        except (Unreadable, NotFound, UnreadableXml) as error:
-            audit = _deferral(claim, Reason.UNREADABLE, str(error))
-        return Inspection(expected, audit)
+        seen: list[Inspection] = []
+
+        def work() -> Audit:
+            seen.append(self._inspect(claim, expected, {}))
+            return seen[0].audit
+
+        audit = self._guarded(claim, work)
+        return seen[0] if seen else Inspection(expected, audit)
 
     def _examine(self, claim: Claim, expected: Expected, known: Mapping[str, Item]) -> Audit:
         return self._inspect(claim, expected, known).audit
@@ -225,7 +229,8 @@ class Examiner:
         history = claim.past.history
         decision = decide(expected, findings, owners, history, self._policy)
         evidence = _evidence(expected, decision, look)
-        audit = Audit(claim, decision, findings, proofs(findings, history), evidence)
+        # All that is kept until the batch is written is small, whatever the item was.
+        audit = Audit(claim, decision, capped(findings), proofs(findings, history), evidence)
         return Inspection(expected, audit, actual, owners)
 
     def _owners_of(
@@ -313,7 +318,7 @@ class Examiner:
             return audit
         deletions = [event for event in audit.outcome.events if event.action == "delete_image"]
         expected = _expected(audit)
-        before = audit.evidence.items[expected.gid]
+        before = audit.evidence.item
         look = _Look(self.listings, self._clock())
         for event in deletions:
             if event.owner is None:
@@ -335,7 +340,15 @@ def _evidence(expected: Expected, decision: Decision, look: _Look) -> Evidence |
     deletes = any(event.action == "delete_image" for event in decision.events)
     if not absent and not deletes:
         return None
-    return Evidence(look.items, look.read_at, absent)
+    deleted = [event for event in decision.events if event.action == "delete_image"]
+    return Evidence(_with_only(look.item(expected.gid), deleted), look.read_at, absent)
+
+
+def _with_only(item: Item, deletions: Sequence[QueuedAction]) -> Item:
+    """Return the item with nothing but the images that are to be deleted."""
+    ids = {event.artwork_id for event in deletions}
+    files = (image.file for image in item.originals() if image.artwork_id in ids)
+    return Item(item.gid, item.state, tuple(files))
 
 
 def _expected(audit: Audit) -> Expected:
