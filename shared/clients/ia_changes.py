@@ -161,17 +161,19 @@ def _parse_page(response: Response) -> ChangesPage:
     if response.status != 200:
         raise BadAnswer(f"HTTP {response.status}", transient=False, status=response.status)
     if not isinstance(document, dict):
-        raise BadAnswer("the page is not a JSON object")
+        raise _not_understood("the page is not a JSON object")
     changes, token = document.get("changes"), document.get("next_token")
     if not isinstance(changes, list):
-        raise BadAnswer("the page has no list `changes`")
+        raise _not_understood("the page has no list `changes`")
     if not isinstance(token, str) or not token or len(token) > TOKEN_MAX_CHARACTERS:
-        raise BadAnswer("the page has no usable `next_token`")
+        raise _not_understood("the page has no usable `next_token`")
     if not token.isprintable() or not _is_utf8(token):
-        raise BadAnswer("the page's `next_token` holds characters that cannot be sent back")
+        raise _not_understood("the page's `next_token` holds characters that cannot be sent back")
     rest = document.get("do_sleep_before_returning")
     if not isinstance(rest, bool):
-        raise BadAnswer("the page does not say whether it is the last (do_sleep_before_returning)")
+        raise _not_understood(
+            "the page does not say whether it is the last (do_sleep_before_returning)"
+        )
     distance = document.get("estimated_distance_from_head")
     return ChangesPage(
         identifiers=tuple(_identifier(change) for change in changes),
@@ -184,8 +186,12 @@ def _parse_page(response: Response) -> ChangesPage:
 def _identifier(change: object) -> str:
     identifier = change.get("identifier") if isinstance(change, dict) else None
     if not isinstance(identifier, str):
-        raise BadAnswer("a change on the page has no identifier")
+        raise _not_understood("a change on the page has no identifier")
     return identifier
+
+
+def _not_understood(what: str) -> BadAnswer:
+    return BadAnswer(f"it is not of the documented form: {what}", transient=False)
 
 
 def _is_utf8(text: str) -> bool:
