@@ -233,8 +233,9 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
                 due = make_unchecked(conn, gids, page.asked_at)
                 counts.update(written=due.entities, unchecked=due.entities, gone=due.gone)
             ids += [id_ for (id_,) in conn.execute(_IDS, {"gids": gids})]
-            counts.update(absent=result.looked.absent, of_neither_archive=result.looked.foreign)
-            for identifier, reason in result.looked.unclear:
+            looked = result.looked
+            counts.update(absent=looked.absent, dark=looked.dark, of_neither_archive=looked.foreign)
+            for identifier, reason in looked.unclear:
                 counts["failed"] += 1
                 problems.append(
                     Problem(identifier, f"its collection cannot be seen, not seeded: {reason}")

@@ -70,12 +70,14 @@ class Known:
 class Looked:
     """What archive.org says of gids that MusicBrainz never knew.
 
-    `absent` and `foreign` count items that are gone again, or in neither art archive. `unclear` are
-    identifiers whose item could not be read, or shows no collection, each with the reason.
+    `absent`, `dark` and `foreign` count items that are gone again, of which nothing is shown, or in
+    neither art archive: nothing of them can be audited. `unclear` are identifiers whose item could
+    not be read, or shows no collection, each with the reason.
     """
 
     types: dict[bytes, EntityType] = field(default_factory=dict)
     absent: int = 0
+    dark: int = 0
     foreign: int = 0
     unclear: list[tuple[str, str]] = field(default_factory=list)
 
@@ -106,12 +108,14 @@ def ask_archive_org(archive: ArchiveOrgClient, gids: Iterable[bytes]) -> Looked:
     for (gid, name), item in zip(names.items(), items, strict=True):
         if isinstance(item, Unreadable):
             looked.unclear.append((item_name(name), str(item)))
-        elif item.is_absent:
+        elif item.state is ItemState.ABSENT:
             looked.absent += 1
         elif (entity_type := _type(item.collections)) is not None:
             looked.types[gid] = entity_type
         elif item.collections:
             looked.foreign += 1
+        elif item.state is ItemState.DARK:
+            looked.dark += 1
         else:
             looked.unclear.append((item_name(name), "archive.org does not show it"))
     return looked
@@ -120,7 +124,7 @@ def ask_archive_org(archive: ArchiveOrgClient, gids: Iterable[bytes]) -> Looked:
 class _Look(NamedTuple):
     """What the item's answer says."""
 
-    is_absent: bool
+    state: ItemState
     collections: tuple[str, ...]
 
 
@@ -128,17 +132,15 @@ def _look(archive: ArchiveOrgClient, gid: str) -> _Look | Unreadable:
     """Return what an item says, or why it could not be read."""
     try:
         document = archive.metadata(gid)
-        if _is_absent(document, gid):
+        state = classify(document, gid).state
+        if state is ItemState.ABSENT:
             document = archive.metadata(gid, extended_err=True)
+            state = classify(document, gid).state
     except ServiceDown as error:
         raise StopRun(str(error)) from error
     except Unreadable as error:
         return error
-    return _Look(_is_absent(document, gid), collections_of(document, gid))
-
-
-def _is_absent(document: object, gid: str) -> bool:
-    return classify(document, gid).state is ItemState.ABSENT
+    return _Look(state, collections_of(document, gid))
 
 
 def _type(collections: Collection[str]) -> EntityType | None:

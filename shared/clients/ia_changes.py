@@ -171,9 +171,7 @@ def _parse_page(response: Response) -> ChangesPage:
         raise _not_understood("the page's `next_token` holds characters that cannot be sent back")
     rest = document.get("do_sleep_before_returning")
     if not isinstance(rest, bool):
-        raise _not_understood(
-            "the page does not say whether it is the last (do_sleep_before_returning)"
-        )
+        raise _not_understood("the page has no `do_sleep_before_returning`")
     distance = document.get("estimated_distance_from_head")
     return ChangesPage(
         identifiers=tuple(_identifier(change) for change in changes),

@@ -197,12 +197,12 @@ def test_unknown_gids_are_seeded_as_what_musicbrainz_or_their_item_says(
 def test_an_item_that_cannot_be_read_is_named_and_not_taken_for_absent(
     database: str, changes: Callable[..., Scripted], archive: Archive
 ) -> None:
-    archive.answers = {gid(21): {"is_dark": True}}
-    changes(named(21))
+    archive.answers = {gid(21): {"files": []}, gid(22): {"is_dark": True}}
+    changes(named(21, 22))
     report = follow(database, since=NOW)
     assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
     assert [problem.what for problem in report.problems] == [f"mbid-{gid(21)}"]
-    assert report.totals["failed"] == 1
+    assert (report.totals["failed"], report.totals["dark"]) == (1, 1)
 
 
 def test_a_cold_start_seeds_what_is_unknown_and_follows_what_changed_meanwhile(
