@@ -29,9 +29,9 @@ def run() -> None:
     _, _, part_mb = _follow(2_500)
     print(
         f"seed-from-ia-changes: {identifiers:,} identifiers by pages of"
-        f" {PAGE_SIZE * (STRANGERS + 1):,} in {seconds:.1f} s from start to end; {identifiers / seconds:,.0f}"
-        f" identifiers/s (target {TARGET_RATE:,}); peak memory {peak_mb:.0f} MB (target"
-        f" {TARGET_MB} MB), against {part_mb:.0f} MB for a quarter of them"
+        f" {PAGE_SIZE * (STRANGERS + 1):,} in {seconds:.1f} s from start to end;"
+        f" {identifiers / seconds:,.0f} identifiers/s (target {TARGET_RATE:,});"
+        f" peak memory {peak_mb:.0f} MB (target {TARGET_MB} MB), against {part_mb:.0f} MB for a quarter of them"
     )
 
 

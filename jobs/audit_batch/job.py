@@ -14,7 +14,7 @@ from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
 from artwork_backfill.jobs.audit_batch.writing import AuditsWritten, Writer
 from artwork_backfill.shared.audit.decide import Policy, Status
 from artwork_backfill.shared.auditing.examination import Examiner
-from artwork_backfill.shared.auditing.expectation import add_expectations
+from artwork_backfill.shared.auditing.expectation import TABLES, add_expectations
 from artwork_backfill.shared.auditing.models import Audit, Claim, FindingCount, Reason
 from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
@@ -76,18 +76,7 @@ class AuditBatch(Job[Claim, Audit]):
     name: ClassVar[str] = "audit-batch"
     database = Settings.musicbrainz_database
     tables: ClassVar[tuple[Table, ...]] = (
-        Table("musicbrainz.release"),
-        Table("musicbrainz.release_meta"),
-        Table("musicbrainz.release_gid_redirect"),
-        Table("musicbrainz.event"),
-        Table("musicbrainz.event_meta"),
-        Table("musicbrainz.event_gid_redirect"),
-        Table("musicbrainz.deleted_entity"),
-        Table("cover_art_archive.cover_art"),
-        Table("cover_art_archive.index_listing"),
-        Table("cover_art_archive.image_type"),
-        Table("event_art_archive.event_art"),
-        Table("event_art_archive.index_listing"),
+        *TABLES,
         Table("artwork_indexer.event_queue", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.audit_entity", ("SELECT", "UPDATE")),
         Table("artwork_indexer.needs_manual_review", ("SELECT", "INSERT", "UPDATE")),

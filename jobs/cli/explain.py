@@ -17,8 +17,9 @@ from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.audit.sides import Side
 from artwork_backfill.shared.auditing.examination import Examiner
+from artwork_backfill.shared.auditing.expectation import TABLES
 from artwork_backfill.shared.auditing.models import BadRow
-from artwork_backfill.shared.auditing.owners import OwnerRows, read_owners
+from artwork_backfill.shared.auditing.owners import OwnerRows, look_up_owners
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import StopRun
 from artwork_backfill.shared.engine.redaction import Redactor
@@ -78,14 +79,14 @@ def _explain(gid: UUID, entity_type: EntityType | None) -> list[Explanation]:
 
 @contextmanager
 def _database() -> Iterator[Connection]:
-    with musicbrainz_database(_COMMAND) as conn, conn.transaction():
+    with musicbrainz_database(_COMMAND, TABLES) as conn, conn.transaction():
         conn.execute("SET TRANSACTION READ ONLY")
         yield conn
 
 
 def _read_owners(entity_type: EntityType, artwork_ids: Collection[int]) -> OwnerRows:
     with _database() as conn:
-        return read_owners(conn, entity_type, artwork_ids)
+        return look_up_owners(conn, entity_type, artwork_ids)
 
 
 # -- for people ----------------------------------------------------------------------------------

@@ -30,8 +30,25 @@ from artwork_backfill.shared.auditing.models import (
     Streak,
     StreakLength,
 )
+from artwork_backfill.shared.engine.tables import Table
 from psycopg import Connection
 from psycopg.rows import namedtuple_row
+
+#: What of MusicBrainz's own has to be readable.
+TABLES: Final = (
+    Table("musicbrainz.release"),
+    Table("musicbrainz.release_meta"),
+    Table("musicbrainz.release_gid_redirect"),
+    Table("musicbrainz.event"),
+    Table("musicbrainz.event_meta"),
+    Table("musicbrainz.event_gid_redirect"),
+    Table("musicbrainz.deleted_entity"),
+    Table("cover_art_archive.cover_art"),
+    Table("cover_art_archive.index_listing"),
+    Table("cover_art_archive.image_type"),
+    Table("event_art_archive.event_art"),
+    Table("event_art_archive.index_listing"),
+)
 
 _RELEASES: Final = """
 SELECT wanted.gid::text,
