@@ -85,8 +85,8 @@ def run() -> None:
     )
     print(
         f"in step: {cost.total / len(items):.3f} requests per item with screen and a complete list"
-        f" (target {TARGET_EACH}); {CHANGES:,} changes found and audited with {day.total:,} requests"
-        f" (target {TARGET_CHANGES:,})"
+        f" (target {TARGET_EACH}); {CHANGES:,} changes found and audited with {day.total:,}"
+        f" requests (target {TARGET_CHANGES:,})"
     )
 
 

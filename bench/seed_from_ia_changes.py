@@ -31,7 +31,8 @@ def run() -> None:
         f"seed-from-ia-changes: {identifiers:,} identifiers by pages of"
         f" {PAGE_SIZE * (STRANGERS + 1):,} in {seconds:.1f} s from start to end;"
         f" {identifiers / seconds:,.0f} identifiers/s (target {TARGET_RATE:,});"
-        f" peak memory {peak_mb:.0f} MB (target {TARGET_MB} MB), against {part_mb:.0f} MB for a quarter of them"
+        f" peak memory {peak_mb:.0f} MB (target {TARGET_MB} MB), against {part_mb:.0f} MB for a"
+        " quarter of them"
     )
 
 
