@@ -17,21 +17,8 @@ from uuid import UUID
 import pandas as pd
 from artwork_backfill.shared.audit.archives import EntityType, entity_url, image_url, item_name
 from artwork_backfill.shared.audit.catalogue import CHECKS
-from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review.questions import Case, Event, PastAudit, Review
 from psycopg import Connection
-
-#: The tables that these questions are about, besides those of `shared.review.questions`.
-TABLES: Final = (
-    Table("artwork_indexer.audit_tally"),
-    Table("artwork_indexer.finding_tally"),
-    Table("artwork_indexer.audit_status_history"),
-    Table("musicbrainz.release"),
-    Table("musicbrainz.event"),
-    Table("cover_art_archive.index_listing"),
-    Table("cover_art_archive.image_type"),
-    Table("event_art_archive.index_listing"),
-)
 
 #: Points of a chart: more than this many cannot be told apart on a screen.
 _POINTS: Final = 200

@@ -323,7 +323,9 @@ def _env_example(variable: Variable) -> str:
 def _problem(name: str, what: str) -> SettingsError:
     variable = _BY_NAME[name]
     example = variable.example or variable.default or "..."
-    return SettingsError(f"{name} {what}: set it to the {variable.meaning}, like {name}={example}")
+    return SettingsError(
+        f"{name} {what} ({variable.meaning}): set it, for example {name}={example}"
+    )
 
 
 def url_secrets(text: str) -> set[str]:

@@ -21,7 +21,7 @@ from uuid import UUID, uuid4
 import psycopg
 from artwork_backfill.jobs.audit_batch import claims, narrowing
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
-from artwork_backfill.jobs.audit_batch.writing import Writer, fail
+from artwork_backfill.jobs.audit_batch.writing import Writer, count_dead, fail
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.auditing.examination import Examiner
@@ -141,6 +141,7 @@ class Auditor:
             complete=add_expectations,
             taken=self._taken,
             failed=lambda conn, failed: fail(conn, failed, self._record.id),
+            reclaimed=lambda conn, ids: count_dead(conn, ids, self._record.id),
             reserve=narrowing.Reserve(policy, Partition()),
             revisit_after=REVISIT_AFTER.total_seconds(),
         )

@@ -49,15 +49,6 @@ class Xml(StrEnum):
     SCREEN = "screen"
 
 
-#: What screening needs besides, see `shared.auditing.facts`.
-SCREEN_TABLES: Final = (
-    Table("musicbrainz.artist"),
-    Table("musicbrainz.artist_credit_name"),
-    Table("musicbrainz.language"),
-    Table("musicbrainz.release_event"),
-)
-
-
 class AuditBatch(Job[Claim, Audit]):
     """Every unchecked entity is audited once.
 
@@ -77,7 +68,9 @@ class AuditBatch(Job[Claim, Audit]):
     database = Settings.musicbrainz_database
     tables: ClassVar[tuple[Table, ...]] = (
         *TABLES,
-        Table("artwork_indexer.event_queue", ("SELECT", "INSERT", "UPDATE")),
+        Table(
+            "artwork_indexer.event_queue", ("SELECT", "INSERT", "UPDATE"), updated=("depends_on",)
+        ),
         Table("artwork_indexer.audit_entity", ("SELECT", "UPDATE")),
         Table("artwork_indexer.needs_manual_review", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.audit_result", ("SELECT", "INSERT")),
@@ -88,6 +81,13 @@ class AuditBatch(Job[Claim, Audit]):
         Table("artwork_indexer.finding_tally", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.audit_status_history", ("SELECT", "INSERT")),
         *RUN_TABLES,
+    )
+    # Of `--xml screen`, see `shared.auditing.facts`.
+    optional_tables: ClassVar[tuple[Table, ...]] = (
+        Table("musicbrainz.artist"),
+        Table("musicbrainz.artist_credit_name"),
+        Table("musicbrainz.language"),
+        Table("musicbrainz.release_event"),
     )
     batch_size: ClassVar[int] = 200
     max_batch_size: ClassVar[int] = 500
@@ -104,7 +104,7 @@ class AuditBatch(Job[Claim, Audit]):
     ) -> None:
         super().__init__(run)
         if xml is Xml.SCREEN:
-            self.more_tables = SCREEN_TABLES
+            self.more_tables = self.optional_tables
         self._guardrails = Guardrails(limits)
         self._services = services or Services.from_settings(
             run.settings, concurrency=run.options.concurrency, stopping=run.stopping
@@ -123,6 +123,7 @@ class AuditBatch(Job[Claim, Audit]):
             complete=bind(add_expectations, screen=xml is Xml.SCREEN),
             taken=self._guardrails.claimed,
             failed=lambda conn, failed: writing.fail(conn, failed, run.id),
+            reclaimed=lambda conn, ids: writing.count_dead(conn, ids, run.id),
             reserve=narrowing.Reserve(policy, partition),
             partition=partition,
             browse=claims.browse(partition),

@@ -8,7 +8,7 @@ claim: what was found may be out of date.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
@@ -257,26 +257,51 @@ def fail(conn: Connection, failed: Sequence[tuple[Claim, str]], run_id: UUID) ->
     if not messages:
         return
     lengths = _add_to_streaks(conn, [(id_, Streak.FAILED) for id_ in sorted(messages)])
-    hopeless = sorted(id_ for id_, audits in lengths.items() if audits >= STREAK_LIMIT)
-    if hopeless:
-        _open_reviews(
-            conn,
-            {
-                id_: [
-                    ReviewReason(
-                        ReasonCode.REFUSED,
-                        f"{STREAK_LIMIT} audits in a row failed, the last because:"
-                        f" {storable(messages[id_])}",
-                    )
-                ]
-                for id_ in hopeless
-            },
-        )
-        conn.execute(_END_STREAKS, {"ids": hopeless})
-    statuses = {
-        id_: Status.MANUAL_REVIEW.value if id_ in hopeless else "unchecked" for id_ in messages
-    }
-    if hopeless:
+    _give_up(
+        conn,
+        {
+            id_: ReviewReason(
+                ReasonCode.REFUSED,
+                f"{STREAK_LIMIT} audits in a row failed, the last because:"
+                f" {storable(messages[id_])}",
+            )
+            for id_, audits in lengths.items()
+            if audits >= STREAK_LIMIT
+        },
+        run_id,
+        others=messages,
+    )
+
+
+def count_dead(conn: Connection, ids: Sequence[int], run_id: UUID) -> None:
+    """Count that a run ended without a word while it audited these entities.
+
+    One of them may be what ended it, and would end every other run: after several times in a row a
+    person has to look.
+    """
+    lengths = _add_to_streaks(conn, [(id_, Streak.UNREADABLE) for id_ in ids])
+    reason = ReviewReason(
+        ReasonCode.UNREADABLE,
+        f"{STREAK_LIMIT} audits in a row could not be read, and the last run ended while it audited"
+        " the entity",
+    )
+    hopeless = [id_ for id_, audits in lengths.items() if audits >= STREAK_LIMIT]
+    _give_up(conn, dict.fromkeys(hopeless, reason), run_id)
+
+
+def _give_up(
+    conn: Connection,
+    reasons: Mapping[int, ReviewReason],
+    run_id: UUID,
+    others: Iterable[int] = (),
+) -> None:
+    """Hand entities over to a person, and give the others back."""
+    statuses = dict.fromkeys(others, "unchecked") | dict.fromkeys(
+        reasons, Status.MANUAL_REVIEW.value
+    )
+    if reasons:
+        _open_reviews(conn, {id_: [reason] for id_, reason in sorted(reasons.items())})
+        conn.execute(_END_STREAKS, {"ids": sorted(reasons)})
         with conn.cursor() as cursor:
             cursor.executemany(
                 _RECORD,
@@ -285,13 +310,14 @@ def fail(conn: Connection, failed: Sequence[tuple[Claim, str]], run_id: UUID) ->
                         id_,
                         run_id,
                         Status.MANUAL_REVIEW.value,
-                        _not_read(ReasonCode.REFUSED, messages[id_]),
+                        _not_read(reason.code, reason.text),
                         [],
                     )
-                    for id_ in hopeless
+                    for id_, reason in reasons.items()
                 ],
             )
-    _update_statuses(conn, statuses, {})
+    if statuses:
+        _update_statuses(conn, statuses, {})
 
 
 def _sort(conn: Connection, audits: Sequence[Audit]) -> _Sorted:

@@ -56,7 +56,7 @@ def command(*, address: str, port: int, read_only: bool, allow: tuple[str, ...],
             "the dashboard is not installed: pip install -r requirements-dashboard.txt and"
             " pip install --no-deps . in a checkout"
         )
-    from artwork_backfill.dashboard import access, config, queries, serve
+    from artwork_backfill.dashboard import access, config, serve, tables
 
     try:
         access.check(
@@ -64,7 +64,7 @@ def command(*, address: str, port: int, read_only: bool, allow: tuple[str, ...],
         )
     except access.AccessError as error:
         raise UnusableError(str(error)) from None
-    needed = (*questions.TABLES, *queries.TABLES)
+    needed = (*questions.TABLES, *tables.TABLES)
     with musicbrainz_database("dashboard", needed if read_only else (*needed, *actions.TABLES)):
         pass
     os.environ[config.READ_ONLY] = "1" if read_only else ""

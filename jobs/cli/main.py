@@ -11,11 +11,12 @@ from typing import Any, Final
 import click
 from artwork_backfill.jobs.cli import checks
 from artwork_backfill.jobs.cli import status as status_view
-from artwork_backfill.jobs.command import JobCommand, LoggedGroup, musicbrainz_database
+from artwork_backfill.jobs.command import JobCommand, LoggedGroup, announce, musicbrainz_database
 from artwork_backfill.shared import migrations
 from artwork_backfill.shared.audit.catalogue import UnknownCheck, parse_remedies
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.review import questions
+from artwork_backfill.shared.review import status as audit_status
 from artwork_backfill.shared.settings import Settings
 from artwork_backfill.shared.version import VERSION
 from psycopg import Connection
@@ -68,6 +69,7 @@ _GROUPS: Final = {
     "review": _later("artwork_backfill.jobs.cli.review", "review_group"),
     "events": _later("artwork_backfill.jobs.cli.review", "events_group"),
     "dashboard": _later("artwork_backfill.jobs.cli.dashboard", "command"),
+    "grants": _later("artwork_backfill.jobs.cli.grants", "command"),
 }
 
 
@@ -78,7 +80,7 @@ _GROUPS: Final = {
     context_settings={
         "token_normalize_func": str.lower,
         "help_option_names": ["-h", "--help"],
-        "max_content_width": 100,
+        "max_content_width": 80,
     },
 )
 @click.version_option(VERSION)
@@ -130,9 +132,9 @@ def _apply_migrations(conn: Connection, target: migrations.Target) -> None:
     except migrations.MigrationFailed as error:
         raise click.ClickException(str(error)) from None
     for name in applied:
-        click.echo(f"applied {name}")
+        announce("migrate", f"applied {name}")
     if not applied:
-        click.echo("nothing to apply")
+        announce("migrate", "nothing to apply")
 
 
 @main.command()
@@ -142,8 +144,8 @@ def status(*, as_json: bool) -> None:
 
     Example: artwork-backfill status --json
     """
-    with musicbrainz_database("status", status_view.TABLES) as conn:
-        found = status_view.read(conn)
+    with musicbrainz_database("status", audit_status.TABLES) as conn:
+        found = audit_status.read(conn)
     if as_json:
         click.echo(status_view.to_json(found))
     else:

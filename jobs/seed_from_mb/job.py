@@ -104,11 +104,6 @@ _PROBE_THE_INDEX: Final = """
 SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
 """
 
-_ART_TABLES: Final = (
-    Table("cover_art_archive.cover_art"),
-    Table("event_art_archive.event_art"),
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -176,6 +171,11 @@ class SeedFromMb(Job[Page, Page]):
         Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
         *RUN_TABLES,
     )
+    # Of `--only-with-art`.
+    optional_tables: ClassVar[tuple[Table, ...]] = (
+        Table("cover_art_archive.cover_art"),
+        Table("event_art_archive.event_art"),
+    )
     one_snapshot: ClassVar[bool] = False
     batch_size: ClassVar[int] = 50_000
     max_batch_size: ClassVar[int] = 200_000
@@ -190,7 +190,7 @@ class SeedFromMb(Job[Page, Page]):
     ) -> None:
         super().__init__(run)
         if only_with_art:
-            self.more_tables = _ART_TABLES
+            self.more_tables = self.optional_tables
         wanted_types, wanted_kinds = set(entity_types), set(kinds)
         self._gids = [
             gids.with_art() if only_with_art else gids

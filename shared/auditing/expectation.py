@@ -50,6 +50,16 @@ TABLES: Final = (
     Table("event_art_archive.index_listing"),
 )
 
+#: What else is read by `look_at`, where it exists.
+RECORD_TABLES: Final = (
+    Table("artwork_indexer.event_queue"),
+    Table("artwork_indexer.audit_entity"),
+    Table("artwork_indexer.audit_result"),
+    Table("artwork_indexer.audit_streak"),
+    Table("artwork_indexer.needs_manual_review"),
+    Table("artwork_indexer.repair_tally"),
+)
+
 _RELEASES: Final = """
 SELECT wanted.gid::text,
        release.id IS NOT NULL AS is_live,

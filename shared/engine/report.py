@@ -77,7 +77,9 @@ class Report:
             "requests": {service: _stats(stats) for service, stats in self.requests.items()},
             "verification": [asdict(item) for item in self.verification],
             "notes": [asdict(note) for note in self.notes],
-            "problems": [asdict(problem) for problem in self.problems],
+            "problems": [
+                {"what": problem.what, "detail": problem.detail} for problem in self.problems
+            ],
             **{section.key: section.data for section in self.sections},
         }
 
@@ -170,7 +172,7 @@ def to_markdown(report: Report) -> str:
         f"# {_markdown(headline(report))}",
         "",
         f"- run: `{report.run_id}`, version {report.version}",
-        f"- from {report.started_at:%F %T} to {report.finished_at:%F %T} UTC",
+        f"- from {report.started_at:%FT%TZ} to {report.finished_at:%FT%TZ}",
         f"- exit code: {report.exit_code}",
         f"- throughput: {_throughput(report)}",
         f"- options: {_markdown(_options(report)) or 'defaults'}",

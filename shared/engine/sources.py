@@ -265,6 +265,7 @@ SET status = {waiting}, claimed_by = NULL,
     {token} = least({token}, %(started)s - interval '1 microsecond')
 FROM dead
 WHERE entity.id = dead.id
+RETURNING entity.id
 """
 
 _COUNT: Final = """
@@ -395,6 +396,8 @@ class Claims(Generic[ClaimedItem]):
         Hears how many items were claimed, after the commit.
     failed
         Gives back items that failed, each with the reason, in the transaction that is open.
+    reclaimed
+        Hears the ids of rows that were taken back from dead runs, in the same transaction.
     reserve
         More rows, which are made claimable when nothing else is left.
     partition
@@ -413,6 +416,7 @@ class Claims(Generic[ClaimedItem]):
     complete: Callable[[Connection, list[ClaimedItem]], list[ClaimedItem]] = lambda _, items: items
     taken: Callable[[int], None] = lambda _: None
     failed: Callable[[Connection, Sequence[tuple[ClaimedItem, str]]], None] = lambda _, __: None
+    reclaimed: Callable[[Connection, Sequence[int]], None] = lambda _, __: None
     reserve: Reserve | None = None
     partition: Partition = field(default_factory=Partition)
     revisit_after: float | None = None
@@ -485,10 +489,14 @@ class Claims(Generic[ClaimedItem]):
         """Take back the claims of dead runs; return how many there were."""
         self.record.reap(conn)
         self._reclaims_at = self.record.clock() + self.record.dead_after / _RECLAIM_PART
-        return conn.execute(
+        rows = conn.execute(
             self.table.format(_RECLAIM),
             {"run": self.record.id, "started": self.started(conn), "stale_after": _STALE_AFTER},
-        ).rowcount
+        )
+        ids = sorted(id_ for (id_,) in rows)
+        if ids:
+            self.reclaimed(conn, ids)
+        return len(ids)
 
     def _take_up(self, conn: Connection, size: int) -> int:
         return 0 if self.reserve is None else self.reserve.take_up(conn, size)

@@ -37,7 +37,7 @@ from psycopg.types.json import Jsonb
 
 #: The tables that these actions change.
 TABLES: Final = (
-    Table("artwork_indexer.event_queue", ("SELECT", "UPDATE")),
+    Table("artwork_indexer.event_queue", ("SELECT", "UPDATE"), updated=("state", "attempts")),
     Table("artwork_indexer.audit_entity", ("SELECT", "UPDATE")),
     Table("artwork_indexer.needs_manual_review", ("SELECT", "UPDATE")),
 )
@@ -54,7 +54,7 @@ DELETION_TABLES: Final = (
     Table("cover_art_archive.cover_art"),
     Table("event_art_archive.event_art"),
     Table("artwork_indexer.audit_result", ("SELECT", "INSERT")),
-    Table("artwork_indexer.event_queue", ("SELECT", "INSERT", "UPDATE")),
+    Table("artwork_indexer.event_queue", ("SELECT", "INSERT", "UPDATE"), updated=("depends_on",)),
 )
 
 #: The outcome in `audit_result` of a deletion that was queued on a person's word.
