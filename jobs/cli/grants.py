@@ -135,9 +135,9 @@ def _quote(name: str) -> str:
 def command(role: str, commands: tuple[str, ...], *, read_only: bool) -> None:
     """Print the SQL that gives ROLE the rights that commands need, and no more.
 
-    JOB is a job, or estimate, explain, status, checks, review, events, dashboard or migrate. Without any, ROLE gets
-    what all of them need but migrate. Run the statements as the owner of the tables, and again
-    after each update.
+    JOB is a job, or estimate, explain, status, checks, review, events, dashboard or migrate.
+    Without any, ROLE gets what all of them need but migrate. Run the statements as the owner of the
+    tables, and again after each update.
 
     Example: artwork-backfill grants backfill audit-batch review > grants.sql
     """
