@@ -162,7 +162,9 @@ _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+\b")
 @pytest.mark.parametrize("page", PAGES)
 def test_documented_variables_exist(page: str) -> None:
     # Placeholders of SQL and of the example of a new job are no variables.
-    others = {"RUN_ID", "SKIP_LOCKED", "FOR_UPDATE", "BACKFILL_TO", "_NEXT", "_COUNT", "NO_END"} | {"GID_OR_URL"}
+    others = {"RUN_ID", "SKIP_LOCKED", "FOR_UPDATE", "BACKFILL_TO", "_NEXT", "_COUNT", "NO_END"} | {
+        "GID_OR_URL"
+    }
     named = set(_VARIABLE.findall(PAGES[page])) - others
 
     assert named <= _known_variables() | _of_deployments()
@@ -301,7 +303,7 @@ class Stopping:
     def wait(self, seconds):
         assert seconds >= 1.0
 
-stopping, has_work, work = Stopping(), lambda: False, None
+stopping, work_that_is_waiting = Stopping(), lambda: False
 """
 
 

@@ -23,11 +23,16 @@ def policy_options(command: F) -> F:
 
     @wraps(command)
     def with_policy(*args: Any, **options: Any) -> Any:
+        no_deletions = options.pop("no_deletions")
+        delete_from_live = options.pop("delete_from_live")
+        if no_deletions and delete_from_live:
+            raise click.UsageError("--no-deletions and --delete-from-live exclude each other")
         policy = Policy(
             _matched(options.pop("ignored")),
             _severity(options.pop("min_severity")),
             _chosen(options.pop("remedies")),
-            deletions=not options.pop("no_deletions"),
+            deletions=not no_deletions,
+            delete_from_live=delete_from_live,
         )
         return command(*args, policy=policy, **options)
 
@@ -68,6 +73,13 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         is_flag=True,
         envvar="BACKFILL_NO_DELETIONS",
         help="Queue no delete_image: record images that could be deleted without acting on them.",
+    ),
+    option(
+        "--delete-from-live",
+        is_flag=True,
+        envvar="BACKFILL_DELETE_FROM_LIVE",
+        help="Delete images of others from items of live entities, too, where everything else is"
+        " proved; otherwise a person decides. See docs/beside-musicbrainz.md for what stays open.",
     ),
 )
 

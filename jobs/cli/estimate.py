@@ -17,7 +17,7 @@ import click
 from artwork_backfill.jobs.audit_batch.policy import policy_options
 from artwork_backfill.jobs.cli import views
 from artwork_backfill.jobs.command import (
-    ReportType,
+    OutputType,
     musicbrainz_database,
     option,
     terminal,
@@ -40,6 +40,7 @@ from artwork_backfill.shared.auditing.owners import OwnerRows, look_up_owners
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import StopRun
 from artwork_backfill.shared.engine.redaction import Redactor
+from artwork_backfill.shared.engine.report import REPORT_SUFFIXES
 from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
 from rich.console import Group, RenderableType
@@ -84,7 +85,7 @@ _SECONDS_PER_EVENT: Final = 3.0
 @option(
     "--report",
     "reports",
-    type=ReportType(),
+    type=OutputType(REPORT_SUFFIXES),
     multiple=True,
     envvar="BACKFILL_REPORT",
     help="Write the estimate to this file, .json or .md by its suffix. Repeatable.",

@@ -18,7 +18,8 @@ from artwork_backfill.jobs.command import usage_errors
 from artwork_backfill.shared.auditing import expectation
 from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.tables import Table, merge
-from artwork_backfill.shared.review import actions, questions, status
+from artwork_backfill.shared.migrations import Target
+from artwork_backfill.shared.review import actions, questions, runs, status
 from artwork_backfill.shared.settings import Settings
 
 #: Tables of MusicBrainz's database whose `id` is taken from a sequence when a row is inserted.
@@ -31,13 +32,19 @@ _NUMBERED: Final = frozenset(
 _OTHERS: Final = {
     "estimate": (*expectation.TABLES, *expectation.RECORD_TABLES),
     "explain": (*expectation.TABLES, *expectation.RECORD_TABLES, *questions.TABLES),
-    "status": status.TABLES,
+    "status": (*status.TABLES, *runs.LOOK),
     "checks": questions.REPAIR_TABLES,
     "review": (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES),
     "events": (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES),
-    "dashboard": (*questions.TABLES, *dashboard_tables.TABLES, *actions.TABLES),
+    "runs": runs.TABLES,
+    "dashboard": (
+        *questions.TABLES,
+        *dashboard_tables.TABLES,
+        *actions.TABLES,
+        *actions.DELETION_TABLES,
+    ),
     "migrate": (
-        Table("artwork_indexer.event_queue", ("SELECT", "TRIGGER")),
+        *Target.MUSICBRAINZ.rights,
         Table("artwork_indexer.event_failure_reason", ("SELECT", "TRIGGER")),
     ),
 }

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from artwork_backfill.jobs.cli import run_views
+from artwork_backfill.shared.review import runs
+from artwork_backfill.shared.review.runs import Hold
 from artwork_backfill.shared.review.status import AuditStatus, EntityCount, Repairs
+from psycopg import Connection
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
+from rich.text import Text
+
+#: More runs than these are never at work at once.
+_MOST_RUNS: Final = 1000
 
 #: The statuses in the order in which an entity passes through them, and as headings.
 _STATUSES: Final = {
@@ -24,12 +32,28 @@ _STATUSES: Final = {
 }
 
 
-def to_json(status: AuditStatus) -> str:
+@dataclass(frozen=True, slots=True)
+class AtWork:
+    """Runs at work, and held jobs; none where this role may not see them."""
+
+    runs: tuple[run_views.RunView, ...] = ()
+    holds: tuple[Hold, ...] = ()
+
+
+def read_at_work(conn: Connection) -> AtWork:
+    """Return which runs are at work and which jobs are held."""
+    if not runs.may_read(conn):
+        return AtWork()
+    at_work = run_views.read(conn, runs.list_runs(conn, _MOST_RUNS, ended=False))
+    return AtWork(tuple(at_work), tuple(runs.list_holds(conn)))
+
+
+def to_json(status: AuditStatus, at_work: AtWork) -> str:
     """Return the status as a JSON document."""
-    return json.dumps(asdict(status), indent=2)
+    return json.dumps(asdict(status) | asdict(at_work), indent=2, default=str)
 
 
-def to_terminal(status: AuditStatus) -> RenderableType:
+def to_terminal(status: AuditStatus, at_work: AtWork) -> RenderableType:
     """Return the status as rich tables."""
     return Group(
         _entities_table(status.entities),
@@ -40,6 +64,10 @@ def to_terminal(status: AuditStatus) -> RenderableType:
             ("State", "Events", "Oldest"),
             [(count.state, f"{count.events:,}", _age(count.oldest_s)) for count in status.queue],
         ),
+        *_trigger_warnings(status.missing_triggers),
+        Text("\nRuns at work", style="bold"),
+        run_views.runs_table(at_work.runs),
+        *([run_views.holds_table(at_work.holds)] if at_work.holds else []),
     )
 
 
@@ -70,6 +98,15 @@ def _repair_rows(repairs: Repairs) -> list[tuple[str, str]]:
         ("carried out, to be proved by an audit", f"{repairs.to_prove:,}"),
         ("proved", f"{repairs.proved:,}"),
         ("in review", f"{repairs.in_review:,}"),
+    ]
+
+
+def _trigger_warnings(missing: Mapping[str, str]) -> list[str]:
+    return [
+        f"\nWarning: trigger {name} is missing or disabled: {meaning}."
+        " Run `artwork-backfill migrate`,"
+        f" or ALTER TABLE artwork_indexer.event_queue ENABLE TRIGGER {name}."
+        for name, meaning in missing.items()
     ]
 
 

@@ -43,18 +43,6 @@ AND named.gid = ANY (%(gids)s::text[])
 """
 
 
-#: "queue" in ASCII.
-_QUEUE_LOCK: Final = 0x7175657565
-
-
-def lock_queue(conn: Connection) -> None:
-    """Keep others of this project from looking at images and queueing until the transaction ends.
-
-    Two of them would otherwise each find the queue without the other's events.
-    """
-    conn.execute("SELECT pg_advisory_xact_lock(%s)", (_QUEUE_LOCK,))
-
-
 class OwnerRows(NamedTuple):
     """The owners' gids by artwork id, and those of them that an event is about to change."""
 

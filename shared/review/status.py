@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from artwork_backfill.shared.auditing.triggers import missing_triggers
 from artwork_backfill.shared.engine.tables import Table
 from psycopg import Connection
 
@@ -99,6 +101,8 @@ class AuditStatus:
     oldest_review_s: float | None
     repairs: Repairs
     queue: tuple[QueueCount, ...]
+    #: Triggers that the audit relies on and that do not fire, with what that means.
+    missing_triggers: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(conn: Connection) -> AuditStatus:
@@ -117,6 +121,7 @@ def read(conn: Connection) -> AuditStatus:
                 QueueCount(state, events, age.total_seconds())
                 for state, events, age in conn.execute(_QUEUE)
             ),
+            missing_triggers=missing_triggers(conn),
         )
 
 
