@@ -11,6 +11,7 @@ import csv
 import dataclasses
 import io
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +20,7 @@ from uuid import UUID
 from artwork_backfill.shared.audit.archives import EntityType, entity_url, item_name
 from artwork_backfill.shared.engine.log import plain
 from artwork_backfill.shared.review.questions import Case, Event, PastAudit, Review
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 #: Spreadsheets take a cell that begins so for a formula.
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+
+#: Characters in a line of a table that goes to a file or a pipe.
+_PIPE_WIDTH: Final = 200
 
 
 # -- for machines ------------------------------------------------------------------------------
@@ -70,7 +74,7 @@ def _text(value: object) -> str:
 
 def reviews_table(reviews: Sequence[Review]) -> RenderableType:
     """Return a list of reviews."""
-    return _table(
+    return table(
         ("Review", "Since", "Status", "Entity", "Reason"),
         (
             (
@@ -87,7 +91,7 @@ def reviews_table(reviews: Sequence[Review]) -> RenderableType:
 
 def events_table(events: Sequence[Event]) -> RenderableType:
     """Return a list of artwork-indexer's events."""
-    return _table(
+    return table(
         (
             "Event",
             "State",
@@ -123,9 +127,9 @@ def case_view(case: Case) -> RenderableType:
             f"{entity.status}, priority {entity.priority},"
             f" last audit {_moment(entity.last_audit_at)}"
         ),
-        *(_link(url) for url in links(entity.entity_type, entity.gid)),
-        _heading("Reviews"),
-        _table(
+        *link_lines(entity.entity_type, entity.gid),
+        heading("Reviews"),
+        table(
             ("Review", "Since", "Status", "Reason", "Notes"),
             (
                 (
@@ -138,11 +142,11 @@ def case_view(case: Case) -> RenderableType:
                 for review in case.reviews
             ),
         ),
-        _heading("Events"),
+        heading("Events"),
         events_table(case.events),
     ]
     for audit in case.audits:
-        parts += [_heading(_audit_title(audit)), _findings_table(audit)]
+        parts += [heading(_audit_title(audit)), _findings_table(audit)]
     return Group(*parts)
 
 
@@ -162,7 +166,7 @@ def _audit_title(audit: PastAudit) -> str:
 
 
 def _findings_table(audit: PastAudit) -> RenderableType:
-    return _table(
+    return table(
         ("Check", "Severity", "Subject", "Expected", "Found", "Repair"),
         (
             (
@@ -178,22 +182,30 @@ def _findings_table(audit: PastAudit) -> RenderableType:
     )
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
     """Return a table, or a word in its place where there is nothing to show."""
-    table = Table()
+    lines = Table()
     for column in columns:
-        table.add_column(column, overflow="fold")
+        lines.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    return table if table.row_count else Text("none")
+        lines.add_row(*(Text(plain(cell)) for cell in row))
+    return lines if lines.row_count else Text("none")
 
 
-def _heading(text: str) -> Text:
+def show(renderable: RenderableType) -> None:
+    """Print for people: in the width of the terminal, or of a line where it goes elsewhere."""
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    Console(width=width).print(renderable)
+
+
+def link_lines(entity_type: EntityType, gid: UUID) -> tuple[Text, ...]:
+    """Return the links of an entity as lines for a terminal."""
+    return tuple(Text(url, style=f"link {url}") for url in links(entity_type, gid))
+
+
+def heading(text: str) -> Text:
+    """Return a heading within a view."""
     return Text(f"\n{plain(text)}", style="bold")
-
-
-def _link(url: str) -> Text:
-    return Text(url, style=f"link {url}")
 
 
 def _message(message: Mapping[str, Any]) -> str:
