@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import altair as alt
 import pandas as pd
 import streamlit as st
-from artwork_backfill.dashboard import queries, show
-from artwork_backfill.dashboard.desk import Desk
+from artwork_backfill.dashboard import address, queries, show, words
+from artwork_backfill.dashboard.address import Field
+from artwork_backfill.dashboard.database import DashboardDb
+from artwork_backfill.dashboard.memory import Memory
+from artwork_backfill.dashboard.tabs import runs
+from artwork_backfill.dashboard.tabs.entities import QUERY as ENTITIES_QUERY
+from artwork_backfill.dashboard.tabs.entities import STATUS as ENTITIES_STATUS
 from artwork_backfill.jobs.cli import status as audit_status
-from artwork_backfill.jobs.cli.status import AuditStatus
+from artwork_backfill.jobs.cli.status import AuditStatus, QueueCount
 from psycopg import Connection
 
 PERIODS: Final = {
@@ -39,30 +47,47 @@ KEEP_S: Final = 15
 #: What an audit has decided about; the others wait for one.
 AUDITED: Final = ("clean", "repair_queue", "manual_review", "legacy")
 
+_PERIOD: Final = "overview.period"
+_WRONG: Final = "overview.wrong"
+
+FIELDS: Final = (Field("period", _PERIOD, "7 days", PERIODS),)
+
 _QUEUE_STATES: Final = ("queued", "running", "failed", "completed")
 
 
-def show_tab(desk: Desk) -> None:
+def show_tab(database: DashboardDb, kept: Memory) -> None:
     """Draw the tab."""
-    with desk.reading() as conn:
-        status, now = _status(desk.config.dsn, conn)
+    del kept
+    st.fragment(_show_present, run_every=KEEP_S)(database)
+    st.divider()
+    period = st.segmented_control(
+        "Period", list(PERIODS), required=True, key=_PERIOD, persist_state="session"
+    )
+    with database.reading() as conn:
+        status, now = _status(database.config.dsn, conn)
+        _course(conn, status, PERIODS[str(period)], now)
+        _findings(conn, PERIODS[str(period)])
+
+
+def _show_present(database: DashboardDb) -> None:
+    """Show how things stand now; drawn again by itself."""
+    with database.reading() as conn:
+        status, now = _status(database.config.dsn, conn)
         rate = queries.audits_per_hour(conn)
-        _figures(status, rate)
-        period = st.segmented_control(
-            "Period",
-            list(PERIODS),
-            default="7 days",
-            required=True,
-            key="overview.period",
-            persist_state="session",
-        )
-        _course(conn, status, PERIODS[period], now)
-        left, right = st.columns([3, 2], gap="large")
-        with left:
-            _findings(conn, PERIODS[period])
-        with right:
-            _repairs(status)
-    st.caption(f"As of {show.clock(now)}.")
+        wrong = queries.wrong_now(conn)
+        working = runs.at_work(conn, now)
+    st.caption(f"Read at {words.clock(now)}, again every {KEEP_S} seconds. {working}")
+    count = counts(status)
+    if not sum(count.values()):
+        st.info("No entities yet: seed-from-mb and the other seeding jobs bring them in.")
+    else:
+        _bar(count)
+    _figures(status, count, rate)
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        _wrong(wrong, now)
+    with right:
+        _repairs(status)
 
 
 @st.cache_data(ttl=KEEP_S, max_entries=2, show_spinner=False)
@@ -76,27 +101,92 @@ def _status(dsn: str, _conn: Connection) -> tuple[AuditStatus, datetime]:
     return audit_status.read(_conn), datetime.now(UTC)
 
 
-def _figures(status: AuditStatus, rate: float | None) -> None:
-    count = counts(status)
-    figures = {
-        "Audited": sum(count[name] for name in AUDITED),
-        "Clean": count["clean"],
-        "Queued for repair": count["repair_queue"],
-        "In review": count["manual_review"],
-        "Legacy": count["legacy"],
-        "Unchecked": count["unchecked"],
-    }
-    for column, (label, entities) in zip(st.columns(6), figures.items(), strict=True):
-        column.metric(label, f"{entities:,}", border=True)
+def _bar(count: Mapping[str, int]) -> None:
+    """Show how far the audit has come, as one bar."""
+    total = sum(count.values())
+    audited = sum(count[name] for name in AUDITED)
+    st.markdown(f"**{audited:,} of {total:,} entities audited: {_percent(audited, total)}**")
+    present = [(name, count[name]) for name in COLOURS if count[name]]
+    parts = "".join(
+        f'<div style="width:{100 * entities / total:.4f}%;background:{COLOURS[name]}"'
+        f' title="{words.status(name)}: {entities:,}"></div>'
+        for name, entities in present
+    )
+    legend = "".join(
+        f'<span><i style="background:{COLOURS[name]}"></i>'
+        f"{words.status(name)}: {entities:,} ({_percent(entities, total)})</span>"
+        for name, entities in present
+    )
+    st.html(f'<div class="bar" aria-hidden="true">{parts}</div><div class="legend">{legend}</div>')
+
+
+def _percent(part: int, total: int) -> str:
+    if part == total:
+        return "100 %"
+    share = min(99.99, 100 * part / total)
+    return f"{share:.2f} %" if share < 1 or share > 99 else f"{share:.0f} %"
+
+
+def _figures(status: AuditStatus, count: Mapping[str, int], rate: float | None) -> None:
+    events = {row.state: row for row in status.queue}
+    failed = events["failed"].events if "failed" in events else 0
+    waiting = sum(events[state].events for state in ("queued", "running") if state in events)
     left = count["unchecked"] + count["audit_in_progress"]
-    facts = {
-        "Audits per hour, of late": "none" if rate is None else f"{rate:,.0f}",
-        "The rest takes": remaining(left, rate),
-        "Oldest claim": _age(status.oldest_claim_s),
-        "Oldest open review": _age(status.oldest_review_s),
-    }
-    for column, (label, fact) in zip(st.columns(4), facts.items(), strict=True):
-        column.metric(label, fact, border=True)
+    oldest = "" if status.oldest_review_s is None else words.short(status.oldest_review_s)
+    boxes = (
+        Box("Open reviews", f"{status.open_reviews:,}", "What a person has to decide.",
+            f"The oldest: {oldest}" if oldest else "", "Reviews", {}),
+        Box("Failed events", f"{failed:,}", "What artwork-indexer has given up.",
+            "", "Failed events", {}),
+        Box("Repairs queued", f"{count['repair_queue']:,}",
+            "Entities whose repair artwork-indexer has to carry out.",
+            "", "Entities", {ENTITIES_STATUS: "repair_queue", ENTITIES_QUERY: ""}),
+        Box("artwork-indexer's queue", f"{waiting:,}",
+            "Events of everyone that are queued or running.",
+            _oldest(events), None, {}),
+        Box("Left to audit", f"{left:,}", "Entities that wait for an audit, or are in one.",
+            remaining(left, sum(count.values()), rate), "Entities",
+            {ENTITIES_STATUS: "unchecked", ENTITIES_QUERY: ""}),
+        Box("Audits per hour", "none" if rate is None else f"{rate:,.0f}",
+            "Within the last two hours, while an audit is at work.",
+            "" if rate is not None else "no audit is at work", "Runs", {}),
+    )  # fmt: skip
+    with st.container(horizontal=True, key="overview-boxes"):
+        for box in boxes:
+            _draw_box(box)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A figure with its meaning, and where it leads: a tab, with values for its filters."""
+
+    label: str
+    value: str
+    help: str
+    below: str
+    tab: str | None
+    values: Mapping[str, str]
+
+
+def _draw_box(box: Box) -> None:
+    with st.container(border=True, width=174, height="stretch", gap="small"):
+        st.metric(box.label, box.value, help=box.help)
+        if box.below:
+            st.caption(box.below)
+        if box.tab is not None:
+            st.button(
+                f"Open {box.tab.lower()}",
+                key=f"overview.open.{box.label}",
+                type="tertiary",
+                on_click=address.go,
+                args=(box.tab,),
+                kwargs=dict(box.values),
+            )
+
+
+def _oldest(events: Mapping[str, QueueCount]) -> str:
+    ages = [events[state].oldest_s for state in ("queued", "running") if state in events]
+    return f"The oldest: {words.short(max(ages))}" if ages else "It is empty."
 
 
 def counts(status: AuditStatus) -> dict[str, int]:
@@ -107,17 +197,47 @@ def counts(status: AuditStatus) -> dict[str, int]:
     return count
 
 
-def remaining(left: int, rate: float | None) -> str:
-    """Return in words how long `left` entities take at `rate` audits per hour."""
+def remaining(left: int, total: int, rate: float | None) -> str:
+    """Return in words how long `left` of `total` entities take at `rate` audits per hour."""
+    if not total:
+        return "nothing is seeded"
     if not left:
         return "nothing is left"
     if rate is None:
-        return "unknown"
-    return show.duration(left / rate * 3600)
+        return "no audit is at work"
+    return f"about {words.duration(left / rate * 3600)} at this rate"
 
 
-def _age(seconds: float | None) -> str:
-    return "none" if seconds is None else show.duration(seconds)
+def _wrong(wrong: pd.DataFrame, now: datetime) -> None:
+    """Show what is wrong now: what waits for people or for a repair, by kind."""
+    st.subheader("Wrong now", anchor=False)
+    if not len(wrong):
+        st.caption("Nothing waits for a person or for a repair.")
+        return
+    shown = wrong.assign(age=[words.age(oldest, now) for oldest in wrong["oldest"]])
+    show.table(
+        shown,
+        {
+            "kind": show.words("What"),
+            "in_review": show.number("In review", "small"),
+            "in_repair": show.number("In repair", "small"),
+            "age": show.words("Oldest", "small"),
+            "remedy": show.words("What is done"),
+        },
+        name="Wrong now",
+        key=_WRONG,
+        selection="single-row",
+        rows=12,
+        on_select=partial(_open_kind, shown["kind"].tolist()),
+    )
+    st.caption("Select one to open its reviews.")
+
+
+def _open_kind(kinds: Sequence[str]) -> None:
+    chosen = show.selected(_WRONG)
+    if chosen and chosen[0] < len(kinds):
+        # The tick belongs to the visit that has ended with it.
+        address.go("Reviews", **{"reviews.reason": kinds[chosen[0]]})
 
 
 def _course(conn: Connection, status: AuditStatus, period: timedelta, now: datetime) -> None:
@@ -257,7 +377,7 @@ def _repairs(status: AuditStatus) -> None:
     )
     st.subheader("artwork-indexer's queue", anchor=False)
     events = {row.state: row for row in status.queue}
-    rows = [(state, events[state].events, show.duration(events[state].oldest_s))
+    rows = [(state, events[state].events, words.duration(events[state].oldest_s))
             for state in _QUEUE_STATES if state in events]  # fmt: skip
     if rows:
         show.table(

@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 from tests.dashboard.dashboard_rows import HOSTILE, Rows
 
 GID: Final = UUID("76df3287-6cda-33eb-8e9a-044b5e15ffdd")
-TABS: Final = ["Overview", "Reviews", "Failed events", "Entities", "Checks"]
+TABS: Final = ["Overview", "Reviews", "Failed events", "Entities", "Checks", "Runs"]
 
 Open = Callable[..., AppTest]
 
@@ -47,6 +47,7 @@ def page(
     monkeypatch.setenv("MUSICBRAINZ_DATABASE_URL", database)
     monkeypatch.setenv("BACKFILL_BY", "me")
     st.cache_data.clear()
+    st.cache_resource.clear()
 
     def open_page(tab: str = "Overview", **query: str) -> AppTest:
         app = AppTest.from_file(str(Path(serve.PAGE)), default_timeout=30)
@@ -65,9 +66,9 @@ def run(app: AppTest) -> AppTest:
 
 def select(app: AppTest, name: str, *positions: int) -> AppTest:
     """Tick rows of the list's table, as a person would."""
-    generation = app.session_state[f"{name}.generation"]
+    token = app.session_state[f"{name}.listing"].token
     selection = {"selection": {"rows": list(positions), "columns": [], "cells": []}}
-    app.session_state[f"{name}.table.{generation}"] = selection
+    app.session_state[f"{name}.table.{token}"] = selection
     return run(app)
 
 

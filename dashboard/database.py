@@ -32,7 +32,7 @@ class Trouble(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class DashboardDb:
     """Where a visitor works.
 
     `who` tells who acts at this very moment, for the notes; it raises
