@@ -78,7 +78,8 @@ def _memories() -> Memories:
 
 def visitor() -> str:
     """Return the browser at work; empty where it keeps no cookies."""
-    return st.context.cookies.get(VISITOR) or ""
+    cookie: object = st.context.cookies.get(VISITOR)
+    return cookie if isinstance(cookie, str) else ""
 
 
 def of(person: str) -> Memory:
