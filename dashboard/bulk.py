@@ -20,8 +20,10 @@ from artwork_backfill.dashboard.database import Trouble
 #: Rows in a batch: a transaction of about half a second.
 BATCH: Final = 200
 
-#: For how long batches are worked before the page shows how far it has come, in seconds.
+#: For how long batches are worked before the page shows how far it has come, and how soon the next
+#: ones follow, in seconds.
 _TURN_S: Final = 1.0
+_DRAW_EVERY_S: Final = 0.2
 
 #: Refusals that are kept to be shown.
 _REFUSALS: Final = 20
@@ -123,7 +125,8 @@ def show_bulk(kept: memory.Memory, name: str, on_change: Callable[[], None]) -> 
     if bulk is None or bulk.name != name:
         return False
     with st.container(border=True, key=f"{name}-bulk"):
-        st.fragment(_show)(kept, bulk, on_change)
+        every = _DRAW_EVERY_S if bulk.state == "running" else None
+        st.fragment(_show, run_every=every)(kept, bulk, on_change)
     return True
 
 
@@ -139,16 +142,16 @@ def _show(kept: memory.Memory, bulk: Bulk, on_change: Callable[[], None]) -> Non
         if bulk.state != "running":
             on_change()
             st.rerun()
-        st.rerun(scope="fragment")
+        return
     st.success(bulk.summary()) if bulk.state == "finished" else st.warning(bulk.summary())
     if bulk.trouble:
         show.text(bulk.trouble)
     for line in bulk.refusals:
         show.text(line)
     with st.container(horizontal=True):
-        if bulk.state == "stopped" and st.button("Go on", key=f"{bulk.name}.bulk.resume"):
+        if bulk.state == "stopped" and st.button("Continue", key=f"{bulk.name}.bulk.resume"):
             bulk.resume()
-            st.rerun(scope="fragment")
+            st.rerun()
         if (
             bulk.undo is not None
             and bulk.done

@@ -99,10 +99,11 @@ def offer(
         until = time.monotonic() + _GOOD_FOR_S
         ticket = Ticket(memory.visitor(), name, row_type, rows, database, until)
         held[name] = (key, _tickets().issue(ticket))
-    st.link_button(
-        "Download CSV",
-        f"/download/{held[name][1]}/{name}.csv",
-        help="All rows that the filters let through.",
+    # A link of its own, since Streamlit's open another window.
+    st.html(
+        f'<a class="download" href="/download/{held[name][1]}/{name}.csv" download'
+        ' title="All rows that the filters let through">Download CSV</a>',
+        width="content",
     )
 
 

@@ -51,7 +51,12 @@ FIRST: Final = next(iter(TABS))
 _LOOK_EVERY_S: Final = 3
 
 #: An entity or event in one of these states will change by itself.
-_UNDER_WAY: Final = ("unchecked", "audit_in_progress", "queued", "running")
+_UNDER_WAY: Final = (
+    words.STATUSES["unchecked"],
+    words.STATUSES["audit_in_progress"],
+    "queued",
+    "running",
+)
 
 #: The key of the field by which a session recognises a browser of another session.
 _SESSION: Final = "session.token"
@@ -204,7 +209,7 @@ def _show_journal(database: DashboardDb, kept: Memory) -> None:
             (
                 f"{words.age(entry.at, now)} ago",
                 entry.what,
-                words.status(outcome) if outcome in words.STATUSES else outcome,
+                outcome,
                 entry.entity_type.value if entry.entity_type else "",
                 str(entry.gid or ""),
             )

@@ -551,9 +551,10 @@ def item_url(gid: UUID) -> str:
 
 
 def _standing(status: str, last_audit_at: Any) -> str:
-    if status in ("unchecked", "audit_in_progress"):
-        return status
-    return f"{status}, audited {last_audit_at:%Y-%m-%d %H:%M:%S}" if last_audit_at else status
+    said = words.status(status)
+    if status in ("unchecked", "audit_in_progress") or last_audit_at is None:
+        return said
+    return f"{said}, audited {last_audit_at:%Y-%m-%d %H:%M:%S}"
 
 
 def _stretches(period: timedelta) -> dict[str, timedelta]:

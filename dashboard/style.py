@@ -10,7 +10,7 @@ from typing import Final
 CSS: Final = """
 <style>
 /* Room for the toolbar that Streamlit lays over the top, and no more. */
-.block-container { padding-top: 2.5rem; padding-bottom: 3rem; }
+.block-container { padding-top: 3.25rem; padding-bottom: 3rem; }
 .st-key-head h2 { font-size: 1.5rem; padding: 0; }
 [data-testid="stMetricValue"] { font-size: 1.5rem; font-variant-numeric: tabular-nums; }
 
@@ -20,6 +20,8 @@ CSS: Final = """
   color: light-dark(#4a4f5c, #c4c8d0); opacity: 1;
 }
 
+[data-testid="stButtonGroup"] [data-selected="true"] p { color: light-dark(#9c1b2b, #ff9aa2); }
+
 /* Belongs to no one's eyes, see page.py. */
 .st-key-session-token { display: none; }
 
@@ -28,7 +30,7 @@ CSS: Final = """
   position: sticky; bottom: 0; z-index: 20;
 }
 .st-key-reviews-bar, .st-key-events-bar {
-  background: light-dark(#ffffff, #0e1117);
+  background: light-dark(#ffffff, #171614);
   box-shadow: 0 -4px 12px light-dark(rgb(0 0 0 / 8%), rgb(0 0 0 / 60%));
 }
 
@@ -36,6 +38,12 @@ CSS: Final = """
 [class*="st-key-case-title"] [data-testid="stText"] { font: inherit; }
 .st-key-case-question { border-left: 4px solid #e9a03b; padding-left: .8rem; }
 [data-testid="stText"] { white-space: pre-wrap; overflow-wrap: anywhere; }
+
+a.download {
+  display: inline-block; padding: .4rem .75rem; border-radius: .5rem; text-decoration: none;
+  border: 1px solid light-dark(#d5d6d8, #45474d); color: inherit; min-height: 1.6rem;
+}
+a.download:hover, a.download:focus-visible { border-color: light-dark(#9c1b2b, #ff9aa2); }
 
 .differences { display: flex; flex-wrap: wrap; gap: .75rem; }
 .differences > div { flex: 1 1 18rem; min-width: 0; }
@@ -56,6 +64,10 @@ img.picture { max-width: 100%; max-height: 22rem; border-radius: .4rem; }
   margin-right: .35rem; vertical-align: -.05rem; }
 
 @media (max-width: 640px) {
+  .st-key-reviews-filters > *, .st-key-events-filters > * {
+    flex: 1 1 44% !important; width: 44% !important; min-width: 0;
+  }
+  .st-key-reviews-groups, .st-key-events-groups { flex-wrap: nowrap; overflow-x: auto; }
   .block-container { padding: 3.25rem .75rem 2rem; }
   [data-testid="stMetricValue"] { font-size: 1.2rem; }
   [data-testid="stLayoutWrapper"]:has(> .st-key-reviews-bar, > .st-key-events-bar) {

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
+import pandas as pd
 import streamlit as st
 from artwork_backfill.dashboard import bulk, downloads, queries, show, words
 from artwork_backfill.dashboard.address import Field
@@ -45,42 +46,49 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
         )
         groups = triage.group_failed_events(conn, wanted)
         frame = queries.failed_events(conn, seen.rows, seen.at)
-    show.groups("events", groups, seen.at, _narrow)
-    if not seen.rows:
-        st.info("No failed events pass these filters.")
-    else:
-        show.table(
-            frame,
-            {
-                "failure": show.words("Latest failure", 420),
-                "age": show.words("Age", "small"),
-                "action": show.words("Action"),
-                "entity_type": show.words("Type", "small"),
-                "message": show.words("Message", 330),
-                "failures": show.number("Failures", "small"),
-                "depends_on": show.words("Waits for", "small"),
-                "dependants": show.number("Wait for it", "small"),
-                "id": show.number("Event", "small", grouped=False),
-            },
-            name="Failed events",
-            key=_LIST.table_key(),
-            selection="multi-row",
-            rows=10,
-        )
-    _LIST.pager(
-        lambda: downloads.offer(
-            "failed-events", Event, partial(_rows, wanted), database, key=wanted
-        )
-    )
     opened = _LIST.opened()
-    if opened is not None:
-        _case(database, opened)
+    with st.container():
+        show.groups("events", groups, seen.at, _narrow)
+    with st.container():
+        if not seen.rows:
+            st.info("No failed events pass these filters.")
+        else:
+            _table(frame, 5 if opened else 10)
+    rows = partial(_rows, wanted)
+    _LIST.pager(lambda: downloads.offer("failed-events", Event, rows, database, key=wanted))
+    with st.container():
+        if opened is not None:
+            _case(database, opened)
     if not database.config.read_only:
         with show.action_bar("events"):
-            if not bulk.show_bulk(kept, "events", _LIST.reload):
-                _LIST.show_notice()
+            with st.container():
+                is_busy = bulk.show_bulk(kept, "events", _LIST.reload)
+                if not is_busy:
+                    _LIST.show_notice()
+            if not is_busy:
                 _action_bar(database, kept, wanted)
         _LIST.show_question()
+
+
+def _table(frame: pd.DataFrame, shown: int) -> None:
+    show.table(
+        frame,
+        {
+            "age": show.words("Age", 62),
+            "failure": show.words("Latest failure", 330),
+            "action": show.words("Action", 96),
+            "entity_type": show.words("Type", 62),
+            "message": show.words("Message", 286),
+            "failures": show.number("Failures", 64),
+            "depends_on": show.words("Waits for", 64),
+            "dependants": show.number("Wait for it", 64),
+            "id": show.number("Event", 62, grouped=False),
+        },
+        name="Failed events",
+        key=_LIST.table_key(),
+        selection="multi-row",
+        rows=shown,
+    )
 
 
 def filter_words(wanted: EventFilter) -> str:

@@ -116,23 +116,30 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
             partial(triage.count_reviews, conn, wanted),
         )
         groups = triage.group_reviews(conn, wanted)
-    show.groups("reviews", groups, seen.at, _narrow)
-    if not seen.rows:
-        st.info("No reviews pass these filters.")
-    else:
-        _table(seen.rows, seen.at)
-    _LIST.pager(
-        lambda: downloads.offer("reviews", Review, partial(_rows, wanted), database, key=wanted)
-    )
     opened = _LIST.opened()
-    if opened is not None:
-        _case(database, opened)
-    elif not _LIST.selected() and seen.rows:
-        st.caption("Tick one review to see all that is known about its entity.")
+    # Each part has its place whether or not there is something in it: what comes after it stays the
+    # same to the browser, and keeps the focus.
+    with st.container():
+        show.groups("reviews", groups, seen.at, _narrow)
+    with st.container():
+        if not seen.rows:
+            st.info("No reviews pass these filters.")
+        else:
+            _table(seen.rows, seen.at, 5 if opened else 10)
+    rows = partial(_rows, wanted)
+    _LIST.pager(lambda: downloads.offer("reviews", Review, rows, database, key=wanted))
+    with st.container():
+        if opened is not None:
+            _case(database, opened)
+        elif not _LIST.selected() and seen.rows:
+            st.caption("Tick one review to see all that is known about its entity.")
     if not database.config.read_only:
         with show.action_bar("reviews"):
-            if not bulk.show_bulk(kept, "reviews", _LIST.reload):
-                _LIST.show_notice()
+            with st.container():
+                is_busy = bulk.show_bulk(kept, "reviews", _LIST.reload)
+                if not is_busy:
+                    _LIST.show_notice()
+            if not is_busy:
                 _action_bar(database, kept, wanted, opened)
         _LIST.show_question()
 
@@ -205,12 +212,12 @@ def _narrow(group: triage.Group) -> None:
     st.session_state["reviews.reason"] = "" if already else group.text
 
 
-def _table(rows: Sequence[Review], at: datetime) -> None:
+def _table(rows: Sequence[Review], at: datetime, shown: int) -> None:
     show.table(
         queries.reviews(rows, at),
         {
-            "reason": show.words("Reason", 520),
             "age": show.words("Age", "small"),
+            "reason": show.words("Reason", 520),
             "entity_type": show.words("Type", "small"),
             "gid": show.words("Gid", "small"),
             "entity_status": show.words("Entity is"),
@@ -222,7 +229,7 @@ def _table(rows: Sequence[Review], at: datetime) -> None:
         name="Reviews",
         key=_LIST.table_key(),
         selection="multi-row",
-        rows=10,
+        rows=shown,
     )
 
 

@@ -202,7 +202,7 @@ def test_standings_tell_what_has_come_of_entities_and_events(rows: Rows) -> None
     release, event = (EntityType.RELEASE, GID), (EntityType.EVENT, GID)
     assert queries.standings(rows.conn, [release, event, (EntityType.EVENT, uuid4())]) == {
         release: "clean, audited 2026-08-01 12:00:00",
-        event: "unchecked",
+        event: "waiting for an audit",
     }
     id_ = rows.event(state="queued")
     assert queries.states(rows.conn, [id_, id_ + 1]) == {id_: "queued"}
