@@ -157,12 +157,11 @@ def _say_when_read_again() -> None:
     brings the values of its fields along, and with them that of this one, which nobody sees.
     """
     own = st.session_state.setdefault("session.own", secrets.token_hex(8))
-    brought = st.session_state.get(_SESSION, "")
-    if brought and brought != own:
-        st.session_state["session.lost"] = True
-    st.session_state[_SESSION] = own
     with st.container(key="session-token"):
-        st.text_input("Session", key=_SESSION, label_visibility="collapsed")
+        brought = st.text_input("Session", own, key=_SESSION, label_visibility="collapsed")
+    if brought != st.session_state.setdefault("session.known", own):
+        st.session_state["session.known"] = brought
+        st.session_state["session.lost"] = True
     if st.session_state.get("session.lost"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.warning(

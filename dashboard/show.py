@@ -146,19 +146,30 @@ def entity_type_filter(key: str) -> EntityType | None:
 
 
 def groups(
-    name: str, found: Sequence[Group], now: datetime, narrow: Callable[[Group], None]
+    name: str,
+    found: Sequence[Group],
+    now: datetime,
+    narrow: Callable[[Group | None], None],
+    *,
+    narrowed: bool,
 ) -> None:
-    """Show the kinds of rows in a list, each as a button that shows these alone."""
-    if len(found) < 2 and not st.session_state.get(f"{name}.reason"):
+    """Show the kinds of rows in a list, each as a button that shows these alone.
+
+    `narrow` is called with the kind that was chosen, `None` for all of them; `narrowed` says
+    whether there is one chosen now.
+    """
+    if len(found) < 2 and not narrowed:
         return
     with st.container(horizontal=True, key=f"{name}-groups"):
+        if narrowed:
+            st.button("All kinds", key=f"{name}.group", on_click=narrow, args=(None,))
         for group in found:
             kind = f"{group.action}: {group.kind}" if group.action else group.kind
             age = plain_words.age(group.oldest, now)
             st.button(
                 f"{literally(kind)} **{group.count:,}**",
                 key=f"{name}.group.{kind}",
-                help=f"The oldest is {age} old. Shows these alone, or all again.",
+                help=f"The oldest is {age} old. Shows these alone.",
                 on_click=narrow,
                 args=(group,),
             )

@@ -48,7 +48,7 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
         frame = queries.failed_events(conn, seen.rows, seen.at)
     opened = _LIST.opened()
     with st.container():
-        show.groups("events", groups, seen.at, _narrow)
+        show.groups("events", groups, seen.at, _narrow, narrowed=wanted.reason is not None)
     with st.container():
         if not seen.rows:
             st.info("No failed events pass these filters.")
@@ -119,14 +119,10 @@ def _filters() -> EventFilter:
     return EventFilter(entity_type, action or None, reason.strip() or None)
 
 
-def _narrow(group: triage.Group) -> None:
+def _narrow(group: triage.Group | None) -> None:
     """Show the events of one kind alone, or all again."""
-    already = (st.session_state.get("events.action"), st.session_state.get("events.reason")) == (
-        group.action,
-        group.text,
-    )
-    st.session_state["events.action"] = "" if already else group.action
-    st.session_state["events.reason"] = "" if already else group.text
+    st.session_state["events.action"] = "" if group is None else group.action
+    st.session_state["events.reason"] = "" if group is None else group.text
 
 
 def _case(database: DashboardDb, event_id: int) -> None:

@@ -120,7 +120,7 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
     # Each part has its place whether or not there is something in it: what comes after it stays the
     # same to the browser, and keeps the focus.
     with st.container():
-        show.groups("reviews", groups, seen.at, _narrow)
+        show.groups("reviews", groups, seen.at, _narrow, narrowed=wanted.reason is not None)
     with st.container():
         if not seen.rows:
             st.info("No reviews pass these filters.")
@@ -206,10 +206,9 @@ def _filters() -> ReviewFilter:
     )
 
 
-def _narrow(group: triage.Group) -> None:
+def _narrow(group: triage.Group | None) -> None:
     """Show the reviews of one kind alone, or all again."""
-    already = st.session_state.get("reviews.reason") == group.text
-    st.session_state["reviews.reason"] = "" if already else group.text
+    st.session_state["reviews.reason"] = "" if group is None else group.text
 
 
 def _table(rows: Sequence[Review], at: datetime, shown: int) -> None:

@@ -409,6 +409,8 @@ def test_a_read_only_dashboard_has_nothing_to_press(
 def test_a_link_shows_a_colleague_the_same_and_back_leads_back(visit: Visit, rows: Rows) -> None:
     page = visit("Overview")
     page.get_by_role("tab", name="Reviews").click()
+    expect(page.get_by_label("Reason contains")).to_be_visible()
+    _settled(page)
     _find_reviews(page, "only copy")
     _select(page, "Reviews")
     expect(page.get_by_text("keep, copy or purge it?")).to_be_visible()
