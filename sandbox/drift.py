@@ -7,6 +7,7 @@ XML, so a stale title in the XML is a stale title in the metadata too.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,12 +22,13 @@ from sandbox.formats import (
     Metadata,
     entity_xml,
     extracted,
+    image_name,
     index_document,
     index_json,
     item_name,
     xml_name,
 )
-from sandbox.items import File, Item
+from sandbox.items import CREATED, File, Item
 
 HUGE_INDEX_BYTES = 64_000_000
 """The listed size of an index.json that nobody should download."""
@@ -41,10 +43,14 @@ class Subject(Enum):
 
 
 class Owner(Enum):
-    """Whose artwork a drift borrows: that of an entity whose item has it, or lacks it."""
+    """Whose artwork a drift borrows: the drift of its owner, nothing for a healthy one."""
 
-    HAS_IT = auto()
-    LACKS_IT = auto()
+    HAS_IT = ""
+    LACKS_IT = "original-missing"
+    HAS_OTHER_SUFFIX = "original-other-suffix"
+    HAS_IT_EMPTY = "original-empty"
+    IS_ABSENT = "item-missing"
+    IS_DARK = "item-dark"
 
 
 @dataclass(slots=True)
@@ -53,7 +59,8 @@ class Draft:
 
     `index` is the document of index.json, or its bytes; `xml` the facts that mb_metadata.xml
     tells, or its bytes. `images` maps artwork id and suffix to the sizes of thumbnails. `foreign`
-    is an artwork that is not this entity's, for drifts that need one.
+    is an artwork that is not this entity's, for drifts that need one. `changes` are made to the
+    item in the end.
     """
 
     entity: Entity
@@ -64,7 +71,7 @@ class Draft:
     xml: Facts | bytes | None = None
     images: dict[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
     metadata: Metadata = field(default_factory=dict)
-    other_files: list[str] = field(default_factory=list)
+    changes: list[Callable[[Item], None]] = field(default_factory=list)
     absent: bool = False
     dark: bool = False
     huge_index: bool = False
@@ -115,13 +122,13 @@ class Draft:
             item.add_image(artwork_id, suffix, sizes)
         if self.xml is not None:
             item.add_text(xml_name(entity.gid), self._serialised_xml(self.xml))
-        for name in self.other_files:
-            item.files[name] = File(name, "derivative", "JPEG Thumb", 9_000, "0" * 32, "gone.jpg")
         if self.huge_index:
             item.files["index.json"] = item.files["index.json"]._replace(
                 size=HUGE_INDEX_BYTES, md5="f" * 32
             )
         item.add_own_files()
+        for change in self.changes:
+            change(item)
         return item
 
     def _serialised_xml(self, xml: Facts | bytes) -> bytes:
@@ -188,6 +195,11 @@ def _wrong_noindex(draft: Draft) -> None:
     _lose_or_change(draft, "noindex", "false")
 
 
+def _of_other_archive(draft: Draft) -> None:
+    (other,) = (kind for kind in EntityType if kind is not draft.entity.entity_type)
+    draft.metadata["collection"] = ARCHIVES[other].collection
+
+
 def _lose_or_change(draft: Draft, key: str, value: str) -> None:
     if draft.variant % 2:
         draft.metadata[key] = value
@@ -221,6 +233,19 @@ def _original_of_other_suffix(draft: Draft) -> None:
     draft.images[artwork_id, _other_suffix(suffix)] = THUMBNAIL_SIZES
 
 
+def _original_empty(draft: Draft) -> None:
+    _change_file(draft, draft.first_image, size=0, md5=hashlib.md5(b"").hexdigest())
+
+
+def _change_file(draft: Draft, image: tuple[int, str], **changes: Any) -> None:
+    name = image_name(draft.entity.gid, *image)
+
+    def change(item: Item) -> None:
+        item.files[name] = item.files[name]._replace(**changes)
+
+    draft.changes.append(change)
+
+
 def _two_originals(draft: Draft) -> None:
     artwork_id, suffix = draft.first_image
     # Both have derivatives of the same names: those of the right one come last and stay.
@@ -233,6 +258,20 @@ def _other_suffix(suffix: str) -> str:
 
 def _foreign_image(draft: Draft) -> None:
     draft.images[draft.foreign] = THUMBNAIL_SIZES
+
+
+def _unnamed_image(draft: Draft) -> None:
+    gid = draft.entity.gid
+    name, kind = (
+        (f"mbid-{gid}-front.jpg", "JPEG"),
+        (image_name(f"{gid[:-12]}{draft.foreign[0]:012}", *draft.foreign), "JPEG"),
+        ("cover.jpg", "JPEG"),
+        ("Booklet (scan).pdf", "Image Container PDF"),
+        (f"mbid-{gid}-{draft.foreign[0]}", "PNG"),
+    )[draft.variant % 5]
+    draft.changes.append(
+        lambda item: item.add_file(File(name, "original", kind, 400_000, "a" * 32))
+    )
 
 
 def _listed_foreign_image(draft: Draft) -> None:
@@ -448,10 +487,6 @@ def empty_item(draft: Draft) -> None:
     draft.index = index_document(draft.entity.entity_type, draft.entity.gid, ())
 
 
-def _empty_without_index(draft: Draft) -> None:
-    draft.index = None
-
-
 def _empty_lists_an_image(draft: Draft) -> None:
     empty_item(draft)
     _listed_without_file(draft)
@@ -488,12 +523,31 @@ def _orphan_image_and_index(draft: Draft) -> None:
     _orphan_index_with_xml(draft)
 
 
+def _orphan_image_of_two_suffixes(draft: Draft) -> None:
+    artwork_id, suffix = draft.foreign
+    draft.images[artwork_id, _other_suffix(suffix)] = THUMBNAIL_SIZES
+    _foreign_image(draft)
+
+
+def _orphan_image_of_other_bytes(draft: Draft) -> None:
+    _foreign_image(draft)
+    changes: dict[str, Any] = {"size": 8_999} if draft.variant % 2 else {}
+    _change_file(draft, draft.foreign, md5="b" * 32, **changes)
+
+
 def _orphan_leftover(draft: Draft) -> None:
-    name = item_name(draft.entity.gid)
-    if draft.variant % 2:
-        draft.other_files.append(f"{name}-{draft.foreign[0]}_thumb250.jpg")
-    else:
-        draft.xml = draft.facts
+    stem = f"{item_name(draft.entity.gid)}-{draft.foreign[0]}"
+    name, kind = (
+        (f"{stem}_thumb250.jpg", "JPEG Thumb"),
+        (f"{stem}_itemimage.jpg", "JPEG Thumb"),
+        ("notes.txt", "Text"),
+    )[draft.variant % 3]
+    original = f"{stem}.jpg" if name != "notes.txt" else None
+    source = "derivative" if original else "original"
+    draft.xml = draft.facts
+    draft.changes.append(
+        lambda item: item.add_file(File(name, source, kind, 9_000, "0" * 32, original))
+    )
 
 
 # What differs in form and not in meaning.
@@ -521,14 +575,81 @@ def _collection_list(draft: Draft) -> None:
     draft.metadata["collection"] = ["image", draft.metadata["collection"]]
 
 
+def _sizes_as_numbers(draft: Draft) -> None:
+    draft.changes.append(lambda item: setattr(item, "numbers", True))
+
+
+def _one_server_down(draft: Draft) -> None:
+    draft.changes.append(lambda item: item.shown.update(servers_unavailable=True))
+
+
+def _nothing_at_first(draft: Draft) -> None:
+    nothing = (b"[]", b"{}")[draft.entity.number % 2]
+    draft.changes.append(lambda item: setattr(item, "first_answers", (nothing,)))
+
+
+def _old_versions(draft: Draft) -> None:
+    def change(item: Item) -> None:
+        for name in list(item.contents):
+            item.upload(name, item.contents[name])
+        item.updated = CREATED
+
+    draft.changes.append(change)
+
+
+# What passes by itself: an audit now would be too early, or could not be relied on.
+
+
+def _unfinished(draft: Draft) -> None:
+    keys: dict[str, Any] = (
+        {"pending_tasks": True},
+        {"has_redrow": True},
+        {"tasks": [{"cmd": "derive.php", "wait_admin": 0}]},
+        {"nodownload": True},
+        {"errcode": 101, "error": "item is pending"},
+    )[draft.variant % 5]
+    draft.changes.append(lambda item: item.shown.update(keys))
+
+
+def _unavailable(draft: Draft) -> None:
+    keys: dict[str, Any] = (
+        {"error": "the item's server is not responding"},
+        {"errcode": 102},
+        {"errcode": 105, "error": "no node found"},
+    )[draft.variant % 3]
+    draft.changes.append(lambda item: item.shown.update(keys))
+
+
+def _cut_listing(draft: Draft) -> None:
+    gid, variant = draft.entity.gid, draft.variant % 4
+
+    def change(item: Item) -> None:
+        if variant < 2:
+            item.cut = (0, 3)[variant]
+        else:
+            # Complete by its own count, and yet not whole.
+            del item.files[f"{item_name(gid)}_{('meta', 'files')[variant - 2]}.xml"]
+
+    draft.changes.append(change)
+
+
+def _orphan_cut_listing(draft: Draft) -> None:
+    _foreign_image(draft)
+    _cut_listing(draft)
+
+
 UNTIDY: Sequence[Callable[[Draft], None]] = (
     _shuffled_types,
     _indented_index,
     _indented_xml,
     _prefixed_xml,
     _collection_list,
+    _sizes_as_numbers,
+    _one_server_down,
+    _nothing_at_first,
+    _old_versions,
 )
-"""Ways in which a clean item may differ from what the indexer writes today."""
+"""Ways in which a clean item, or what is answered for it, may differ from the plain case."""
 
 
 RELEASE_ONLY = (EntityType.RELEASE,)
@@ -586,8 +707,14 @@ def _orphan(
     )
 
 
+def _orphan_image_to_review(
+    name: str, plant: Callable[[Draft], None], owner: Owner | None = None
+) -> Drift:
+    return _orphan(name, plant, "orphan.image", "manual_review", "manual_review", owner)
+
+
 DRIFTS: Sequence[Drift] = (
-    # Owners that lack their image are entities with this drift, so it comes first.
+    # What others borrow from comes first.
     _live(
         "original-missing",
         _no_original,
@@ -597,9 +724,6 @@ DRIFTS: Sequence[Drift] = (
     ),
     _live("item-missing", _absent, "item.missing", "manual_review", keeps_originals=False),
     _live("item-dark", _dark, "item.dark", "manual_review", keeps_originals=False),
-    _live("item-collection", _wrong_collection, "item.collection", "repair_queue"),
-    _live("item-mediatype", _wrong_mediatype, "item.mediatype", "repair_queue"),
-    _live("item-noindex", _wrong_noindex, "item.noindex", "repair_queue"),
     _live(
         "original-other-suffix",
         _original_of_other_suffix,
@@ -607,19 +731,31 @@ DRIFTS: Sequence[Drift] = (
         "manual_review",
         keeps_originals=False,
     ),
+    _live(
+        "original-empty",
+        _original_empty,
+        "files.original.empty",
+        "manual_review",
+        keeps_originals=False,
+    ),
+    _live("item-collection", _wrong_collection, "item.collection", "manual_review"),
+    _live("item-mediatype", _wrong_mediatype, "item.mediatype", "manual_review"),
+    _live("item-noindex", _wrong_noindex, "item.noindex", "manual_review"),
+    _live("item-other-archive", _of_other_archive, "item.archive", "manual_review"),
     _live("original-duplicate", _two_originals, "files.original.duplicate", "manual_review"),
+    # Only of an orphan is an image deleted: a merge may make a live entity its owner at any time.
     _live(
         "foreign-owned",
         _foreign_image,
         "files.original.extra",
-        "repair_queue",
+        "manual_review",
         owner=Owner.HAS_IT,
     ),
     _live(
         "foreign-owned-listed",
         _listed_foreign_image,
         "files.original.extra",
-        "repair_queue",
+        "manual_review",
         owner=Owner.HAS_IT,
     ),
     _live(
@@ -630,6 +766,7 @@ DRIFTS: Sequence[Drift] = (
         owner=Owner.LACKS_IT,
     ),
     _live("foreign-unknown", _foreign_image, "files.original.extra", "manual_review"),
+    _live("foreign-unnamed", _unnamed_image, "files.original.extra", "manual_review"),
     _live("thumbnail-missing", _no_thumbnail, "files.thumbnail.missing", "manual_review"),
     _index("missing", _no_index, "files.index.missing"),
     _index("malformed", _malformed_index, "index.malformed"),
@@ -686,14 +823,13 @@ DRIFTS: Sequence[Drift] = (
         "repair_queue",
         types=RELEASE_ONLY,
     ),
-    _empty("index-missing", _empty_without_index, "files.index.missing", "repair_queue"),
     _empty("index-malformed", _empty_malformed_index, "index.malformed", "repair_queue"),
     _empty("lists-an-image", _empty_lists_an_image, "index.image.extra", "repair_queue"),
     _empty(
         "foreign-owned",
         _empty_foreign_image,
         "files.original.extra",
-        "repair_queue",
+        "manual_review",
         owner=Owner.HAS_IT,
     ),
     _empty("foreign-unknown", _empty_foreign_image, "files.original.extra", "manual_review"),
@@ -704,17 +840,17 @@ DRIFTS: Sequence[Drift] = (
         _orphan_image_and_index,
         "orphan.image orphan.index",
         "repair_queue",
-        "manual_review",
+        "legacy",
         Owner.HAS_IT,
     ),
-    _orphan(
-        "only-copy",
-        _orphan_image,
-        "orphan.image",
-        "manual_review",
-        "manual_review",
-        Owner.LACKS_IT,
-    ),
+    _orphan_image_to_review("only-copy", _orphan_image, Owner.LACKS_IT),
+    _orphan_image_to_review("owner-absent", _orphan_image, Owner.IS_ABSENT),
+    _orphan_image_to_review("owner-dark", _orphan_image, Owner.IS_DARK),
+    _orphan_image_to_review("copy-empty", _orphan_image, Owner.HAS_IT_EMPTY),
+    _orphan_image_to_review("copy-other-suffix", _orphan_image, Owner.HAS_OTHER_SUFFIX),
+    _orphan_image_to_review("copy-other-bytes", _orphan_image_of_other_bytes, Owner.HAS_IT),
+    _orphan_image_to_review("two-suffixes", _orphan_image_of_two_suffixes, Owner.HAS_IT),
+    _orphan_image_to_review("unnamed-image", _unnamed_image),
     _orphan(
         "unknown-image",
         _orphan_image_and_index,
@@ -722,10 +858,18 @@ DRIFTS: Sequence[Drift] = (
         "manual_review",
         "manual_review",
     ),
+    _orphan("other-archive", _of_other_archive, "item.archive", "manual_review", "manual_review"),
     _orphan("index", _orphan_index, "orphan.index", "repair_queue", "legacy"),
-    _orphan(
-        "index-with-xml", _orphan_index_with_xml, "orphan.index", "repair_queue", "manual_review"
-    ),
+    _orphan("index-with-xml", _orphan_index_with_xml, "orphan.index", "repair_queue", "legacy"),
     _orphan("leftover", _orphan_leftover, "orphan.leftover", "manual_review", "manual_review"),
 )
-"""Every kind of drift, in the order in which worlds plant them."""
+"""Every kind of drift that stays until it is repaired, in the order in which worlds plant them."""
+
+
+PASSING: Sequence[Drift] = (
+    _live("unfinished", _unfinished, "", "unchecked", keeps_originals=False),
+    _live("unavailable", _unavailable, "", "unchecked", keeps_originals=False),
+    _live("cut-listing", _cut_listing, "", "unchecked", keeps_originals=False),
+    _orphan("cut-listing", _orphan_cut_listing, "", "unchecked", "unchecked", owner=Owner.HAS_IT),
+)
+"""Kinds of drift that an audit can only defer: they are planted where they are named."""

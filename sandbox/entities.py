@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import Literal, NamedTuple
 
-Status = Literal["clean", "repair_queue", "manual_review", "legacy"]
-"""What an audit should decide."""
+Status = Literal["clean", "repair_queue", "manual_review", "legacy", "unchecked"]
+"""What an audit should decide; ``unchecked`` where it should be deferred."""
 
 
 class EntityType(StrEnum):

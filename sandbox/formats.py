@@ -71,6 +71,11 @@ def xml_name(gid: str) -> str:
     return f"mbid-{gid}_mb_metadata.xml"
 
 
+def xml_log_name(gid: str) -> str:
+    """What archive.org keeps of its reading of the XML."""
+    return f"mbid-{gid}_mb_metadata_meta.log"
+
+
 def entity_url(entity_type: EntityType, gid: str) -> str:
     return f"https://musicbrainz.org/{entity_type}/{gid}"
 
@@ -182,8 +187,8 @@ def extracted(entity_type: EntityType, gid: str, facts: Facts) -> Metadata:
         "creator": _unlisted([artist.name for artist in facts.artists]),
         "creator-alt-script": _unlisted([artist.sort_name for artist in facts.artists]),
     }
-    if facts.date:
-        metadata["date"] = facts.date
+    if date := _extracted_date(facts.date):
+        metadata["date"] = date
     if facts.language:
         metadata["language"] = facts.language
     if facts.barcode:
@@ -223,8 +228,7 @@ def extract(xml: bytes) -> Metadata:
         "creator": _unlisted([artist.findtext(f"{tag}name", "") for artist in artists]),
         "creator-alt-script": _unlisted([a.findtext(f"{tag}sort-name", "") for a in artists]),
     }
-    date = release.findtext(f"{tag}date")
-    if date:
+    if date := _extracted_date(release.findtext(f"{tag}date")):
         metadata["date"] = date
     language = release.findtext(f"{tag}text-representation/{tag}language")
     if language:
@@ -237,6 +241,11 @@ def extract(xml: bytes) -> Metadata:
             urns.append(f"urn:{kind}:{value}")
     metadata["external-identifier"] = _unlisted(urns)
     return metadata
+
+
+def _extracted_date(date: str | None) -> str:
+    """Of a date that MusicBrainz knows in part, what comes before the first unknown part."""
+    return (date or "").partition("?")[0].rstrip("-")
 
 
 def _unlisted(values: list[str]) -> str | list[str]:

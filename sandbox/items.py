@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sandbox.formats import (
     EXTRACTED_KEYS,
@@ -16,6 +16,7 @@ from sandbox.formats import (
     extract,
     image_name,
     item_name,
+    xml_log_name,
     xml_name,
 )
 
@@ -28,8 +29,22 @@ IMAGE_BYTES = b"no picture: the sandbox keeps image files by name only\n"
 """What a download of any image file answers."""
 
 
+#: What archive.org makes of a PDF, by the end of the file's name. Some of it it calls an original.
+PDF_DERIVATIVES = (
+    ("_jp2.zip", "derivative", "Single Page Processed JP2 ZIP"),
+    ("_text.pdf", "original", "Additional Text PDF"),
+    ("_chocr.html.gz", "derivative", "chOCR"),
+    ("_hocr_searchtext.txt.gz", "derivative", "OCR Search Text"),
+    ("_page_numbers.json", "original", "Page Numbers JSON"),
+    ("_scandata.xml", "original", "Scandata"),
+)
+
+
 class File(NamedTuple):
-    """One entry of an item's listing. A tuple, because millions of them are made."""
+    """One entry of an item's listing. A tuple, because millions of them are made.
+
+    `lacks` names keys that the entry does not have although others do, such as ``md5``.
+    """
 
     name: str
     source: str
@@ -38,11 +53,22 @@ class File(NamedTuple):
     md5: str
     original: str | None = None
     old_version: bool = False
+    private: bool = False
+    lacks: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class Item:
-    """An item that exists. `contents` holds the bytes of index.json and mb_metadata.xml."""
+    """An item that exists.
+
+    Parameters:
+        contents: the bytes of index.json and mb_metadata.xml.
+        updated: when it last changed; epoch seconds.
+        shown: further keys of its answers, such as ``pending_tasks``.
+        cut: how many files its answers list; all unless given. ``files_count`` counts them all.
+        numbers: whether sizes and times are numbers in its answers, not strings.
+        first_answers: what the metadata API answers before it answers rightly.
+    """
 
     gid: str
     metadata: Metadata
@@ -50,6 +76,10 @@ class Item:
     contents: dict[str, bytes] = field(default_factory=dict)
     dark: bool = False
     updated: int = CREATED
+    shown: dict[str, Any] = field(default_factory=dict)
+    cut: int | None = None
+    numbers: bool = False
+    first_answers: tuple[bytes, ...] = ()
 
     @property
     def directory(self) -> str:
@@ -59,14 +89,17 @@ class Item:
         """The answer of the metadata API, with `node` (host and port) as d1, d2 and server."""
         place = f'"created":{self.updated},"d1":"{node}","dir":"{self.directory}","server":"{node}"'
         if self.dark:
-            name = item_name(self.gid)
-            return f'{{{place},"is_dark":true,"metadata":{{"identifier":"{name}"}}}}'.encode()
-        files = ",".join([_file_json(file) for file in self.files.values()])
+            return f'{{{place},"is_dark":true,"uniq":{self.updated}}}'.encode()
+        listed = list(self.files.values())[: self.cut]
+        files = ",".join([_file_json(file) for file in listed])
+        if self.numbers:
+            files = _NUMBERS.sub(r'"\1":\2', files)
         metadata = json.dumps({"identifier": item_name(self.gid), **self.metadata})
+        more = "".join([f',"{key}":{json.dumps(value)}' for key, value in self.shown.items()])
         return (
             f'{{{place},"d2":"{node}","files":[{files}],"files_count":{len(self.files)},'
             f'"item_last_updated":{self.updated},"metadata":{metadata},"uniq":{self.updated},'
-            f'"workable_servers":["{node}"]}}'
+            f'"workable_servers":["{node}"]{more}}}'
         ).encode()
 
     def content(self, name: str) -> bytes | None:
@@ -74,6 +107,10 @@ class Item:
         if name in self.contents:
             return self.contents[name]
         return IMAGE_BYTES if name in self.files else None
+
+    def add_file(self, file: File) -> None:
+        """Add a file as it is."""
+        self.files[file.name] = file
 
     def add_own_files(self) -> None:
         """Add the files that archive.org keeps in every item."""
@@ -87,9 +124,12 @@ class Item:
     def add_image(
         self, artwork_id: int, suffix: str, thumbnail_sizes: tuple[int, ...] = THUMBNAIL_SIZES
     ) -> None:
-        """Add an image with what archive.org derives from it."""
+        """Add an image with what archive.org derives from it.
+
+        Wherever an artwork id is the picture is the same, and so are its checksums.
+        """
         name = image_name(self.gid, artwork_id, suffix)
-        self._add(name, "original", IMAGE_FORMATS[suffix])
+        self._add(name, "original", IMAGE_FORMATS[suffix], content=f"{artwork_id}")
         self.add_derivatives(name, thumbnail_sizes)
 
     def add_derivatives(
@@ -102,32 +142,39 @@ class Item:
         for size in thumbnail_sizes:
             self._add(f"{stem}_thumb{size}.jpg", "derivative", "JPEG Thumb", name)
         if suffix == "pdf":
-            self._add(f"{stem}_jp2.zip", "derivative", "Single Page Processed JP2 ZIP", name)
+            for tail, source, kind in PDF_DERIVATIVES:
+                self._add(f"{stem}{tail}", source, kind, name)
 
     def add_text(self, name: str, content: bytes) -> None:
-        """Add index.json or mb_metadata.xml."""
+        """Add index.json, or mb_metadata.xml with the log of its extraction."""
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         kind = "JSON" if name == "index.json" else "MusicBrainz Metadata"
         self.files[name] = File(name, "original", kind, len(content), digest)
         self.contents[name] = content
+        if name == xml_name(self.gid):
+            self._add(xml_log_name(self.gid), "derivative", "MusicBrainz Metadata Log", name)
 
-    def upload(self, name: str, content: bytes, metadata: Mapping[str, str]) -> None:
-        """Do what an upload does: keep the old version, and extract what an XML file tells.
-
-        `metadata` holds what the upload says of the item itself.
-        """
+    def upload(self, name: str, content: bytes) -> None:
+        """Do what an upload does: keep the old version, and extract what an XML file tells."""
         self._keep_old_version(name)
         if name.endswith((".json", ".xml")):
             self.add_text(name, content)
         else:
             suffix = name.rpartition(".")[2]
-            self._add(name, "original", IMAGE_FORMATS.get(suffix, "Unknown"))
+            picture = content.decode("latin-1") or name
+            self._add(name, "original", IMAGE_FORMATS.get(suffix, "Unknown"), content=picture)
             self.add_derivatives(name)
-        self.metadata.update(metadata)
         if name == xml_name(self.gid):
             for key in EXTRACTED_KEYS:
                 self.metadata.pop(key, None)
             self.metadata.update(extract(content))
+        self._touch()
+
+    def copy(self, name: str, file: File) -> None:
+        """Do what an upload does that copies `file` of another item."""
+        self._keep_old_version(name)
+        self.files[name] = file._replace(name=name)
+        self.add_derivatives(name)
         self._touch()
 
     def delete(self, name: str) -> None:
@@ -139,9 +186,17 @@ class Item:
             del self.files[derivative.name]
         self._touch()
 
-    def _add(self, name: str, source: str, kind: str, original: str | None = None) -> None:
-        # The name stands in for the content that there is not: different files, different sums.
-        digest = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
+    def _add(
+        self,
+        name: str,
+        source: str,
+        kind: str,
+        original: str | None = None,
+        content: str | None = None,
+    ) -> None:
+        # Where there is no content the name stands in for it: different files, different sums.
+        text = name if content is None else content
+        digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
         self.files[name] = File(name, source, kind, 9_000, digest, original)
 
     def _keep_old_version(self, name: str) -> None:
@@ -158,12 +213,43 @@ class Item:
         self.updated = max(int(time.time()), self.updated + 1)
 
 
+@dataclass(slots=True)
+class Planted:
+    """An item whose every answer is given: the answers in turn, of which the last one repeats."""
+
+    gid: str
+    answers: list[bytes]
+    contents: dict[str, bytes]
+    dark: bool = False
+
+    @property
+    def directory(self) -> str:
+        return f"/1/items/{item_name(self.gid)}"
+
+    def document(self, node: str) -> bytes:
+        """The next answer of the metadata API."""
+        del node
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def content(self, name: str) -> bytes | None:
+        """The bytes of a file; None when there is no such file."""
+        return self.contents.get(name)
+
+
+_NUMBERS = re.compile(r'"(size|mtime)":"(\d+)"')
+
+
 def _file_json(file: File) -> str:
-    name, source, kind, size, md5, original, old_version = file
+    name, source, kind, size, md5, original, old_version, private, lacks = file
     more = f',"original":"{original}"' if original else ""
     if old_version:
         more += ',"old_version":"true"'
-    return (
+    if private:
+        more += ',"private":"true"'
+    text = (
         f'{{"name":"{name}","source":"{source}","format":"{kind}","mtime":"{CREATED}",'
         f'"size":"{size}","md5":"{md5}","crc32":"{md5[:8]}","sha1":"{md5}{md5[:8]}"{more}}}'
     )
+    if not lacks:
+        return text
+    return json.dumps({key: value for key, value in json.loads(text).items() if key not in lacks})

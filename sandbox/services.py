@@ -15,6 +15,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +33,9 @@ ServiceName = Literal["archive", "musicbrainz", "lml"]
 _ROOT = Path(__file__).resolve().parent.parent
 
 _TIMEOUT_S = 10.0
+
+# The stand-ins' server takes a body in one piece, which must not become too large.
+_PLANTED_AT_A_TIME = 100
 
 # The stand-ins are on this machine: a proxy that is set for the world outside has no part in it.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -142,8 +146,26 @@ class Services:
         Raises:
             ValueError: a change is unknown; the message says which.
         """
+        self._post(service, "_control", changes)
+
+    def plant(self, service: ServiceName, answers: Mapping[str, Any]) -> None:
+        """Put answers in the place of the world's.
+
+        Parameters:
+            answers: of archive.org by gid: ``answers`` of the metadata API in turn, of which the
+                last one repeats, and ``files`` by name; of MusicBrainz by ``TYPE/GID``: ``gid`` and
+                ``xml`` of what answers, or None where nothing does.
+
+        Raises:
+            ValueError: the service takes none, or one of them is not as described.
+        """
+        entries = list(answers.items())
+        for start in range(0, len(entries), _PLANTED_AT_A_TIME):
+            self._post(service, "_plant", dict(entries[start : start + _PLANTED_AT_A_TIME]))
+
+    def _post(self, service: ServiceName, path: str, document: Mapping[str, Any]) -> None:
         request = urllib.request.Request(
-            f"{self._urls[service]}/_control", json.dumps(changes).encode()
+            f"{self._urls[service]}/{path}", json.dumps(document).encode()
         )
         try:
             _DIRECT.open(request, timeout=_TIMEOUT_S).close()

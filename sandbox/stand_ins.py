@@ -7,7 +7,9 @@ Every stand-in also has, for tests and benchmarks:
 
 * ``GET /_stats``: what it has seen so far (see `sandbox.faults.Stats`), by kind of path;
 * ``POST /_control``: a JSON object that changes its behaviour; the keys are the fields of
-  `Behaviour` and those of its ``Options``, and ``reset_stats``.
+  `Behaviour` and those of its ``Options``, and ``reset_stats``;
+* ``POST /_plant`` (archive.org, MusicBrainz): a JSON object of answers that take the place of the
+  world's (see `ArchiveOrg.plant` and `MusicBrainz.plant`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ import json
 import math
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote
@@ -26,13 +30,16 @@ from sandbox.entities import EntityType
 from sandbox.faults import Behaviour, Fault, Stats, Trouble, spoil
 from sandbox.formats import ARCHIVES
 from sandbox.httpd import Request, Response
-from sandbox.items import Item
+from sandbox.items import File, Item, Planted
 from sandbox.library import Library, LibraryRow, artwork_url
 from sandbox.world import World
 
 _GID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _NOT_FOUND = b'{"error":"not found"}'
+
+# What the metadata API answers where there is no item, when it is asked for the reason.
+_NO_ITEM = b'{"errcode":104,"error":"item does not exist or was deleted"}'
 
 _XML_BOMB = (
     b'<?xml version="1.0"?><!DOCTYPE z [<!ENTITY a "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa">'
@@ -59,8 +66,8 @@ class StandIn(ABC):
         path = self.kind(request)
         if path == "_stats":
             return Response(200, json.dumps(self.stats.to_json()).encode())
-        if path == "_control":
-            return self._controlled(request)
+        if path in ("_control", "_plant"):
+            return self._controlled(request, self.control if path == "_control" else self.plant)
         self.stats.paths[path] += 1
         if self._keep_log:
             self.stats.log.append(request)
@@ -79,10 +86,10 @@ class StandIn(ABC):
         self.stats.faults[fault.kind] += 1
         return spoil(self.answer_badly(path, request, fault), fault)
 
-    def _controlled(self, request: Request) -> Response:
+    def _controlled(self, request: Request, change: Callable[[dict[str, Any]], None]) -> Response:
         try:
-            self.control(json.loads(request.body))
-        except (TypeError, ValueError) as error:
+            change(json.loads(request.body))
+        except (KeyError, TypeError, ValueError) as error:
             return Response(400, str(error).encode(), content_type="text/plain")
         return Response(200, b"{}")
 
@@ -107,6 +114,14 @@ class StandIn(ABC):
             self.behaviour, **{key: value for key, value in changes.items() if key in known}
         )
         self.set_options({key: value for key, value in changes.items() if key not in known})
+
+    def plant(self, answers: dict[str, Any]) -> None:
+        """Put answers in the place of the world's.
+
+        Raises:
+            ValueError: this service takes none.
+        """
+        raise ValueError(f"{type(self).__name__} takes no planted answers")
 
     @abstractmethod
     def kind(self, request: Request) -> str:
@@ -133,11 +148,13 @@ class ArchiveOptions:
     Parameters:
         access_key, secret_key: the account that may see the collections.
         page_size: how many items a page of the scrape API holds.
+        nothing: what the metadata API answers where there is no item: ``[]`` today, ``{}`` before.
     """
 
     access_key: str = "sandbox-access"
     secret_key: str = "sandbox-secret"
     page_size: int = 1_000
+    nothing: str = "[]"
 
 
 class ArchiveOrg(StandIn):
@@ -154,6 +171,7 @@ class ArchiveOrg(StandIn):
         "s3": "s3",
         "_stats": "_stats",
         "_control": "_control",
+        "_plant": "_plant",
     }
 
     def __init__(
@@ -164,6 +182,9 @@ class ArchiveOrg(StandIn):
         self._options = options or ArchiveOptions()
         # What uploads and deletions have changed; everything else follows from the world.
         self._changed: dict[str, Item] = {}
+        self._planted: dict[str, Planted] = {}
+        # How often the metadata API was asked for items that answer wrongly at first.
+        self._asked: Counter[str] = Counter()
         # Somebody else's query is another one each time.
         self._strangers = itertools.count()
 
@@ -199,12 +220,33 @@ class ArchiveOrg(StandIn):
             return Response(200, _XML_BOMB, content_type="application/xml")
         return self.answer(path, request)
 
+    def plant(self, answers: dict[str, Any]) -> None:
+        """Plant items: by gid, ``answers`` in turn and ``files`` by name, all of them text."""
+        for gid, planted in answers.items():
+            bodies = [answer.encode() for answer in planted["answers"]]
+            if not bodies:
+                raise ValueError(f"{gid} needs an answer")
+            files = {name: text.encode("latin-1") for name, text in planted["files"].items()}
+            self._planted[gid] = Planted(gid, bodies, files)
+
     def _item(self, gid: str) -> Item | None:
         return self._changed.get(gid) or self._world.item(gid)
 
+    def _any_item(self, gid: str) -> Item | Planted | None:
+        return self._planted.get(gid) or self._item(gid)
+
     def _metadata(self, request: Request) -> Response:
-        item = self._item(request.path[len("/metadata/mbid-") :])
-        return Response(200, item.document(self.host) if item else b"{}")
+        gid = request.path[len("/metadata/mbid-") :]
+        item = self._any_item(gid)
+        if item is None:
+            extended = "extended_err=1" in request.query
+            return Response(200, _NO_ITEM if extended else self._options.nothing.encode())
+        if isinstance(item, Item) and item.first_answers:
+            asked = self._asked[gid]
+            if asked < len(item.first_answers):
+                self._asked[gid] += 1
+                return Response(200, item.first_answers[asked])
+        return Response(200, item.document(self.host))
 
     def _bad_metadata(self, request: Request, fault: Fault) -> Response:
         response = self._metadata(request)
@@ -234,7 +276,7 @@ class ArchiveOrg(StandIn):
 
     def _download(self, request: Request) -> Response:
         _, _, bucket, name = request.path.split("/", 3)
-        item = self._item(bucket.removeprefix("mbid-"))
+        item = self._any_item(bucket.removeprefix("mbid-"))
         if item is None or item.dark:
             return Response(404, b"<html>not found</html>", content_type="text/html")
         location = f"http://{self.host}{item.directory}/{name}?from=front"
@@ -244,12 +286,14 @@ class ArchiveOrg(StandIn):
         parts = request.path.split("/", 4)
         if len(parts) != 5 or parts[2] != "items":
             return Response(404, _NOT_FOUND)
-        item = self._item(parts[3].removeprefix("mbid-"))
+        item = self._any_item(parts[3].removeprefix("mbid-"))
         name = unquote(parts[4])
         content = item.content(name) if item and not item.dark else None
         if item is None or content is None:
             return Response(404, b"<html>not found</html>", content_type="text/html")
-        padding = max(0, item.files[name].size - len(content)) if name in item.contents else 0
+        padding = 0
+        if isinstance(item, Item) and name in item.contents:
+            padding = max(0, item.files[name].size - len(content))
         return Response(200, content, content_type="application/octet-stream", padding=padding)
 
     def _scrape(self, request: Request) -> Response:
@@ -316,21 +360,27 @@ class ArchiveOrg(StandIn):
             return Response(204)
         headers = request.headers()
         source = headers.get("x-amz-copy-source")
-        if source is not None and not self._has_file(source):
+        copied = self._file(source) if source is not None else None
+        if source is not None and copied is None:
             return Response(404, b"<Error><Code>NoSuchKey</Code></Error>", "", "application/xml")
         if item is None:
-            item = Item(gid, {})
+            # What an upload says of the item itself counts for new items only.
+            prefix = "x-archive-meta-"
+            item = Item(
+                gid, {k[len(prefix) :]: v for k, v in headers.items() if k.startswith(prefix)}
+            )
             item.add_own_files()
-        prefix = "x-archive-meta-"
-        metadata = {k[len(prefix) :]: v for k, v in headers.items() if k.startswith(prefix)}
-        item.upload(name, request.body, metadata)
+        if copied is not None:
+            item.copy(name, copied)
+        else:
+            item.upload(name, request.body)
         self._changed[gid] = item
         return Response(200)
 
-    def _has_file(self, source: str) -> bool:
+    def _file(self, source: str) -> File | None:
         _, bucket, name = source.split("/", 2)
         item = self._item(bucket.removeprefix("mbid-"))
-        return item is not None and name in item.files
+        return item.files.get(name) if item is not None else None
 
 
 class MusicBrainz(StandIn):
@@ -339,6 +389,11 @@ class MusicBrainz(StandIn):
     def __init__(self, world: World, behaviour: Behaviour) -> None:
         super().__init__(world.spec.seed + 1, behaviour)
         self._world = world
+        self._planted: dict[str, dict[str, str] | None] = {}
+
+    def plant(self, answers: dict[str, Any]) -> None:
+        """Plant entities: by ``TYPE/GID``, ``gid`` and ``xml`` of what answers, or null."""
+        self._planted.update(answers)
 
     def set_options(self, changes: dict[str, Any]) -> None:
         if changes:
@@ -354,7 +409,7 @@ class MusicBrainz(StandIn):
         if path != "entity" or len(parts) != 5 or parts[3] not in list(EntityType):
             return Response(404, _NOT_FOUND)
         entity_type, gid = EntityType(parts[3]), parts[4]
-        answer = self._world.xml(entity_type, gid)
+        answer = self._xml(entity_type, gid)
         if answer is None:
             return Response(404, b"<error><text>Not Found</text></error>", "", "application/xml")
         target, xml = answer
@@ -363,6 +418,13 @@ class MusicBrainz(StandIn):
             location = f"http://{self.host}/ws/2/{entity_type}/{target}{query}"
             return Response(301, b"", f"Location: {location}\r\n", "application/xml")
         return Response(200, xml, content_type="application/xml; charset=utf-8")
+
+    def _xml(self, entity_type: EntityType, gid: str) -> tuple[str, bytes] | None:
+        key = f"{entity_type}/{gid}"
+        if key not in self._planted:
+            return self._world.xml(entity_type, gid)
+        planted = self._planted[key]
+        return None if planted is None else (planted["gid"], planted["xml"].encode())
 
     def answer_badly(self, path: str, request: Request, fault: Fault) -> Response:
         if fault.kind == "xml_bomb":

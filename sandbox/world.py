@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from math import gcd
 from typing import NamedTuple
 
-from sandbox.drift import DRIFTS, UNTIDY, Draft, Drift, Owner, Subject, empty_item
+from sandbox.drift import DRIFTS, PASSING, UNTIDY, Draft, Drift, Owner, Subject, empty_item
 from sandbox.entities import Artist, Artwork, Entity, EntityType, Facts, Plan, Presence, Status
 from sandbox.formats import (
     ARCHIVES,
@@ -70,7 +70,7 @@ class Spec:
         seed: any integer.
         size: how many gids there are, live and gone.
         drift_rate: the share of gids with a planted drift; they take turns in `drifts`.
-        drifts: names of the drifts to plant (see `sandbox.drift.DRIFTS`); all unless given.
+        drifts: names of the drifts to plant (see `sandbox.drift`); all of `DRIFTS` unless given.
         event_share: the share of events; without drift. Drifts go by turns to releases and
             events, and to releases only when this is 0.
         art_share: the share of entities with art among those in MusicBrainz.
@@ -121,16 +121,20 @@ class World:
     """
 
     def __init__(self, spec: Spec) -> None:
-        known = {drift.name: drift for drift in DRIFTS}
+        known = {drift.name: drift for drift in (*DRIFTS, *PASSING)}
         unknown = sorted(set(spec.drifts) - known.keys())
         if unknown:
             raise ValueError(f"unknown drift {', '.join(unknown)}; known: {', '.join(known)}")
         self.spec = spec
-        self._drifts = tuple(drift for drift in DRIFTS if drift.name in spec.drifts)
+        self._drifts = tuple(drift for name, drift in known.items() if name in spec.drifts)
         self._drifted = round(spec.size * spec.drift_rate) if self._drifts else 0
+        # Owners come before those that borrow from them, so that each borrower has one in its turn.
+        self._places = {drift.name: place for place, drift in enumerate(self._drifts)}
         for drift in self._drifts:
-            if drift.owner is Owner.LACKS_IT and self._drifts[0] is not DRIFTS[0]:
-                raise ValueError(f"{drift.name} borrows from {DRIFTS[0].name}: plant that as well")
+            if drift.owner is not None and drift.owner.value not in {"", *self._places}:
+                raise ValueError(
+                    f"{drift.name} borrows from {drift.owner.value}: plant that as well"
+                )
         self._salt = _mix(spec.seed & _MASK)
         # Numbers are dealt out by an affine permutation; the first ranks are the drifted ones.
         self._stride = _coprime(spec.size, self._salt >> 20)
@@ -339,7 +343,7 @@ class World:
         return Facts(
             title=entity.title,
             artists=tuple([_artist(_mix(h + place)) for place in range(1 + (h & 7 == 0))]),
-            date=f"{1950 + h % 70}-0{1 + h % 9}-1{h % 10}" if full or h & 16 else None,
+            date=_date(h, full),
             place=f"Saal {h % 97}",
             country=_COUNTRIES[h >> 8 & 7],
             language=_LANGUAGES[h >> 12 & 7] if full or h & 32 else None,
@@ -376,8 +380,10 @@ class World:
                 UNTIDY[(h >> 20) % len(UNTIDY)](draft)
         elif draft.entity.presence is Presence.LIVE:
             draft.absent = self._never_had_art(number)
-            empty_item(draft)
+            if self._fate(number) & 8:
+                empty_item(draft)
         else:
+            draft.xml = draft.facts
             draft.absent = self._left_nothing(number)
             draft.dark = self._left_darkness(number)
 
@@ -425,10 +431,12 @@ class World:
 
     def _owner(self, number: int, shape: _Shape) -> int:
         assert shape.drift is not None
-        if shape.drift.owner is Owner.LACKS_IT:
-            # The first drift of the same turn is of the same type, and lacks its first original.
+        assert shape.drift.owner is not None
+        if shape.drift.owner is not Owner.HAS_IT:
+            # The drifts of one turn are of the same type.
             rank = number * self._stride % self.spec.size
-            return self._at_rank(rank - rank % len(self._drifts))
+            place = self._places[shape.drift.owner.value]
+            return self._at_rank(rank - rank % len(self._drifts) + place)
         owner = self._neighbour(number, shape.entity_type, with_original=True)
         if owner is None:
             raise ValueError(
@@ -463,6 +471,16 @@ class World:
 
     def _at_rank(self, rank: int) -> int:
         return rank * self._unstride % self.spec.size
+
+
+def _date(h: int, full: bool) -> str | None:
+    if not full and not h & 16:
+        return None
+    year, month, day = f"{1950 + h % 70}", f"0{1 + h % 9}", f"1{h % 10}"
+    if not full and h >> 20 & 15 == 0:
+        # MusicBrainz may know any part of a date.
+        return (f"????-{month}-{day}", f"{year}-??-{day}")[h >> 24 & 1]
+    return f"{year}-{month}-{day}"
 
 
 def _artist(h: int) -> Artist:

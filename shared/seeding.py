@@ -1,7 +1,8 @@
 """Puts gids into artwork_indexer.audit_entity, for jobs that read them from outside the database.
 
 A row that is there keeps its status; its priority is raised while it waits for an audit, and never
-lowered. Nothing is queued for artwork-indexer.
+lowered. Nothing is queued for artwork-indexer. A gid that is live, merged or deleted as the other
+type of entity is refused: items of both archives have names of the same form.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 import psycopg
+from artwork_backfill.shared.engine.db import Table
 from psycopg import Connection
 from psycopg.adapt import Dumper
 from psycopg.errors import UniqueViolation
@@ -26,6 +28,42 @@ _COPY_SEED: Final = "COPY pg_temp.seed (gid, priority) FROM STDIN (FORMAT binary
 _COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_RECORD: Final = Struct("!hi16sih")
 _COPY_TRAILER: Final = b"\xff\xff"
+
+# By an array, since for a join the planner may rather read a whole table of MusicBrainz.
+_REFUSE: Final = """
+DELETE FROM pg_temp.seed
+WHERE gid IN (
+    SELECT known.gid FROM musicbrainz.{other} known
+    WHERE known.gid = ANY (ARRAY (SELECT gid FROM pg_temp.seed))
+    UNION ALL
+    SELECT merged.gid FROM musicbrainz.{other}_gid_redirect merged
+    WHERE merged.gid = ANY (ARRAY (SELECT gid FROM pg_temp.seed))
+    UNION ALL
+    SELECT deleted.gid FROM musicbrainz.deleted_entity deleted
+    WHERE deleted.gid = ANY (ARRAY (SELECT gid FROM pg_temp.seed))
+    AND deleted.data->>'entity_type' = '{other}'
+)
+"""
+
+_COUNT_REFUSED: Final = """
+SELECT count(*)
+FROM unnest(%(gids)s::uuid[]) AS seed (gid)
+WHERE EXISTS (SELECT FROM musicbrainz.{other} known WHERE known.gid = seed.gid)
+OR EXISTS (SELECT FROM musicbrainz.{other}_gid_redirect merged WHERE merged.gid = seed.gid)
+OR EXISTS (SELECT FROM musicbrainz.deleted_entity deleted
+           WHERE deleted.gid = seed.gid AND deleted.data->>'entity_type' = '{other}')
+"""
+
+_OTHER: Final[Mapping[str, str]] = {"release": "event", "event": "release"}
+
+#: What has to be readable for `seed` and `preview`.
+TABLES: Final = (
+    Table("musicbrainz.release"),
+    Table("musicbrainz.event"),
+    Table("musicbrainz.release_gid_redirect"),
+    Table("musicbrainz.event_gid_redirect"),
+    Table("musicbrainz.deleted_entity"),
+)
 
 _DROP_SEED: Final = "DROP TABLE pg_temp.seed"
 
@@ -79,18 +117,21 @@ FROM (
 class Seeded(NamedTuple):
     """What became of gids: new rows, rows whose priority was raised, rows left as they were.
 
-    `new_ids` are the ids of the new rows, where they were asked for; a preview makes none.
+    `refused` are gids of the other type of entity, which are among the skipped ones. `new_ids` are
+    the ids of the new rows, where they were asked for; a preview makes none.
     """
 
     written: int
     raised: int
     skipped: int
     new_ids: Sequence[int] = ()
+    refused: int = 0
 
     @property
     def counts(self) -> dict[str, int]:
-        """The three numbers by name."""
-        return {"written": self.written, "raised": self.raised, "skipped": self.skipped}
+        """The numbers by name; that of refused gids only where there are any."""
+        counts = {"written": self.written, "raised": self.raised, "skipped": self.skipped}
+        return counts | ({"refused": self.refused} if self.refused else {})
 
 
 def seed(
@@ -108,6 +149,7 @@ def seed(
         Whether to return the ids of the new rows, which takes an eighth more time.
     """
     _fill_table(conn, priorities)
+    refused = conn.execute(_REFUSE.format(other=_OTHER[entity_type]).encode()).rowcount
     written, new_ids = _insert(conn, entity_type, with_ids=with_ids)
     raised = 0
     if written < len(priorities):
@@ -115,7 +157,7 @@ def seed(
             values = {"entity_type": entity_type, "priority": priority}
             raised += conn.execute(_RAISE_PRIORITY, values).rowcount
     conn.execute(_DROP_SEED)
-    return Seeded(written, raised, len(priorities) - written - raised, new_ids)
+    return Seeded(written, raised, len(priorities) - written - raised, new_ids, refused)
 
 
 def _fill_table(conn: Connection, priorities: Mapping[bytes, int]) -> None:
@@ -164,7 +206,16 @@ def preview(conn: Connection, entity_type: str, priorities: Mapping[bytes, int])
         "priorities": list(priorities.values()),
     }
     written, raised = conn.execute(_PREVIEW_SEED, values).fetchone() or (0, 0)
-    return Seeded(written, raised, len(priorities) - written - raised)
+    refused = count_refused(conn, entity_type, priorities)
+    written -= refused
+    return Seeded(written, raised, len(priorities) - written - raised, refused=refused)
+
+
+def count_refused(conn: Connection, entity_type: str, gids: Iterable[bytes]) -> int:
+    """Return how many of `gids` are live, merged or deleted as the other type of entity."""
+    query = _COUNT_REFUSED.format(other=_OTHER[entity_type])
+    row = conn.execute(query.encode(), {"gids": uuid_array(gids)}).fetchone()
+    return int(row[0]) if row is not None else 0
 
 
 class UuidArray(bytes):

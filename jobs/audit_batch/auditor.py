@@ -19,14 +19,15 @@ from typing import Any, Final, Self
 from uuid import UUID, uuid4
 
 import psycopg
-from artwork_backfill.jobs.audit_batch import claims
+from artwork_backfill.jobs.audit_batch import claims, narrowing
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
-from artwork_backfill.jobs.audit_batch.writing import Writer
+from artwork_backfill.jobs.audit_batch.writing import Writer, fail
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import Policy
-from artwork_backfill.shared.auditing.examination import Examiner, Owners
+from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import add_expectations
 from artwork_backfill.shared.auditing.models import Audit, BadRow, Claim
+from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.http import Interrupted
 from artwork_backfill.shared.engine import db
@@ -121,7 +122,8 @@ class Auditor:
         self._time_limit = time_limit
         limits = limits or Limits(only_when_idle=True)
         self._guardrails = Guardrails(limits, clock)
-        self._writer = Writer(uuid4(), limits.max_queue_depth)
+        self._run_id = uuid4()
+        self._writer = Writer(self._run_id, limits.max_queue_depth)
         self._clock = clock
         self._next_turn = -math.inf
         self._looks_for_dead_at = -math.inf
@@ -134,8 +136,11 @@ class Auditor:
         self._session = _session(dsn)
         self._reads = _session(dsn)
         self._services = Services.connect(settings, concurrency=1, stopping=self._interrupt)
-        owners = Owners(self._services.archive, self._reads)
-        self._examiner = Examiner(self._services, owners.of, policy or Policy())
+        self._policy = policy or Policy()
+        owners = OwnerReader(self._reads)
+        self._examiner = Examiner(
+            self._services, owners.read, self._policy, stopping=self._interrupt
+        )
 
     @classmethod
     def from_environment(
@@ -183,7 +188,11 @@ class Auditor:
             if self._clock() >= self._looks_for_dead_at:
                 claims.take_back(conn, run_started=now, in_hand=[])
                 self._looks_for_dead_at = self._clock() + _TAKE_BACK_EVERY_S
-            return claims.claim(conn, size, run_started=now - REVISIT_AFTER, partition=Partition())
+            since = now - REVISIT_AFTER
+            claimed = claims.claim(conn, size, run_started=since, partition=Partition())
+            if not claimed and narrowing.take_up(conn, self._policy, Partition(), size):
+                claimed = claims.claim(conn, size, run_started=since, partition=Partition())
+            return claimed
 
         return self._audit(limit, claim, otherwise="nothing is left to audit")
 
@@ -258,12 +267,17 @@ class Auditor:
             with self._timer():
                 while left:
                     try:
-                        audit = self._examiner.examine(left[0])
-                    except BadRow as error:
-                        problems.append(f"{left[0].entity}: {error}")
-                        self._release([left.popleft()], keep_place=False)
-                        continue
-                    counts.update(self._write(audit))
+                        [audit] = self._examiner.confirm([self._examiner.examine(left[0])])
+                        if audit is None:
+                            raise Interrupted("the second look was interrupted")
+                        counts.update(self._write(audit))
+                    except (BadRow, psycopg.Error) as error:
+                        if isinstance(error, psycopg.Error) and db.is_passing(error):
+                            raise
+                        reason = _reason(error)
+                        problems.append(f"{left[0].entity}: {reason}")
+                        counts["failed"] += 1
+                        self._fail(left[0], reason)
                     left.popleft()
         except Interrupted:
             waits_for = f"the time limit of {self._time_limit:g} s was reached"
@@ -288,6 +302,9 @@ class Auditor:
                 lambda conn: claims.release(conn, given_back, keep_place=keep_place)
             )
 
+    def _fail(self, claim: Claim, reason: str) -> None:
+        self._session.transaction(lambda conn: fail(conn, [(claim, reason)], self._run_id))
+
     @contextmanager
     def _timer(self) -> Iterator[None]:
         """Interrupt all waiting for services when the time limit is reached."""
@@ -307,6 +324,10 @@ def _session(dsn: str) -> db.Session:
     return db.Session(
         lambda: db.connect(dsn, "artwork-backfill auditor"), patience=_DATABASE_PATIENCE_S
     )
+
+
+def _reason(error: BadRow | psycopg.Error) -> str:
+    return db.explain(error) if isinstance(error, psycopg.Error) else str(error)
 
 
 def _now(conn: Connection) -> datetime:

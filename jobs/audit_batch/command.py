@@ -6,7 +6,13 @@ import click
 from artwork_backfill.jobs.audit_batch.guardrails import Limits
 from artwork_backfill.jobs.audit_batch.job import AuditBatch
 from artwork_backfill.jobs.command import DurationType, job_command, option
-from artwork_backfill.shared.audit.catalogue import Severity, UnknownCheck, match_checks
+from artwork_backfill.shared.audit.catalogue import (
+    Remedy,
+    Severity,
+    UnknownCheck,
+    match_checks,
+    parse_remedies,
+)
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.engine.job import Run
 
@@ -15,9 +21,9 @@ from artwork_backfill.shared.engine.job import Run
 @option(
     "--max-queue-depth",
     type=click.IntRange(min=0),
-    default=100,
+    default=40,
     envvar="BACKFILL_MAX_QUEUE_DEPTH",
-    help="Keep artwork-indexer's queue at or below so many events; 0 for no limit.",
+    help="Keep artwork-indexer's queue at or below this many events; 0 for no limit.",
 )
 @option(
     "--queue-patience",
@@ -54,6 +60,21 @@ from artwork_backfill.shared.engine.job import Run
     envvar="BACKFILL_MIN_SEVERITY",
     help="Record findings that are less grave without acting on them.",
 )
+@option(
+    "--remedy",
+    "remedies",
+    multiple=True,
+    metavar="CHECK=REMEDY",
+    envvar="BACKFILL_REMEDY",
+    help="Act on this check's findings by index, review or record, instead of as the catalogue"
+    " says. Repeatable; globs like 'item.*=index'.",
+)
+@option(
+    "--no-deletions",
+    is_flag=True,
+    envvar="BACKFILL_NO_DELETIONS",
+    help="Queue no delete_image: record images that could be deleted without acting on them.",
+)
 def command(
     run: Run,
     max_queue_depth: int,
@@ -62,16 +83,28 @@ def command(
     max_per_hour: int | None,
     ignored: tuple[str, ...],
     min_severity: str,
+    remedies: tuple[str, ...],
+    no_deletions: bool,
 ) -> AuditBatch:
-    """Compare MusicBrainz with archive.org and queue what mends the differences.
+    """Compare MusicBrainz with archive.org and queue what repairs the differences.
 
-    Each unchecked entity is audited once. Differences that artwork-indexer can mend become events
+    Each unchecked entity is audited once. Differences that artwork-indexer can repair become events
     in its queue; those that no machine should decide become rows in needs_manual_review.
 
     Example: artwork-backfill audit-batch --limit 1000 --dry-run --report audit.md
     """
     limits = Limits(max_queue_depth, queue_patience, only_when_idle, max_per_hour)
-    return AuditBatch(run, limits, Policy(_matched(ignored), _severity(min_severity)))
+    policy = Policy(
+        _matched(ignored), _severity(min_severity), _chosen(remedies), deletions=not no_deletions
+    )
+    return AuditBatch(run, limits, policy)
+
+
+def _chosen(remedies: tuple[str, ...]) -> dict[str, Remedy]:
+    try:
+        return parse_remedies(remedies)
+    except UnknownCheck as error:
+        raise click.BadParameter(str(error), param_hint="--remedy") from None
 
 
 def _matched(patterns: tuple[str, ...]) -> frozenset[str]:

@@ -54,7 +54,7 @@ class Limits:
     `max_per_hour` in entities, `None` for no limit.
     """
 
-    max_queue_depth: int = 100
+    max_queue_depth: int = 40
     queue_patience: float = 600.0
     only_when_idle: bool = False
     max_per_hour: int | None = None

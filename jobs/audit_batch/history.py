@@ -1,4 +1,4 @@
-"""Counts what audits find as they go along, for whoever later asks about the past.
+"""Counts what audits find as they go along, and which repairs hold.
 
 The counts are kept by hour and run, so that runs at work at the same time never wait for each
 other's rows. What was found in each entity stands in `audit_result`, and is written elsewhere.
@@ -7,11 +7,11 @@ other's rows. What was found in each entity stands in `audit_result`, and is wri
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
-from artwork_backfill.shared.audit.decide import Decision, Status
+from artwork_backfill.shared.audit.decide import PROOFS, Decision, Status
 from artwork_backfill.shared.auditing.models import Audit
 from psycopg import Connection
 
@@ -40,6 +40,26 @@ ON CONFLICT (run_id, hour, check_name) DO UPDATE
 SET entities = tally.entities + excluded.entities,
     findings = tally.findings + excluded.findings,
     examples = excluded.examples
+"""
+
+# A repair that holds ends the row of those that did not.
+_ADD_PROOFS: Final = """
+INSERT INTO artwork_indexer.repair_tally AS tally (check_name, held, not_held, not_held_in_a_row)
+SELECT * FROM unnest(%(checks)s::text[], %(held)s::bigint[], %(not_held)s::bigint[],
+                     %(in_a_row)s::bigint[])
+ON CONFLICT (check_name) DO UPDATE
+SET held = tally.held + excluded.held,
+    not_held = tally.not_held + excluded.not_held,
+    not_held_in_a_row = excluded.not_held_in_a_row
+        + CASE WHEN excluded.held = 0 THEN tally.not_held_in_a_row ELSE 0 END,
+    last_at = now()
+"""
+
+_REPAIRS: Final = """
+SELECT check_name, held, not_held
+FROM artwork_indexer.repair_tally
+WHERE not_held_in_a_row >= %(proofs)s
+ORDER BY check_name
 """
 
 _IS_RECENT: Final = """
@@ -100,6 +120,40 @@ def add(conn: Connection, audits: Sequence[Audit], run_id: UUID) -> None:
                 "examples": [_array(entities[check][-EXAMPLES:]) for check in checks],
             },
         )
+
+
+def add_proofs(conn: Connection, proofs: Sequence[Mapping[str, bool]]) -> None:
+    """Count whether repairs held, in the order of the audits that found it out."""
+    outcomes: dict[str, list[bool]] = {}
+    for judged in proofs:
+        for check, held in judged.items():
+            outcomes.setdefault(check, []).append(held)
+    if not outcomes:
+        return
+    checks = sorted(outcomes)
+    conn.execute(
+        _ADD_PROOFS,
+        {
+            "checks": checks,
+            "held": [sum(outcomes[check]) for check in checks],
+            "not_held": [len(outcomes[check]) - sum(outcomes[check]) for check in checks],
+            "in_a_row": [_not_held_at_the_end(outcomes[check]) for check in checks],
+        },
+    )
+
+
+def repairs_given_up(conn: Connection) -> list[str]:
+    """Return, in sentences, the checks that are not repaired any more."""
+    return [
+        f"{check} is not repaired any more, since repairs do not hold: {held:,} held and"
+        f" {not_held:,} did not, among them the last {PROOFS}. Its findings are for archive.org's"
+        " staff: `artwork-backfill review export`."
+        for check, held, not_held in conn.execute(_REPAIRS, {"proofs": PROOFS})
+    ]
+
+
+def _not_held_at_the_end(outcomes: Sequence[bool]) -> int:
+    return next((n for n, held in enumerate(reversed(outcomes)) if held), len(outcomes))
 
 
 def keep_statuses(conn: Connection) -> None:

@@ -10,13 +10,14 @@ from datetime import datetime
 from threading import Lock
 from typing import Any, ClassVar, Final
 
-from artwork_backfill.jobs.audit_batch import claims, history, verification
+from artwork_backfill.jobs.audit_batch import claims, history, narrowing, verification, writing
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
 from artwork_backfill.jobs.audit_batch.writing import Writer
 from artwork_backfill.shared.audit.decide import Policy, Status
-from artwork_backfill.shared.auditing.examination import Examiner, Owners
+from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import add_expectations
 from artwork_backfill.shared.auditing.models import Audit, Claim
+from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.db import Session, Table
 from artwork_backfill.shared.engine.job import (
@@ -70,6 +71,9 @@ class AuditBatch(Job[Claim, Audit]):
         Table("artwork_indexer.audit_entity", ("SELECT", "UPDATE")),
         Table("artwork_indexer.needs_manual_review", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.audit_result", ("SELECT", "INSERT")),
+        Table("artwork_indexer.audit_streak", ("SELECT", "INSERT", "UPDATE", "DELETE")),
+        Table("artwork_indexer.audit_passed", ("SELECT", "INSERT", "DELETE")),
+        Table("artwork_indexer.repair_tally", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.audit_tally", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.finding_tally", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.audit_status_history", ("SELECT", "INSERT")),
@@ -87,8 +91,10 @@ class AuditBatch(Job[Claim, Audit]):
             run.settings, concurrency=run.options.concurrency, stopping=run.stopping
         )
         self._reads = Session(run.open_connection, ending=run.stopping)
-        owners = Owners(self._services.archive, self._reads)
-        self._examiner = Examiner(self._services, owners.of, policy)
+        self._policy = policy
+        owners = OwnerReader(self._reads)
+        self._examiner = Examiner(self._services, owners.read, policy, stopping=run.stopping)
+        self._given_up: list[str] = []
         self._writer = Writer(run.id, limits.max_queue_depth)
         self._lookout = claims.Lookout(run.options.partition) if run.options.dry_run else None
         self._run_started: datetime | None = None
@@ -109,7 +115,10 @@ class AuditBatch(Job[Claim, Audit]):
         row = conn.execute(
             claims.COUNT_UNCHECKED, {"partition": partition.index, "partitions": partition.count}
         ).fetchone()
-        return int(row[0]) if row is not None else 0
+        unchecked = int(row[0]) if row is not None else 0
+        if self.run.options.dry_run:
+            return unchecked
+        return unchecked + narrowing.count(conn, self._policy, partition)
 
     def claim(self, conn: Connection, size: int) -> Sequence[Claim] | Wait | Stop:
         if self._lookout is not None:
@@ -122,7 +131,7 @@ class AuditBatch(Job[Claim, Audit]):
         if isinstance(room, Wait | Stop):
             return room
         claimed = self._claim(conn, room)
-        if not claimed and self._take_back(conn):
+        if not claimed and (self._take_back(conn) or self._take_up(conn, room)):
             claimed = self._claim(conn, room)
         self._unconfirmed = claimed
         return add_expectations(conn, claimed)
@@ -140,11 +149,15 @@ class AuditBatch(Job[Claim, Audit]):
     def fetch(self, items: Sequence[Claim]) -> Sequence[Audit]:
         return [self._examiner.examine(claim) for claim in items]
 
+    def confirm(self, results: Sequence[Audit]) -> Sequence[Audit | None]:
+        return self._examiner.confirm(results)
+
     def write(self, conn: Connection, results: Sequence[Audit]) -> Counts:
         return self._writer.write(conn, results).counts
 
     def verify(self, conn: Connection) -> Sequence[Verification]:
         checks = list(verification.verify_repairs_and_reviews(conn))
+        self._given_up = history.repairs_given_up(conn)
         if self._run_started is None:
             return [verification.verify_no_stale_claims(conn, claims.STALE_AFTER), *checks]
         decided = verification.verify_decisions(
@@ -183,6 +196,10 @@ class AuditBatch(Job[Claim, Audit]):
         claims.release(conn, items, keep_place=self.run.stopping.is_set())
         self._let_go(items)
 
+    def failed(self, conn: Connection, items: Sequence[tuple[Claim, str]]) -> None:
+        writing.fail(conn, items, self.run.id)
+        self._let_go([claim for claim, _ in items])
+
     def describe(self, result: Claim | Audit) -> str:
         claim = result.claim if isinstance(result, Audit) else result
         return str(claim.entity)
@@ -194,7 +211,9 @@ class AuditBatch(Job[Claim, Audit]):
         return dict(sorted(self._findings.items()))
 
     def next_steps(self) -> Sequence[str]:
-        steps = []
+        steps = list(self._given_up)
+        if warning := self._examiner.listings.warning():
+            steps.append(warning)
         if repairs := self._decided.get(Status.REPAIR_QUEUE):
             steps.append(
                 f"{len(repairs):,} entities are in repair: once artwork-indexer has worked, another"
@@ -237,6 +256,9 @@ class AuditBatch(Job[Claim, Audit]):
         taken = claims.take_back(conn, run_started=self._started(), in_hand=in_hand)
         self._looks_for_dead_at = time.monotonic() + _TAKE_BACK_EVERY_S
         return taken
+
+    def _take_up(self, conn: Connection, size: int) -> int:
+        return narrowing.take_up(conn, self._policy, self.run.options.partition, size)
 
     def _let_go(self, items: Sequence[Claim]) -> None:
         with self._lock:

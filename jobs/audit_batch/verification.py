@@ -44,7 +44,8 @@ _REPAIRS: Final = """
 SELECT count(*), count(*) FILTER (WHERE EXISTS (
     SELECT
     FROM artwork_indexer.audit_result result
-    JOIN artwork_indexer.event_queue event ON event.id = ANY (result.event_ids)
+    JOIN artwork_indexer.event_queue event
+      ON event.id = ANY (result.event_ids) AND event.message->>'gid' = entity.gid::text
     WHERE result.audit_entity_id = entity.id))
 FROM artwork_indexer.audit_entity entity
 WHERE status = 'repair_queue'

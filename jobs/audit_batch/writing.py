@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -17,8 +17,20 @@ from uuid import UUID
 from artwork_backfill.jobs.audit_batch import history
 from artwork_backfill.jobs.audit_batch.claims import release
 from artwork_backfill.shared.audit.decide import Decision, QueuedAction, Status
+from artwork_backfill.shared.audit.finding import storable
+from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
 from artwork_backfill.shared.auditing.expectation import changed
-from artwork_backfill.shared.auditing.models import UNREADABLE, Audit, Claim, Deferral, Reason
+from artwork_backfill.shared.auditing.models import (
+    STREAK_LIMIT,
+    STREAKS,
+    UNREADABLE,
+    Audit,
+    Claim,
+    Deferral,
+    Reason,
+    Streak,
+)
+from artwork_backfill.shared.auditing.owners import lock_queue, read_owners
 from artwork_backfill.shared.engine.job import FindingCount
 from psycopg import Connection
 from psycopg.errors import SerializationFailure
@@ -67,9 +79,6 @@ JOIN unnest(%(ids)s::bigint[], %(entity_types)s::text[], %(gids)s::text[],
 WHERE event.last_updated >= wanted.claimed_at
 """
 
-#: "queue" in ASCII; held while events are counted and queued, so that runs do not do so at once.
-_QUEUE_LOCK: Final = 0x7175657565
-
 _QUEUE_DEPTH: Final = """
 SELECT count(*) FROM artwork_indexer.event_queue WHERE state IN ('queued', 'running')
 """
@@ -107,10 +116,16 @@ WHERE id = %(id)s AND state = 'queued'
 """
 
 _OPEN_REVIEWS: Final = """
-INSERT INTO artwork_indexer.needs_manual_review (audit_entity_id, review_reason)
-SELECT * FROM unnest(%(ids)s::bigint[], %(reasons)s::text[])
+INSERT INTO artwork_indexer.needs_manual_review (audit_entity_id, review_reason, reasons)
+SELECT * FROM unnest(%(ids)s::bigint[], %(texts)s::text[], %(reasons)s::jsonb[])
 ON CONFLICT (audit_entity_id) WHERE status = 'open'
-DO UPDATE SET review_reason = excluded.review_reason
+DO UPDATE SET review_reason = excluded.review_reason, reasons = excluded.reasons
+"""
+
+_WITH_OPEN_REVIEW: Final = """
+SELECT audit_entity_id
+FROM artwork_indexer.needs_manual_review
+WHERE status = 'open' AND audit_entity_id = ANY (%(ids)s::bigint[])
 """
 
 # What people have noted stays.
@@ -128,9 +143,33 @@ VALUES (%s, %s, %s, %s, %s)
 
 _SET_STATUS: Final = """
 UPDATE artwork_indexer.audit_entity entity
-SET status = decided.status::artwork_indexer.audit_entity_status, last_audit_at = now()
-FROM unnest(%(ids)s::bigint[], %(statuses)s::text[]) AS decided (id, status)
+SET status = decided.status::artwork_indexer.audit_entity_status, last_audit_at = now(),
+    was_live = coalesce(decided.was_live, entity.was_live)
+FROM unnest(%(ids)s::bigint[], %(statuses)s::text[], %(were_live)s::boolean[])
+     AS decided (id, status, was_live)
 WHERE entity.id = decided.id
+"""
+
+_ADD_TO_STREAKS: Final = """
+INSERT INTO artwork_indexer.audit_streak AS streak (audit_entity_id, kind, audits)
+SELECT id, kind, 1 FROM unnest(%(ids)s::bigint[], %(kinds)s::text[]) AS deferred (id, kind)
+ON CONFLICT (audit_entity_id, kind) DO UPDATE SET audits = streak.audits + 1
+RETURNING audit_entity_id, audits
+"""
+
+_END_STREAKS: Final = """
+DELETE FROM artwork_indexer.audit_streak WHERE audit_entity_id = ANY (%(ids)s::bigint[])
+"""
+
+_FORGET_PASSED: Final = """
+DELETE FROM artwork_indexer.audit_passed WHERE audit_entity_id = ANY (%(ids)s::bigint[])
+"""
+
+_KEEP_PASSED: Final = """
+INSERT INTO artwork_indexer.audit_passed (audit_entity_id, check_name, severity, is_deletion)
+SELECT *
+FROM unnest(%(ids)s::bigint[], %(checks)s::text[], %(severities)s::smallint[],
+            %(are_deletions)s::boolean[])
 """
 
 
@@ -226,6 +265,8 @@ class Writer:
     def _write(self, conn: Connection, audits: Sequence[Audit]) -> Written:
         held = _lock_held(conn, audits)
         audits_held = [audit for audit in audits if audit.claim.entity.id in held]
+        if any(map(_deletions, audits_held)):
+            lock_queue(conn)
         batch = _sort(conn, audits_held)
         if self._max_queue_depth:
             _postpone(conn, batch, self._max_queue_depth)
@@ -233,10 +274,60 @@ class Writer:
         _write_reviews(conn, batch.decided, self._run_id)
         _record(conn, batch, event_ids, self._run_id)
         history.add(conn, [entry.audit for entry in batch.decided], self._run_id)
+        history.add_proofs(conn, [entry.audit.proofs for entry in batch.decided])
+        _keep_streaks(conn, batch)
+        _keep_passed(conn, batch)
         _set_statuses(conn, batch)
         if batch.postponed:
             release(conn, [entry.audit.claim for entry in batch.postponed], keep_place=True)
         return _summary(conn, batch, lost=len(audits) - len(audits_held))
+
+
+def fail(conn: Connection, failed: Sequence[tuple[Claim, str]], run_id: UUID) -> None:
+    """Give back claims whose audit failed, each with the reason.
+
+    They go to the end of their class, and to a person once it has happened several times in a row.
+    """
+    held = _lock_claims(conn, [claim for claim, _ in failed])
+    messages = {claim.entity.id: message for claim, message in failed if claim.entity.id in held}
+    if not messages:
+        return
+    lengths = _add_to_streaks(conn, [(id_, Streak.FAILED) for id_ in sorted(messages)])
+    hopeless = sorted(id_ for id_, audits in lengths.items() if audits >= STREAK_LIMIT)
+    if hopeless:
+        _open_reviews(
+            conn,
+            {
+                id_: [
+                    ReviewReason(
+                        ReasonCode.REFUSED,
+                        f"{STREAK_LIMIT} audits in a row failed, the last because:"
+                        f" {storable(messages[id_])}",
+                    )
+                ]
+                for id_ in hopeless
+            },
+        )
+        conn.execute(_END_STREAKS, {"ids": hopeless})
+    statuses = {
+        id_: Status.MANUAL_REVIEW.value if id_ in hopeless else "unchecked" for id_ in messages
+    }
+    if hopeless:
+        with conn.cursor() as cursor:
+            cursor.executemany(
+                _RECORD,
+                [
+                    (
+                        id_,
+                        run_id,
+                        Status.MANUAL_REVIEW.value,
+                        _not_read(ReasonCode.REFUSED, messages[id_]),
+                        [],
+                    )
+                    for id_ in hopeless
+                ],
+            )
+    _update_statuses(conn, statuses, {})
 
 
 def _is_committed(conn: Connection, audits: Sequence[Audit], written: Written) -> bool:
@@ -250,6 +341,8 @@ def _sort(conn: Connection, audits: Sequence[Audit]) -> _Sorted:
     claims = [audit.claim for audit in audits if isinstance(audit.outcome, Decision)]
     overtaken = _overtaken(conn, claims) if claims else frozenset()
     gone = changed(conn, claims) if claims else frozenset()
+    unsafe = _unsafe(conn, audits)
+    reviewed = _with_open_review(conn, audits)
     for audit in audits:
         id_ = audit.claim.entity.id
         if isinstance(audit.outcome, Deferral):
@@ -258,16 +351,70 @@ def _sort(conn: Connection, audits: Sequence[Audit]) -> _Sorted:
             batch.deferred.append((audit, Deferral(Reason.EVENT_SINCE)))
         elif id_ in gone:
             batch.deferred.append((audit, Deferral(Reason.ENTITY_CHANGED)))
+        elif id_ in unsafe:
+            batch.deferred.append((audit, unsafe[id_]))
+        elif audit.outcome.keeps_review and id_ not in reviewed:
+            decision = replace(audit.outcome, status=Status.CLEAN, keeps_review=False)
+            batch.decided.append(_Decided(audit, decision))
         else:
             batch.decided.append(_Decided(audit, audit.outcome))
     return batch
+
+
+def _deletions(audit: Audit) -> list[QueuedAction]:
+    events = audit.outcome.events if isinstance(audit.outcome, Decision) else ()
+    return [event for event in events if event.action == "delete_image"]
+
+
+def _unsafe(conn: Connection, audits: Sequence[Audit]) -> dict[int, Deferral]:
+    """Return the entities whose deletions rest on what is not so any more, by the database.
+
+    The images' owners are read again, and the events that are about to change their items; and no
+    two deletions of a batch may rely on each other.
+    """
+    unsafe: dict[int, Deferral] = {}
+    losing: set[str] = set()
+    relied_on: set[str] = set()
+    for audit in audits:
+        if not (deletions := _deletions(audit)):
+            continue
+        entity = audit.claim.entity
+        ids = [event.artwork_id for event in deletions if event.artwork_id is not None]
+        rows = read_owners(conn, entity.entity_type, ids)
+        owners = {event.owner for event in deletions if event.owner is not None}
+        moved = [
+            str(event.artwork_id)
+            for event in deletions
+            if event.artwork_id is None or rows.gids.get(event.artwork_id) != event.owner
+        ]
+        if moved:
+            unsafe[entity.id] = Deferral(Reason.OWNER_CHANGED, f"artwork {', '.join(moved)}")
+        elif busy := owners & (rows.busy | losing):
+            unsafe[entity.id] = Deferral(Reason.OWNER_BUSY, ", ".join(sorted(busy)))
+        elif entity.gid in relied_on:
+            unsafe[entity.id] = Deferral(Reason.OWNER_BUSY, entity.gid)
+        else:
+            losing.add(entity.gid)
+            relied_on |= owners
+    return unsafe
+
+
+def _with_open_review(conn: Connection, audits: Sequence[Audit]) -> frozenset[int]:
+    ids = [
+        audit.claim.entity.id
+        for audit in audits
+        if isinstance(audit.outcome, Decision) and audit.outcome.keeps_review
+    ]
+    if not ids:
+        return frozenset()
+    return frozenset(id_ for (id_,) in conn.execute(_WITH_OPEN_REVIEW, {"ids": ids}))
 
 
 def _postpone(conn: Connection, batch: _Sorted, limit: int) -> None:
     """Set aside the entities whose events would make the queue longer than `limit`."""
     if not any(entry.decision.events for entry in batch.decided):
         return
-    conn.execute("SELECT pg_advisory_xact_lock(%s)", (_QUEUE_LOCK,))
+    lock_queue(conn)
     depth = _value(conn, _QUEUE_DEPTH)
     candidates, batch.decided = batch.decided, []
     for entry in candidates:
@@ -312,11 +459,15 @@ def _summary(conn: Connection, batch: _Sorted, *, lost: int) -> Written:
 
 
 def _lock_held(conn: Connection, audits: Sequence[Audit]) -> frozenset[int]:
+    return _lock_claims(conn, [audit.claim for audit in audits])
+
+
+def _lock_claims(conn: Connection, claims: Sequence[Claim]) -> frozenset[int]:
     rows = conn.execute(
         _LOCK_HELD,
         {
-            "ids": [audit.claim.entity.id for audit in audits],
-            "claimed_at": [audit.claim.claimed_at for audit in audits],
+            "ids": [claim.entity.id for claim in claims],
+            "claimed_at": [claim.claimed_at for claim in claims],
         },
     ).fetchall()
     return frozenset(id_ for (id_,) in rows)
@@ -370,21 +521,71 @@ def _insert_events(conn: Connection, wanted: Sequence[tuple[_Decided, QueuedActi
 
 
 def _write_reviews(conn: Connection, decided: Sequence[_Decided], run_id: UUID) -> None:
-    reviews = [entry for entry in decided if entry.decision.status is Status.MANUAL_REVIEW]
+    """Open reviews and bring open ones up to date; resolve those of entities found clean."""
+    reviews = {
+        entry.id: entry.decision.review_reasons
+        for entry in decided
+        if entry.decision.review_reasons
+    }
     if reviews:
-        conn.execute(
-            _OPEN_REVIEWS,
-            {
-                "ids": [entry.id for entry in reviews],
-                "reasons": ["; ".join(entry.decision.review_reasons) for entry in reviews],
-            },
-        )
+        _open_reviews(conn, reviews)
     clean = [
         entry.id for entry in decided if entry.decision.status in (Status.CLEAN, Status.LEGACY)
     ]
     if clean:
         note = f"audit {run_id} found it clean"
         conn.execute(_RESOLVE_REVIEWS, {"ids": clean, "note": note})
+
+
+def _open_reviews(conn: Connection, reviews: Mapping[int, Sequence[ReviewReason]]) -> None:
+    conn.execute(
+        _OPEN_REVIEWS,
+        {
+            "ids": list(reviews),
+            "texts": ["; ".join(map(str, reasons)) for reasons in reviews.values()],
+            "reasons": [
+                Jsonb([reason.to_json() for reason in reasons]) for reasons in reviews.values()
+            ],
+        },
+    )
+
+
+def _keep_streaks(conn: Connection, batch: _Sorted) -> None:
+    """Count what keeps entities from being decided, as long as nothing else is decided of them."""
+    deferred = [
+        (audit.claim.entity.id, STREAKS[deferral.reason])
+        for audit, deferral in batch.deferred
+        if deferral.reason in STREAKS
+    ]
+    if deferred:
+        _add_to_streaks(conn, deferred)
+    ended = [entry.id for entry in batch.decided if entry.audit.claim.past.streaks]
+    if ended:
+        conn.execute(_END_STREAKS, {"ids": ended})
+
+
+def _add_to_streaks(conn: Connection, entries: Sequence[tuple[int, Streak]]) -> dict[int, int]:
+    with_kinds = {"ids": [id_ for id_, _ in entries], "kinds": [kind.value for _, kind in entries]}
+    return dict(conn.execute(_ADD_TO_STREAKS, with_kinds).fetchall())
+
+
+def _keep_passed(conn: Connection, batch: _Sorted) -> None:
+    """Remember the findings that the policy has left alone, and forget those of earlier audits."""
+    ids = [entry.id for entry in batch.decided]
+    if not ids:
+        return
+    conn.execute(_FORGET_PASSED, {"ids": ids})
+    passed = [(entry.id, each) for entry in batch.decided for each in entry.decision.passed]
+    if passed:
+        conn.execute(
+            _KEEP_PASSED,
+            {
+                "ids": [id_ for id_, _ in passed],
+                "checks": [each.check for _, each in passed],
+                "severities": [int(each.severity) for _, each in passed],
+                "are_deletions": [each.is_deletion for _, each in passed],
+            },
+        )
 
 
 def _record(
@@ -403,7 +604,7 @@ def _record(
         if not _is_no_news(entry)
     ]
     rows += [
-        (audit.claim.entity.id, run_id, UNREADABLE, _unreadable(deferral), [])
+        (audit.claim.entity.id, run_id, UNREADABLE, _not_read(UNREADABLE, deferral.detail), [])
         for audit, deferral in batch.deferred
         if deferral.reason is Reason.UNREADABLE
     ]
@@ -422,6 +623,10 @@ def _is_no_news(entry: _Decided) -> bool:
 
 def _findings(entry: _Decided) -> Jsonb:
     """Return the findings as stored; `repair` marks those that led to the events."""
+    if not entry.audit.findings and entry.decision.review_reasons:
+        # Nothing was compared: this audit must not pass for one that found no difference.
+        reason = entry.decision.review_reasons[0]
+        return _not_read(reason.code, reason.text)
     return Jsonb(
         [
             finding.to_json() | {"repair": finding.check in entry.decision.causes}
@@ -430,14 +635,32 @@ def _findings(entry: _Decided) -> Jsonb:
     )
 
 
-def _unreadable(deferral: Deferral) -> Jsonb:
-    return Jsonb([{"check": UNREADABLE, "subject": deferral.detail, "repair": False}])
+def _not_read(code: str, text: str) -> Jsonb:
+    return Jsonb([{"check": str(code), "subject": storable(text), "repair": False}])
 
 
 def _set_statuses(conn: Connection, batch: _Sorted) -> None:
     statuses = {audit.claim.entity.id: "unchecked" for audit, _ in batch.deferred}
     statuses |= {entry.id: entry.decision.status.value for entry in batch.decided}
-    conn.execute(_SET_STATUS, {"ids": list(statuses), "statuses": list(statuses.values())})
+    were_live = {
+        entry.id: entry.audit.claim.expected.is_live
+        for entry in batch.decided
+        if entry.audit.claim.expected is not None
+    }
+    _update_statuses(conn, statuses, were_live)
+
+
+def _update_statuses(
+    conn: Connection, statuses: Mapping[int, str], were_live: Mapping[int, bool]
+) -> None:
+    conn.execute(
+        _SET_STATUS,
+        {
+            "ids": list(statuses),
+            "statuses": list(statuses.values()),
+            "were_live": [were_live.get(id_) for id_ in statuses],
+        },
+    )
 
 
 def _value(conn: Connection, query: str) -> Any:

@@ -3,50 +3,93 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 
-from artwork_backfill.shared.audit.catalogue import CHECKS, Check
+from artwork_backfill.shared.audit.catalogue import CHECKS, Check, Remedy
+from artwork_backfill.shared.audit.decide import Policy
+from artwork_backfill.shared.review.questions import RepairTally
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 _COLUMNS = ("Check", "Severity", "Entity", "What differs", "Remedy", "Note")
+_PROOF_COLUMNS = ("Held", "Did not hold")
+
+_BY_CATALOGUE = Policy()
+
+Repairs = Mapping[str, RepairTally]
+"""What is known of repairs, by check."""
 
 
-def to_terminal() -> RenderableType:
-    """Return the catalogue as a rich table."""
+def to_terminal(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) -> RenderableType:
+    """Return the catalogue as a rich table, with the remedies that are in force.
+
+    With `repairs`, it has two columns more: how often the repair of each check held, and how often
+    it did not.
+    """
     table = Table()
-    for column in _COLUMNS:
+    for column in _columns(repairs):
         table.add_column(column, overflow="fold", no_wrap=column == "Check")
     for check in CHECKS.values():
-        table.add_row(*map(Text, _row(check)))
+        table.add_row(*map(Text, _row(check, policy, repairs)))
     return table
 
 
-def to_markdown() -> str:
-    """Return the catalogue as a Markdown table."""
-    lines = [_line(_COLUMNS), _line(("---",) * len(_COLUMNS))]
+def to_markdown(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) -> str:
+    """Return the same as a Markdown table."""
+    columns = _columns(repairs)
+    lines = [_line(columns), _line(("---",) * len(columns))]
     for check in CHECKS.values():
-        name, *rest = _row(check)
+        name, *rest = _row(check, policy, repairs)
         lines.append(_line((f"`{name}`", *rest)))
     return "\n".join(lines)
 
 
-def to_json() -> str:
-    """Return the catalogue as a JSON array."""
-    checks = [asdict(check) | {"severity": check.severity.label} for check in CHECKS.values()]
-    return json.dumps(checks, indent=2)
+def to_json(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) -> str:
+    """Return the same as a JSON array."""
+    return json.dumps([_object(check, policy, repairs) for check in CHECKS.values()], indent=2)
 
 
-def _row(check: Check) -> tuple[str, ...]:
-    return (
+def _object(check: Check, policy: Policy, repairs: Repairs | None) -> dict[str, object]:
+    described = asdict(check) | {
+        "severity": check.severity.label,
+        "remedy": _remedy(check, policy, repairs),
+    }
+    if repairs is not None:
+        tally = repairs.get(check.name)
+        described |= {
+            "held": tally.held if tally else 0,
+            "not_held": tally.not_held if tally else 0,
+        }
+    return described
+
+
+def _columns(repairs: Repairs | None) -> tuple[str, ...]:
+    return _COLUMNS if repairs is None else (*_COLUMNS, *_PROOF_COLUMNS)
+
+
+def _row(check: Check, policy: Policy, repairs: Repairs | None) -> tuple[str, ...]:
+    row = (
         check.name,
         check.severity.label,
         check.applies,
         check.summary,
-        str(check.remedy),
+        _remedy(check, policy, repairs),
         check.note,
     )
+    if repairs is None:
+        return row
+    tally = repairs.get(check.name)
+    return (*row, *((f"{tally.held:,}", f"{tally.not_held:,}") if tally else ("", "")))
+
+
+def _remedy(check: Check, policy: Policy, repairs: Repairs | None) -> str:
+    """Return the remedy that is in force, as an audit with this policy would apply it."""
+    remedy = policy.remedy(check.name)
+    tally = (repairs or {}).get(check.name)
+    is_repair = remedy in (Remedy.INDEX, Remedy.DEINDEX, Remedy.IMAGE)
+    return str(Remedy.LATE_REVIEW if tally and tally.is_given_up and is_repair else remedy)
 
 
 def _line(cells: tuple[str, ...]) -> str:

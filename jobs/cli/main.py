@@ -13,6 +13,9 @@ from artwork_backfill.jobs.cli import checks
 from artwork_backfill.jobs.cli import status as status_view
 from artwork_backfill.jobs.command import JobCommand, musicbrainz_database
 from artwork_backfill.shared import migrations
+from artwork_backfill.shared.audit.catalogue import UnknownCheck, parse_remedies
+from artwork_backfill.shared.audit.decide import Policy
+from artwork_backfill.shared.review import questions
 from artwork_backfill.shared.version import VERSION
 from psycopg import Connection
 from rich.console import Console
@@ -132,14 +135,36 @@ def status(*, as_json: bool) -> None:
 @main.command(name="checks")
 @click.option("--json", "form", flag_value="json", help="Print JSON for machines.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print a Markdown table.")
-def list_checks(*, form: str | None) -> None:
+@click.option(
+    "--remedy",
+    "remedies",
+    multiple=True,
+    metavar="CHECK=REMEDY",
+    envvar="BACKFILL_REMEDY",
+    show_envvar=True,
+    help="Show the remedies that audit-batch would apply with this option. Repeatable.",
+)
+@click.option(
+    "--proofs",
+    is_flag=True,
+    help="Show how often each repair held, and which are given up; reads the MusicBrainz database.",
+)
+def list_checks(*, form: str | None, remedies: tuple[str, ...], proofs: bool) -> None:
     """List every check of the audit: what differs, how grave that is, and what is done about it.
 
     Example: artwork-backfill checks --json
     """
+    try:
+        policy = Policy(remedies=parse_remedies(remedies))
+    except UnknownCheck as error:
+        raise click.BadParameter(str(error), param_hint="--remedy") from None
+    repairs = None
+    if proofs:
+        with musicbrainz_database("checks", questions.REPAIR_TABLES) as conn:
+            repairs = {tally.check: tally for tally in questions.list_repairs(conn)}
     if form == "json":
-        click.echo(checks.to_json())
+        click.echo(checks.to_json(policy, repairs))
     elif form == "markdown":
-        click.echo(checks.to_markdown())
+        click.echo(checks.to_markdown(policy, repairs))
     else:
-        Console().print(checks.to_terminal())
+        Console().print(checks.to_terminal(policy, repairs))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
+from threading import Event as Flag
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -15,6 +18,9 @@ import click
 from artwork_backfill.jobs.cli import views
 from artwork_backfill.jobs.command import F, musicbrainz_database
 from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.auditing.listing import Listings
+from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 from artwork_backfill.shared.engine.db import Table
 from artwork_backfill.shared.engine.log import plain
 from artwork_backfill.shared.review import actions, questions
@@ -28,6 +34,7 @@ from artwork_backfill.shared.review.questions import (
     ReviewFilter,
     ReviewStatus,
 )
+from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
 from psycopg.errors import LockNotAvailable, QueryCanceled
 from rich.console import Console, RenderableType
@@ -255,6 +262,44 @@ _settling_command(
 )
 
 
+@review_group.command(name="purge")
+@click.argument("review_id", metavar="ID", type=click.IntRange(min=1))
+@click.option(
+    "--artwork",
+    "artwork_id",
+    type=click.IntRange(min=0),
+    required=True,
+    metavar="NUMBER",
+    help="The artwork id in the file's name.",
+)
+@click.option("--suffix", help="The file's suffix, where several files carry the artwork id.")
+@click.option("--note", required=True, help="Why, for later readers of the review.")
+@by_option
+def purge(*, review_id: int, artwork_id: int, suffix: str | None, note: str, by: str) -> None:
+    """Queue the deletion of one foreign image of review ID, on your word.
+
+    Whose the image is and whether a copy is safe elsewhere is not checked. Everything else is: the
+    item is read again and lists the image, and no event of the entity is under way.
+
+    Example: artwork-backfill review purge 12 --artwork 1029384756 --note "spam, see edit 1234"
+    """
+    tables = (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES)
+    with _database("review", tables) as conn:
+        review = questions.find_review(conn, review_id)
+        if review is None:
+            raise Refused(f"there is no review {review_id}: `review list` shows which there are")
+        event_id = actions.purge(
+            conn,
+            review,
+            artwork_id=artwork_id,
+            suffix=suffix,
+            listings=_listings(),
+            by=by,
+            note=note,
+        )
+    click.echo(f"event {event_id} deletes the image; review {review_id} is open until it has")
+
+
 @review_group.command(name="retry")
 @click.argument("gids", metavar="GID...", nargs=-1, required=True, type=GidType())
 @by_option
@@ -332,21 +377,38 @@ def failed(
 
 @events_group.command(name="requeue")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
+@click.option("--any", "any_event", is_flag=True, help="Also events that no audit has queued.")
 @by_option
-def requeue(*, ids: tuple[int, ...], by: str) -> None:
+def requeue(*, ids: tuple[int, ...], any_event: bool, by: str) -> None:
     """Put each failed event ID back into the queue, with those that depend on it.
+
+    A deletion is checked first as an audit checks it: both items are read again, and the image must
+    still be another entity's, whose item holds the same picture.
 
     Example: artwork-backfill events requeue 4711 4712
     """
-    with _database("events", actions.TABLES) as conn:
-        requeued = actions.requeue(conn, set(ids), by=by)
+    tables = (*actions.TABLES, *actions.DELETION_TABLES)
+    with _database("events", tables) as conn:
+        requeued = actions.requeue(conn, set(ids), by=by, listings=_listings(), any_event=any_event)
     for event in requeued:
         along = "" if event.asked_for else " (it depends on one of these)"
-        click.echo(f"event {event.id} {event.outcome}{along}")
+        detail = f": {event.detail}" if event.detail else ""
+        click.echo(f"event {event.id} {event.outcome}{detail}{along}")
     _fail_for(sum(event.outcome is not Requeued.REQUEUED for event in requeued))
 
 
 # -- around them ---------------------------------------------------------------------------------
+
+
+def _listings() -> Listings:
+    """Return what asks archive.org; settings are read once a deletion has to be checked."""
+
+    @cache
+    def open_archive() -> ArchiveOrgClient:
+        settings = Settings(os.environ)
+        return Services.connect(settings, concurrency=1, stopping=Flag()).archive
+
+    return Listings(open_archive)
 
 
 @contextmanager

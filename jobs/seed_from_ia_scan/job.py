@@ -117,9 +117,8 @@ class SeedFromIaScan(Job[Turn, Fetched]):
 
     name: ClassVar[str] = "seed-from-ia-scan"
     tables: ClassVar[tuple[Table, ...]] = (
-        Table("musicbrainz.release"),
+        *seeding.TABLES,
         Table("musicbrainz.release_meta"),
-        Table("musicbrainz.event"),
         Table("musicbrainz.event_meta"),
         Table("artwork_indexer.event_queue"),
         Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),

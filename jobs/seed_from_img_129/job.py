@@ -87,9 +87,7 @@ class SeedFromImg129(Job[Turn, Chunk]):
 
     name: ClassVar[str] = "seed-from-img-129"
     tables: ClassVar[tuple[Table, ...]] = (
-        Table("musicbrainz.release"),
-        Table("musicbrainz.release_gid_redirect"),
-        Table("musicbrainz.deleted_entity"),
+        *seeding.TABLES,
         Table("artwork_indexer.event_queue"),
         Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
     )
@@ -227,7 +225,8 @@ def _look_up(conn: Connection, ledger: Ledger) -> dict[Entry, _Found]:
         gids = waiting.pop(entry)
         values = {"gids": seeding.uuid_array(gids), "priority": entry[0]}
         row = conn.execute(_LOOK_UP, values).fetchone() or ()
-        found[entry] = _add([found.get(entry, _NONE), _Found(len(gids), *row)])
+        refused = seeding.count_refused(conn, _ENTITY_TYPE, gids)
+        found[entry] = _add([found.get(entry, _NONE), _Found(len(gids) - refused, *row)])
 
     for bucket in ledger.buckets():
         for gid, entry in bucket.items():

@@ -16,7 +16,7 @@ from artwork_backfill.jobs.seed_from_mb.sources import SOURCES, Key, Kind, Sourc
 from artwork_backfill.shared.engine.db import Table
 from artwork_backfill.shared.engine.job import Counts, Job, Run, Stop, Verification, Wait
 from psycopg import Connection
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Composed
 
 # What comes later than this is not the run's concern.
 _SNAPSHOT: Final = """
@@ -27,7 +27,7 @@ SELECT (SELECT coalesce(max(id), 0) FROM musicbrainz.release) AS last_release,
 
 # How many gids a source has up to a key, and how many of them have a row.
 _COUNT: Final = """
-SELECT count(*), count(audit_entity.id)
+SELECT count(*), count(audit_entity.id) FILTER (WHERE NOT ({is_stale}))
 FROM ({rows}) source
 LEFT JOIN artwork_indexer.audit_entity
        ON entity_type = %(entity_type)s AND audit_entity.gid = source.gid
@@ -44,6 +44,7 @@ WITH first AS (
     AND NOT EXISTS (
         SELECT FROM artwork_indexer.audit_entity
         WHERE entity_type = %(entity_type)s AND audit_entity.gid = source.gid
+        AND NOT ({is_stale})
     )
     ORDER BY key
     LIMIT 1
@@ -75,14 +76,25 @@ WHERE key > %(after)s AND key <= %(last)s
 AND (%(partitions)s = 1 OR mod(shard, %(partitions)s) = %(partition)s)
 AND {is_wanted}
 ORDER BY gid
-ON CONFLICT (entity_type, gid) DO NOTHING
+ON CONFLICT (entity_type, gid) {on_conflict}
 """
 
 _HAS_NO_ROW: Final = """
 NOT EXISTS (
     SELECT FROM artwork_indexer.audit_entity
     WHERE entity_type = %(entity_type)s AND audit_entity.gid = source.gid
+    AND NOT ({is_stale})
 )
+"""
+
+# Clean when it was live, or before that was recorded, and merged or deleted since.
+_WAS_LIVE: Final = "audit_entity.status = 'clean' AND audit_entity.was_live IS NOT FALSE"
+
+_NEVER: Final = "FALSE"
+
+_MAKE_UNCHECKED: Final = """
+DO UPDATE SET status = 'unchecked', priority = greatest(audit_entity.priority, excluded.priority)
+WHERE audit_entity.status = 'clean' AND audit_entity.was_live IS NOT FALSE
 """
 
 # The planner would rather build a hash of the whole audit table for every page.
@@ -128,6 +140,8 @@ class _Progress:
 class SeedFromMb(Job[Page, Page]):
     """Every gid of the chosen sources that has no row in audit_entity gets one.
 
+    What is merged or deleted and was found clean while it was live becomes unchecked again.
+
     Parameters
     ----------
     entity_types, kinds
@@ -145,7 +159,7 @@ class SeedFromMb(Job[Page, Page]):
         Table("musicbrainz.event_gid_redirect"),
         Table("musicbrainz.deleted_entity"),
         Table("artwork_indexer.event_queue"),
-        Table("artwork_indexer.audit_entity", ("SELECT", "INSERT")),
+        Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
     )
     one_snapshot: ClassVar[bool] = False
     batch_size: ClassVar[int] = 50_000
@@ -199,8 +213,13 @@ class SeedFromMb(Job[Page, Page]):
         for page in results:
             # Where no gid had a row, looking each one up first would only cost time: whoever was
             # quicker meanwhile is caught by ON CONFLICT.
-            is_wanted = SQL("true") if page.is_fresh else SQL(_HAS_NO_ROW)
-            statement = SQL(_INSERT_PAGE).format(rows=SQL(page.source.rows), is_wanted=is_wanted)
+            is_wanted = SQL("true") if page.is_fresh else _format(_HAS_NO_ROW, page.source)
+            is_live = page.source.kind is Kind.LIVE
+            statement = SQL(_INSERT_PAGE).format(
+                rows=SQL(page.source.rows),
+                is_wanted=is_wanted,
+                on_conflict=SQL("DO NOTHING" if is_live else _MAKE_UNCHECKED),
+            )
             values = self._values(page.source) | {"after": page.after, "last": page.last}
             inserted = conn.execute(statement, values).rowcount
             counts.update(written=inserted, skipped=max(0, page.keys - inserted))
@@ -247,7 +266,7 @@ class SeedFromMb(Job[Page, Page]):
     def _ask(
         self, conn: Connection, template: str, source: Source, **values: object
     ) -> tuple[Any, ...]:
-        statement = SQL(template).format(rows=SQL(source.rows))
+        statement = _format(template, source)
         row = conn.execute(statement, self._values(source) | values).fetchone()
         assert row is not None  # noqa: S101 - an aggregate without GROUP BY has exactly one row
         return row
@@ -259,6 +278,11 @@ class SeedFromMb(Job[Page, Page]):
             "partition": partition.index,
             "partitions": partition.count,
         }
+
+
+def _format(template: str, source: Source) -> Composed:
+    is_stale = _NEVER if source.kind is Kind.LIVE else _WAS_LIVE
+    return SQL(template).format(rows=SQL(source.rows), is_stale=SQL(is_stale))
 
 
 def _take_snapshot(conn: Connection) -> dict[str, Any]:

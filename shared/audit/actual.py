@@ -1,7 +1,8 @@
-"""The actual state of one item, read out of archive.org's metadata answer.
+"""What archive.org's answer about one item means: one function classes every metadata answer.
 
-An answer is either taken for a state as a whole or refused as a whole (`UnreadableItem`): what
-could not be read is never taken for missing. Fetching the answer is the caller's business.
+The same function serves an entity's own item and those of images' owners. An answer is taken for a
+state as a whole, or for none: what could not be read is never taken for missing. Asking, and asking
+a second time before an absence is believed, are the caller's business.
 """
 
 from __future__ import annotations
@@ -12,27 +13,36 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from artwork_backfill.shared.audit.archives import INDEX_NAME, item_name, xml_name
-
-
-class UnreadableItem(ValueError):
-    """An answer that cannot be taken for the state of the item that was asked for."""
+from artwork_backfill.shared.audit.archives import (
+    INDEX_NAME,
+    item_name,
+    xml_log_name,
+    xml_name,
+)
 
 
 class ItemState(StrEnum):
-    """What archive.org shows of an item."""
+    """The class of an answer of the metadata API."""
 
+    LISTED = "listed"
+    """A complete list of the item's files."""
     ABSENT = "absent"
+    """No such item. One such answer proves nothing: ask again."""
     DARK = "dark"
-    PRESENT = "present"
+    """The item exists; nothing is known of what it holds."""
+    UNFINISHED = "unfinished"
+    """Work on the item is under way or stuck: what it shows is not its final state."""
+    UNAVAILABLE = "unavailable"
+    """The answer says nothing about the item."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemFile:
     """One file of an item's listing.
 
-    `md5` is lower-case hexadecimal and `size` is in bytes; either is None when archive.org does not
-    tell it in a usable form. `original` names the file that a derivative was made from.
+    `md5` and `sha1` are lower-case hexadecimal and `size` is in bytes; each is None when
+    archive.org does not give it in a usable form. `original` names the file that a derivative was
+    made from.
     """
 
     name: str
@@ -41,6 +51,9 @@ class ItemFile:
     size: int | None = None
     original: str | None = None
     old_version: bool = False
+    sha1: str | None = None
+    format: str | None = None
+    private: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +76,27 @@ class ItemMetadata:
 
 @dataclass(frozen=True, slots=True)
 class OriginalImage:
-    """An image as it was uploaded, with what its file name tells."""
+    """An image as it was uploaded, with what its file name says.
 
-    artwork_id: int
+    `artwork_id` is None for a name that is not of the form `mbid-{gid}-{artwork_id}.{suffix}`.
+    """
+
+    artwork_id: int | None
     suffix: str
     file: ItemFile
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.file.name
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What archive.org holds for one gid.
+    """What archive.org says of the item of one gid.
 
-    `pending` says that work is under way (or stuck): what the item shows is not its final state.
+    Files and metadata are empty unless the state is `LISTED`. `problem` says why the item cannot be
+    compared (`UNFINISHED`, `UNAVAILABLE`); `is_incomplete` marks a listing that is not whole.
     `last_updated` is in epoch seconds. `d1`, `d2` and `dir` say where the files are stored; they
     are as archive.org sent them and have to be checked before use.
     """
@@ -84,18 +106,19 @@ class Item:
     files: tuple[ItemFile, ...] = ()
     metadata: ItemMetadata = ItemMetadata()
     last_updated: int | None = None
-    pending: bool = False
     d1: str | None = None
     d2: str | None = None
     dir: str | None = None
+    problem: str = ""
+    is_incomplete: bool = False
     _by_name: Mapping[str, ItemFile] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        by_name = {file.name: file for file in self.files if not file.old_version}
+        by_name = {file.name: file for file in self.files if not _is_old(file)}
         object.__setattr__(self, "_by_name", by_name)
 
     def file(self, name: str) -> ItemFile | None:
-        """The current file of that name, None when the item does not list one."""
+        """Return the current file of that name, None when the item does not list one."""
         return self._by_name.get(name)
 
     @property
@@ -109,25 +132,34 @@ class Item:
         return self.file(xml_name(self.gid))
 
     def originals(self) -> tuple[OriginalImage, ...]:
-        """The images as they were uploaded, in the order of the listing.
+        """Return the images as they were uploaded, whatever their names, in listing order.
 
-        Only files named after this item's gid count: a merge copies images under the new name, and
-        artwork-indexer can delete no others. Anything else is among the `leftovers`.
+        These are the files of source `original` with an image or PDF suffix or format, unless they
+        are archive.org's own or old versions.
         """
         return tuple(self._originals())
 
     def _originals(self) -> Iterator[OriginalImage]:
         prefix = f"{item_name(self.gid)}-"
         for file in self._by_name.values():
-            if file.source != "original" or not file.name.startswith(prefix):
+            if file.source != "original" or _is_archive_orgs(file.name, self.gid):
                 continue
-            match = _IMAGE_TAIL.fullmatch(file.name, len(prefix))
-            if match and (artwork_id := int(match["id"])) <= _BIGINT_MAX:
-                yield OriginalImage(artwork_id, match["suffix"], file)
+            suffix = file.name.rpartition(".")[2]
+            if file.name.startswith(prefix):
+                match = _IMAGE_TAIL.fullmatch(file.name, len(prefix))
+                if match and (artwork_id := int(match["id"])) <= _BIGINT_MAX:
+                    yield OriginalImage(artwork_id, match["suffix"], file)
+                    continue
+            if suffix.lower() in _IMAGE_SUFFIXES or _IMAGE_FORMAT.search(file.format or ""):
+                yield OriginalImage(None, suffix, file)
 
     def leftovers(self) -> tuple[ItemFile, ...]:
-        """The files that are neither index.json nor an original image nor archive.org's own."""
-        accounted = {original.file.name for original in self._originals()} | {INDEX_NAME}
+        """Return what an item keeps that neither belongs there nor is archive.org's own.
+
+        mb_metadata.xml and its log are what a merge or deletion normally leaves.
+        """
+        accounted = {original.file.name for original in self._originals()}
+        accounted |= {INDEX_NAME, xml_name(self.gid), xml_log_name(self.gid)}
         return tuple(
             file
             for file in self._by_name.values()
@@ -151,104 +183,191 @@ class Actual:
 _IMAGE_TAIL: Final = re.compile(r"(?P<id>0|[1-9][0-9]{0,18})\.(?P<suffix>[A-Za-z0-9]+)")
 _BIGINT_MAX: Final = 2**63 - 1
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
+_SHA1: Final = re.compile(r"[0-9a-f]{40}")
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")
+
+_IMAGE_SUFFIXES: Final = frozenset(
+    {"avif", "bmp", "gif", "heic", "heif", "jfif", "jp2", "jpe", "jpeg", "jpg", "pdf", "png"}
+    | {"svg", "tif", "tiff", "webp"}
+)
+_IMAGE_FORMAT: Final = re.compile(
+    r"\b(avif|bitmap|bmp|gif|hei[cf]|image|jpe?g|jpeg 2000|pdf|png|svg|tiff?|webp)\b", re.IGNORECASE
+)
 
 # Nobody outside archive.org can remove these, and they say nothing about drift.
 _ARCHIVE_ORGS_NAMES: Final = frozenset({"__ia_thumb.jpg"})
-_ARCHIVE_ORGS_TAILS: Final = frozenset(
-    {
-        "_meta.xml",
-        "_meta.sqlite",
-        "_files.xml",
-        "_archive.torrent",
-        "_reviews.xml",
-        "_rules.conf",
-    }
+_ARCHIVE_ORGS_TAILS: Final = (
+    "_meta.xml",
+    "_meta.sqlite",
+    "_files.xml",
+    "_archive.torrent",
+    "_reviews.xml",
+    "_rules.conf",
+)
+_OF_PDFS: Final = (
+    "_jp2.zip",
+    "_text.pdf",
+    "_chocr.html.gz",
+    "_hocr_searchtext.txt.gz",
+    "_hocr_pageindex.json.gz",
+    "_page_numbers.json",
+    "_scandata.xml",
 )
 _HISTORY: Final = "history/"
 
 
+def _is_old(file: ItemFile) -> bool:
+    return file.old_version or file.name.startswith(_HISTORY)
+
+
 def _is_archive_orgs(name: str, gid: str) -> bool:
-    return (
-        name in _ARCHIVE_ORGS_NAMES
-        or name.startswith(_HISTORY)
-        or name.removeprefix(item_name(gid)) in _ARCHIVE_ORGS_TAILS
-    )
+    item = item_name(gid)
+    if name in _ARCHIVE_ORGS_NAMES or name.startswith(_HISTORY):
+        return True
+    if not name.startswith(item):
+        return False
+    rest = name.removeprefix(item)
+    if rest in _ARCHIVE_ORGS_TAILS or name == xml_log_name(gid):
+        return True
+    tail = next((tail for tail in _OF_PDFS if rest.endswith(tail)), None)
+    return tail is not None and re.fullmatch(r"(-[0-9]+)?", rest.removesuffix(tail)) is not None
 
 
-def parse_item(document: object, gid: str) -> Item:
-    """The state of the item of `gid` (lower case) in a parsed answer of the metadata API.
+class _Unusable(ValueError):
+    """The answer is no state of the item. The message says why."""
 
-    Raises `UnreadableItem` for anything that is not plainly one of an absent item (exactly `{}`), a
-    dark item, or a listing of files and metadata that names the very item that was asked for.
+
+class _Incomplete(_Unusable):
+    """The answer is a listing that is not whole."""
+
+
+# The codes of extended_err=1.
+_NO_SUCH_ITEM: Final = 104
+_PENDING: Final = 101
+
+
+def classify(document: object, gid: str) -> Item:
+    """Return what a parsed answer of the metadata API means for the item of `gid` (lower case).
+
+    Of the classes the first that applies counts, in this order: dark, an errcode, unfinished,
+    unavailable, listed, absent. Whatever is none of these in form is unavailable. Never raises.
     """
-    if not isinstance(document, dict):
-        raise UnreadableItem(f"{item_name(gid)}: the metadata answer is not an object")
-    if not document:
+    if document in ({}, []):
         return Item(gid, ItemState.ABSENT)
-    _refuse_trouble(document, gid)
-    metadata = document.get("metadata")
-    is_dark = _is_set(document.get("is_dark"))
-    _refuse_other_item(document, metadata, gid, may_be_silent=is_dark)
+    try:
+        if not isinstance(document, dict):
+            raise _Unusable("the metadata answer is not an object")
+        _refuse_other_item(document, gid)
+        state = _state(document)
+        if state is ItemState.LISTED:
+            return _listed(document, gid)
+        return Item(gid, state, problem=_SAYS[state])
+    except _Unusable as problem:
+        return Item(
+            gid,
+            ItemState.UNAVAILABLE,
+            problem=str(problem),
+            is_incomplete=isinstance(problem, _Incomplete),
+        )
+
+
+_SAYS: Final = {
+    ItemState.ABSENT: "",
+    ItemState.DARK: "",
+    ItemState.UNFINISHED: "archive.org is still working on the item",
+}
+
+
+def _state(document: Mapping[str, object]) -> ItemState:
+    if _is_set(document.get("is_dark")):
+        return ItemState.DARK
+    if (code := document.get("errcode")) is not None:
+        number = _number(code)
+        if number == _NO_SUCH_ITEM:
+            return ItemState.ABSENT
+        if number == _PENDING:
+            return ItemState.UNFINISHED
+        raise _Unusable(f"archive.org answers with errcode {str(code)[:40]}")
+    if any(map(_is_set, map(document.get, ("pending_tasks", "has_redrow", "tasks", "nodownload")))):
+        return ItemState.UNFINISHED
+    if "error" in document:
+        raise _Unusable("archive.org answers with an error")
+    return ItemState.LISTED
+
+
+def _listed(document: Mapping[str, object], gid: str) -> Item:
+    files = _parse_files(document)
+    _refuse_incomplete(document, files, gid)
     return Item(
         gid,
-        ItemState.DARK if is_dark else ItemState.PRESENT,
-        files=() if is_dark else _parse_files(document.get("files"), gid),
-        metadata=ItemMetadata() if is_dark else _parse_metadata(metadata, gid),
+        ItemState.LISTED,
+        files=files,
+        metadata=_parse_metadata(document.get("metadata")),
         last_updated=_number(document.get("item_last_updated")),
-        pending=_is_set(document.get("pending_tasks")) or _is_set(document.get("has_redrow")),
         d1=_text(document.get("d1")),
         d2=_text(document.get("d2")),
         dir=_text(document.get("dir")),
     )
 
 
-def _refuse_trouble(document: Mapping[str, object], gid: str) -> None:
-    if "error" in document:
-        raise UnreadableItem(f"{item_name(gid)}: archive.org answers with an error")
-    if _is_set(document.get("servers_unavailable")):
-        raise UnreadableItem(f"{item_name(gid)}: the item's servers are unavailable")
-
-
-def _refuse_other_item(
-    document: Mapping[str, object], metadata: object, gid: str, *, may_be_silent: bool
+def _refuse_incomplete(
+    document: Mapping[str, object], files: tuple[ItemFile, ...], gid: str
 ) -> None:
-    """Refuse an answer that names another item, or none where it has to name one."""
+    """Refuse a listing that was cut; old versions are counted in `files_count`, too."""
+    if "files_count" in document and _number(document["files_count"]) != len(files):
+        count = str(document["files_count"])[:40]
+        raise _Incomplete(f"the listing has {len(files)} files, and files_count says {count}")
+    names = {file.name for file in files if not _is_old(file)}
+    for tail in ("_meta.xml", "_files.xml"):
+        if item_name(gid) + tail not in names:
+            raise _Incomplete(f"the listing lacks the item's {tail}")
+
+
+def _refuse_other_item(document: Mapping[str, object], gid: str) -> None:
+    """Refuse an answer that names another item."""
+    metadata = document.get("metadata")
     identifier = metadata.get("identifier") if isinstance(metadata, dict) else None
     if identifier is None and (directory := _text(document.get("dir"))):
         identifier = directory.rpartition("/")[2]
-    if identifier is None and may_be_silent:
-        return
-    if identifier not in (item_name(gid), [item_name(gid)]):
-        raise UnreadableItem(f"{item_name(gid)}: the answer is not about this item")
+    if identifier is not None and identifier not in (item_name(gid), [item_name(gid)]):
+        raise _Unusable("the answer is not about this item")
 
 
-def _parse_files(files: object, gid: str) -> tuple[ItemFile, ...]:
+def _parse_files(document: Mapping[str, object]) -> tuple[ItemFile, ...]:
+    files = document.get("files")
     if not isinstance(files, list):
-        raise UnreadableItem(f"{item_name(gid)}: the answer has no list of files")
-    return tuple(_parse_file(file, gid) for file in files)
+        raise _Unusable("the answer has no list of files")
+    return tuple(map(_parse_file, files))
 
 
-def _parse_file(file: object, gid: str) -> ItemFile:
+def _parse_file(file: object) -> ItemFile:
     if not isinstance(file, dict):
-        raise UnreadableItem(f"{item_name(gid)}: a file in the listing is not an object")
+        raise _Unusable("a file in the listing is not an object")
     name, source = file.get("name"), file.get("source")
     if not isinstance(name, str) or not isinstance(source, str) or not name:
-        raise UnreadableItem(f"{item_name(gid)}: a file in the listing has no name or no source")
-    digest = file.get("md5")
+        raise _Unusable("a file in the listing has no name or no source")
     return ItemFile(
         name,
         source,
-        digest if isinstance(digest, str) and _MD5.fullmatch(digest) else None,
+        _digest(file.get("md5"), _MD5),
         _number(file.get("size")),
         _text(file.get("original")),
         _is_set(file.get("old_version")),
+        _digest(file.get("sha1"), _SHA1),
+        _text(file.get("format")),
+        _is_set(file.get("private")),
     )
 
 
-def _parse_metadata(metadata: object, gid: str) -> ItemMetadata:
+def _digest(value: object, form: re.Pattern[str]) -> str | None:
+    if isinstance(value, str) and form.fullmatch(value.lower()):
+        return value.lower()
+    return None
+
+
+def _parse_metadata(metadata: object) -> ItemMetadata:
     if not isinstance(metadata, dict):
-        raise UnreadableItem(f"{item_name(gid)}: the answer has no metadata")
+        raise _Unusable("the answer has no metadata")
     return ItemMetadata(
         collections=_values(metadata.get("collection")),
         mediatype=_single(metadata.get("mediatype")),
@@ -262,7 +381,7 @@ def _parse_metadata(metadata: object, gid: str) -> ItemMetadata:
 
 
 def _values(value: object) -> tuple[str, ...]:
-    """One value or a list of them as texts; objects and null are no values."""
+    """Return one value or a list of them as texts; objects and null are no values."""
     values = value if isinstance(value, list) else [value]
     return tuple(text for each in values if (text := _scalar(each)) is not None)
 
@@ -293,5 +412,5 @@ def _number(value: object) -> int | None:
 
 
 def _is_set(value: object) -> bool:
-    """Whether a flag is set; anything but a plain denial counts as set, to be on the safe side."""
+    """Return whether a flag is set; anything but a plain denial counts as set, to be safe."""
     return bool(value) and value not in ("false", "0")

@@ -52,6 +52,11 @@ ART_ARCHIVES: Final[Mapping[EntityType, ArtArchive]] = MappingProxyType(
 )
 
 
+def other_archive(archive: ArtArchive) -> ArtArchive:
+    """The archive of the other entity type, whose items have names of the same form."""
+    return next(other for other in ART_ARCHIVES.values() if other is not archive)
+
+
 def item_name(gid: str) -> str:
     """The archive.org identifier of an entity's item."""
     return f"mbid-{gid}"
@@ -60,6 +65,11 @@ def item_name(gid: str) -> str:
 def xml_name(gid: str) -> str:
     """The file that keeps the web service's XML as it was when the entity was last indexed."""
     return f"mbid-{gid}_mb_metadata.xml"
+
+
+def xml_log_name(gid: str) -> str:
+    """The log that archive.org keeps of what it extracted from the XML."""
+    return f"mbid-{gid}_mb_metadata_meta.log"
 
 
 def image_name(gid: str, artwork_id: int, suffix: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
@@ -35,7 +35,7 @@ class Remedy(StrEnum):
     """What is done about a finding."""
 
     INDEX = "index"
-    """artwork-indexer writes index.json and mb_metadata.xml anew."""
+    """artwork-indexer writes index.json and mb_metadata.xml again."""
     DEINDEX = "deindex"
     """artwork-indexer removes index.json, after the images' deletion."""
     IMAGE = "image"
@@ -43,9 +43,13 @@ class Remedy(StrEnum):
     REVIEW = "review"
     """A person decides; nothing else is done to the entity before."""
     LATE_REVIEW = "late review"
-    """A person decides, but only when nothing else is to do."""
+    """A person decides, but only when there is nothing else to do."""
     RECORD = "record"
     """Kept with the findings, never acted upon."""
+
+
+OVERRIDES: Final = (Remedy.INDEX, Remedy.REVIEW, Remedy.RECORD)
+"""The remedies that an operator may choose for a check instead of the catalogue's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,15 @@ class Check:
     severity: Severity
     summary: str
     remedy: Remedy
-    applies: Literal["live", "orphan"] = "live"
+    applies: Literal["live", "orphan", "any"] = "live"
     note: str = ""
+    index_may_help: bool = False
+
+    @property
+    def overrides(self) -> tuple[Remedy, ...]:
+        """The remedies that may be chosen for this check."""
+        may_index = self.index_may_help or self.remedy is Remedy.INDEX
+        return OVERRIDES if may_index else OVERRIDES[1:]
 
 
 class UnknownCheck(ValueError):
@@ -72,7 +83,17 @@ class UnknownCheck(ValueError):
 _RELEASES_ONLY: Final = "releases only: what archive.org extracts for events is not documented"
 _MINOR_WHEN_HTTP: Final = "minor when only http and https differ"
 
+_NEW_ITEMS_ONLY: Final = "archive.org applies what artwork-indexer sends to new items only"
+
 _CHECKS: Final = (
+    Check(
+        "item.archive",
+        Severity.CRITICAL,
+        "the item is of the other archive",
+        Remedy.REVIEW,
+        "any",
+        note="nothing else of the item is compared",
+    ),
     Check(
         "item.missing",
         Severity.CRITICAL,
@@ -89,17 +110,32 @@ _CHECKS: Final = (
     Check(
         "item.collection",
         Severity.MAJOR,
-        "the archive's collection is not among the item's collections",
-        Remedy.INDEX,
+        "neither archive's collection is among the item's collections",
+        Remedy.LATE_REVIEW,
+        note=_NEW_ITEMS_ONLY,
+        index_may_help=True,
     ),
-    Check("item.mediatype", Severity.MAJOR, "the item's mediatype is not image", Remedy.INDEX),
-    Check("item.noindex", Severity.MAJOR, "the item's noindex is not true", Remedy.INDEX),
+    Check(
+        "item.mediatype",
+        Severity.MAJOR,
+        "the item's mediatype is not image",
+        Remedy.LATE_REVIEW,
+        note=_NEW_ITEMS_ONLY,
+        index_may_help=True,
+    ),
+    Check(
+        "item.noindex",
+        Severity.MAJOR,
+        "the item's noindex is not true",
+        Remedy.LATE_REVIEW,
+        note=_NEW_ITEMS_ONLY,
+        index_may_help=True,
+    ),
     Check(
         "files.index.missing",
         Severity.CRITICAL,
-        "the item has no index.json",
+        "art is expected, and the item has no index.json",
         Remedy.INDEX,
-        note="minor for an entity without art",
     ),
     Check("files.xml.missing", Severity.MAJOR, "the item has no mb_metadata.xml", Remedy.INDEX),
     Check(
@@ -107,6 +143,13 @@ _CHECKS: Final = (
         Severity.CRITICAL,
         "an expected image has no original file",
         Remedy.REVIEW,
+    ),
+    Check(
+        "files.original.empty",
+        Severity.CRITICAL,
+        "an expected image's original has no bytes",
+        Remedy.REVIEW,
+        note="deriving its thumbnails again cannot help",
     ),
     Check(
         "files.original.duplicate",
@@ -117,7 +160,7 @@ _CHECKS: Final = (
     Check(
         "files.original.extra",
         Severity.MAJOR,
-        "an original image that is not this entity's",
+        "an original image that is not this entity's, whatever its name",
         Remedy.IMAGE,
     ),
     Check(
@@ -203,7 +246,13 @@ _CHECKS: Final = (
         "language, barcode, ASIN, event name",
         Remedy.INDEX,
     ),
-    Check("xml.other", Severity.MINOR, "any other element or attribute", Remedy.RECORD),
+    Check(
+        "xml.other",
+        Severity.MINOR,
+        "any other element or attribute",
+        Remedy.RECORD,
+        index_may_help=True,
+    ),
     Check(
         "meta.title",
         Severity.MINOR,
@@ -223,7 +272,7 @@ _CHECKS: Final = (
         Severity.MINOR,
         "the date that archive.org extracted",
         Remedy.INDEX,
-        note=_RELEASES_ONLY,
+        note=f"{_RELEASES_ONLY}; a date that MusicBrainz knows in part is not compared",
     ),
     Check(
         "meta.language",
@@ -242,17 +291,25 @@ _CHECKS: Final = (
     Check(
         "orphan.image",
         Severity.MAJOR,
-        "an original image survives",
+        "an original image survives, whatever its name",
         Remedy.IMAGE,
         "orphan",
     ),
-    Check("orphan.index", Severity.MAJOR, "index.json survives", Remedy.DEINDEX, "orphan"),
+    Check(
+        "orphan.index",
+        Severity.MAJOR,
+        "index.json survives",
+        Remedy.DEINDEX,
+        "orphan",
+        note="never while an image stays",
+    ),
     Check(
         "orphan.leftover",
         Severity.MINOR,
-        "mb_metadata.xml, derivatives or other files survive, but no index.json and no original",
+        "derivatives or other files survive, but no index.json and no image",
         Remedy.LATE_REVIEW,
         "orphan",
+        note="not mb_metadata.xml and its log, which a merge or deletion normally leaves",
     ),
 )
 
@@ -273,3 +330,22 @@ def match_checks(pattern: str) -> set[str]:
             "(globs such as 'index.image.*' are allowed)"
         )
     return matches
+
+
+def parse_remedies(texts: Iterable[str]) -> dict[str, Remedy]:
+    """Return the remedies that `CHECK=index|review|record` choose, by check; the last one counts.
+
+    A glob leaves out the checks that the remedy is not possible for. Raises `UnknownCheck` when it
+    matches no check or none that the remedy is possible for, and for a remedy of another name.
+    """
+    chosen: dict[str, Remedy] = {}
+    for text in texts:
+        pattern, _, name = text.partition("=")
+        remedy = next((each for each in OVERRIDES if each.value == name), None)
+        if remedy is None:
+            raise UnknownCheck(f"{text!r} is not CHECK=index, CHECK=review or CHECK=record")
+        possible = [check for check in match_checks(pattern) if remedy in CHECKS[check].overrides]
+        if not possible:
+            raise UnknownCheck(f"indexing again cannot repair {pattern!r}: use review or record")
+        chosen |= dict.fromkeys(possible, remedy)
+    return chosen

@@ -141,7 +141,34 @@ def _images(
     yield from _order(expected.artwork, [each for each in listed if each in wanted])
     for artwork in expected.artwork:
         if artwork.id in listed:
-            yield from _image(image_document(expected, artwork), listed[artwork.id])
+            document = image_document(expected, artwork)
+            for key in ("front", "back"):
+                if key in document and _is_tied(expected, listed, artwork, key):
+                    document[key] = listed[artwork.id].get(key, document[key])
+            yield from _image(document, listed[artwork.id])
+
+
+def _is_tied(
+    expected: Expected, listed: Mapping[int, JsonObject], artwork: Artwork, key: str
+) -> bool:
+    """Return whether any of several images may be the front (or back): one of them is listed so.
+
+    The database takes the first of the Front images by `ordering`, which several may share.
+    """
+    type_name = key.capitalize()
+    tied = [
+        each
+        for each in expected.artwork
+        if each.ordering is not None
+        and each.ordering == artwork.ordering
+        and type_name in each.types
+    ]
+    if artwork not in tied or not any(getattr(each, key) for each in tied):
+        return False
+    values = [listed[each.id].get(key) for each in tied if each.id in listed]
+    return sorted(map(repr, values)) == sorted(
+        repr(bool(getattr(each, key))) for each in tied if each.id in listed
+    )
 
 
 def _by_artwork_id(

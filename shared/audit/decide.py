@@ -1,19 +1,30 @@
 """From findings to a decision: events for artwork-indexer, a review by a person, or nothing.
 
-Pure: who owns an image and what happened at earlier audits is looked up by the caller, and writing
-the decision down is the caller's business too.
+Pure: who owns an image, what the owner's item holds and what happened at previous audits is looked
+up by the caller, and writing the decision down is the caller's business too.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
+from artwork_backfill.shared.audit import reasons
+from artwork_backfill.shared.audit.actual import OriginalImage
 from artwork_backfill.shared.audit.catalogue import CHECKS, Remedy, Severity
+from artwork_backfill.shared.audit.copies import CopyState
 from artwork_backfill.shared.audit.expected import Expected
-from artwork_backfill.shared.audit.finding import Finding, ForeignImage
+from artwork_backfill.shared.audit.finding import Finding
+from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
+
+PROOFS: Final = 10
+"""A check whose repairs failed to hold in each of this many proofs is not repaired any more."""
+
+STILL_TRIED: Final = 1000
+"""One entity in this many is repaired all the same, so that a change at archive.org is noticed."""
 
 
 class Status(StrEnum):
@@ -29,12 +40,12 @@ class Status(StrEnum):
 class ImageOwner:
     """Whose image an artwork id is.
 
-    `gid` is the entity on whose row the id stands, None when it is nobody's. `has_original` says
-    whether that entity's item lists an original with the id; None when it is nobody's.
+    `gid` is the entity of the same type on whose row the id stands, None when there is none. `copy`
+    is what that entity's item holds of the image; it means nothing where `gid` is None.
     """
 
     gid: str | None
-    has_original: bool | None = None
+    copy: CopyState = CopyState.UNKNOWN
 
 
 Action = Literal["index", "delete_image", "deindex"]
@@ -45,8 +56,9 @@ Action = Literal["index", "delete_image", "deindex"]
 class QueuedAction:
     """One event to be put into artwork-indexer's queue.
 
-    `artwork_id` and `suffix` are set for `delete_image` only. `depends_on` holds the positions, in
-    `Decision.events`, of the events that have to be completed before.
+    `artwork_id` and `suffix` are set for `delete_image` only, and so is `owner`, the gid of the
+    entity whose item keeps the image. `depends_on` holds the positions, in `Decision.events`, of
+    the events that have to be completed before.
     """
 
     action: Action
@@ -54,6 +66,7 @@ class QueuedAction:
     artwork_id: int | None = None
     suffix: str | None = None
     depends_on: tuple[int, ...] = ()
+    owner: str | None = None
 
     @property
     def message(self) -> dict[str, str | int]:
@@ -78,21 +91,57 @@ class FailedEvent:
 class History:
     """What came before.
 
-    `repaired` are the checks that led to events at the entity's previous audit (`Decision.causes`),
-    empty when it led to none or when those events have not all completed. `failed` are the entity's
-    events in state `failed`.
+    `repaired` are the checks that led to events at any previous audit, have not been found fixed
+    since, and whose events have all completed; `unproved` those of them whose repair no audit has
+    judged yet. `failed` are the entity's events in state `failed` of which no identical one has
+    completed since. `distrusted` are the checks whose repairs have not been holding anywhere.
+    `in_review` are the checks that the entity's open review is about, None without an open review;
+    a review that is about no check has the member "".
     """
 
     repaired: frozenset[str] = frozenset()
+    unproved: frozenset[str] = frozenset()
     failed: tuple[FailedEvent, ...] = ()
+    distrusted: frozenset[str] = frozenset()
+    in_review: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Which findings are acted upon; the others are recorded only."""
+    """Which findings are acted upon, and how; the others are recorded only.
+
+    `remedies` replace those of the catalogue. Without `deletions`, no `delete_image` is queued.
+    `delete_from_live` has a leftover deleted from a live entity's item, too.
+    """
 
     ignored: frozenset[str] = frozenset()
     min_severity: Severity = Severity.MINOR
+    remedies: Mapping[str, Remedy] = field(default_factory=dict)
+    deletions: bool = True
+    delete_from_live: bool = False
+
+    def remedy(self, check: str) -> Remedy:
+        """Return the remedy that is in force for a check; `RECORD` for one that is ignored."""
+        if check in self.ignored:
+            return Remedy.RECORD
+        return self.remedies.get(check, CHECKS[check].remedy)
+
+    def acts_on(self, finding: Finding) -> bool:
+        """Return whether a finding is acted upon, be it by an event or by a review."""
+        is_grave_enough = finding.severity >= self.min_severity
+        return is_grave_enough and self.remedy(finding.check) is not Remedy.RECORD
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A finding that the policy left alone and the catalogue would not have.
+
+    `is_deletion` says that only `Policy.deletions` stood against it.
+    """
+
+    check: str
+    severity: Severity
+    is_deletion: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,73 +149,190 @@ class Decision:
     """What is to be done about an entity.
 
     `events` is empty unless the status is `REPAIR_QUEUE`, `review_reasons` unless it is
-    `MANUAL_REVIEW`. `causes` are the checks that led to the events.
+    `MANUAL_REVIEW`. `causes` are the checks that led to the events. `passed` is what a wider policy
+    would act upon. `keeps_review` says that nothing is to be done, but that the open review is
+    about a check that was passed: it stays as it is.
     """
 
     status: Status
     events: tuple[QueuedAction, ...] = ()
-    review_reasons: tuple[str, ...] = ()
+    review_reasons: tuple[ReviewReason, ...] = ()
     causes: tuple[str, ...] = ()
+    passed: tuple[Passed, ...] = ()
+    keeps_review: bool = False
+
+
+Owners = Mapping[OriginalImage, ImageOwner]
+"""Whose each foreign image is."""
+
+
+def images_in_question(findings: Sequence[Finding], policy: Policy) -> tuple[OriginalImage, ...]:
+    """Return the images whose owners have to be known for the decision."""
+    return tuple(
+        finding.image
+        for finding in findings
+        if finding.image is not None
+        and policy.acts_on(finding)
+        and policy.remedy(finding.check) is Remedy.IMAGE
+    )
 
 
 def decide(
     expected: Expected,
     findings: Sequence[Finding],
-    owners: Mapping[int, ImageOwner],
+    owners: Owners,
     history: History,
     policy: Policy,
 ) -> Decision:
-    """What to do about an entity with these findings.
+    """Return what to do about an entity with these findings.
 
-    `owners` has to tell of every image that a finding is about (`compare.foreign_images`), by
-    artwork id. Raises ValueError when it does not, or when an owner's item has not been looked at:
-    such an entity cannot be decided now.
+    `owners` has to have every image in question (see `images_in_question`). Raises ValueError when
+    it does not, or when an owner's item is not known: such an entity cannot be decided now.
     """
-    relevant = [finding for finding in findings if _is_acted_upon(finding, policy)]
-    events, causes = _repairs(expected, relevant, owners)
-    reasons = (
-        *_reviews(relevant),
-        *_doubtful_images(expected, relevant, owners),
+    case = _Case(expected, owners, history, policy)
+    judged = [(finding, case.remedy(finding)) for finding in findings]
+    passed = tuple(dict.fromkeys(case.passed(judged)))
+    events, causes = _repairs(expected, judged, case)
+    review_reasons = (
+        *(reasons.of_finding(finding) for finding, remedy in judged if remedy is Remedy.REVIEW),
+        *case.doubts(judged),
         *_repairs_not_held(causes, history),
         *_failed_before(events, history),
     )
-    if reasons:
-        return Decision(Status.MANUAL_REVIEW, review_reasons=reasons)
+    if review_reasons:
+        return Decision(Status.MANUAL_REVIEW, review_reasons=review_reasons, passed=passed)
     if events:
-        return Decision(Status.REPAIR_QUEUE, events=events, causes=causes)
-    late_reasons = tuple(
-        _describe(finding)
-        for finding in relevant
-        if CHECKS[finding.check].remedy is Remedy.LATE_REVIEW
+        return Decision(Status.REPAIR_QUEUE, events=events, causes=causes, passed=passed)
+    late = tuple(
+        reasons.of_finding(finding) for finding, remedy in judged if remedy is Remedy.LATE_REVIEW
     )
-    if late_reasons:
-        return Decision(Status.MANUAL_REVIEW, review_reasons=late_reasons)
+    if late:
+        return Decision(Status.MANUAL_REVIEW, review_reasons=late, passed=passed)
+    if _keeps_review(passed, history):
+        return Decision(Status.MANUAL_REVIEW, passed=passed, keeps_review=True)
     # An orphan with findings that are not acted upon still has something left on archive.org.
-    return Decision(Status.CLEAN if expected.is_live or findings else Status.LEGACY)
+    status = Status.CLEAN if expected.is_live or findings else Status.LEGACY
+    return Decision(status, passed=passed)
 
 
-def _is_acted_upon(finding: Finding, policy: Policy) -> bool:
-    return finding.check not in policy.ignored and finding.severity >= policy.min_severity
+def proofs(findings: Sequence[Finding], history: History) -> dict[str, bool]:
+    """Return, for each check whose repair these findings judge, whether it held.
+
+    An item that could not be compared, because it is missing, dark or not ours, judges nothing.
+    """
+    found = {finding.check for finding in findings}
+    if found & INCONCLUSIVE:
+        return {}
+    return {check: check not in found for check in sorted(history.unproved)}
+
+
+INCONCLUSIVE: Final = frozenset({"item.missing", "item.dark", "item.archive"})
+"""Checks beside which nothing else of an item was compared."""
+
+
+def is_still_tried(check: str, gid: str) -> bool:
+    """Return whether a check that is not repaired any more is repaired in this entity."""
+    digest = hashlib.sha256(f"{check}:{gid}".encode()).digest()
+    return int.from_bytes(digest[:8]) % STILL_TRIED == 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One entity's decision under way."""
+
+    expected: Expected
+    owners: Owners
+    history: History
+    policy: Policy
+
+    def remedy(self, finding: Finding) -> Remedy:
+        """Return the remedy that counts for a finding."""
+        if not self.policy.acts_on(finding):
+            return Remedy.RECORD
+        remedy = self.policy.remedy(finding.check)
+        if (
+            remedy in (Remedy.INDEX, Remedy.DEINDEX, Remedy.IMAGE)
+            and finding.check in self.history.distrusted
+            and not is_still_tried(finding.check, self.expected.gid)
+            and (remedy is not Remedy.IMAGE or self.may_be_deleted(finding))
+        ):
+            return Remedy.LATE_REVIEW
+        return remedy
+
+    def passed(self, judged: Sequence[tuple[Finding, Remedy]]) -> Iterator[Passed]:
+        for finding, remedy in judged:
+            if remedy is Remedy.RECORD:
+                if CHECKS[finding.check].remedy is not Remedy.RECORD:
+                    yield Passed(finding.check, finding.severity)
+            elif not self.policy.deletions and self.is_deletable(finding, remedy):
+                yield Passed(finding.check, finding.severity, is_deletion=True)
+
+    def is_deletable(self, finding: Finding, remedy: Remedy) -> bool:
+        return remedy is Remedy.IMAGE and self.may_be_deleted(finding)
+
+    def may_be_deleted(self, finding: Finding) -> bool:
+        """Return whether the same picture is safe with its owner, and not wanted here."""
+        if finding.image is None:
+            return False
+        owner = self.owner(finding.image)
+        return (
+            owner.gid not in (None, self.expected.gid)
+            and owner.copy is CopyState.SAME
+            and (not self.expected.is_live or self.policy.delete_from_live)
+        )
+
+    def owner(self, image: OriginalImage) -> ImageOwner:
+        owner = self.owners.get(image)
+        if owner is None:
+            raise ValueError(f"the owner of {image.name} has not been looked up")
+        if owner.gid is not None and owner.copy in (CopyState.UNKNOWN, CopyState.INCOMPARABLE):
+            raise ValueError(f"{image.name} has not been compared with the item of {owner.gid}")
+        return owner
+
+    def doubts(self, judged: Sequence[tuple[Finding, Remedy]]) -> Iterator[ReviewReason]:
+        for finding, remedy in judged:
+            if remedy is not Remedy.IMAGE or self.may_be_deleted(finding):
+                continue
+            code, words = self.doubt(self.owner(finding.image) if finding.image else _NOBODYS)
+            yield reasons.of_image(finding, code, words)
+
+    def doubt(self, owner: ImageOwner) -> tuple[str, str]:
+        if owner.gid is None:
+            return ReasonCode.UNKNOWN_IMAGE, "unknown image: preserve or purge?"
+        if owner.gid == self.expected.gid:
+            return ReasonCode.BECAME_OWN, "it has become this entity's own during the audit"
+        words = reasons.copy_words(owner.copy, f"{self.expected.entity_type} {owner.gid}")
+        is_safe = owner.copy is CopyState.SAME
+        return ReasonCode.LEFTOVER_ON_LIVE if is_safe else owner.copy, words
+
+
+_NOBODYS: Final = ImageOwner(None)
 
 
 def _repairs(
-    expected: Expected, findings: Sequence[Finding], owners: Mapping[int, ImageOwner]
+    expected: Expected, judged: Sequence[tuple[Finding, Remedy]], case: _Case
 ) -> tuple[tuple[QueuedAction, ...], tuple[str, ...]]:
-    """The events that the findings call for, and the checks that call for them."""
+    """Return the events that the findings call for, and the checks that call for them."""
     causes: dict[str, None] = {}
-    deletions: dict[ForeignImage, QueuedAction] = {}
+    deletions: dict[OriginalImage, QueuedAction] = {}
     action: Action | None = None
-    for finding in findings:
-        remedy = CHECKS[finding.check].remedy
+    image_stays = False
+    for finding, remedy in judged:
         if remedy is Remedy.INDEX:
             action = "index"
         elif remedy is Remedy.DEINDEX:
             action = "deindex"
-        elif finding.image and _is_held_by_owner(expected, finding.image, owners):
-            deletions[finding.image] = _deletion(expected.gid, finding.image)
+        elif finding.image and case.policy.deletions and case.is_deletable(finding, remedy):
+            owner = case.owner(finding.image)
+            deletions[finding.image] = _deletion(expected.gid, finding.image, owner)
         else:
+            image_stays = image_stays or finding.image is not None
             continue
         causes[finding.check] = None
+    if action == "deindex" and image_stays:
+        # index.json goes after the last image, never before.
+        action = None
+        causes = {check: None for check in causes if CHECKS[check].remedy is not Remedy.DEINDEX}
     events = list(deletions.values())
     if expected.is_live and deletions:
         action = "index"
@@ -175,73 +341,30 @@ def _repairs(
     return tuple(events), tuple(causes)
 
 
-def _deletion(gid: str, image: ForeignImage) -> QueuedAction:
-    return QueuedAction("delete_image", gid, image.artwork_id, image.suffix)
+def _deletion(gid: str, image: OriginalImage, owner: ImageOwner) -> QueuedAction:
+    return QueuedAction("delete_image", gid, image.artwork_id, image.suffix, owner=owner.gid)
 
 
-def _owner(image: ForeignImage, owners: Mapping[int, ImageOwner]) -> ImageOwner:
-    owner = owners.get(image.artwork_id)
-    if owner is None:
-        raise ValueError(f"nobody has looked up whose image {image.name} is")
-    if owner.gid is not None and owner.has_original is None:
-        raise ValueError(f"nobody has looked whether {owner.gid} holds the original {image.name}")
-    return owner
+def _keeps_review(passed: Sequence[Passed], history: History) -> bool:
+    if not passed or history.in_review is None:
+        return False
+    checks = {each.check for each in passed}
+    return bool(checks & history.in_review) or "" in history.in_review
 
 
-def _is_held_by_owner(
-    expected: Expected, image: ForeignImage, owners: Mapping[int, ImageOwner]
-) -> bool:
-    """Whether the image is a leftover of a merge or move: safe elsewhere, and not wanted here."""
-    owner = _owner(image, owners)
-    return owner.gid not in (None, expected.gid) and owner.has_original is True
-
-
-def _reviews(findings: Sequence[Finding]) -> Iterator[str]:
-    for finding in findings:
-        if CHECKS[finding.check].remedy is Remedy.REVIEW:
-            yield _describe(finding)
-
-
-def _doubtful_images(
-    expected: Expected, findings: Sequence[Finding], owners: Mapping[int, ImageOwner]
-) -> Iterator[str]:
-    for finding in findings:
-        if finding.image and not _is_held_by_owner(expected, finding.image, owners):
-            owner = _owner(finding.image, owners)
-            yield f"{_describe(finding)}: {_doubt(expected, owner)}"
-
-
-def _doubt(expected: Expected, owner: ImageOwner) -> str:
-    if owner.gid is None:
-        return "unknown image: preserve or purge?"
-    if owner.gid == expected.gid:
-        return "it has become this entity's own during the audit"
-    return f"only copy: it belongs to {expected.entity_type} {owner.gid}, whose item lacks it"
-
-
-def _repairs_not_held(causes: Sequence[str], history: History) -> Iterator[str]:
+def _repairs_not_held(causes: Sequence[str], history: History) -> Iterator[ReviewReason]:
     for check in causes:
         if check in history.repaired:
-            yield f"repair did not hold: {check}"
+            yield ReviewReason(ReasonCode.NOT_HELD, f"repair did not hold: {check}", check)
 
 
-def _failed_before(events: Sequence[QueuedAction], history: History) -> Iterator[str]:
+def _failed_before(events: Sequence[QueuedAction], history: History) -> Iterator[ReviewReason]:
     for event in events:
         for failed in history.failed:
             if failed.action == event.action and failed.message == event.message:
-                yield f"event {failed.id} has failed: {event.action} {_message_text(event)}"
+                text = f"event {failed.id} has failed: {event.action} {_message_text(event)}"
+                yield ReviewReason(ReasonCode.EVENT_FAILED, text, subject=str(failed.id))
 
 
 def _message_text(event: QueuedAction) -> str:
     return ", ".join(f"{key} {value}" for key, value in event.message.items())
-
-
-def _describe(finding: Finding) -> str:
-    """A finding in words, for the person who reviews it."""
-    text = f"{finding.check}: {finding.subject or CHECKS[finding.check].summary}"
-    details = [
-        f"{label} {value}"
-        for label, value in (("expected", finding.expected), ("found", finding.actual))
-        if value is not None
-    ]
-    return f"{text} ({', '.join(details)})" if details else text

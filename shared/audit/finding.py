@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from artwork_backfill.shared.audit.actual import OriginalImage
 from artwork_backfill.shared.audit.catalogue import CHECKS, Severity
 
 TEXT_LIMIT: Final = 300
@@ -16,15 +17,6 @@ TEXT_LIMIT: Final = 300
 
 # PostgreSQL's JSONB and text refuse NUL, and a lone surrogate has no UTF-8 form.
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
-
-
-@dataclass(frozen=True, slots=True)
-class ForeignImage:
-    """An original image that is not the audited entity's own, as its file name tells."""
-
-    artwork_id: int
-    suffix: str
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +34,7 @@ class Finding:
     subject: str = ""
     expected: str | None = None
     actual: str | None = None
-    image: ForeignImage | None = None
+    image: OriginalImage | None = None
 
     def to_json(self) -> dict[str, str | None]:
         """The finding as it is stored: check, severity (as a word), subject, expected, actual."""
@@ -62,7 +54,7 @@ def found(
     expected: str | None = None,
     actual: str | None = None,
     severity: Severity | None = None,
-    image: ForeignImage | None = None,
+    image: OriginalImage | None = None,
 ) -> Finding:
     """A finding of the catalogue, with texts of any origin made storable and short.
 

@@ -1,151 +1,141 @@
 """Examines one claimed entity: reads what archive.org holds, compares, and decides.
 
 All requests of an audit are made here, from several threads at once, and no transaction is open. A
-clean entity costs one request to archive.org and one to MusicBrainz.
+clean entity costs one request to archive.org and one to MusicBrainz. What must not rest on one
+answer is looked at again by `Examiner.confirm`, just before the audits are written: an absence, and
+both items of every image that is to be deleted.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import replace
-from threading import Lock
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from threading import Event
 from typing import Final
 
-from artwork_backfill.shared.audit.actual import Actual, Item, UnreadableItem, parse_item
-from artwork_backfill.shared.audit.archives import INDEX_NAME, EntityType, xml_name
+from artwork_backfill.shared.audit.actual import Actual, Item, ItemState, OriginalImage
+from artwork_backfill.shared.audit.archives import ART_ARCHIVES, INDEX_NAME, EntityType, xml_name
 from artwork_backfill.shared.audit.compare import (
     INDEX_MAX_BYTES,
     XML_MAX_BYTES,
-    ForeignImage,
     UnreadableXml,
+    absence_counts,
     compare,
     downloads_needed,
-    foreign_images,
     needs_xml,
 )
-from artwork_backfill.shared.audit.decide import Decision, ImageOwner, Policy, Status, decide
+from artwork_backfill.shared.audit.copies import CopyState, compare_copies
+from artwork_backfill.shared.audit.decide import (
+    Decision,
+    ImageOwner,
+    Policy,
+    QueuedAction,
+    Status,
+    decide,
+    images_in_question,
+    proofs,
+)
 from artwork_backfill.shared.audit.expected import Expected, md5
 from artwork_backfill.shared.audit.finding import storable
+from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
+from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.models import (
-    UNREADABLE_LIMIT,
+    STREAK_LIMIT,
+    STUCK_AFTER,
     Audit,
     BadRow,
     Claim,
     Deferral,
+    Evidence,
     Reason,
+    Streak,
 )
+from artwork_backfill.shared.auditing.owners import OwnerRows
 from artwork_backfill.shared.auditing.services import Services
-from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
-from artwork_backfill.shared.clients.http import NotFound, ServiceDown, Unreadable
-from artwork_backfill.shared.engine.db import Session
+from artwork_backfill.shared.clients.http import Interrupted, NotFound, ServiceDown, Unreadable
 from artwork_backfill.shared.engine.job import StopRun
-from psycopg import Connection
 
-#: Items of owners that are remembered; images hang together in families of a few entities.
-_REMEMBERED_OWNERS: Final = 10_000
+#: An audit that the second look keeps overturning is deferred.
+_MOST_LOOKS: Final = 3
 
-_OWNERS_OF_COVER_ART: Final = """
-SELECT art.id, release.gid::text
-FROM cover_art_archive.cover_art art
-JOIN musicbrainz.release ON release.id = art.release
-WHERE art.id = ANY (%(artwork_ids)s::bigint[])
-"""
-
-_OWNERS_OF_EVENT_ART: Final = """
-SELECT art.id, event.gid::text
-FROM event_art_archive.event_art art
-JOIN musicbrainz.event ON event.id = art.event
-WHERE art.id = ANY (%(artwork_ids)s::bigint[])
-"""
-
-_OWNER_QUERIES: Final[Mapping[EntityType, str]] = {
-    EntityType.RELEASE: _OWNERS_OF_COVER_ART,
-    EntityType.EVENT: _OWNERS_OF_EVENT_ART,
-}
+#: Reads the owners of images by artwork id, see `owners.read_owners`.
+ReadOwners = Callable[[EntityType, Collection[int]], OwnerRows]
 
 
-class _ItemChanged(Exception):
-    """The item is not any more what its listing said when the audit began."""
+class _Deferred(Exception):
+    """The entity cannot be decided now, for the given reason."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
 
 
-class _TasksPending(Exception):
-    """archive.org is still working on an item that matters here."""
+@dataclass(slots=True)
+class _Look:
+    """The items that one audit looks at; `known` are those that a second look has shown."""
+
+    listings: Listings
+    read_at: float
+    known: Mapping[str, Item] = field(default_factory=dict)
+    items: dict[str, Item] = field(default_factory=dict)
+
+    def item(self, gid: str) -> Item:
+        """Return an item whose state is known. Raises `_Deferred` for any other."""
+        if gid not in self.items:
+            self.items[gid] = self.known.get(gid) or self.listings.read(gid)
+        return _usable(self.items[gid])
+
+    def absent_once(self) -> frozenset[str]:
+        return frozenset(
+            gid
+            for gid, item in self.items.items()
+            if item.state is ItemState.ABSENT and gid not in self.known
+        )
 
 
-class Owners:
-    """Whose image an artwork id is, and whether the owner's item holds it: asked once per run."""
-
-    def __init__(self, archive: ArchiveOrgClient, session: Session) -> None:
-        self._archive = archive
-        self._session = session
-        self._database = Lock()
-        self._lock = Lock()
-        self._originals: OrderedDict[str, Future[frozenset[int]]] = OrderedDict()
-
-    def of(self, entity_type: EntityType, images: Sequence[ForeignImage]) -> dict[int, ImageOwner]:
-        """Return the owner of each image by artwork id.
-
-        Raises what reading an owner's item raises: then nobody may decide about these images.
-        """
-        ids = [image.artwork_id for image in images]
-        gids = self._gids(entity_type, ids)
-        return {
-            id_: ImageOwner(gids[id_], id_ in self._originals_of(gids[id_]))
-            if id_ in gids
-            else ImageOwner(None)
-            for id_ in ids
-        }
-
-    def _gids(self, entity_type: EntityType, artwork_ids: Iterable[int]) -> dict[int, str]:
-        def read(conn: Connection) -> dict[int, str]:
-            query = _OWNER_QUERIES[entity_type].encode()
-            return dict(conn.execute(query, {"artwork_ids": list(artwork_ids)}).fetchall())
-
-        with self._database:
-            return self._session.transaction(read, read_only=True)
-
-    def _originals_of(self, gid: str) -> frozenset[int]:
-        with self._lock:
-            answer = self._originals.get(gid)
-            is_mine = answer is None
-            if answer is None:
-                answer = self._originals[gid] = Future()
-                if len(self._originals) > _REMEMBERED_OWNERS:
-                    self._originals.popitem(last=False)
-        if is_mine:
-            self._ask(gid, answer)
-        return answer.result()
-
-    def _ask(self, gid: str, answer: Future[frozenset[int]]) -> None:
-        try:
-            item = parse_item(self._archive.metadata(gid), gid)
-            if item.pending:
-                raise _TasksPending(f"that of the images' owner {gid}")
-            answer.set_result(frozenset(original.artwork_id for original in item.originals()))
-        except BaseException as error:
-            with self._lock:
-                self._originals.pop(gid, None)
-            answer.set_exception(error)
+def _usable(item: Item) -> Item:
+    if item.state is ItemState.UNFINISHED:
+        raise _Deferred(Reason.TASKS_PENDING, f"mbid-{item.gid}")
+    if item.state is ItemState.UNAVAILABLE:
+        raise _Deferred(Reason.UNREADABLE, f"mbid-{item.gid}: {item.problem}")
+    return item
 
 
 class Examiner:
-    """Examines claimed entities, from any number of threads."""
+    """Examines claimed entities, from any number of threads.
+
+    Parameters
+    ----------
+    stopping
+        Ends the wait before a second look.
+    clock
+        Monotonic seconds.
+    """
 
     def __init__(
         self,
         services: Services,
-        owners: Callable[[EntityType, Sequence[ForeignImage]], Mapping[int, ImageOwner]],
+        owners: ReadOwners,
         policy: Policy,
+        *,
+        stopping: Event | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._archive = services.archive
         self._musicbrainz = services.musicbrainz
+        self._concurrency = services.concurrency
+        self._second_look_after = services.second_look_after
         self._owners = owners
         self._policy = policy
+        self._stopping = stopping or Event()
+        self._clock = clock
+        self.listings = Listings(lambda: services.archive)
 
     def examine(self, claim: Claim) -> Audit:
-        """Return what came of a claim.
+        """Return what came of a claim; it has to be confirmed before it is written.
 
         Raises
         ------
@@ -158,34 +148,70 @@ class Examiner:
             raise BadRow(claim.bad_row or "nothing is known about it")
         if claim.is_busy:
             return Audit(claim, Deferral(Reason.EVENT_QUEUED))
+        expected = claim.expected
+        return self._guarded(claim, lambda: self._examine(claim, expected, {}))
+
+    def confirm(self, audits: Sequence[Audit]) -> list[Audit | None]:
+        """Return the audits, in order, as they stand after a second look at what needs one.
+
+        An absence is believed when another answer, some seconds later, agrees; otherwise the entity
+        is examined again by what that answer shows. A deletion stands when both items still list
+        the same picture. None stands for an audit that was interrupted, to be given back. Call it
+        as close to the write as possible. Raises `StopRun` as `examine`.
+        """
+        doubtful = [audit for audit in audits if audit.evidence is not None]
+        if not doubtful:
+            return list(audits)
+        self._wait_for_second_look(doubtful)
+        with ThreadPoolExecutor(min(self._concurrency, len(doubtful))) as pool:
+            confirmed = iter(list(pool.map(self._confirm, doubtful)))
+        return [audit if audit.evidence is None else next(confirmed) for audit in audits]
+
+    def _guarded(self, claim: Claim, work: Callable[[], Audit]) -> Audit:
+        """Return what `work` returns, or the deferral that it ends with."""
         try:
-            return self._examine(claim, claim.expected)
-        except _ItemChanged as error:
-            return Audit(claim, Deferral(Reason.ITEM_CHANGED, str(error)))
-        except _TasksPending as error:
-            return Audit(claim, Deferral(Reason.TASKS_PENDING, str(error)))
+            return work()
+        except _Deferred as deferred:
+            return _deferral(claim, deferred.reason, deferred.detail)
         except ServiceDown as error:
             raise StopRun(str(error)) from error
-        except (Unreadable, NotFound, UnreadableItem, UnreadableXml) as error:
-            return _unreadable(claim, str(error))
+        except (Unreadable, NotFound, UnreadableXml) as error:
+            return _deferral(claim, Reason.UNREADABLE, str(error))
 
-    def _examine(self, claim: Claim, expected: Expected) -> Audit:
-        item = self._item(expected.gid)
-        if item.pending:
-            raise _TasksPending
+    def _examine(self, claim: Claim, expected: Expected, known: Mapping[str, Item]) -> Audit:
+        look = _Look(self.listings, self._clock(), known)
+        item = look.item(expected.gid)
         if needs_xml(expected, item):
             xml = self._musicbrainz.entity_xml(expected.entity_type, expected.gid)
             expected = replace(expected, xml=xml)
         files = {name: self._download(item, name) for name in downloads_needed(expected, item)}
         actual = Actual(item, index=files.get(INDEX_NAME), xml=files.get(xml_name(item.gid)))
         findings = compare(expected, actual)
-        foreign = foreign_images(expected, item)
-        owners = self._owners(expected.entity_type, foreign) if foreign else {}
-        decision = decide(expected, findings, owners, claim.past.history, self._policy)
-        return Audit(claim, decision, findings)
+        images = images_in_question(findings, self._policy)
+        owners = self._owners_of(expected, images, look) if images else {}
+        history = claim.past.history
+        decision = decide(expected, findings, owners, history, self._policy)
+        evidence = _evidence(expected, decision, look)
+        return Audit(claim, decision, findings, proofs(findings, history), evidence)
 
-    def _item(self, gid: str) -> Item:
-        return parse_item(self._archive.metadata(gid), gid)
+    def _owners_of(
+        self, expected: Expected, images: Sequence[OriginalImage], look: _Look
+    ) -> dict[OriginalImage, ImageOwner]:
+        ids = {image.artwork_id for image in images if image.artwork_id is not None}
+        rows = self._owners(expected.entity_type, ids)
+        if busy := rows.busy - {expected.gid}:
+            raise _Deferred(Reason.OWNER_BUSY, ", ".join(sorted(busy)))
+        owners = {}
+        for image in images:
+            gid = None if image.artwork_id is None else rows.gids.get(image.artwork_id)
+            if gid is None or gid == expected.gid:
+                owners[image] = ImageOwner(gid, CopyState.SAME)
+                continue
+            copy = compare_copies(image, look.item(gid), expected.archive)
+            if copy is CopyState.INCOMPARABLE:
+                raise _Deferred(Reason.INCOMPARABLE, f"{image.name}, of {gid}")
+            owners[image] = ImageOwner(gid, copy)
+        return owners
 
     def _download(self, item: Item, name: str) -> bytes:
         """Return a file that is the one of the listing; anything else is not to be judged."""
@@ -206,15 +232,123 @@ class Examiner:
             if listed is None or listed.md5 in (None, md5(content)):
                 return content
             problem = f"{name} has another MD5 than archive.org lists"
-        now = self._item(item.gid)
-        if now.pending or now.file(name) != item.file(name):
-            raise _ItemChanged(name)
-        raise UnreadableItem(problem)
+        now = self.listings.read(item.gid)
+        if now.state is ItemState.UNFINISHED or now.file(name) != item.file(name):
+            raise _Deferred(Reason.ITEM_CHANGED, name)
+        raise _Deferred(Reason.UNREADABLE, problem)
+
+    # -- the second look -----------------------------------------------------------------------
+
+    def _wait_for_second_look(self, doubtful: Sequence[Audit]) -> None:
+        read_at = [
+            audit.evidence.read_at
+            for audit in doubtful
+            if audit.evidence is not None and audit.evidence.absent_once
+        ]
+        if read_at:
+            seconds = max(read_at) + self._second_look_after - self._clock()
+            if seconds > 0:
+                self._stopping.wait(seconds)
+
+    def _confirm(self, audit: Audit) -> Audit | None:
+        try:
+            return self._guarded(audit.claim, lambda: self._confirmed(audit))
+        except Interrupted:
+            return None
+
+    def _confirmed(self, audit: Audit) -> Audit:
+        known: dict[str, Item] = {}
+        for _ in range(_MOST_LOOKS):
+            if audit.evidence is None or not audit.evidence.absent_once:
+                return self._with_deletions_confirmed(audit)
+            seen = {
+                gid: self.listings.read(gid, again=True)
+                for gid in sorted(audit.evidence.absent_once)
+            }
+            known |= seen
+            if all(item.state is ItemState.ABSENT for item in seen.values()):
+                evidence = replace(audit.evidence, absent_once=frozenset())
+                return self._with_deletions_confirmed(replace(audit, evidence=evidence))
+            audit = self._examine(audit.claim, _expected(audit), known)
+            self._wait_for_second_look([audit])
+        raise _Deferred(Reason.ITEM_CHANGED, "one answer says that it is absent, another that not")
+
+    def _with_deletions_confirmed(self, audit: Audit) -> Audit:
+        """Return the audit, or defer it: what was true when it was decided is not true now."""
+        if audit.evidence is None or not isinstance(audit.outcome, Decision):
+            return audit
+        deletions = [event for event in audit.outcome.events if event.action == "delete_image"]
+        expected = _expected(audit)
+        before = audit.evidence.items[expected.gid]
+        look = _Look(self.listings, self._clock())
+        for event in deletions:
+            if event.owner is None:
+                raise _Deferred(Reason.OWNER_CHANGED, _words(event))
+            image = _image(look.item(expected.gid), event)
+            if image is None or image != _image(before, event):
+                raise _Deferred(Reason.ITEM_CHANGED, _words(event))
+            archive = ART_ARCHIVES[expected.entity_type]
+            if compare_copies(image, look.item(event.owner), archive) is not CopyState.SAME:
+                raise _Deferred(Reason.OWNER_CHANGED, _words(event))
+        return replace(audit, evidence=None)
 
 
-def _unreadable(claim: Claim, message: str) -> Audit:
+def _evidence(expected: Expected, decision: Decision, look: _Look) -> Evidence | None:
+    """Return what has to be looked at again, None where nothing has."""
+    absent = look.absent_once()
+    if not absence_counts(expected):
+        absent -= {expected.gid}
+    deletes = any(event.action == "delete_image" for event in decision.events)
+    if not absent and not deletes:
+        return None
+    return Evidence(look.items, look.read_at, absent)
+
+
+def _expected(audit: Audit) -> Expected:
+    if audit.claim.expected is None:
+        raise BadRow("nothing is known about it")
+    return audit.claim.expected
+
+
+def _image(item: Item, event: QueuedAction) -> OriginalImage | None:
+    return next(
+        (
+            image
+            for image in item.originals()
+            if (image.artwork_id, image.suffix) == (event.artwork_id, event.suffix)
+        ),
+        None,
+    )
+
+
+def _words(event: QueuedAction) -> str:
+    return f"artwork {event.artwork_id}, of {event.owner}"
+
+
+def _deferral(claim: Claim, reason: Reason, message: str) -> Audit:
+    """Return the deferral, or the review that it becomes when it was deferred too often."""
     detail = storable(message)
-    if claim.past.unreadable + 1 < UNREADABLE_LIMIT:
-        return Audit(claim, Deferral(Reason.UNREADABLE, detail))
-    reason = f"{UNREADABLE_LIMIT} audits in a row could not be read, the last because: {detail}"
+    if reason is Reason.TASKS_PENDING:
+        length = claim.past.streaks.get(Streak.UNFINISHED)
+        if length is not None and claim.claimed_at - length.since >= STUCK_AFTER:
+            text = (
+                f"archive.org has not finished its work on {detail} for {STUCK_AFTER.days} days:"
+                " a task is stuck"
+            )
+            return _review(claim, ReasonCode.STUCK, text)
+    elif reason is Reason.UNREADABLE and _is_last(claim, Streak.UNREADABLE):
+        text = f"{STREAK_LIMIT} audits in a row could not be read, the last because: {detail}"
+        return _review(claim, ReasonCode.UNREADABLE, text)
+    elif reason is Reason.INCOMPARABLE and _is_last(claim, Streak.INCOMPARABLE):
+        text = f"cannot be compared: {detail}: archive.org lists no size or checksum of one copy"
+        return _review(claim, ReasonCode.INCOMPARABLE, text)
+    return Audit(claim, Deferral(reason, detail))
+
+
+def _is_last(claim: Claim, streak: Streak) -> bool:
+    return claim.past.audits_in_a_row(streak) + 1 >= STREAK_LIMIT
+
+
+def _review(claim: Claim, code: ReasonCode, text: str) -> Audit:
+    reason = ReviewReason(code, text)
     return Audit(claim, Decision(Status.MANUAL_REVIEW, review_reasons=(reason,)))

@@ -12,14 +12,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from artwork_backfill.shared.audit.archives import EntityType
-from artwork_backfill.shared.audit.decide import FailedEvent, History, Status
+from artwork_backfill.shared.audit.decide import (
+    INCONCLUSIVE,
+    PROOFS,
+    FailedEvent,
+    History,
+    Status,
+)
 from artwork_backfill.shared.audit.expected import Artwork, Expected, Presence
+from artwork_backfill.shared.audit.reasons import ReasonCode
 from artwork_backfill.shared.auditing.models import (
-    UNREADABLE,
-    UNREADABLE_LIMIT,
     BadRow,
     Claim,
     Past,
+    Streak,
+    StreakLength,
 )
 from psycopg import Connection
 from psycopg.rows import namedtuple_row
@@ -90,25 +97,81 @@ JOIN unnest(%(ids)s::bigint[], %(entity_types)s::text[], %(gids)s::text[])
   ON wanted.gid = event.gid AND wanted.entity_type = event.entity_type
 """
 
-# One more than the limit, to see what came before a row of unreadable audits.
-_PAST_AUDITS: Final = """
-SELECT wanted.id AS entity_id, past.outcome, past.findings, past.event_ids
-FROM unnest(%(ids)s::bigint[]) AS wanted (id)
-CROSS JOIN LATERAL (
-    SELECT result.id, result.outcome, result.findings, result.event_ids
-    FROM artwork_indexer.audit_result result
-    WHERE result.audit_entity_id = wanted.id
-    ORDER BY result.id DESC
-    LIMIT %(most)s
-) AS past
-ORDER BY wanted.id, past.id DESC
+# Identical events that completed since take nothing away from a repair that is called for now. The
+# queue is unique, so that an identical event was hardly created before the one that failed; the
+# margin allows for one that was running by then.
+_COMPLETED_SINCE: Final = """
+SELECT failed.id
+FROM artwork_indexer.event_queue failed
+WHERE failed.id = ANY (%(event_ids)s::bigint[])
+AND EXISTS (
+    SELECT
+    FROM artwork_indexer.event_queue done
+    WHERE done.state = 'completed'
+    AND done.created >= failed.created - interval '2 days'
+    AND done.last_updated >= failed.last_updated
+    AND done.entity_type = failed.entity_type
+    AND done.action = failed.action
+    AND done.message = failed.message)
 """
 
-# An event that is no longer there was completed: artwork-indexer deletes no others.
-_NOT_COMPLETED: Final = """
-SELECT id FROM artwork_indexer.event_queue
-WHERE id = ANY (%(event_ids)s::bigint[]) AND state <> 'completed'
+# The audits that decided; the latest of each entity comes first.
+_PAST_AUDITS: Final = """
+SELECT result.audit_entity_id AS entity_id, result.outcome, result.event_ids,
+       ARRAY(SELECT DISTINCT finding->>'check'
+             FROM jsonb_array_elements(result.findings) AS finding) AS found,
+       ARRAY(SELECT DISTINCT finding->>'check'
+             FROM jsonb_array_elements(result.findings) AS finding
+             WHERE finding->>'repair' = 'true') AS repaired
+FROM artwork_indexer.audit_result result
+WHERE result.audit_entity_id = ANY (%(ids)s::bigint[])
+AND result.outcome IN ('clean', 'manual_review', 'repair_queue', 'legacy')
+ORDER BY result.audit_entity_id, result.id DESC
 """
+
+# An id alone proves nothing: ids come back after a TRUNCATE. An event that is gone was completed,
+# withdrawn or rolled back, and only the first would say anything.
+_COMPLETED: Final = """
+SELECT event.id
+FROM artwork_indexer.event_queue event
+JOIN unnest(%(event_ids)s::bigint[], %(entity_types)s::text[], %(gids)s::text[])
+     AS ours (id, entity_type, gid)
+  ON ours.id = event.id
+ AND ours.entity_type = event.entity_type::text
+ AND ours.gid = event.message->>'gid'
+WHERE event.state = 'completed'
+AND event.action IN ('index', 'delete_image', 'deindex')
+"""
+
+_STREAKS: Final = """
+SELECT audit_entity_id AS entity_id, kind, audits, since
+FROM artwork_indexer.audit_streak
+WHERE audit_entity_id = ANY (%(ids)s::bigint[])
+"""
+
+# A review that no check is behind counts as one about any check.
+_OPEN_REVIEWS: Final = """
+SELECT audit_entity_id AS entity_id,
+       ARRAY(SELECT DISTINCT coalesce(reason->>'check', '')
+             FROM jsonb_array_elements(
+                 CASE WHEN reasons = '[]' THEN '[{}]'::jsonb ELSE reasons END) AS reason) AS checks
+FROM artwork_indexer.needs_manual_review
+WHERE status = 'open' AND audit_entity_id = ANY (%(ids)s::bigint[])
+"""
+
+_DISTRUSTED: Final = """
+SELECT check_name
+FROM artwork_indexer.repair_tally
+WHERE not_held_in_a_row >= %(proofs)s
+"""
+
+# What stands in place of the findings of an audit that compared nothing.
+_NOT_COMPARED: Final = INCONCLUSIVE | {
+    ReasonCode.UNREADABLE,
+    ReasonCode.STUCK,
+    ReasonCode.INCOMPARABLE,
+    ReasonCode.REFUSED,
+}
 
 _QUERIES: Final[Mapping[EntityType, tuple[str, str]]] = {
     EntityType.RELEASE: (_RELEASES, _COVER_ART),
@@ -117,9 +180,12 @@ _QUERIES: Final[Mapping[EntityType, tuple[str, str]]] = {
 
 
 class _PastAudit(NamedTuple):
+    """An audit that decided: the checks that it found, and those that led to its events."""
+
     outcome: str
-    findings: Sequence[Mapping[str, Any]]
-    event_ids: Sequence[int]
+    found: frozenset[str]
+    repaired: frozenset[str]
+    event_ids: frozenset[int]
 
 
 @dataclass(slots=True)
@@ -132,6 +198,8 @@ class _Events:
 
 def add_expectations(conn: Connection, claims: Sequence[Claim]) -> list[Claim]:
     """Return the claims, in order, with everything that the database says about their entities."""
+    if not claims:
+        return []
     expected: dict[tuple[EntityType, str], Expected | BadRow] = {}
     for entity_type, gids in _gids(claims).items():
         expected.update(_expected(conn, entity_type, gids))
@@ -161,6 +229,12 @@ def changed(conn: Connection, claims: Sequence[Claim]) -> frozenset[int]:
         if claim.expected is not None
         and claim.expected.presence is not now[claim.entity.entity_type, claim.entity.gid]
     )
+
+
+def read_presence(conn: Connection, entity_type: EntityType, gid: str) -> Presence:
+    """Return what MusicBrainz knows of a gid (lower case) now."""
+    entities, _ = _QUERIES[entity_type]
+    return _presence(_rows(conn, entities, gids=[gid])[0])
 
 
 def _gids(claims: Sequence[Claim]) -> dict[EntityType, list[str]]:
@@ -251,33 +325,90 @@ def _pasts(
 ) -> dict[int, Past]:
     ids = [claim.entity.id for claim in claims]
     audits: dict[int, list[_PastAudit]] = defaultdict(list)
-    for row in _rows(conn, _PAST_AUDITS, ids=ids, most=UNREADABLE_LIMIT + 1):
-        audits[row.entity_id].append(_PastAudit(row.outcome, row.findings, row.event_ids))
-    event_ids = [id_ for past in audits.values() for audit in past for id_ in audit.event_ids]
-    open_events = (
-        {row.id for row in _rows(conn, _NOT_COMPLETED, event_ids=event_ids)} if event_ids else set()
-    )
-    return {id_: _past(audits.get(id_, []), open_events, tuple(events[id_].failed)) for id_ in ids}
+    for row in _rows(conn, _PAST_AUDITS, ids=ids):
+        audits[row.entity_id].append(
+            _PastAudit(
+                row.outcome,
+                frozenset(row.found),
+                frozenset(row.repaired),
+                frozenset(row.event_ids),
+            )
+        )
+    completed = _completed(conn, claims, audits)
+    streaks: dict[int, dict[Streak, StreakLength]] = defaultdict(dict)
+    for row in _rows(conn, _STREAKS, ids=ids):
+        streaks[row.entity_id][Streak(row.kind)] = StreakLength(row.audits, row.since)
+    reviews = {row.entity_id: frozenset(row.checks) for row in _rows(conn, _OPEN_REVIEWS, ids=ids)}
+    distrusted = frozenset(row.check_name for row in _rows(conn, _DISTRUSTED, proofs=PROOFS))
+    failed = _still_failed(conn, events)
+    return {
+        id_: Past(
+            History(
+                repaired=_not_fixed_since(audits[id_], completed),
+                unproved=_unproved(audits[id_], completed),
+                failed=tuple(event for event in events[id_].failed if event.id in failed),
+                distrusted=distrusted,
+                in_review=reviews.get(id_),
+            ),
+            streaks[id_],
+            is_settled=not streaks[id_] and _is_settled(audits[id_]),
+        )
+        for id_ in ids
+    }
 
 
-def _past(
-    audits: Sequence[_PastAudit], open_events: set[int], failed: tuple[FailedEvent, ...]
-) -> Past:
-    """Return what the latest audits mean for this one; `audits` has the latest first."""
-    unreadable = 0
-    while unreadable < len(audits) and audits[unreadable].outcome == UNREADABLE:
-        unreadable += 1
-    if unreadable == len(audits):
-        return Past(History(failed=failed), unreadable, is_settled=not audits)
-    last = audits[unreadable]
-    is_repaired = bool(last.event_ids) and open_events.isdisjoint(last.event_ids)
-    repaired = frozenset(
-        str(finding["check"])
-        for finding in last.findings
-        if is_repaired and finding.get("repair") is True
+def _completed(
+    conn: Connection, claims: Sequence[Claim], audits: Mapping[int, Sequence[_PastAudit]]
+) -> frozenset[int]:
+    """Return the ids of events that previous audits queued and that are completed."""
+    ours = [
+        (event_id, claim.entity)
+        for claim in claims
+        for audit in audits.get(claim.entity.id, ())
+        for event_id in audit.event_ids
+    ]
+    if not ours:
+        return frozenset()
+    rows = _rows(
+        conn,
+        _COMPLETED,
+        event_ids=[event_id for event_id, _ in ours],
+        entity_types=[entity.entity_type.value for _, entity in ours],
+        gids=[entity.gid for _, entity in ours],
     )
-    is_settled = unreadable == 0 and last.outcome in (Status.CLEAN, Status.LEGACY)
-    return Past(History(repaired=repaired, failed=failed), unreadable, is_settled)
+    return frozenset(row.id for row in rows)
+
+
+def _still_failed(conn: Connection, events: Mapping[int, _Events]) -> frozenset[int]:
+    """Return the ids of failed events of which no identical one has completed since."""
+    ids = {event.id for each in events.values() for event in each.failed}
+    if not ids:
+        return frozenset()
+    return frozenset(ids - {row.id for row in _rows(conn, _COMPLETED_SINCE, event_ids=sorted(ids))})
+
+
+def _not_fixed_since(audits: Sequence[_PastAudit], completed: frozenset[int]) -> frozenset[str]:
+    """Return the checks whose completed repair no later audit has found fixed."""
+    repaired: set[str] = set()
+    fixed_since: set[str] = set()
+    checks = frozenset().union(*(audit.repaired for audit in audits))
+    for audit in audits:
+        if audit.event_ids and audit.event_ids <= completed:
+            repaired |= audit.repaired - fixed_since
+        if not audit.found & _NOT_COMPARED:
+            fixed_since |= checks - audit.found
+    return frozenset(repaired)
+
+
+def _unproved(audits: Sequence[_PastAudit], completed: frozenset[int]) -> frozenset[str]:
+    """Return the checks that the latest audit has had repaired."""
+    if not audits or not audits[0].event_ids or not audits[0].event_ids <= completed:
+        return frozenset()
+    return audits[0].repaired
+
+
+def _is_settled(audits: Sequence[_PastAudit]) -> bool:
+    return not audits or audits[0].outcome in (Status.CLEAN, Status.LEGACY)
 
 
 def _rows(conn: Connection, query: str, **values: object) -> list[Any]:

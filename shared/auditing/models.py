@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
+from artwork_backfill.shared.audit.actual import Item
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import Decision, History
 from artwork_backfill.shared.audit.expected import Expected
 from artwork_backfill.shared.audit.finding import Finding
 
-#: So many audits in a row that could not read what they needed make a case for a person.
-UNREADABLE_LIMIT = 5
+#: An entity that cannot be audited this often in a row becomes a review.
+STREAK_LIMIT: Final = 5
+
+#: An entity whose item archive.org has not finished its work on for this long becomes a review.
+STUCK_AFTER: Final = timedelta(days=14)
 
 #: The outcome in `audit_result` of an audit that could not read what it needed.
-UNREADABLE = "unreadable"
+UNREADABLE: Final = "unreadable"
 
 
 class BadRow(ValueError):
@@ -31,6 +37,26 @@ class Reason(StrEnum):
     UNREADABLE = "a service could not answer"
     EVENT_SINCE = "an event of it came up since the claim"
     ENTITY_CHANGED = "MusicBrainz has merged, deleted or restored it since the claim"
+    OWNER_BUSY = "an event of the owner of one of its images is queued or running"
+    OWNER_CHANGED = "an image and its owner's copy are not any more what they were"
+    INCOMPARABLE = "an image cannot be compared with its owner's copy"
+
+
+class Streak(StrEnum):
+    """What keeps an entity from being audited several times in a row, as stored."""
+
+    UNREADABLE = "unreadable"
+    UNFINISHED = "unfinished"
+    INCOMPARABLE = "incomparable"
+    FAILED = "failed"
+
+
+STREAKS: Final[Mapping[Reason, Streak]] = {
+    Reason.UNREADABLE: Streak.UNREADABLE,
+    Reason.TASKS_PENDING: Streak.UNFINISHED,
+    Reason.INCOMPARABLE: Streak.INCOMPARABLE,
+}
+"""The deferrals that are counted; the others pass by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +72,29 @@ class Entity:
 
 
 @dataclass(frozen=True, slots=True)
+class StreakLength:
+    """For how many audits in a row, and since when, something has kept an entity back."""
+
+    audits: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Past:
     """What earlier audits of an entity left behind.
 
-    `unreadable` counts the latest audits in a row that could not be read. `is_settled` says that
-    the latest audit found nothing, or that there was none: only then is a clean audit no news.
+    `is_settled` says that the latest audit found nothing, or that there was none: only then is a
+    clean audit no news.
     """
 
     history: History = field(default_factory=History)
-    unreadable: int = 0
+    streaks: Mapping[Streak, StreakLength] = field(default_factory=dict)
     is_settled: bool = True
+
+    def audits_in_a_row(self, streak: Streak) -> int:
+        """Return how many audits in a row were kept from deciding by this."""
+        length = self.streaks.get(streak)
+        return 0 if length is None else length.audits
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +124,29 @@ class Deferral:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What an audit rests on that has to be looked at again before it is written.
+
+    `items` are the answers by gid, those of images' owners included; `read_at` is when the first of
+    them came, in monotonic seconds. `absent_once` are the gids whose item only one answer called
+    absent.
+    """
+
+    items: Mapping[str, Item]
+    read_at: float
+    absent_once: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
-    """One claim and what came of it: a decision with its findings, or a deferral."""
+    """One claim and what came of it: a decision with its findings, or a deferral.
+
+    `evidence` is None once there is nothing to look at again. `proofs` says of the checks that were
+    repaired before whether that repair held.
+    """
 
     claim: Claim
     outcome: Decision | Deferral
     findings: tuple[Finding, ...] = ()
+    proofs: Mapping[str, bool] = field(default_factory=dict)
+    evidence: Evidence | None = None

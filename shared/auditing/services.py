@@ -16,14 +16,23 @@ from artwork_backfill.shared.settings import Settings, SettingsError
 #: For how long a service may fail broadly before the audit ends, in seconds.
 PATIENCE_S: Final = 180.0
 
+#: How long after the first answer an absence is asked about again, in seconds.
+SECOND_LOOK_AFTER_S: Final = 3.0
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Both clients. `rate` is what the slower of them may be asked, per second."""
+    """Both clients.
+
+    `rate` is what the slower of them may be asked, per second; `concurrency` how many threads ask.
+    `second_look_after` is in seconds.
+    """
 
     archive: ArchiveOrgClient
     musicbrainz: MusicBrainzClient
     rate: float | None
+    concurrency: int = 1
+    second_look_after: float = SECOND_LOOK_AFTER_S
 
     @classmethod
     def connect(cls, settings: Settings, *, concurrency: int, stopping: Event) -> Self:
@@ -61,6 +70,7 @@ class Services:
                 patience_s=PATIENCE_S,
             ),
             rate=min((rate for rate in (archive.rate, web_service.rate) if rate), default=None),
+            concurrency=concurrency,
         )
 
     def stats(self) -> Mapping[str, ServiceStats]:

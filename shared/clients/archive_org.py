@@ -108,13 +108,15 @@ class ArchiveOrgClient:
         """Whether keys are set. Without them the scrape API hides the items of a collection."""
         return bool(self._http.service.credentials)
 
-    def metadata(self, gid: str) -> object:
+    def metadata(self, gid: str, *, extended_err: bool = False) -> object:
         """Return what the metadata API says of the item of an entity: a parsed JSON document.
 
-        An item that does not exist is an empty object. Answers that report trouble on
-        archive.org's side (`error`, `servers_unavailable`) are asked for again.
+        It is handed on as it came, `[]` and `{}` included, which are said of items that do not
+        exist, and now and then of others. With `extended_err`, the answer has an `errcode` that
+        says why there is no item. Answers that report trouble on archive.org's side (`error`, or
+        `servers_unavailable` without a list of files) are asked for again.
         """
-        target = f"/metadata/{_item(gid)}"
+        target = f"/metadata/{_item(gid)}" + ("?extended_err=1" if extended_err else "")
 
         def parse(response: Response) -> object:
             document = _parse_metadata(response)
@@ -222,10 +224,11 @@ def _body(response: Response) -> bytes:
 
 def _parse_metadata(response: Response) -> object:
     document = parse_json(response)
-    if isinstance(document, dict):
+    # What is dark, or says by a code why there is no item, is an answer.
+    if isinstance(document, dict) and not document.keys() & {"is_dark", "errcode"}:
         if "error" in document:
             raise BadAnswer(f"it reports: {str(document['error'])[:200]}")
-        if document.get("servers_unavailable"):
+        if document.get("servers_unavailable") and not document.get("files"):
             raise BadAnswer("it reports: servers_unavailable")
     return document
 

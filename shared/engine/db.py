@@ -123,17 +123,6 @@ def is_passing(error: psycopg.Error) -> bool:
     )
 
 
-def is_data_error(error: psycopg.Error) -> bool:
-    """Tell whether the rows themselves are refused, so that other rows may still go through.
-
-    Data exceptions (class 22), constraint violations (23, 44), what triggers raise (P0), and
-    values that psycopg itself cannot send, such as a NUL in a text, which have no code.
-    """
-    if error.sqlstate is None:
-        return isinstance(error, psycopg.DataError)
-    return error.sqlstate[:2] in ("22", "23", "44", "P0")
-
-
 def explain(error: psycopg.Error) -> str:
     """Return an error as one line, without the parts that quote rows or statements."""
     text = error.diag.message_primary or str(error) or type(error).__name__

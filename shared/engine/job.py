@@ -229,6 +229,18 @@ class Job(ABC, Generic[Item, Result]):
     def claimed(self, items: Sequence[Item]) -> None:
         """Take note that a claim is committed. Called in turn with `claim`, by the same thread."""
 
+    def confirm(self, results: Sequence[Result]) -> Sequence[Result | None]:
+        """Return results as they stand just before they are written, in order.
+
+        The place to look again at what must still be true then; no transaction is open. None stands
+        for a result that is not to be written: its item is given back. Raises `StopRun` as `fetch`.
+        """
+        return results
+
+    def failed(self, conn: Connection, items: Sequence[tuple[Item, str]]) -> None:
+        """Give back claimed items that failed, each with the reason."""
+        self.release(conn, [item for item, _ in items])
+
     def release(self, conn: Connection, items: Sequence[Item]) -> None:
         """Give back claimed items that will not be written. Nothing to do for keyset claims.
 

@@ -23,6 +23,7 @@ from artwork_backfill.shared.engine.job import (
     Result,
     Run,
     RunFailed,
+    StopRun,
     Verification,
 )
 from artwork_backfill.shared.engine.log import RunLog
@@ -156,10 +157,13 @@ class Runner(Generic[Item, Result]):
         fetched, failed, unfetched = batch.fetched(), batch.failed(), batch.unfetched()
         for item, message in failed:
             self._problem(self._job.describe(item), message)
+        fetched, unconfirmed = self._confirm(fetched)
+        unfetched += unconfirmed
         counts: Counter[str] = Counter()
         if fetched:
             counts.update(self._write(fetched))
-        self._give_back([item for item, _ in failed] + unfetched)
+        self._give_back(unfetched)
+        self._give_back_failed(failed)
         released = sum(self._job.rows(item) for item in unfetched)
         counts.update(
             scanned=batch.rows - released,
@@ -167,6 +171,20 @@ class Runner(Generic[Item, Result]):
             failed=sum(self._job.rows(item) for item, _ in failed),
         )
         return +counts
+
+    def _confirm(
+        self, fetched: list[tuple[Item, Result]]
+    ) -> tuple[list[tuple[Item, Result]], list[Item]]:
+        """Return what can be written after the job has looked again, and the other items."""
+        items = [item for item, _ in fetched]
+        try:
+            results = self._job.confirm([result for _, result in fetched])
+        except StopRun as stop:
+            self._stopping.request(str(stop))
+            return [], items
+        pairs = list(zip(items, results, strict=True))
+        confirmed = [(item, result) for item, result in pairs if result is not None]
+        return confirmed, [item for item, result in pairs if result is None]
 
     def _write(self, fetched: Sequence[tuple[Item, Result]]) -> Counter[str]:
         """Write results in one transaction; where the data is refused, isolate the bad row."""
@@ -177,7 +195,7 @@ class Runner(Generic[Item, Result]):
                 lambda conn: apply(conn, results), read_only=self._dry_run
             )
         except psycopg.Error as error:
-            if not db.is_data_error(error):
+            if db.is_passing(error):
                 raise
             refusal = db.explain(error)
         else:
@@ -195,7 +213,7 @@ class Runner(Generic[Item, Result]):
     def _leave_out(self, item: Item, result: Result, refusal: str) -> Counter[str]:
         """Report the one row that the database refuses, and leave it as it was."""
         self._problem(self._job.describe(result), refusal)
-        self._give_back([item])
+        self._give_back_failed([(item, refusal)])
         self._refused_in_a_row += 1
         if self._refused_in_a_row >= HOPELESS_AFTER:
             raise RunFailed(f"the database refuses one row after another: {refusal}")
@@ -211,6 +229,10 @@ class Runner(Generic[Item, Result]):
     def _give_back(self, items: Sequence[Item]) -> None:
         if items and not self._dry_run:
             self._writes.transaction(lambda conn: self._job.release(conn, items))
+
+    def _give_back_failed(self, failed: Sequence[tuple[Item, str]]) -> None:
+        if failed and not self._dry_run:
+            self._writes.transaction(lambda conn: self._job.failed(conn, failed))
 
     def _give_back_quietly(self, items: list[Item]) -> None:
         # The run is failing already, perhaps because the database is gone, and its report must

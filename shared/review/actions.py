@@ -1,7 +1,9 @@
 """What people do about reviews, entities and failed events: one transaction each.
 
 An action is refused where a row is not any more as the person saw it, and nothing is changed then.
-Who did what is kept in the notes of the review.
+Who did what is kept in the notes of the review. A deletion goes (back) into artwork-indexer's queue
+only after archive.org's listings were read again, before the transaction; they are asked through
+`Listings`.
 
 Rows are locked as the audit locks them, the entity before its reviews, so that neither waits for
 the other in a circle.
@@ -13,13 +15,25 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.actual import Item, ItemState, OriginalImage
+from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType, item_name
+from artwork_backfill.shared.audit.copies import (
+    CopyState,
+    compare_copies,
+    is_of_other_archive,
+)
+from artwork_backfill.shared.audit.expected import Presence
+from artwork_backfill.shared.auditing.expectation import read_presence
+from artwork_backfill.shared.auditing.listing import Listings
+from artwork_backfill.shared.auditing.owners import lock_queue, read_owners
+from artwork_backfill.shared.clients.http import Interrupted, ServiceError
 from artwork_backfill.shared.engine.db import Table
 from artwork_backfill.shared.review.questions import EntityRow, Review, ReviewStatus
 from psycopg import Connection
 from psycopg.errors import UniqueViolation
+from psycopg.types.json import Jsonb
 
 #: The tables that these actions change.
 TABLES: Final = (
@@ -27,6 +41,24 @@ TABLES: Final = (
     Table("artwork_indexer.audit_entity", ("SELECT", "UPDATE")),
     Table("artwork_indexer.needs_manual_review", ("SELECT", "UPDATE")),
 )
+
+#: What is read as well before a deletion is queued, and written with it.
+DELETION_TABLES: Final = (
+    Table("musicbrainz.release"),
+    Table("musicbrainz.release_meta"),
+    Table("musicbrainz.release_gid_redirect"),
+    Table("musicbrainz.event"),
+    Table("musicbrainz.event_meta"),
+    Table("musicbrainz.event_gid_redirect"),
+    Table("musicbrainz.deleted_entity"),
+    Table("cover_art_archive.cover_art"),
+    Table("event_art_archive.event_art"),
+    Table("artwork_indexer.audit_result", ("SELECT", "INSERT")),
+    Table("artwork_indexer.event_queue", ("SELECT", "INSERT", "UPDATE")),
+)
+
+#: The outcome in `audit_result` of a deletion that was queued on a person's word.
+PURGE: Final = "purge"
 
 #: What a person wants audited comes first.
 RETRY_PRIORITY: Final = 300
@@ -56,6 +88,10 @@ class Requeued(StrEnum):
         "depends on an event that stays failed: see to that one, it takes this one along"
     )
     DUPLICATE = "has a twin that is queued already: that one does its work"
+    NOT_OURS = "was not queued by an audit: pass --any to queue it again all the same"
+    UNSAFE = "would delete an image that may not be deleted now: see `review retry`"
+    BUSY = "must wait for other events of the entity or of the image's owner: try again later"
+    UNREAD = "could not be checked, since archive.org gave no usable answer: try again later"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +113,15 @@ class RetriedGid:
 
 @dataclass(frozen=True, slots=True)
 class RequeuedEvent:
-    """An event and what became of it; `asked_for` is false for one that a parent took along."""
+    """An event and what became of it; `asked_for` is false for one that a parent took along.
+
+    `detail` says why a deletion is `UNSAFE`.
+    """
 
     id: int
     outcome: Requeued
     asked_for: bool
+    detail: str = ""
 
 
 _LOCK: Final = """
@@ -165,11 +205,48 @@ WITH RECURSIVE family (id) AS (
     JOIN artwork_indexer.event_queue child
       ON child.state = 'failed' AND child.depends_on @> ARRAY[family.id]
 )
-SELECT id, state::text, depends_on
+SELECT id, state::text, depends_on, entity_type::text, action::text, message
 FROM artwork_indexer.event_queue
 WHERE id IN (SELECT id FROM family)
 ORDER BY id
-FOR UPDATE
+{lock}
+"""
+
+# Ids come back after a TRUNCATE: an event is an audit's only where action and entity agree, too.
+_MADE_BY_AUDIT: Final = """
+SELECT event.id, bool_or(result.outcome = 'purge')
+FROM artwork_indexer.event_queue event
+JOIN artwork_indexer.audit_entity entity
+  ON entity.entity_type = event.entity_type
+ AND entity.gid = CASE WHEN event.message->>'gid' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+                       THEN (event.message->>'gid')::uuid END
+JOIN artwork_indexer.audit_result result
+  ON result.audit_entity_id = entity.id AND event.id = ANY (result.event_ids)
+WHERE event.id = ANY (%(ids)s::bigint[])
+AND event.action IN ('index', 'delete_image', 'deindex')
+GROUP BY event.id
+"""
+
+_UNDER_WAY: Final = """
+SELECT EXISTS (
+    SELECT
+    FROM artwork_indexer.event_queue
+    WHERE state IN ('queued', 'running')
+    AND entity_type::text = %(entity_type)s
+    AND %(gid)s IN (message->>'gid', message->>'old_gid', message->>'new_gid')
+    AND NOT id = ANY (%(but)s::bigint[]))
+"""
+
+_QUEUE_DELETION: Final = """
+INSERT INTO artwork_indexer.event_queue (entity_type, action, message)
+VALUES (%(entity_type)s, 'delete_image', %(message)s)
+ON CONFLICT (entity_type, action, message) WHERE state = 'queued' DO NOTHING
+RETURNING id
+"""
+
+_RECORD_PURGE: Final = """
+INSERT INTO artwork_indexer.audit_result (audit_entity_id, run_id, outcome, findings, event_ids)
+VALUES (%(id)s, %(run_id)s, 'purge', %(findings)s, ARRAY[%(event_id)s]::bigint[])
 """
 
 _FAILED_PARENTS: Final = """
@@ -350,6 +427,103 @@ def _check_step(seen: Review, status: ReviewStatus) -> None:
         raise Refused(f"review {seen.id} is open already: there is nothing to reopen")
 
 
+def purge(
+    conn: Connection,
+    seen: Review,
+    *,
+    artwork_id: int,
+    listings: Listings,
+    by: str,
+    note: str,
+    suffix: str | None = None,
+) -> int:
+    """Queue the deletion of one foreign image on a person's word; return the event's id.
+
+    Whose the image is and whether it is safe elsewhere is not asked; everything else is: the item
+    is read again, lists the image, and no event of the entity is under way. The review stays open
+    with a note, and the audit after the deletion closes it.
+
+    Parameters
+    ----------
+    seen
+        The open review as the person saw it.
+    suffix
+        Which file is meant, where several carry the id.
+    by, note
+        Who says so, and why; both are kept with the review.
+
+    Raises
+    ------
+    Refused
+        One of the checks fails; nothing is changed.
+    """
+    gid, entity_type = str(seen.gid), seen.entity_type
+    if seen.status is not ReviewStatus.OPEN:
+        raise Refused(f"review {seen.id} is {seen.status}: `review reopen` opens it again")
+    image = _image_to_purge(_listed(listings, entity_type, gid), artwork_id, suffix)
+    with conn.transaction():
+        lock_queue(conn)
+        _lock_idle_entity(conn, seen)
+        entity_id = _lock_as_seen(conn, seen)
+        if read_owners(conn, entity_type, [artwork_id]).gids.get(artwork_id) == gid:
+            raise Refused(
+                f"artwork {artwork_id} is {entity_type} {gid}'s own: remove it at MusicBrainz"
+            )
+        if _is_under_way(conn, entity_type, gid):
+            raise Refused(f"an event of {entity_type} {gid} is under way: try again later")
+        message = {"gid": gid, "artwork_id": artwork_id, "suffix": image.suffix}
+        row = conn.execute(
+            _QUEUE_DELETION, {"entity_type": entity_type.value, "message": Jsonb(message)}
+        ).fetchone()
+        if row is None:
+            raise Refused(f"the deletion of {image.name} is queued already")
+        event_id = int(row[0])
+        finding = {"check": PURGE, "severity": "major", "subject": image.name, "repair": False}
+        conn.execute(
+            _RECORD_PURGE,
+            {
+                "id": entity_id,
+                "run_id": uuid4(),
+                "findings": Jsonb([finding]),
+                "event_id": event_id,
+            },
+        )
+        conn.execute(
+            _SET_ENTITY,
+            {"id": entity_id, "status": "repair_queue", "instead_of": _MAY_PURGE},
+        )
+        words = f"{PURGE} of {image.name}, event {event_id}: {note}"
+        conn.execute(_ADD_NOTE, {"id": seen.id, "note": _stamped(conn, by, words)})
+    return event_id
+
+
+_MAY_PURGE: Final = ["manual_review", "unchecked", "clean", "legacy"]
+
+
+def _listed(listings: Listings, entity_type: EntityType, gid: str) -> Item:
+    """Return the item of an entity as it is listed now, or refuse."""
+    try:
+        item = listings.read(gid)
+    except (ServiceError, Interrupted) as error:
+        raise Refused(f"{item_name(gid)} could not be read, try again later: {error}") from None
+    if item.state is not ItemState.LISTED:
+        problem = f": {item.problem}" if item.problem else ""
+        raise Refused(f"archive.org says that {item_name(gid)} is {item.state}{problem}")
+    if is_of_other_archive(item, ART_ARCHIVES[entity_type]):
+        raise Refused(f"{item_name(gid)} belongs to the other archive")
+    return item
+
+
+def _image_to_purge(item: Item, artwork_id: int, suffix: str | None) -> OriginalImage:
+    images = _images(item, artwork_id, suffix)
+    if not images:
+        raise Refused(f"{item_name(item.gid)} lists no original with artwork id {artwork_id}")
+    if len(images) > 1:
+        names = ", ".join(image.name for image in images)
+        raise Refused(f"several originals carry that artwork id ({names}): pass --suffix")
+    return images[0]
+
+
 # -- entities ----------------------------------------------------------------------------------
 
 
@@ -392,40 +566,198 @@ def _check_as_seen(now: Mapping[int, tuple[Any, ...]], seen: Collection[EntityRo
 # -- events ------------------------------------------------------------------------------------
 
 
-def requeue(conn: Connection, ids: Collection[int], *, by: str) -> list[RequeuedEvent]:
+def requeue(
+    conn: Connection,
+    ids: Collection[int],
+    *,
+    by: str,
+    listings: Listings | None = None,
+    any_event: bool = False,
+) -> list[RequeuedEvent]:
     """Put failed events back into artwork-indexer's queue, with those that failed along with them.
 
     An event whose twin is queued already stays as it is, and so does one that depends on an event
-    that stays failed. Returns what became of each event that was asked for, and of each that
-    depends on one.
+    that stays failed. A deletion is checked first as an audit checks it, since the image may have
+    become this entity's own meanwhile, or its owner may have lost it.
+
+    Parameters
+    ----------
+    listings
+        Asks archive.org about the items of deletions; without it, every deletion is `UNREAD`.
+    any_event
+        Whether to touch events that no audit has queued.
+
+    Returns
+    -------
+    list[RequeuedEvent]
+        What became of each event that was asked for, and of each that depends on one.
     """
+    family = _failed_family(conn, ids)
+    ours = _made_by_audit(conn, family)
+    looks = {
+        event.id: _look_at(conn, event, listings)
+        for event in family
+        if event.action == "delete_image" and event.state == "failed" and event.id in ours
+    }
     with conn.transaction():
-        rows = conn.execute(_LOCK_FAILED, {"ids": list(ids)}).fetchall()
-        parents = {id_: set(depends_on or ()) for id_, _, depends_on in rows}
+        if looks:
+            lock_queue(conn)
+        events = {event.id: event for event in _failed_family(conn, ids, lock=True)}
+        ours = _made_by_audit(conn, events.values())
+        parents = {id_: event.depends_on for id_, event in events.items()}
         outcomes = dict.fromkeys(ids, Requeued.MISSING)
-        outcomes |= {id_: Requeued.NOT_FAILED for id_, _, _ in rows}
-        failed = {id_ for id_, state, _ in rows if state == "failed"}
+        outcomes |= dict.fromkeys(events, Requeued.NOT_FAILED)
+        details: dict[int, str] = {}
+        failed = {id_ for id_, event in events.items() if event.state == "failed"}
         blocking = _failed(conn, set().union(*parents.values())) - failed
         for id_ in _parents_first(failed, parents):
-            outcomes[id_] = (
-                Requeued.PARENT_FAILED if parents[id_] & blocking else _requeue_one(conn, id_)
-            )
+            event = events[id_]
+            if parents[id_] & blocking:
+                outcomes[id_] = Requeued.PARENT_FAILED
+            elif id_ not in ours and not any_event:
+                outcomes[id_] = Requeued.NOT_OURS
+            elif event.action == "delete_image":
+                obstacle = _obstacle(conn, event, looks.get(id_), ours.get(id_), failed)
+                outcomes[id_], details[id_] = obstacle or (_requeue_one(conn, id_), "")
+            else:
+                outcomes[id_] = _requeue_one(conn, id_)
             if outcomes[id_] is not Requeued.REQUEUED:
                 blocking.add(id_)
         _note_requeued(conn, outcomes, by)
-    return [RequeuedEvent(id_, outcomes[id_], id_ in ids) for id_ in sorted(outcomes)]
+    return [
+        RequeuedEvent(id_, outcomes[id_], id_ in ids, details.get(id_, ""))
+        for id_ in sorted(outcomes)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    id: int
+    state: str
+    depends_on: set[int]
+    entity_type: EntityType
+    action: str
+    message: Mapping[str, Any]
+
+    @property
+    def gid(self) -> str:
+        return str(self.message.get("gid"))
+
+    @property
+    def artwork_id(self) -> int:
+        id_ = self.message.get("artwork_id")
+        return id_ if isinstance(id_, int) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What archive.org lists of an image that is to be deleted: here, and at its owner's."""
+
+    image: OriginalImage | None = None
+    owner: str | None = None
+    copy: CopyState | None = None
+    is_readable: bool = True
+
+
+def _failed_family(conn: Connection, ids: Collection[int], *, lock: bool = False) -> list[_Event]:
+    query = _LOCK_FAILED.format(lock="FOR UPDATE" if lock else "")
+    return [
+        _Event(id_, state, set(depends_on or ()), EntityType(entity_type), action, message)
+        for id_, state, depends_on, entity_type, action, message in conn.execute(
+            query.encode(), {"ids": list(ids)}
+        )
+    ]
+
+
+def _made_by_audit(conn: Connection, events: Iterable[_Event]) -> dict[int, bool]:
+    """Return the ids of events that an audit has queued, and whether on a person's word."""
+    ids = [event.id for event in events]
+    return dict(conn.execute(_MADE_BY_AUDIT, {"ids": ids}).fetchall())
+
+
+def _look_at(conn: Connection, event: _Event, listings: Listings | None) -> _Look:
+    """Read the items that a deletion rests on; no transaction is open."""
+    if listings is None:
+        return _Look(is_readable=False)
+    owner = read_owners(conn, event.entity_type, [event.artwork_id]).gids.get(event.artwork_id)
+    archive = ART_ARCHIVES[event.entity_type]
+    try:
+        item = listings.read(event.gid)
+        if item.state in (ItemState.UNFINISHED, ItemState.UNAVAILABLE):
+            return _Look(is_readable=False)
+        image = next(iter(_images(item, event.artwork_id, str(event.message.get("suffix")))), None)
+        if image is None or owner is None or owner == event.gid:
+            return _Look(image, owner)
+        copy = compare_copies(image, listings.read(owner), archive)
+    except (ServiceError, Interrupted, ValueError):
+        return _Look(is_readable=False)
+    return _Look(image, owner, copy, is_readable=copy is not CopyState.UNKNOWN)
+
+
+def _obstacle(
+    conn: Connection,
+    event: _Event,
+    look: _Look | None,
+    is_purge: bool | None,
+    requeued: Collection[int],
+) -> tuple[Requeued, str] | None:
+    """Return why a deletion may not go back into the queue, with a detail, None if it may.
+
+    `is_purge` is None for an event that no audit has queued: then all that counts is that the image
+    is not the entity's own.
+    """
+    rows = read_owners(conn, event.entity_type, [event.artwork_id])
+    owner = rows.gids.get(event.artwork_id)
+    if owner == event.gid:
+        return Requeued.UNSAFE, "the image is this entity's own"
+    if is_purge is None:
+        return None
+    if look is None or not look.is_readable:
+        return Requeued.UNREAD, ""
+    but = list(requeued)
+    if _is_under_way(conn, event.entity_type, event.gid, but=but) or owner in rows.busy:
+        return Requeued.BUSY, ""
+    if look.image is None:
+        return Requeued.UNSAFE, "the item does not list the image any more"
+    if is_purge:
+        return None
+    if owner is None:
+        return Requeued.UNSAFE, "the image belongs to no entity"
+    if owner != look.owner:
+        return Requeued.BUSY, ""
+    if read_presence(conn, event.entity_type, event.gid) is Presence.LIVE:
+        return Requeued.UNSAFE, "the entity is live"
+    if look.copy is not CopyState.SAME:
+        return Requeued.UNSAFE, f"{event.entity_type} {owner} does not hold the same picture"
+    return None
+
+
+def _is_under_way(
+    conn: Connection, entity_type: EntityType, gid: str, *, but: Sequence[int] = ()
+) -> bool:
+    values = {"entity_type": entity_type.value, "gid": gid, "but": list(but)}
+    row = conn.execute(_UNDER_WAY, values).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _images(item: Item, artwork_id: int, suffix: str | None) -> list[OriginalImage]:
+    return [
+        image
+        for image in item.originals()
+        if image.artwork_id == artwork_id and suffix in (None, image.suffix)
+    ]
 
 
 def _failed(conn: Connection, ids: Iterable[int]) -> set[int]:
     return {id_ for (id_,) in conn.execute(_FAILED_PARENTS, {"ids": list(ids)})}
 
 
-def _parents_first(ids: Collection[int], parents: dict[int, set[Any]]) -> list[int]:
+def _parents_first(ids: Collection[int], parents: Mapping[int, Collection[int]]) -> list[int]:
     """Return ids in an order in which every event comes after those it depends on."""
     ordered: dict[int, None] = {}
     left = set(ids)
     while left:
-        ready = {id_ for id_ in left if not parents[id_] & left}
+        ready = {id_ for id_ in left if left.isdisjoint(parents[id_])}
         # Events that depend on each other can never run; any order does for them.
         ordered |= dict.fromkeys(sorted(ready or left))
         left -= ready or left

@@ -1,13 +1,13 @@
 """What only archive.org's staff can mend, as instructions for them.
 
-The indexer can write files; it cannot make a dark item visible, derive thumbnails anew, remove an
-item, or set metadata that archive.org would not take from it. The instructions come from the
-latest audit of every entity that waits for a person.
+The indexer can write files; it cannot make a dark item visible, derive thumbnails again, remove
+files that it does not know, or set metadata of an item that exists. The instructions come from the
+latest audit of every entity that waits for a person, and from the codes of its review.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -24,27 +24,33 @@ class Instruction:
     what: str
 
 
-#: Instructions by check. What artwork-indexer mends by itself is asked of the staff only once it
-#: did not hold.
+#: Instructions by check.
 _ALWAYS: Final[Mapping[str, str]] = {
     "item.missing": "restore the item, or confirm that it is gone",
     "item.dark": "make the item visible again, or say why it is dark",
-    "files.thumbnail.missing": "derive the item again: thumbnails are missing",
-    "orphan.leftover": "remove the item: MusicBrainz does not have the entity any more",
-}
-_WHEN_NOT_HELD: Final[Mapping[str, str]] = {
     "item.collection": "set collection to {collection}",
     "item.mediatype": "set mediatype to image",
     "item.noindex": "set noindex to true",
+    "files.thumbnail.missing": "derive the item again: thumbnails are missing",
+    "orphan.leftover": "remove the item: MusicBrainz does not have the entity any more",
+}
+
+#: Of checks that artwork-indexer repairs as a rule, for an entity whose review is about them.
+_WHEN_NOT_HELD: Final[Mapping[str, str]] = {
+    f"meta.{field}": f"set {name} to that of mb_metadata.xml"
+    for field, name in (
+        ("title", "title"),
+        ("creator", "creator"),
+        ("date", "date"),
+        ("language", "language"),
+        ("external_identifier", "external-identifier"),
+    )
 }
 
 _PAGE: Final = 1_000
 
-# The decision's reasons say which repairs did not hold, in these words.
-_NOT_HELD: Final = "repair did not hold: {check}"
-
 _NEXT: Final = """
-SELECT review.id, entity.entity_type::text, entity.gid, review.review_reason, latest.findings
+SELECT review.id, entity.entity_type::text, entity.gid, review.reasons, latest.findings
 FROM artwork_indexer.needs_manual_review review
 JOIN artwork_indexer.audit_entity entity ON entity.id = review.audit_entity_id
 CROSS JOIN LATERAL (
@@ -65,18 +71,22 @@ def instructions(conn: Connection) -> Iterator[Instruction]:
     """Yield what the staff would have to do, a page of open reviews at a time."""
     after = 0
     while rows := conn.execute(_NEXT, {"after": after, "limit": _PAGE}).fetchall():
-        for _, entity_type, gid, reason, findings in rows:
-            yield from _for_item(EntityType(entity_type), gid, reason, findings)
+        for _, entity_type, gid, reasons, findings in rows:
+            in_review = {reason.get("check") for reason in reasons}
+            yield from _for_item(EntityType(entity_type), gid, in_review, findings)
         after = rows[-1][0]
 
 
 def _for_item(
-    entity_type: EntityType, gid: UUID, reason: str, findings: Sequence[Mapping[str, Any]]
+    entity_type: EntityType,
+    gid: UUID,
+    in_review: Collection[str | None],
+    findings: Sequence[Mapping[str, Any]],
 ) -> Iterator[Instruction]:
     found = dict.fromkeys(finding["check"] for finding in findings)
     for check in found:
         what = _ALWAYS.get(check)
-        if what is None and _NOT_HELD.format(check=check) in reason:
+        if what is None and check in in_review:
             what = _WHEN_NOT_HELD.get(check)
         if what is not None:
             collection = ART_ARCHIVES[entity_type].collection

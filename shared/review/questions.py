@@ -14,6 +14,7 @@ from typing import Any, Final, LiteralString
 from uuid import UUID
 
 from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.decide import PROOFS
 from artwork_backfill.shared.engine.db import Table
 from psycopg import Connection
 
@@ -25,6 +26,9 @@ TABLES: Final = (
     Table("artwork_indexer.needs_manual_review"),
     Table("artwork_indexer.audit_result"),
 )
+
+#: The tables that `list_repairs` is about.
+REPAIR_TABLES: Final = (Table("artwork_indexer.repair_tally"),)
 
 
 class ReviewStatus(StrEnum):
@@ -145,6 +149,23 @@ class Case:
     reviews: tuple[Review, ...]
     audits: tuple[PastAudit, ...]
     events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RepairTally:
+    """How often the completed repair of a check was then found to hold.
+
+    `is_given_up` says that the check is not repaired any more, since it has stopped holding.
+    """
+
+    check: str
+    held: int
+    not_held: int
+    not_held_in_a_row: int
+
+    @property
+    def is_given_up(self) -> bool:
+        return self.not_held_in_a_row >= PROOFS
 
 
 #: How much of an entity's past a `Case` holds.
@@ -277,6 +298,13 @@ LIMIT %(limit)s
 """
 
 
+_REPAIRS: Final = """
+SELECT check_name, held, not_held, not_held_in_a_row
+FROM artwork_indexer.repair_tally
+ORDER BY check_name
+"""
+
+
 def list_reviews(conn: Connection, wanted: ReviewFilter, page: Page) -> list[Review]:
     """Return reviews, the oldest first."""
     return _reviews(conn, wanted, page)
@@ -361,6 +389,11 @@ def event_values(wanted: EventFilter) -> dict[str, object]:
         "action": wanted.action,
         "reason": wanted.reason,
     }
+
+
+def list_repairs(conn: Connection) -> list[RepairTally]:
+    """Return what is known of each check's repairs, in the order of the checks' names."""
+    return [RepairTally(*row) for row in conn.execute(_REPAIRS)]
 
 
 def _case(conn: Connection, entity: EntityRow) -> Case:

@@ -66,16 +66,22 @@ class Tables:
         )
 
     def review(
-        self, entity: int, reason: str = "only copy", status: str = "open", age: str = "0"
+        self,
+        entity: int,
+        reason: str = "only copy",
+        status: str = "open",
+        age: str = "0",
+        check: str | None = None,
     ) -> int:
         return self._id(
             "INSERT INTO artwork_indexer.needs_manual_review"
-            " (audit_entity_id, review_reason, status, created_at)"
-            " VALUES (%s, %s, %s, now() - %s::interval) RETURNING id",
+            " (audit_entity_id, review_reason, status, created_at, reasons)"
+            " VALUES (%s, %s, %s, now() - %s::interval, %s) RETURNING id",
             entity,
             reason,
             status,
             age,
+            Jsonb([{"code": "finding", "check": check, "subject": ""}]),
         )
 
     def audit(self, entity: int, *findings: dict[str, object], events: tuple[int, ...] = ()) -> int:
@@ -559,7 +565,7 @@ def test_a_requeued_event_starts_anew_and_takes_its_dependants_along(
     bystander = tables.event("deindex", gid=OTHER_GID)
     id_ = tables.review(tables.entity(), reason="event has failed")
 
-    said = events("requeue", parent).stdout
+    said = events("requeue", "--any", parent).stdout
 
     assert f"event {child} is queued again (it depends on one of these)" in said
     for event in (parent, child, grandchild):
@@ -572,7 +578,7 @@ def test_a_requeued_event_starts_anew_and_takes_its_dependants_along(
 def test_only_failed_events_are_requeued(tables: Tables, events: Command, state: str) -> None:
     event = tables.event(state=state)
 
-    assert "is not failed" in events("requeue", event, code=1).output
+    assert "is not failed" in events("requeue", "--any", event, code=1).output
     assert tables.event_state(event) == (state, 5)
 
 
@@ -581,7 +587,7 @@ def test_an_event_whose_twin_is_queued_stays_as_it_is(tables: Tables, events: Co
     child = tables.event("deindex", depends_on=(failed,))
     other = tables.event(gid=OTHER_GID)
 
-    said = events("requeue", failed, other, code=1).output
+    said = events("requeue", "--any", failed, other, code=1).output
 
     assert f"event {failed} has a twin" in said
     assert f"event {child} depends on an event that stays failed" in said
@@ -594,7 +600,7 @@ def test_an_event_whose_twin_is_queued_stays_as_it_is(tables: Tables, events: Co
 def test_of_two_failed_twins_one_is_requeued(tables: Tables, events: Command) -> None:
     first, second = tables.event(), tables.event()
 
-    assert f"event {second} has a twin" in events("requeue", first, second, code=1).output
+    assert f"event {second} has a twin" in events("requeue", "--any", first, second, code=1).output
     assert tables.event_state(first)[0] == "queued"
     assert tables.event_state(second)[0] == "failed"
 
@@ -608,7 +614,9 @@ def test_a_twin_queued_at_the_same_moment_is_noticed(tables: Tables, database: s
     ):
         Tables(other).event(state="queued")
         waiting = Thread(
-            target=lambda: outcomes.extend(actions.requeue(conn, [failed], by="alice"))
+            target=lambda: outcomes.extend(
+                actions.requeue(conn, [failed], by="alice", any_event=True)
+            )
         )
         waiting.start()
         while not _waits_for_a_lock(tables.conn, conn.info.backend_pid):
@@ -629,18 +637,20 @@ def test_a_dependant_is_not_requeued_without_its_parent(tables: Tables, events: 
     parent = tables.event("delete_image")
     child = tables.event("deindex", depends_on=(parent,))
 
-    assert "depends on an event that stays failed" in events("requeue", child, code=1).output
+    assert (
+        "depends on an event that stays failed" in events("requeue", "--any", child, code=1).output
+    )
     assert tables.event_state(child)[0] == "failed"
 
 
 def test_an_unknown_event_is_named(events: Command) -> None:
-    assert "event 99 does not exist" in events("requeue", 99, code=1).output
+    assert "event 99 does not exist" in events("requeue", "--any", 99, code=1).output
 
 
 def test_a_message_without_a_gid_does_not_stop_a_requeue(tables: Tables, events: Command) -> None:
     event = tables.event(gid="not a uuid")
 
-    events("requeue", event)
+    events("requeue", "--any", event)
 
     assert tables.event_state(event) == ("queued", 0)
 
@@ -653,7 +663,7 @@ def _finding(check: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("checks", "reason", "expected"),
+    ("checks", "in_review", "expected"),
     [
         (["item.dark"], "item.dark", ["make the item visible again, or say why it is dark"]),
         (["item.missing"], "item.missing", ["restore the item, or confirm that it is gone"]),
@@ -667,21 +677,22 @@ def _finding(check: str) -> dict[str, object]:
             "orphan.leftover",
             ["remove the item: MusicBrainz does not have the entity any more"],
         ),
-        (["item.noindex"], "only copy", []),
-        (["item.noindex"], "repair did not hold: item.noindex", ["set noindex to true"]),
+        (["item.noindex"], "item.noindex", ["set noindex to true"]),
         (
             ["item.collection", "item.mediatype"],
-            "repair did not hold: item.collection; repair did not hold: item.mediatype",
+            "item.collection",
             ["set collection to coverartarchive", "set mediatype to image"],
         ),
-        (["index.image.value"], "repair did not hold: index.image.value", []),
+        (["meta.title"], "xml.field", []),
+        (["meta.title"], "meta.title", ["set title to that of mb_metadata.xml"]),
+        (["index.image.value"], "index.image.value", []),
     ],
 )
-def test_the_staff_is_told_what_only_it_can_mend(
-    tables: Tables, review: Command, checks: list[str], reason: str, expected: list[str]
+def test_the_staff_is_told_what_only_it_can_repair(
+    tables: Tables, review: Command, checks: list[str], in_review: str, expected: list[str]
 ) -> None:
     entity = tables.entity()
-    tables.review(entity, reason=reason)
+    tables.review(entity, reason="in other words", check=in_review)
     tables.audit(entity, _finding("item.dark"))
     tables.audit(entity, *map(_finding, checks))
 

@@ -51,7 +51,7 @@ def services(running: Services) -> Services:
     for name in ("archive", "musicbrainz", "lml"):
         running.control(name, faults=[], latency_s=0, limit=None, log=False, reset_stats=True)
     running.control("lml", bulk=True, lookup_s=0)
-    running.control("archive", page_size=1_000)
+    running.control("archive", page_size=1_000, nothing="[]")
     return running
 
 
@@ -102,9 +102,12 @@ def test_metadata_of_every_item_is_what_the_world_holds(services: Services, worl
     for plan in world.plans():
         connection.request("GET", f"/metadata/mbid-{plan.gid}")
         item = world.item(plan.gid)
-        assert connection.getresponse().read() == (item.document(host) if item else b"{}")
+        for answer in item.first_answers if item else ():
+            assert connection.getresponse().read() == answer
+            connection.request("GET", f"/metadata/mbid-{plan.gid}")
+        assert connection.getresponse().read() == (item.document(host) if item else b"[]")
     connection.close()
-    assert services.stats("archive").paths == {"metadata": world.spec.size}
+    assert services.stats("archive").paths["metadata"] >= world.spec.size
 
 
 def test_a_download_is_redirected_to_a_node_that_holds_the_file(
@@ -397,8 +400,91 @@ def test_an_upload_keeps_the_old_version_and_is_served(writable: Services, clean
     files = {file["name"]: file for file in after["files"]}
     assert files["index.json"]["md5"] == hashlib.md5(b"{}").hexdigest()
     assert files["history/files/index.json.~1~"]["old_version"] == "true"
-    assert after["metadata"]["noindex"] == "false"
+    # What an upload says of the item counts for new items only.
+    assert after["metadata"]["noindex"] == "true"
     assert after["item_last_updated"] > before["item_last_updated"]
+
+
+def test_what_an_upload_says_of_the_item_counts_when_it_makes_the_item(
+    writable: Services,
+) -> None:
+    gid = "00000000-0000-4000-8000-000000000001"
+    writable.upload(gid, "index.json", b"{}", noindex="true", collection="coverartarchive")
+    writable.upload(gid, "index.json", b"{}", noindex="false")
+    metadata = get_json(f"{writable.archive_url}/metadata/mbid-{gid}")["metadata"]
+    assert metadata == {
+        "identifier": f"mbid-{gid}",
+        "noindex": "true",
+        "collection": "coverartarchive",
+    }
+
+
+def test_where_there_is_no_item_the_reason_is_told_to_those_who_ask(services: Services) -> None:
+    url = f"{services.archive_url}/metadata/mbid-00000000-0000-4000-8000-000000000002"
+    assert get(url)[2] == b"[]"
+    assert get_json(f"{url}?extended_err=1")["errcode"] == 104
+    services.control("archive", nothing="{}")
+    assert get(url)[2] == b"{}"
+
+
+def test_planted_answers_come_in_turn_and_the_last_one_stays(writable: Services) -> None:
+    gid = "00000000-0000-4000-8000-000000000003"
+    writable.plant("archive", {gid: {"answers": ["[]", '{"a": 1}'], "files": {"a.txt": "ä"}}})
+    url = f"{writable.archive_url}/metadata/mbid-{gid}"
+    assert [get_json(url) for _ in range(3)] == [[], {"a": 1}, {"a": 1}]
+    _, headers, _ = get(f"{writable.archive_url}/download/mbid-{gid}/a.txt")
+    assert get(headers["location"])[2] == "ä".encode("latin-1")
+    assert get(headers["location"].replace("a.txt", "b.txt"))[0] == 404
+
+
+def test_a_planted_entity_takes_the_place_of_the_worlds(writable: Services, clean: str) -> None:
+    heir = "00000000-0000-4000-8000-000000000004"
+    writable.plant(
+        "musicbrainz",
+        {
+            f"release/{heir}": {"gid": heir, "xml": "<metadata/>"},
+            f"release/{clean}": {"gid": heir, "xml": "<metadata/>"},
+            f"event/{clean}": None,
+        },
+    )
+    base = f"{writable.musicbrainz_url}/ws/2"
+    assert get(f"{base}/release/{heir}?inc=artists")[2] == b"<metadata/>"
+    assert get(f"{base}/release/{clean}?inc=artists")[0] == 301
+    assert get(f"{base}/event/{clean}")[0] == 404
+
+
+def test_answers_cannot_be_planted_where_none_are_taken(services: Services) -> None:
+    with pytest.raises(ValueError, match="Lml takes no planted answers"):
+        services.plant("lml", {"x": {}})
+    with pytest.raises(ValueError, match="needs an answer"):
+        services.plant("archive", {"x": {"answers": [], "files": {}}})
+
+
+def test_a_copied_image_is_the_same_picture(writable: Services, world: World) -> None:
+    source = next(
+        entity
+        for entity in map(world.entity, range(world.spec.size))
+        if entity.artwork and world.plan(entity.number).drift is None and not entity.dark
+    )
+    artwork = source.artwork[0]
+    name = f"mbid-{source.gid}-{artwork.id}.{artwork.suffix}"
+    target = "00000000-0000-4000-8000-000000000005"
+    request = urllib.request.Request(
+        f"{writable.archive_url}/s3/mbid-{target}/mbid-{target}-{artwork.id}.{artwork.suffix}",
+        b"",
+        {"x-amz-copy-source": f"/mbid-{source.gid}/{name}"},
+        method="PUT",
+    )
+    OPENER.open(request, timeout=10).close()
+    sums = []
+    for gid in (source.gid, target):
+        get(f"{writable.archive_url}/metadata/mbid-{gid}")  # it may say nothing at first
+        files = get_json(f"{writable.archive_url}/metadata/mbid-{gid}")["files"]
+        (file,) = [
+            file for file in files if file["name"].endswith(f"-{artwork.id}.{artwork.suffix}")
+        ]
+        sums.append((file["size"], file["md5"], file["sha1"]))
+    assert sums[0] == sums[1]
 
 
 def test_a_deletion_takes_the_derivatives_along(writable: Services, world: World) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sandbox.drift import DRIFTS, Drift, Owner, Subject
+from sandbox.drift import DRIFTS, PASSING, Drift, Owner, Subject
 from sandbox.entities import EntityType, Presence
 from sandbox.formats import (
     ARCHIVES,
@@ -19,6 +20,7 @@ from sandbox.formats import (
     index_json,
     xml_name,
 )
+from sandbox.items import PDF_DERIVATIVES
 from sandbox.world import (
     ARTWORK_IDS_PER_ENTITY,
     FIRST_ARTWORK_ID,
@@ -32,12 +34,14 @@ SAMPLES = Path(__file__).parent / "samples"
 CHECKS = {
     "item.missing",
     "item.dark",
+    "item.archive",
     "item.collection",
     "item.mediatype",
     "item.noindex",
     "files.index.missing",
     "files.xml.missing",
     "files.original.missing",
+    "files.original.empty",
     "files.original.duplicate",
     "files.original.extra",
     "files.thumbnail.missing",
@@ -149,7 +153,11 @@ def test_without_events_there_are_none() -> None:
 
 @pytest.mark.parametrize(
     ("drifts", "message"),
-    [(("no-such",), "unknown drift no-such"), (("foreign-only-copy",), "original-missing")],
+    [
+        (("no-such",), "unknown drift no-such"),
+        (("foreign-only-copy",), "original-missing"),
+        (("original-missing", "orphan-owner-dark"), "item-dark"),
+    ],
 )
 def test_contradictory_parameters_are_refused(drifts: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -180,7 +188,8 @@ def test_what_is_extracted_from_xml_is_what_is_said_to_be(world: World) -> None:
 
 
 def test_borrowed_images_belong_to_an_entity_that_has_or_lacks_them(world: World) -> None:
-    owners = {drift.name: drift.owner for drift in DRIFTS if "foreign" in drift.name}
+    borrowing = {"foreign-owned", "foreign-only-copy", "foreign-unknown", "orphan-copy-empty"}
+    owners = {drift.name: drift.owner for drift in DRIFTS if drift.name in borrowing}
     seen = set()
     for plan in world.drifted():
         if plan.drift not in owners:
@@ -206,8 +215,14 @@ def test_borrowed_images_belong_to_an_entity_that_has_or_lacks_them(world: World
         assert owner.entity_type is plan.entity_type
         assert foreign in [(artwork.id, artwork.suffix) for artwork in owner.artwork]
         held = world.item(owner.gid)
-        has_it = held is not None and f"mbid-{owner.gid}-{foreign[0]}.{foreign[1]}" in held.files
-        assert has_it is (owners[plan.drift] is Owner.HAS_IT)
+        copy = held.files.get(f"mbid-{owner.gid}-{foreign[0]}.{foreign[1]}") if held else None
+        own_copy = item.files[f"mbid-{plan.gid}-{foreign[0]}.{foreign[1]}"]
+        if owners[plan.drift] is Owner.LACKS_IT:
+            assert copy is None
+        else:
+            assert copy is not None
+            has_it = (copy.size, copy.md5) == (own_copy.size, own_copy.md5)
+            assert has_it is (owners[plan.drift] is Owner.HAS_IT)
     assert seen == owners.keys()
 
 
@@ -265,9 +280,9 @@ LIVE_DRIFTS = [drift for drift in DRIFTS if drift.subject is Subject.ART]
 
 @pytest.mark.parametrize("drift", LIVE_DRIFTS, ids=lambda drift: str(drift.name))
 def test_every_drift_shows_in_every_variant(drift: Drift) -> None:
-    world = World(
-        Spec(size=480, drift_rate=0.25, drifts=(DRIFTS[0].name, drift.name), untidy_share=0)
-    )
+    owner = drift.owner.value if drift.owner else ""
+    drifts = (DRIFTS[0].name, owner or DRIFTS[0].name, drift.name)
+    world = World(Spec(size=480, drift_rate=0.25, drifts=drifts, untidy_share=0))
     planted = [plan for plan in world.drifted() if plan.drift == drift.name]
     assert len(planted) > 20
     for plan in planted:
@@ -280,6 +295,66 @@ def test_what_is_healthy_does_not_deviate() -> None:
     assert with_art
     for number in with_art:
         assert _deviations(world, world.gid(number)) == set()
+
+
+PASSING_SHOWN = {
+    "unfinished": {"pending_tasks", "has_redrow", "tasks", "nodownload", "errcode"},
+    "unavailable": {"error", "errcode"},
+}
+
+
+@pytest.mark.parametrize("drift", PASSING, ids=lambda drift: str(drift.name))
+def test_what_passes_by_itself_shows_in_the_answer(drift: Drift) -> None:
+    world = World(Spec(size=480, drift_rate=0.25, drifts=(drift.name,)))
+    planted = list(world.drifted())
+    assert len(planted) > 20
+    for plan in planted:
+        assert plan.status == plan.repaired == "unchecked"
+        item = world.item(plan.gid)
+        assert item is not None
+        answer = json.loads(item.document("127.0.0.1:80"))
+        names = {file["name"] for file in answer["files"]}
+        whole = (
+            len(names) == answer["files_count"]
+            and {
+                f"mbid-{plan.gid}_meta.xml",
+                f"mbid-{plan.gid}_files.xml",
+            }
+            <= names
+        )
+        shown = PASSING_SHOWN.get(drift.name, set()) & answer.keys()
+        assert bool(shown) is (drift.name in PASSING_SHOWN)
+        assert whole is bool(shown)
+
+
+def test_what_passes_by_itself_is_not_planted_unless_it_is_named(world: World) -> None:
+    assert not {plan.drift for plan in world.plans()} & {drift.name for drift in PASSING}
+
+
+def test_orphans_that_were_processed_keep_their_xml_and_its_log(world: World) -> None:
+    left = [
+        set(item.files)
+        for plan in world.plans()
+        if plan.status == "legacy" and (item := world.item(plan.gid)) is not None and not item.dark
+    ]
+    assert left
+    for names in left:
+        assert any(name.endswith("_mb_metadata.xml") for name in names)
+        assert any(name.endswith("_mb_metadata_meta.log") for name in names)
+        assert "index.json" not in names
+
+
+def test_dates_known_in_part_are_extracted_in_part_at_most(world: World) -> None:
+    dates = {world.facts(number).date for number in range(world.spec.size)}
+    partial = sorted(date for date in dates if date is not None and "?" in date)
+    assert partial[0][:4].isdecimal()
+    assert partial[-1].startswith("????-")
+    gid = world.gid(0)
+    for date in partial:
+        facts = replace(world.facts(0), date=date)
+        known = extracted(EntityType.RELEASE, gid, facts).get("date", "")
+        assert date.startswith(known)
+        assert "?" not in known
 
 
 def _deviations(world: World, gid: str) -> set[str]:
@@ -309,12 +384,18 @@ def _deviations(world: World, gid: str) -> set[str]:
         "index": item.contents.get("index.json") == index,
         "xml": item.contents.get(xml_name(gid)) == answer[1],
         "sums": all(item.files[name].md5 == md5 for name, md5 in sums.items()),
-        "images": {name for name in item.files if name.startswith(f"mbid-{gid}-")} == images,
+        "names": {name for name in item.files if _is_of_image(name, gid)} == images,
+        "sizes": all(file.size for file in item.files.values()),
         "metadata": item.metadata.items() >= metadata.items(),
     }
     return {aspect for aspect, is_right in found.items() if not is_right}
 
 
+def _is_of_image(name: str, gid: str) -> bool:
+    own = ("__ia_thumb.jpg", "index.json", f"mbid-{gid}_", "history/")
+    return not name.startswith(own)
+
+
 def _tails(suffix: str) -> list[str]:
     tails = [f"_{tail}.jpg" for tail in ("thumb", "itemimage", "thumb250", "thumb500", "thumb1200")]
-    return [*tails, "_jp2.zip"] if suffix == "pdf" else tails
+    return [*tails, *(tail for tail, _, _ in PDF_DERIVATIVES)] if suffix == "pdf" else tails

@@ -12,50 +12,47 @@ from artwork_backfill.shared.engine.db import (
     Table,
     check_tables,
     explain,
-    is_data_error,
     is_passing,
 )
 from psycopg import Connection, errors
 
 
 @pytest.mark.parametrize(
-    ("error", "passing", "data"),
+    ("error", "passing"),
     [
-        (psycopg.OperationalError("server closed the connection unexpectedly"), True, False),
-        (psycopg.InterfaceError("the connection is closed"), True, False),
-        (errors.ConnectionFailure(), True, False),
-        (errors.AdminShutdown(), True, False),
-        (errors.CrashShutdown(), True, False),
-        (errors.CannotConnectNow(), True, False),
-        (errors.IdleSessionTimeout(), True, False),
-        (errors.IdleInTransactionSessionTimeout(), True, False),
-        (errors.SerializationFailure(), True, False),
-        (errors.DeadlockDetected(), True, False),
-        (errors.LockNotAvailable(), True, False),
-        (errors.QueryCanceled(), True, False),
-        (errors.TooManyConnections(), True, False),
-        (errors.DiskFull(), True, False),
-        (errors.IoError(), True, False),
-        (errors.ReadOnlySqlTransaction(), True, False),
-        (errors.UniqueViolation(), False, True),
-        (errors.CheckViolation(), False, True),
-        (errors.NumericValueOutOfRange(), False, True),
-        (errors.InvalidTextRepresentation(), False, True),
-        (errors.RaiseException(), False, True),
-        (errors.WithCheckOptionViolation(), False, True),
-        (psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"), False, True),
-        (errors.UndefinedTable(), False, False),
-        (errors.InsufficientPrivilege(), False, False),
-        (errors.SyntaxError(), False, False),
-        (errors.InternalError_(), False, False),
-        (psycopg.ProgrammingError("the query has 2 placeholders but 1 parameter"), False, False),
+        (psycopg.OperationalError("server closed the connection unexpectedly"), True),
+        (psycopg.InterfaceError("the connection is closed"), True),
+        (errors.ConnectionFailure(), True),
+        (errors.AdminShutdown(), True),
+        (errors.CrashShutdown(), True),
+        (errors.CannotConnectNow(), True),
+        (errors.IdleSessionTimeout(), True),
+        (errors.IdleInTransactionSessionTimeout(), True),
+        (errors.SerializationFailure(), True),
+        (errors.DeadlockDetected(), True),
+        (errors.LockNotAvailable(), True),
+        (errors.QueryCanceled(), True),
+        (errors.TooManyConnections(), True),
+        (errors.DiskFull(), True),
+        (errors.IoError(), True),
+        (errors.ReadOnlySqlTransaction(), True),
+        (errors.UniqueViolation(), False),
+        (errors.CheckViolation(), False),
+        (errors.NumericValueOutOfRange(), False),
+        (errors.InvalidTextRepresentation(), False),
+        (errors.RaiseException(), False),
+        (errors.WithCheckOptionViolation(), False),
+        (psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"), False),
+        (errors.UndefinedTable(), False),
+        (errors.InsufficientPrivilege(), False),
+        (errors.SyntaxError(), False),
+        (errors.InternalError_(), False),
+        (psycopg.ProgrammingError("the query has 2 placeholders but 1 parameter"), False),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_errors_are_passing_or_about_the_data_or_neither(
-    error: psycopg.Error, passing: bool, data: bool
-) -> None:
-    assert (is_passing(error), is_data_error(error)) == (passing, data)
+def test_errors_pass_by_themselves_or_not(error: psycopg.Error, passing: bool) -> None:
+    assert is_passing(error) is passing
 
 
 def test_an_explanation_is_one_line_and_quotes_no_row(empty_database: str) -> None:

@@ -54,7 +54,7 @@ def test_ids_that_nobody_asks_for_are_not_returned(conn: Connection) -> None:
     for counts in ((3, 0, 0), (0, 0, 3)):
         with conn.transaction():
             seeded = seeding.seed(conn, "release", priorities)
-        assert seeded == (*counts, ())
+        assert seeded == (*counts, (), 0)
 
 
 def test_a_row_that_none_of_the_first_gids_has_is_met_all_the_same(conn: Connection) -> None:
@@ -81,6 +81,34 @@ def test_a_gid_of_another_entity_type_is_another_entity(conn: Connection) -> Non
     conn.execute(_INSERT, ["event", gid, 100])
     assert seed(conn, {gid: 200}).written == 1
     assert rows(conn) == {gid: 200}
+
+
+@pytest.mark.parametrize(
+    ("table", "values"),
+    [
+        ("musicbrainz.event (id, gid, name)", "7, %s, 'x'"),
+        ("musicbrainz.event_gid_redirect (gid, new_id)", "%s, 1"),
+        (
+            "musicbrainz.deleted_entity (gid, data, deleted_at)",
+            """%s, '{"entity_type": "event"}', now()""",
+        ),
+    ],
+    ids=["live", "merged", "deleted"],
+)
+def test_a_gid_that_is_known_as_the_other_type_is_refused(
+    conn: Connection, table: str, values: str
+) -> None:
+    other, ours = uuid4(), uuid4()
+    conn.execute(
+        "INSERT INTO musicbrainz.event (id, gid, name) VALUES (1, %s, 'target')", [uuid4()]
+    )
+    conn.execute(f"INSERT INTO {table} VALUES ({values})".encode(), [other])
+    previewed = seeding.preview(conn, "release", {other.bytes: 100, ours.bytes: 100})
+    seeded = seed(conn, {other: 100, ours: 100})
+    assert rows(conn) == {ours: 100}
+    assert seeded.counts == {"written": 1, "raised": 0, "skipped": 1, "refused": 1}
+    assert previewed.counts == seeded.counts
+    assert seeding.count_refused(conn, "release", [other.bytes, ours.bytes]) == 1
 
 
 def test_a_row_that_another_session_inserts_meanwhile_is_met_and_nothing_is_lost(

@@ -19,9 +19,10 @@ from artwork_backfill.jobs.audit_batch.guardrails import Limits
 from artwork_backfill.jobs.audit_batch.job import AuditBatch
 from artwork_backfill.jobs.audit_batch.writing import Writer, Written
 from artwork_backfill.shared.audit.decide import Policy
-from artwork_backfill.shared.auditing.examination import Examiner, Owners
+from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import add_expectations
 from artwork_backfill.shared.auditing.models import Audit, Claim
+from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients._pacing import ServiceStats
 from artwork_backfill.shared.clients.http import NotFound, Unreadable
@@ -55,6 +56,7 @@ class FakeArchive:
         self.answers: dict[str, Answer] = {}
         self.downloads: dict[tuple[str, str], Answer] = {}
         self.asked: Counter[str] = Counter()
+        self.second_looks: Counter[str] = Counter()
         self.downloaded: list[tuple[str, str]] = []
 
     def document(self, gid: str) -> dict[str, Any]:
@@ -63,9 +65,10 @@ class FakeArchive:
         document: dict[str, Any] = json.loads(item.document(NODE)) if item else {}
         return document
 
-    def metadata(self, gid: str) -> object:
+    def metadata(self, gid: str, *, extended_err: bool = False) -> object:
         with self._lock:
             self.asked[gid] += 1
+            self.second_looks[gid] += extended_err
         return self.answers[gid]() if gid in self.answers else self.document(gid)
 
     def download(self, gid: str, name: str, **_: object) -> bytes:
@@ -176,13 +179,14 @@ class Scene:
             return add_expectations(conn, claimed)
 
     def examine(self, claimed: Sequence[Claim], policy: Policy | None = None) -> list[Audit]:
+        """Examine and confirm."""
         reads = db.Session(lambda: db.connect(self.dsn, "test"))
-        owners = Owners(self.services().archive, reads)
-        examiner = Examiner(self.services(), owners.of, policy or Policy())
+        examiner = Examiner(self.services(), OwnerReader(reads).read, policy or Policy())
         try:
-            return [examiner.examine(claim) for claim in claimed]
+            confirmed = examiner.confirm([examiner.examine(claim) for claim in claimed])
         finally:
             reads.close()
+        return [audit for audit in confirmed if audit is not None]
 
     def write(self, audits: Sequence[Audit], *, max_queue_depth: int = 0) -> Written:
         """Write and commit."""
@@ -191,7 +195,7 @@ class Scene:
             writer.write(self.conn, audits)
         return writer.committed()
 
-    def audit(self, *gids: str) -> Written:
+    def audit(self, *gids: str, policy: Policy | None = None) -> Written:
         """Audit these entities from claim to write, as a run of their own."""
         self.conn.execute(
             "UPDATE artwork_indexer.audit_entity"
@@ -200,12 +204,12 @@ class Scene:
         )
         self.only(*gids)
         self.run_id = uuid4()
-        return self.write(self.examine(self.claim(len(gids))))
+        return self.write(self.examine(self.claim(len(gids)), policy))
 
     def services(self) -> Services:
         archive: Any = self.archive
         musicbrainz: Any = self.musicbrainz
-        return Services(archive, musicbrainz, rate=None)
+        return Services(archive, musicbrainz, rate=None, second_look_after=0.0)
 
     # -- whole runs ------------------------------------------------------------------------------
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from threading import Event
 from typing import Any
 
 import pytest
 from artwork_backfill.shared.audit.archives import INDEX_NAME, xml_name
-from artwork_backfill.shared.audit.decide import Decision, Status
+from artwork_backfill.shared.audit.decide import Decision, Policy, Status
+from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.models import (
-    UNREADABLE_LIMIT,
+    STREAK_LIMIT,
     Audit,
     BadRow,
     Deferral,
     Reason,
 )
+from artwork_backfill.shared.auditing.owners import OwnerRows
 from artwork_backfill.shared.clients.http import NotFound, ServiceDown
 from artwork_backfill.shared.engine.job import StopRun
 
@@ -70,47 +74,204 @@ def test_what_is_busy_is_not_asked_about(scene: Scene) -> None:
     assert scene.archive.asked.total() == 0
 
 
-def test_owners_of_images_are_asked_about_once_each(scene: Scene) -> None:
-    plans = _plans(scene, "foreign-only-copy", 3) + _plans(scene, "orphan-only-copy", 2)
-    scene.only(*[plan.gid for plan in plans])
-    claimed = scene.claim(len(plans))
-    audits = scene.examine(claimed * 3)
-    assert {_decision(audit).status for audit in audits} == {Status.MANUAL_REVIEW}
-    audited = {plan.gid for plan in plans}
-    owners = {gid: asked for gid, asked in scene.archive.asked.items() if gid not in audited}
-    assert owners
-    assert set(owners.values()) == {1}
-
-
-def test_the_owner_is_asked_again_after_an_answer_that_could_not_be_read(scene: Scene) -> None:
-    gid = scene.plan("foreign-owned").gid
-    assert _decision(_examine(scene, gid)[0]).status is Status.REPAIR_QUEUE
+def test_both_items_are_read_once_more_for_a_deletion(scene: Scene) -> None:
+    gid = scene.plan("orphan-image").gid
+    [audit] = _examine(scene, gid)
+    assert _decision(audit).status is Status.REPAIR_QUEUE
     [owner] = set(scene.archive.asked) - {gid}
-    failures = iter([True])
+    assert scene.archive.asked == {gid: 2, owner: 2}
 
-    def once_unreadable() -> object:
-        return unreadable() if next(failures, False) else scene.archive.document(owner)
 
-    scene.archive.answers[owner] = once_unreadable
-    scene.conn.execute("UPDATE artwork_indexer.audit_entity SET status = 'unchecked'")
+def test_an_absence_costs_a_second_request_only_where_something_hangs_on_it(scene: Scene) -> None:
+    orphan, missing = scene.plan("orphan-leftover").gid, scene.plan("item-missing").gid
+    [without_art] = [
+        plan.gid
+        for plan in scene.world.plans()
+        if plan.drift is None
+        and plan.entity_type == "release"
+        and plan.status == "clean"
+        and not scene.world.entity(scene.world.number(plan.gid) or 0).artwork
+    ][:1]
+    for gid in (orphan, missing, without_art):
+        scene.archive.answers[gid] = list
+    audits = _examine(scene, orphan, missing, without_art)
+    statuses = {audit.claim.entity.gid: _decision(audit).status for audit in audits}
+    assert statuses == {orphan: "legacy", missing: "manual_review", without_art: "clean"}
+    assert scene.archive.asked == {orphan: 2, missing: 2, without_art: 1}
+    assert +scene.archive.second_looks == {orphan: 1, missing: 1}
+
+
+@pytest.mark.parametrize("nothing", [[], {}, {"errcode": 104}], ids=repr)
+def test_one_empty_answer_is_not_believed(scene: Scene, nothing: object) -> None:
+    gid = scene.plan("orphan-unknown-image").gid
+    answers = iter([nothing])
+    scene.archive.answers[gid] = lambda: next(answers, scene.archive.document(gid))
+    [audit] = _examine(scene, gid)
+    assert [finding.check for finding in audit.findings] == ["orphan.image", "orphan.index"]
+
+
+@pytest.mark.parametrize("second", [{"errcode": 102}, {"errcode": "105"}, {"errcode": 101}])
+def test_what_the_second_look_shows_counts(scene: Scene, second: object) -> None:
+    gid = scene.plan("orphan-leftover").gid
+    answers = iter([[], second])
+    scene.archive.answers[gid] = lambda: next(answers)
+    reason = Reason.TASKS_PENDING if second == {"errcode": 101} else Reason.UNREADABLE
+    assert _deferral(_examine(scene, gid)[0]).reason is reason
+
+
+def test_an_absent_owner_is_looked_at_twice_as_well(scene: Scene) -> None:
+    gid, owner = _orphan_and_owner(scene, "orphan-image")
+    answers = iter([{}])
+    scene.archive.answers[owner] = lambda: next(answers, scene.archive.document(owner))
+    [audit] = _examine(scene, gid)
+    assert _decision(audit).status is Status.REPAIR_QUEUE
+    scene.archive.answers[owner] = dict
+    [audit] = _again(scene, gid)
+    assert [reason.code for reason in _decision(audit).review_reasons] == ["only_copy"]
+
+
+def test_the_second_look_comes_some_seconds_after_the_first(scene: Scene) -> None:
+    gid = scene.plan("orphan-leftover").gid
+    scene.archive.answers[gid] = list
     scene.only(gid)
-    first, second = scene.examine(scene.claim() * 2)
-    assert _deferral(first).reason is Reason.UNREADABLE
-    assert _decision(second).status is Status.REPAIR_QUEUE
+    waits: list[float | None] = []
+
+    class Watch(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            return False
+
+    services = replace(scene.services(), second_look_after=3.0)
+    examiner = Examiner(services, lambda *_: OwnerRows({}, frozenset()), Policy(), stopping=Watch())
+    audit = examiner.examine(scene.claim()[0])
+    assert waits == []
+    examiner.confirm([audit, audit])
+    [wait] = waits
+    assert wait is not None
+    assert 2.0 < wait <= 3.0
 
 
-def test_nothing_is_decided_while_archive_org_works_on_the_owners_item(scene: Scene) -> None:
-    gid = scene.plan("foreign-owned").gid
+def _orphan_and_owner(scene: Scene, drift: str) -> tuple[str, str]:
+    """An orphan whose image is another entity's, and that one; both as if never asked about."""
+    gid = scene.plan(drift).gid
     _examine(scene, gid)
     [owner] = set(scene.archive.asked) - {gid}
-    scene.archive.answers[owner] = lambda: {**scene.archive.document(owner), "pending_tasks": True}
+    _reset(scene)
+    return gid, owner
+
+
+def _reset(scene: Scene) -> None:
+    scene.archive.asked.clear()
     scene.conn.execute("UPDATE artwork_indexer.audit_entity SET status = 'unchecked'")
+
+
+def _again(scene: Scene, gid: str) -> list[Audit]:
+    _reset(scene)
+    return _examine(scene, gid)
+
+
+@pytest.mark.parametrize("flag", ["pending_tasks", "has_redrow", "nodownload"])
+def test_nothing_is_decided_while_archive_org_works_on_the_owners_item(
+    scene: Scene, flag: str
+) -> None:
+    gid, owner = _orphan_and_owner(scene, "orphan-image")
+    scene.archive.answers[owner] = lambda: {**scene.archive.document(owner), flag: True}
     [audit] = _examine(scene, gid)
     assert _deferral(audit).reason is Reason.TASKS_PENDING
     assert owner in _deferral(audit).detail
 
 
-@pytest.mark.parametrize("flag", ["pending_tasks", "has_redrow"])
+@pytest.mark.parametrize("action", ["copy_image", "delete_image", "deindex"])
+@pytest.mark.parametrize("drift", ["orphan-image", "orphan-only-copy"])
+def test_nothing_is_decided_while_an_event_may_change_the_owners_item(
+    scene: Scene, drift: str, action: str
+) -> None:
+    gid, owner = _orphan_and_owner(scene, drift)
+    scene.queue(owner, action=action, message={"old_gid": owner, "new_gid": "x"})
+    [audit] = _examine(scene, gid)
+    assert _deferral(audit).reason is Reason.OWNER_BUSY
+    assert owner in _deferral(audit).detail
+
+
+def test_an_index_of_the_owner_takes_no_image_away(scene: Scene) -> None:
+    gid, owner = _orphan_and_owner(scene, "orphan-image")
+    scene.queue(owner)
+    assert _decision(_examine(scene, gid)[0]).status is Status.REPAIR_QUEUE
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"md5": "0" * 32}, Reason.OWNER_CHANGED),
+        ({"size": "0"}, Reason.OWNER_CHANGED),
+        ({"private": "true"}, Reason.OWNER_CHANGED),
+    ],
+)
+def test_the_owner_is_not_believed_on_what_it_held_before(
+    scene: Scene, change: dict[str, str], reason: Reason
+) -> None:
+    gid, owner = _orphan_and_owner(scene, "orphan-image")
+    before = scene.archive.document(owner)
+    after = {**before, "files": [_changed(file, change) for file in before["files"]]}
+    answers = iter([before])
+    scene.archive.answers[owner] = lambda: next(answers, after)
+    assert _deferral(_examine(scene, gid)[0]).reason is reason
+
+
+def test_an_orphans_own_listing_is_read_again_too(scene: Scene) -> None:
+    gid, _ = _orphan_and_owner(scene, "orphan-image")
+    before = scene.archive.document(gid)
+    after = {**before, "files": [_changed(file, {"size": "7"}) for file in before["files"]]}
+    answers = iter([before])
+    scene.archive.answers[gid] = lambda: next(answers, after)
+    assert _deferral(_examine(scene, gid)[0]).reason is Reason.ITEM_CHANGED
+
+
+def _changed(file: dict[str, Any], change: dict[str, str]) -> dict[str, Any]:
+    is_image = file["source"] == "original" and file["name"].endswith((".jpg", ".png", ".gif"))
+    return {**file, **change} if is_image else file
+
+
+def test_copies_that_cannot_be_compared_become_a_review_in_the_end(scene: Scene) -> None:
+    gid, owner = _orphan_and_owner(scene, "orphan-image")
+    document = scene.archive.document(owner)
+    bare = [
+        {key: value for key, value in file.items() if key not in ("md5", "sha1")}
+        for file in document["files"]
+    ]
+    scene.archive.answers[owner] = lambda: {**document, "files": bare}
+    for _ in range(STREAK_LIMIT - 1):
+        assert scene.audit(gid).counts[f"deferred: {Reason.INCOMPARABLE}"] == 1
+        assert scene.status(gid) == "unchecked"
+    scene.audit(gid)
+    assert scene.status(gid) == "manual_review"
+    [review] = scene.reviews(gid)
+    assert "cannot be compared" in review.review_reason
+    assert [reason["code"] for reason in review.reasons] == ["cannot_be_compared"]
+
+
+def test_a_task_that_is_stuck_for_two_weeks_becomes_a_review(scene: Scene) -> None:
+    gid = scene.plan(None).gid
+    scene.archive.answers[gid] = lambda: {**scene.archive.document(gid), "has_redrow": True}
+    for _ in range(STREAK_LIMIT + 2):
+        scene.audit(gid)
+        assert scene.status(gid) == "unchecked"
+    scene.conn.execute("UPDATE artwork_indexer.audit_streak SET since = since - interval '14 days'")
+    scene.audit(gid)
+    assert scene.status(gid) == "manual_review"
+    assert "a task is stuck" in scene.reviews(gid)[0].review_reason
+
+
+def test_a_task_that_ended_in_between_starts_the_two_weeks_again(scene: Scene) -> None:
+    gid = scene.plan(None).gid
+    scene.archive.answers[gid] = lambda: {**scene.archive.document(gid), "has_redrow": True}
+    scene.audit(gid)
+    del scene.archive.answers[gid]
+    scene.audit(gid)
+    assert scene.value("SELECT count(*) FROM artwork_indexer.audit_streak") == 0
+
+
+@pytest.mark.parametrize("flag", ["pending_tasks", "has_redrow", "nodownload", "tasks"])
 def test_an_item_under_work_is_left_alone(scene: Scene, flag: str) -> None:
     gid = scene.plan("index-missing").gid
     scene.archive.answers[gid] = lambda: {**scene.archive.document(gid), flag: True}
@@ -125,7 +286,7 @@ def test_an_item_under_work_is_left_alone(scene: Scene, flag: str) -> None:
         {"metadata": {"identifier": "mbid-00000000-0000-4000-8000-000000000001"}, "files": []},
         {"files": []},
         {"is_dark": False},
-        [],
+        {"errcode": 102},
         None,
         "<html>",
     ],
@@ -238,7 +399,7 @@ def test_bad_rows_are_raised_before_anything_is_asked(own_scene: Scene) -> None:
 def test_a_fifth_unreadable_audit_in_a_row_asks_a_person(scene: Scene) -> None:
     gid = scene.plan(None).gid
     scene.archive.answers[gid] = unreadable
-    for number in range(1, UNREADABLE_LIMIT):
+    for number in range(1, STREAK_LIMIT):
         scene.audit(gid)
         assert scene.status(gid) == "unchecked", number
     scene.audit(gid)
@@ -256,7 +417,7 @@ def test_a_readable_audit_in_between_starts_the_count_anew(scene: Scene) -> None
     gid = scene.plan(None).gid
     for _ in range(2):
         scene.archive.answers[gid] = unreadable
-        for _ in range(UNREADABLE_LIMIT - 1):
+        for _ in range(STREAK_LIMIT - 1):
             scene.audit(gid)
         assert scene.status(gid) == "unchecked"
         del scene.archive.answers[gid]

@@ -39,7 +39,7 @@ def _entity(scene: Scene, gid: str) -> tuple[str, str, int]:
         ("repair_queue", "unchecked"),
         ("manual_review", "unchecked"),
         ("clean", "clean"),
-        ("legacy", "legacy"),
+        ("legacy", "unchecked"),
         ("unchecked", "unchecked"),
         ("audit_in_progress", "audit_in_progress"),
     ],
@@ -51,6 +51,20 @@ def test_a_completed_event_sends_repairs_and_reviews_to_their_next_audit(
     _set(scene, gid, before)
     scene.finish(scene.queue(gid))
     assert scene.status(gid) == after
+
+
+@pytest.mark.parametrize(
+    ("action", "priority"), [("delete_image", 100), ("copy_image", 100), ("deindex", 150)]
+)
+@pytest.mark.parametrize("status", ["clean", "legacy"])
+def test_what_changes_an_items_images_makes_it_due_again(
+    scene: Scene, status: str, action: str, priority: int
+) -> None:
+    gid = scene.plan(None).gid
+    _set(scene, gid, status)
+    scene.queue(gid)
+    scene.finish(scene.queue(gid, action=action))
+    assert _entity(scene, gid) == ("release", "unchecked", priority)
 
 
 @pytest.mark.parametrize("state", ["queued", "running"])

@@ -12,6 +12,7 @@ import pytest
 from artwork_backfill.jobs.audit_batch import auditor as auditor_module
 from artwork_backfill.jobs.audit_batch.auditor import Auditor, AuditSummary
 from artwork_backfill.jobs.audit_batch.guardrails import Limits
+from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.auditing.expectation import add_expectations
 from artwork_backfill.shared.auditing.models import Reason
 from artwork_backfill.shared.auditing.services import Services
@@ -141,7 +142,8 @@ def test_the_queue_is_never_filled_beyond_its_limit(connected: Scene) -> None:
     gids = [connected.plan("foreign-owned", skip=skip).gid for skip in range(2)]
     connected.only(*gids)
     limits = Limits(max_queue_depth=3)
-    with Auditor(connected.settings(), limits=limits) as auditor:
+    policy = Policy(delete_from_live=True)
+    with Auditor(connected.settings(), limits=limits, policy=policy) as auditor:
         for _ in range(4):
             auditor.audit(limit=2)
     assert len(connected.events()) == 2

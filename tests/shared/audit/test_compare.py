@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from artwork_backfill.shared.audit.actual import Actual, Item, ItemState, parse_item
-from artwork_backfill.shared.audit.archives import image_name, item_name, thumbnail_name, xml_name
+from artwork_backfill.shared.audit.actual import Actual, Item, ItemState, classify
+from artwork_backfill.shared.audit.archives import (
+    image_name,
+    item_name,
+    other_archive,
+    thumbnail_name,
+    xml_name,
+)
 from artwork_backfill.shared.audit.catalogue import CHECKS, Severity
 from artwork_backfill.shared.audit.compare import (
     INDEX_MAX_BYTES,
@@ -145,7 +152,18 @@ FOR_BOTH: list[tuple[str, Damage, Callable[[Expected], Found]]] = [
         lambda item: item.originals.update(
             {f"mbid-{OTHER_GID}-1.jpg": b"", "scan.jpg": b"", f"mbid-{item.gid}-x.jpg": b""}
         ),
-        lambda e: [],
+        lambda e: [
+            ("files.original.extra", "major", name)
+            for name in (f"mbid-{OTHER_GID}-1.jpg", f"mbid-{e.gid}-x.jpg", "scan.jpg")
+        ],
+    ),
+    (
+        "an original without bytes, with thumbnails missing",
+        lambda item: (
+            item.sizes.update({f"mbid-{item.gid}-{BACK}.{suffix}": 0 for suffix in ("jpg", "pdf")}),
+            item.remove(thumbnail_name(item.gid, BACK, 500)),
+        ),
+        lambda e: [("files.original.empty", "critical", original(e, 1))],
     ),
     (
         "two thumbnails of one image gone",
@@ -376,7 +394,7 @@ WITHOUT_ART: list[tuple[str, Damage, Callable[[Expected], Found]]] = [
     (
         "no index",
         lambda item: item.remove("index.json"),
-        lambda e: [("files.index.missing", "minor", "index.json")],
+        lambda e: [],
     ),
     (
         "an image listed that has no file",
@@ -442,9 +460,24 @@ LEFT_BEHIND: list[tuple[str, Damage, Callable[[str], Found]]] = [
         lambda gid: [("orphan.image", "major", f"mbid-{gid}-{FOREIGN}.jpg")],
     ),
     (
-        "the XML",
-        lambda item: (item.originals.clear(), item.originals.update({xml_name(item.gid): b""})),
-        lambda gid: [("orphan.leftover", "minor", item_name(gid))],
+        "the XML and its log",
+        lambda item: (
+            item.originals.clear(),
+            item.originals.update({xml_name(item.gid): b""}),
+            item.derivatives.update({f"mbid-{item.gid}_mb_metadata_meta.log": xml_name(item.gid)}),
+        ),
+        lambda gid: [],
+    ),
+    (
+        "images of other names",
+        lambda item: (
+            item.originals.clear(),
+            item.originals.update({f"mbid-{item.gid}-front.jpg": b"x", "cover.jpg": b"x"}),
+        ),
+        lambda gid: [
+            ("orphan.image", "major", "cover.jpg"),
+            ("orphan.image", "major", f"mbid-{gid}-front.jpg"),
+        ],
     ),
     (
         "derivatives",
@@ -470,6 +503,59 @@ def test_an_entity_that_is_not_live(expected, presence, left, found):
     left(item)
     assert summary(findings_of(expected, item)) == sorted(found(expected.gid))
     assert downloads_needed(expected, item.actual(expected).item) == ()
+
+
+@pytest.mark.parametrize("collections", ["{other}", ["extra", "{other}"]], ids=repr)
+@pytest.mark.parametrize("presence", [Presence.LIVE, *ORPHANS])
+@pytest.mark.parametrize("expected", BOTH, ids=lambda e: e.entity_type)
+def test_of_an_item_of_the_other_archive_nothing_else_is_compared(expected, presence, collections):
+    entity = expected if presence is Presence.LIVE else orphan(expected, presence)
+    item = healthy(expected)
+    item.add_image(FOREIGN, "jpg")
+    name = other_archive(expected.archive).collection
+    item.metadata["collection"] = json.loads(json.dumps(collections).replace("{other}", name))
+    item.remove("index.json")
+    assert summary(findings_of(entity, item)) == [
+        ("item.archive", "critical", item_name(expected.gid))
+    ]
+    assert not needs_xml(entity, item.actual(entity).item)
+
+
+def test_an_item_in_both_collections_is_ours():
+    item = healthy(RELEASE)
+    item.metadata["collection"] = ["coverartarchive", "eventartarchive"]
+    assert findings_of(RELEASE, item) == ()
+
+
+@pytest.mark.parametrize("date", ["????-05-12", "1999-??-12"])
+def test_a_date_that_is_known_in_part_is_not_compared_with_the_extracted_one(date):
+    xml = RELEASE.xml.replace(b"<date>2011-08-09</date>", f"<date>{date}</date>".encode())
+    expected = replace(RELEASE, xml=xml)
+    assert date.encode() in xml
+    assert findings_of(expected, healthy(expected)) == ()
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_two_front_images_of_equal_ordering_may_be_listed_either_way_round(swapped):
+    first, second = (
+        replace(artwork, types=("Front",), front=is_front, back=False, ordering=1)
+        for artwork, is_front in zip(RELEASE.artwork, (True, False), strict=True)
+    )
+    expected = replace(RELEASE, artwork=(first, second))
+    listed = (replace(second, front=True), replace(first, front=False))
+    item = healthy(replace(expected, artwork=listed) if swapped else expected)
+    item.originals["index.json"] += b" "
+    assert findings_of(expected, item) == ()
+
+
+def test_of_two_front_images_of_equal_ordering_one_is_the_front():
+    first, second = (
+        replace(artwork, types=("Front",), front=is_front, back=False, ordering=1)
+        for artwork, is_front in zip(RELEASE.artwork, (True, False), strict=True)
+    )
+    item = healthy(replace(RELEASE, artwork=(first, replace(second, front=True))))
+    found = summary(findings_of(replace(RELEASE, artwork=(first, second)), item))
+    assert found == [("index.image.value", "major", f"{BACK} front")]
 
 
 @pytest.mark.parametrize("presence", ORPHANS)
@@ -508,7 +594,7 @@ class TestWhatHasToBeRead:
         item = healthy(expected)
         item.originals["index.json"] += b" "
         item.originals[xml_name(expected.gid)] += b" "
-        parsed = parse_item(item.document(), expected.gid)
+        parsed = classify(item.document(), expected.gid)
         assert downloads_needed(expected, parsed) == ("index.json", xml_name(expected.gid))
 
     def test_what_is_listed_without_md5_and_size(self, expected):
@@ -516,31 +602,31 @@ class TestWhatHasToBeRead:
         for file in document["files"]:
             file.pop("md5", None)
             file.pop("size", None)
-        parsed = parse_item(document, expected.gid)
+        parsed = classify(document, expected.gid)
         assert downloads_needed(expected, parsed) == ("index.json", xml_name(expected.gid))
 
     def test_nothing_over_the_size_limit(self, expected):
         item = healthy(expected)
         item.originals["index.json"] += b" "
         item.sizes = {"index.json": INDEX_MAX_BYTES + 1, xml_name(item.gid): XML_MAX_BYTES + 1}
-        assert downloads_needed(expected, parse_item(item.document(), expected.gid)) == ()
+        assert downloads_needed(expected, classify(item.document(), expected.gid)) == ()
 
     def test_a_file_may_have_just_the_size_limit(self, expected):
         item = healthy(expected)
         item.originals["index.json"] += b" "
         item.sizes = {"index.json": INDEX_MAX_BYTES}
-        parsed = parse_item(item.document(), expected.gid)
+        parsed = classify(item.document(), expected.gid)
         assert downloads_needed(expected, parsed) == ("index.json",)
 
     def test_the_index_of_an_entity_without_art_but_never_its_xml(self, expected):
         item = healthy(expected)
         item.originals[xml_name(expected.gid)] += b" "
         bare = replace(expected, artwork=())
-        parsed = parse_item(item.document(), expected.gid)
+        parsed = classify(item.document(), expected.gid)
         assert downloads_needed(bare, parsed) == ("index.json",)
 
     def test_the_web_service_is_asked_about_art_in_a_visible_item(self, expected):
-        present = parse_item(healthy(expected).document(), expected.gid)
+        present = classify(healthy(expected).document(), expected.gid)
         assert needs_xml(expected, present)
         assert not needs_xml(without_art(expected), present)
         assert not needs_xml(replace(expected, presence=Presence.MERGED), present)
@@ -611,6 +697,7 @@ def test_reviews_are_never_cut_short():
 
 def test_every_check_of_the_catalogue_can_be_found_and_no_other():
     emitted = {"item.missing", "item.dark"}  # in TestItemStates
+    emitted |= {"item.archive"}  # in a test of its own
     for expected in BOTH:
         emitted |= {check for _, _, found in FOR_BOTH for check, _, _ in found(expected)}
         emitted |= {check for _, _, found in WITHOUT_ART for check, _, _ in found(expected)}

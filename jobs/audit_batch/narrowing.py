@@ -1,0 +1,65 @@
+"""Takes up again what a narrower policy left alone, once a wider one is in force.
+
+An entity whose findings were recorded without acting on them is clean under that policy only (see
+`audit_passed`). It comes after everything that is unchecked.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from artwork_backfill.shared.audit.catalogue import CHECKS, Remedy
+from artwork_backfill.shared.audit.decide import Policy
+from artwork_backfill.shared.engine.job import Partition
+from psycopg import Connection
+
+#: That of what was audited before and is due again.
+_PRIORITY: Final = 50
+
+_ACTED_UPON: Final = """
+FROM artwork_indexer.audit_passed passed
+JOIN artwork_indexer.audit_entity entity ON entity.id = passed.audit_entity_id
+WHERE passed.check_name = ANY (%(checks)s::text[])
+AND passed.severity >= %(min_severity)s
+AND (%(deletions)s OR NOT passed.is_deletion)
+AND entity.status = 'clean'
+AND (%(partitions)s = 1 OR mod(entity.id, %(partitions)s) = %(partition)s)
+"""
+
+_COUNT: Final = "SELECT count(DISTINCT entity.id)" + _ACTED_UPON
+
+_TAKE_UP: Final = (
+    "WITH wider AS (SELECT entity.id"
+    + _ACTED_UPON
+    + """
+    LIMIT %(size)s
+    FOR UPDATE OF entity SKIP LOCKED
+)
+UPDATE artwork_indexer.audit_entity entity
+SET status = 'unchecked', priority = %(priority)s
+FROM wider
+WHERE entity.id = wider.id
+"""
+)
+
+
+def count(conn: Connection, policy: Policy, partition: Partition) -> int:
+    """Return how many entities `take_up` would find."""
+    row = conn.execute(_COUNT.encode(), _values(policy, partition)).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+def take_up(conn: Connection, policy: Policy, partition: Partition, size: int) -> int:
+    """Make up to `size` entities unchecked that `policy` would act upon; return how many."""
+    values = _values(policy, partition) | {"size": size, "priority": _PRIORITY}
+    return conn.execute(_TAKE_UP.encode(), values).rowcount
+
+
+def _values(policy: Policy, partition: Partition) -> dict[str, object]:
+    return {
+        "checks": [check for check in CHECKS if policy.remedy(check) is not Remedy.RECORD],
+        "min_severity": int(policy.min_severity),
+        "deletions": policy.deletions,
+        "partition": partition.index,
+        "partitions": partition.count,
+    }

@@ -1,0 +1,101 @@
+"""Why a person has to look: codes that are stored, and the text that is made from them.
+
+Nothing is ever decided by matching the text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from artwork_backfill.shared.audit.catalogue import CHECKS
+from artwork_backfill.shared.audit.copies import CopyState
+from artwork_backfill.shared.audit.finding import Finding
+
+
+class ReasonCode(StrEnum):
+    """Why an entity is in review, where it is not one of the states of an image's copy."""
+
+    FINDING = "finding"
+    """A difference that no event can repair."""
+    UNKNOWN_IMAGE = "unknown_image"
+    """An image that belongs to no entity, or has no artwork id in its name."""
+    BECAME_OWN = "became_own"
+    """The image became the entity's own during the audit."""
+    LEFTOVER_ON_LIVE = "leftover_on_live"
+    """Safe with its owner, but the entity is live: see `Policy.delete_from_live`."""
+    NOT_HELD = "repair_did_not_hold"
+    """A completed repair did not remove the difference."""
+    EVENT_FAILED = "event_failed"
+    """artwork-indexer has given up the same event."""
+    UNREADABLE = "unreadable"
+    """A service did not answer, several audits in a row."""
+    STUCK = "stuck_task"
+    """archive.org has not finished its work on an item for a long time."""
+    INCOMPARABLE = "cannot_be_compared"
+    """Two copies have nothing in common that could be compared, several audits in a row."""
+    REFUSED = "refused"
+    """The entity's rows violate an assumption, or the database refuses to store its audit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewReason:
+    """One reason: its code, its text, and what it is about.
+
+    `code` is a value of `ReasonCode` or of `copies.CopyState`. `check` is the check that led to it,
+    None for a reason that no finding is behind.
+    """
+
+    code: str
+    text: str
+    check: str | None = None
+    subject: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_json(self) -> dict[str, str | None]:
+        """Return the reason as it is stored."""
+        return {"code": self.code, "check": self.check, "subject": self.subject}
+
+
+def of_finding(finding: Finding) -> ReviewReason:
+    """Return the reason that a finding is by itself."""
+    return ReviewReason(ReasonCode.FINDING, describe(finding), finding.check, finding.subject)
+
+
+def of_image(finding: Finding, code: str, words: str) -> ReviewReason:
+    """Return the reason that an image stays where it is."""
+    return ReviewReason(code, f"{describe(finding)}: {words}", finding.check, finding.subject)
+
+
+def copy_words(state: CopyState, owner: str) -> str:
+    """Return what is unmet for an image whose `owner` is an entity such as `release GID`."""
+    match state:
+        case CopyState.ONLY_COPY:
+            return f"only copy: it belongs to {owner}, whose item lacks it"
+        case CopyState.ANOTHER_FILE:
+            return f"another file: {owner}, whose image it is, has other bytes or another suffix"
+        case CopyState.EMPTY:
+            return f"the copy of its owner {owner} has no bytes"
+        case CopyState.PRIVATE:
+            return f"the copy of its owner {owner} is private"
+        case CopyState.DARK:
+            return f"the owner's item is dark: {owner}"
+        case CopyState.OTHER_ARCHIVE:
+            return f"the owner's item is of the other archive: {owner}"
+        case CopyState.SAME:
+            return f"a leftover of {owner}"
+        case CopyState.INCOMPARABLE | CopyState.UNKNOWN:
+            return f"cannot be compared with the copy of its owner {owner}"
+
+
+def describe(finding: Finding) -> str:
+    """Return a finding in words, for the person who reviews it."""
+    text = f"{finding.check}: {finding.subject or CHECKS[finding.check].summary}"
+    details = [
+        f"{label} {value}"
+        for label, value in (("expected", finding.expected), ("found", finding.actual))
+        if value is not None
+    ]
+    return f"{text} ({', '.join(details)})" if details else text

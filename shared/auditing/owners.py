@@ -1,0 +1,96 @@
+"""Whose an image is, and whether an event is about to take the owner's copy: database reads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from threading import Lock
+from typing import Final, NamedTuple
+
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.engine.db import Session
+from psycopg import Connection
+
+_OWNERS_OF_COVER_ART: Final = """
+SELECT art.id, release.gid::text
+FROM cover_art_archive.cover_art art
+JOIN musicbrainz.release ON release.id = art.release
+WHERE art.id = ANY (%(artwork_ids)s::bigint[])
+"""
+
+_OWNERS_OF_EVENT_ART: Final = """
+SELECT art.id, event.gid::text
+FROM event_art_archive.event_art art
+JOIN musicbrainz.event ON event.id = art.event
+WHERE art.id = ANY (%(artwork_ids)s::bigint[])
+"""
+
+_OWNER_QUERIES: Final[Mapping[EntityType, str]] = {
+    EntityType.RELEASE: _OWNERS_OF_COVER_ART,
+    EntityType.EVENT: _OWNERS_OF_EVENT_ART,
+}
+
+# An `index` of the owner takes no image away.
+_BUSY: Final = """
+SELECT DISTINCT named.gid
+FROM artwork_indexer.event_queue event
+CROSS JOIN LATERAL unnest(
+    ARRAY[event.message->>'gid', event.message->>'old_gid', event.message->>'new_gid']
+) AS named (gid)
+WHERE event.state IN ('queued', 'running')
+AND event.action IN ('copy_image', 'delete_image', 'deindex')
+AND event.entity_type::text = %(entity_type)s
+AND named.gid = ANY (%(gids)s::text[])
+"""
+
+
+#: "queue" in ASCII.
+_QUEUE_LOCK: Final = 0x7175657565
+
+
+def lock_queue(conn: Connection) -> None:
+    """Keep others of this project from looking at images and queueing until the transaction ends.
+
+    Two of them would otherwise each find the queue without the other's events.
+    """
+    conn.execute("SELECT pg_advisory_xact_lock(%s)", (_QUEUE_LOCK,))
+
+
+class OwnerRows(NamedTuple):
+    """The owners' gids by artwork id, and those of them that an event is about to change."""
+
+    gids: Mapping[int, str]
+    busy: frozenset[str]
+
+
+def read_owners(
+    conn: Connection, entity_type: EntityType, artwork_ids: Collection[int]
+) -> OwnerRows:
+    """Return the owners of images; an id that has none is left out."""
+    query = _OWNER_QUERIES[entity_type].encode()
+    gids: dict[int, str] = dict(
+        conn.execute(query, {"artwork_ids": sorted(artwork_ids)}).fetchall()
+    )
+    return OwnerRows(gids, busy_gids(conn, entity_type, set(gids.values())))
+
+
+def busy_gids(conn: Connection, entity_type: EntityType, gids: Collection[str]) -> frozenset[str]:
+    """Return those of `gids` that a queued or running event may take an image from."""
+    if not gids:
+        return frozenset()
+    values = {"entity_type": entity_type.value, "gids": sorted(gids)}
+    return frozenset(gid for (gid,) in conn.execute(_BUSY, values))
+
+
+class OwnerReader:
+    """Reads owners for threads that share one session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._lock = Lock()
+
+    def read(self, entity_type: EntityType, artwork_ids: Collection[int]) -> OwnerRows:
+        """Return what `read_owners` returns, in a transaction of its own."""
+        with self._lock:
+            return self._session.transaction(
+                lambda conn: read_owners(conn, entity_type, artwork_ids), read_only=True
+            )
