@@ -1,4 +1,4 @@
-"""A visitor's way to the database: questions on a read-only session, each change in a transaction.
+"""A visitor's way to the database: questions on a read-only session, changes on one of their own.
 
 What is asked and changed is decided elsewhere; here is who asks, for how long, and what is said
 when the database does not answer.
@@ -6,6 +6,7 @@ when the database does not answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,13 +17,16 @@ from artwork_backfill.dashboard.access import NotAllowed
 from artwork_backfill.dashboard.config import Config
 from artwork_backfill.shared.engine import db
 from artwork_backfill.shared.review.actions import Refused
+from artwork_backfill.shared.settings import SettingsError
 from psycopg import Connection
 from psycopg.errors import LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
 
 T = TypeVar("T")
 
-#: Whoever looks at a page waits for it: what takes longer is asked wrongly.
+#: A person waits for the page: what takes longer is asked wrongly.
 STATEMENT_TIMEOUT: Final = "10s"
+
+_COMMAND: Final = re.compile(r":[^:`]*`[^`]*`[^`]*$")
 
 _APPLICATION: Final = "artwork-backfill dashboard"
 
@@ -35,8 +39,8 @@ class Trouble(Exception):
 class DashboardDb:
     """Where a visitor works.
 
-    `who` tells who acts at this very moment, for the notes; it raises
-    `access.NotAllowed` when nobody may.
+    `who` returns who acts at this very moment, for the notes; it raises `access.NotAllowed` when
+    the visitor may not.
     """
 
     config: Config
@@ -54,14 +58,16 @@ class DashboardDb:
     def act(self, change: Callable[[Connection, str], T]) -> T:
         """Make a change, which gets a connection and the person's name, and return what it returns.
 
-        Raises `Trouble` when nobody may act any more, or when the database refuses it, as it does
-        when the dashboard is read only.
+        The change opens its own transaction, so that it can ask archive.org before.
+
+        Raises `Trouble` when the visitor may not act any more, or when the database refuses it, as
+        it does when the dashboard is read only.
         """
         try:
             by = self.who()
         except NotAllowed as refusal:
-            raise Trouble(str(refusal)) from None
-        with self._session(read_only=self.config.read_only) as conn, conn.transaction():
+            raise Trouble(without_commands(str(refusal))) from None
+        with self._session(read_only=self.config.read_only) as conn:
             return change(conn, by)
 
     @contextmanager
@@ -74,8 +80,13 @@ class DashboardDb:
                 yield conn
         except psycopg.Error as error:
             raise Trouble(self.config.redactor.text(_explain(error))) from None
-        except Refused as refusal:
-            raise Trouble(str(refusal)) from None
+        except (Refused, SettingsError) as refusal:
+            raise Trouble(without_commands(str(refusal))) from None
+
+
+def without_commands(refusal: str) -> str:
+    """Return a refusal without the command line that it may end with: here are buttons."""
+    return _COMMAND.sub("", refusal)
 
 
 def _explain(error: psycopg.Error) -> str:
@@ -85,7 +96,7 @@ def _explain(error: psycopg.Error) -> str:
             " down with a filter."
         )
     if isinstance(error, LockNotAvailable):
-        return "Somebody else is changing these rows just now: try again in a moment."
+        return "Someone else is changing these rows: try again in a moment."
     if isinstance(error, ReadOnlySqlTransaction):
         return "This dashboard is read only: nothing was changed."
     if error.sqlstate in ("42P01", "3F000"):

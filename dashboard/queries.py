@@ -21,12 +21,20 @@ from artwork_backfill.dashboard import words
 from artwork_backfill.shared.audit.archives import EntityType, entity_url, image_url, item_name
 from artwork_backfill.shared.audit.catalogue import CHECKS
 from artwork_backfill.shared.engine.db import Table
-from artwork_backfill.shared.review.questions import Case, Event, Review, StoredFinding
-from artwork_backfill.shared.review.triage import REVIEW_KIND
+from artwork_backfill.shared.review.questions import (
+    REPAIR_TABLES,
+    Case,
+    Event,
+    Review,
+    StoredFinding,
+    list_repairs,
+)
+from artwork_backfill.shared.review.sides import ImageFile
 from psycopg import Connection
 
 #: The tables that these questions are about, besides those of `shared.review.questions`.
 TABLES: Final = (
+    *REPAIR_TABLES,
     Table("artwork_indexer.audit_tally"),
     Table("artwork_indexer.finding_tally"),
     Table("artwork_indexer.audit_status_history"),
@@ -180,11 +188,15 @@ LIMIT %(limit)s
 
 # What is in review by the kind of its reason, and what is in repair by the checks of its latest
 # audit. Few are in repair at a time: audit-batch keeps the queue short.
-_WRONG_NOW: Final = f"""
+_WRONG_NOW: Final = """
 SELECT kind, sum(in_review)::bigint, sum(in_repair)::bigint, min(since)
 FROM (
-    SELECT {REVIEW_KIND} AS kind, 1 AS in_review, 0 AS in_repair, review.created_at AS since
+    SELECT DISTINCT ON (review.id, kind)
+           CASE reason->>'code' WHEN 'finding' THEN reason->>'check'
+                                ELSE reason->>'code' END AS kind,
+           1 AS in_review, 0 AS in_repair, review.created_at AS since
     FROM artwork_indexer.needs_manual_review review
+    CROSS JOIN LATERAL jsonb_array_elements(review.reasons) AS reason
     WHERE review.status = 'open'
     UNION ALL
     SELECT DISTINCT ON (entity.id, finding->>'check')
@@ -208,7 +220,7 @@ FROM (
 GROUP BY kind
 ORDER BY sum(in_review) + sum(in_repair) DESC, kind
 LIMIT 40
-"""  # noqa: S608
+"""
 
 _COUNTS: Final = """
 SELECT (SELECT count(*) FROM artwork_indexer.needs_manual_review WHERE status = 'open'),
@@ -273,6 +285,23 @@ def wrong_now(conn: Connection) -> pd.DataFrame:
 def _remedy(kind: str) -> str:
     check = CHECKS.get(kind)
     return words.REMEDIES.get(check.remedy.value, "") if check else "a person decides"
+
+
+def repairs_by_check(conn: Connection) -> pd.DataFrame:
+    """Return how repairs hold: `check`, `held`, `not_held`, `share`, `now`."""
+    return _frame(
+        [
+            (
+                tally.check,
+                tally.held,
+                tally.not_held,
+                f"{100 * tally.held / max(1, tally.held + tally.not_held):.0f} %",
+                "left to people" if tally.is_given_up else "repaired",
+            )
+            for tally in list_repairs(conn)
+        ],
+        *("check", "held", "not_held", "share", "now"),
+    )
 
 
 def findings_by_check(conn: Connection, period: timedelta) -> pd.DataFrame:
@@ -509,6 +538,23 @@ def artwork(conn: Connection, entity_type: EntityType, gid: UUID) -> pd.DataFram
             for id_, suffix, types, comment in conn.execute(query, {"gid": gid})
         ],
         *("id", "types", "comment", "image"),
+    )
+
+
+def image_files(images: Iterable[ImageFile]) -> pd.DataFrame:
+    """Return images of an item: `artwork`, `name`, `size`, `md5`, `format`."""
+    return _frame(
+        [
+            (
+                str(image.artwork_id or "none"),
+                image.name,
+                image.size,
+                image.md5 or "",
+                image.format or "",
+            )
+            for image in images
+        ],
+        *("artwork", "name", "size", "md5", "format"),
     )
 
 

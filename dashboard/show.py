@@ -152,11 +152,12 @@ def groups(
     narrow: Callable[[Group | None], None],
     *,
     narrowed: bool,
+    chosen: str | None = None,
 ) -> None:
     """Show the kinds of rows in a list, each as a button that shows these alone.
 
     `narrow` is called with the kind that was chosen, `None` for all of them; `narrowed` says
-    whether there is one chosen now.
+    whether the list is narrowed now, and `chosen` to which kind.
     """
     if len(found) < 2 and not narrowed:
         return
@@ -164,12 +165,14 @@ def groups(
         if narrowed:
             st.button("All kinds", key=f"{name}.group", on_click=narrow, args=(None,))
         for group in found:
-            kind = f"{group.action}: {group.kind}" if group.action else group.kind
+            means = plain_words.kind(group.kind)
+            kind = f"{group.action}: {means}" if group.action else means
             age = plain_words.age(group.oldest, now)
             st.button(
                 f"{literally(kind)} **{group.count:,}**",
                 key=f"{name}.group.{kind}",
                 help=f"The oldest is {age} old. Shows these alone.",
+                type="primary" if group.kind == chosen else "secondary",
                 on_click=narrow,
                 args=(group,),
             )

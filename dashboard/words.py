@@ -48,6 +48,62 @@ REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+#: Codes of reviews' reasons; a plain finding goes by the name of its check.
+KINDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "only_copy": "only copy",
+        "another_file": "another file at the owner",
+        "owner_copy_empty": "the owner's copy is empty",
+        "owner_copy_private": "the owner's copy is private",
+        "owner_item_dark": "the owner's item is dark",
+        "owner_item_of_other_archive": "the owner's item is of the other archive",
+        "owner_item_unknown": "the owner's item is not known",
+        "cannot_be_compared": "copies cannot be compared",
+        "unknown_image": "unknown image",
+        "became_own": "became its own image",
+        "leftover_on_live": "leftover on a live entity",
+        "repair_did_not_hold": "repair did not hold",
+        "event_failed": "event failed",
+        "unreadable": "could not be read",
+        "stuck_task": "stuck at archive.org",
+        "refused": "refused",
+    }
+)
+
+#: What a person is asked, by the kind of the reason.
+QUESTIONS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "only_copy": "This is the only copy of another entity's image: keep, copy or purge it?",
+        "another_file": "Its owner has another file under this number: which one is right?",
+        "owner_copy_empty": "Its owner's copy has no bytes: is this the one to keep?",
+        "owner_copy_private": "Its owner's copy is private: is this one to stay?",
+        "owner_item_dark": "What its owner's dark item holds is not known: keep this image?",
+        "owner_item_of_other_archive": "Its owner's item is of the other archive: keep this image?",
+        "cannot_be_compared": "The two copies cannot be compared: are they the same picture?",
+        "unknown_image": "MusicBrainz does not know this image: preserve or purge it?",
+        "became_own": "The image became the entity's own: audit it again?",
+        "leftover_on_live": "The same picture is safe with its owner: purge it here?",
+        "repair_did_not_hold": "The difference is back after its repair: ask archive.org's staff?",
+        "event_failed": "artwork-indexer has given up: is the cause gone, so that it can retry?",
+        "unreadable": "A service did not answer several times: does it now?",
+        "stuck_task": "archive.org has not finished its work for long: ask its staff?",
+        "refused": "The entity's rows make no sense: what is wrong with them?",
+        "item.missing": "MusicBrainz has images, and archive.org has no item: can it be restored?",
+        "item.dark": "archive.org has darkened the item: is that intended?",
+        "files.original.missing": "archive.org lacks a listed image: where is it?",
+        "files.original.duplicate": "Two files carry one image's number: which one is right?",
+        "files.original.empty": "The image's file has no bytes: can it be uploaded again?",
+        "files.thumbnail.missing": "Thumbnails are missing: ask archive.org to derive them again?",
+        "orphan.leftover": "The entity is gone, and files are left: may the item be removed?",
+    }
+)
+
+
+def kind(name: str) -> str:
+    """Return what a kind of reviews means; a check goes by its name."""
+    return KINDS.get(name, name)
+
+
 def status(name: str) -> str:
     """Return what an entity's status means."""
     return STATUSES.get(name, name)

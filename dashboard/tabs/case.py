@@ -13,38 +13,26 @@ from typing import Final
 from uuid import UUID
 
 import streamlit as st
-from artwork_backfill.dashboard import address, queries, show, words
-from artwork_backfill.dashboard.database import DashboardDb
+from artwork_backfill.dashboard import address, outside, queries, show, words
+from artwork_backfill.dashboard.database import DashboardDb, Trouble
+from artwork_backfill.dashboard.memory import Done, Memory
 from artwork_backfill.shared.audit.archives import EntityType, item_name
 from artwork_backfill.shared.audit.catalogue import CHECKS
-from artwork_backfill.shared.review import questions
+from artwork_backfill.shared.review import actions, questions, sides
 from artwork_backfill.shared.review.questions import Case, PastAudit, Review, StoredFinding
+from artwork_backfill.shared.review.sides import Document, Sides
+from artwork_backfill.shared.settings import SettingsError
 
 _SHOWN: Final = "case.review"
+_PURGE_NUMBER: Final = "case.purge.number"
+_PURGE_WHY: Final = "case.purge.why"
+_PURGE_NOTICE: Final = "case.purge.notice"
 
 #: Findings whose two sides are shown one below the other; the others are in the table.
 _COMPARED: Final = 8
 
 #: An original image by its name: `mbid-GID-NUMBER.SUFFIX`.
 _IMAGE: Final = re.compile(r"mbid-(?P<gid>[0-9a-f-]{36})-(?P<id>[0-9]{1,18})\.(?P<suffix>\w{1,8})")
-
-#: What a person is asked, by words of the reason; the first that is found.
-_QUESTIONS: Final = {
-    "only copy": "This is the only copy of an image of another entity: keep, copy or purge it?",
-    "unknown image": "MusicBrainz does not know this image: preserve or purge it?",
-    "another file": "The owner's item has another file under this number: which is right?",
-    "a leftover of": "The same picture is safe with its owner: may it be deleted here?",
-    "the owner's item is dark": "What the owner's dark item holds is not known: keep this image?",
-    "repair did not hold": "The difference is back after its repair: ask archive.org, or leave it?",
-    "has failed": "artwork-indexer has given up: is the cause gone, so that it can try again?",
-    "item.missing": "MusicBrainz has images, and archive.org has no item: can it be restored?",
-    "item.dark": "archive.org has darkened the item: is that intended?",
-    "files.original.missing": "archive.org lacks an image that MusicBrainz lists: where is it?",
-    "files.original.duplicate": "Two files carry one image's number: which one is right?",
-    "files.original.empty": "The image's file has no bytes: can it be uploaded again?",
-    "files.thumbnail.missing": "Thumbnails are missing: ask archive.org to derive them again?",
-    "orphan.leftover": "The entity is gone, and files are left: may the item be removed?",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +52,11 @@ def shown_review() -> Review | None:
 
 
 def show_entity(
-    database: DashboardDb, entity_type: EntityType, gid: UUID, review: Review | None = None
+    database: DashboardDb,
+    kept: Memory,
+    entity_type: EntityType,
+    gid: UUID,
+    review: Review | None = None,
 ) -> None:
     """Show an entity as it is now, and the question of one of its reviews."""
     st.session_state[_SHOWN] = review
@@ -72,31 +64,32 @@ def show_entity(
         cases = questions.find_cases(conn, gid)
     for case in cases:
         if case.entity.entity_type is entity_type:
-            _show(database, case, review)
+            _show(database, kept, case, review)
             return
     show.text(f"{entity_type} {gid} is not in the audit table.")
 
 
-def show_gid(database: DashboardDb, gid: UUID) -> list[Case]:
+def show_gid(database: DashboardDb, kept: Memory, gid: UUID) -> list[Case]:
     """Show the entities that have a gid, as they are now, and return them."""
     with database.reading() as conn:
         cases = questions.find_cases(conn, gid)
     for case in cases:
         is_open = [review for review in case.reviews if review.status == "open"]
-        _show(database, case, is_open[0] if is_open else None)
+        _show(database, kept, case, is_open[0] if is_open else None)
     return cases
 
 
-def question(reason: str) -> str:
+def question(kinds: Sequence[str]) -> str:
     """Return in one sentence what a person has to decide."""
-    for known, asked in _QUESTIONS.items():
-        if known in reason:
+    for kind, asked in words.QUESTIONS.items():
+        if kind in kinds:
             return asked
-    check = CHECKS.get(reason.partition(":")[0])
-    return f"{check.summary.capitalize()}: what is to be done?" if check else "What is to be done?"
+    known = next((CHECKS[kind] for kind in kinds if kind in CHECKS), None)
+    summary = f"{known.summary[:1].upper()}{known.summary[1:]}: what" if known else "What"
+    return f"{summary} is to be done?"
 
 
-def _show(database: DashboardDb, case: Case, review: Review | None) -> None:
+def _show(database: DashboardDb, kept: Memory, case: Case, review: Review | None) -> None:
     entity = case.entity
     now = datetime.now(UTC)
     with database.reading() as conn:
@@ -116,6 +109,12 @@ def _show(database: DashboardDb, case: Case, review: Review | None) -> None:
         _question(review, now)
     images = _images(database, case, review)
     _pictures(database, case, images)
+    _show_purge_notice()
+    if review is not None and review.status == "open" and not database.config.read_only:
+        foreign = [image for image in images if image.owner != entity.gid]
+        if foreign:
+            _purge(database, kept, review, foreign)
+    _sides(database, case, images)
     if case.audits:
         _latest(case.audits[0], now)
     else:
@@ -126,7 +125,7 @@ def _show(database: DashboardDb, case: Case, review: Review | None) -> None:
 def _question(review: Review, now: datetime) -> None:
     with st.container(key="case-question"):
         if review.status == "open":
-            st.markdown(f"**{question(review.reason)}**")
+            st.markdown(f"**{question(review.kinds)}**")
         show.text(
             f"Review {review.id}, {words.REVIEWS[review.status]},"
             f" since {words.age(review.created_at, now)}: {review.reason}"
@@ -203,6 +202,153 @@ def _pictures(database: DashboardDb, case: Case, images: Sequence[Image]) -> Non
                     )
         if image.owner is None:
             st.caption("No entity of MusicBrainz has an image with this number.")
+
+
+# -- purging -------------------------------------------------------------------------------------
+
+
+def _purge(database: DashboardDb, kept: Memory, review: Review, images: Sequence[Image]) -> None:
+    """Let a person have an image deleted, on their word."""
+    with st.expander("Purge an image"):
+        st.caption(
+            "artwork-indexer deletes the file for good. Whether there is a copy elsewhere is not"
+            " checked; that the item still lists it, and that no other event is under way, is."
+            " Type the number of the artwork, and why."
+        )
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            st.text_input("Artwork number", key=_PURGE_NUMBER, width=180)
+            st.text_input("Why", key=_PURGE_WHY, max_chars=1_000, width=320)
+            st.button(
+                "Purge",
+                key="case.purge",
+                type="primary",
+                on_click=_press_purge,
+                args=(database, kept, review, tuple(images)),
+            )
+
+
+def _press_purge(
+    database: DashboardDb, kept: Memory, review: Review, images: Sequence[Image]
+) -> None:
+    typed = st.session_state.get(_PURGE_NUMBER, "").strip()
+    why = " ".join(st.session_state.get(_PURGE_WHY, "").split())
+    image = next((image for image in images if str(image.artwork_id) == typed), None)
+    if image is None:
+        numbers = ", ".join(str(image.artwork_id) for image in images)
+        _say_of_purge(f"Type the number of an image at issue: {numbers}.", ok=False)
+        return
+    if not why:
+        _say_of_purge("Purge: write the reason first.", ok=False)
+        return
+    try:
+        event_id = database.act(
+            lambda conn, by: actions.purge(
+                conn,
+                review,
+                artwork_id=image.artwork_id,
+                suffix=image.suffix,
+                listings=outside.listings(),
+                by=by,
+                note=why,
+            )
+        )
+    except Trouble as trouble:
+        _say_of_purge("Nothing was changed.", str(trouble), ok=False)
+        return
+    kept.record(
+        [
+            Done(
+                datetime.now(UTC),
+                f"purge of artwork {image.artwork_id}, event {event_id}",
+                review.entity_type,
+                review.gid,
+                event_id,
+            )
+        ]
+    )
+    _say_of_purge(f"Event {event_id} deletes the image; the review is open until it has.", ok=True)
+    st.session_state[_PURGE_NUMBER] = st.session_state[_PURGE_WHY] = ""
+
+
+def _say_of_purge(headline: str, detail: str = "", *, ok: bool) -> None:
+    st.session_state[_PURGE_NOTICE] = (ok, headline, detail)
+
+
+def _show_purge_notice() -> None:
+    ok, headline, detail = st.session_state.pop(_PURGE_NOTICE, (True, "", ""))
+    if headline:
+        (st.success if ok else st.warning)(headline)
+    if detail:
+        show.text(detail)
+
+
+# -- both sides, now -----------------------------------------------------------------------------
+
+
+def _sides(database: DashboardDb, case: Case, images: Sequence[Image]) -> None:
+    """Ask archive.org and MusicBrainz when a person wants it, and show both sides whole."""
+    key = f"case.sides.{case.entity.entity_type}.{case.entity.gid}"
+    st.button(
+        "Compare with archive.org now",
+        key=f"{key}.ask",
+        on_click=_ask_sides,
+        args=(database, case, tuple(images), key),
+        help="Reads the item, its owner's, index.json and the XML. Nothing is changed.",
+    )
+    found: Sides | str | None = st.session_state.get(key)
+    if isinstance(found, str):
+        show.text(found)
+    elif found is not None:
+        _show_sides(found)
+
+
+def _ask_sides(database: DashboardDb, case: Case, images: Sequence[Image], key: str) -> None:
+    # One at a time is remembered: they may be long.
+    for old in [name for name in st.session_state if str(name).startswith("case.sides.")]:
+        if not str(old).endswith(".ask"):
+            del st.session_state[old]
+    others = {str(image.owner) for image in images if image.owner not in (None, case.entity.gid)}
+    try:
+        with database.reading() as conn:
+            expected = sides.read_expected(conn, case.entity)
+        if expected is None:
+            st.session_state[key] = "MusicBrainz's rows of this entity make no sense."
+            return
+        st.session_state[key] = sides.look(outside.services(), expected, sorted(others))
+    except (Trouble, SettingsError) as trouble:
+        st.session_state[key] = str(trouble)
+
+
+def _show_sides(found: Sides) -> None:
+    for item in found.items:
+        show.text(f"Item of {item.gid}: {item.state} {item.problem}".strip())
+        if item.images:
+            show.table(
+                queries.image_files(item.images),
+                {
+                    "artwork": show.words("Artwork"),
+                    "size": show.number("Bytes"),
+                    "md5": show.words("MD5"),
+                    "format": show.words("Format"),
+                    "name": show.words("Name"),
+                },
+                name=f"Images in the item of {item.gid}",
+                rows=6,
+            )
+    for document in found.documents:
+        st.markdown(f"**{show.literally(document.name)}**")
+        if document.problem:
+            show.text(document.problem)
+        if document.expected is None or document.found is None:
+            show.text(_one_side(document))
+        else:
+            show.line_differences(document.expected, document.found)
+
+
+def _one_side(document: Document) -> str:
+    if document.expected is None and document.found is None:
+        return "Neither side is known."
+    return "It should not be there." if document.expected is None else "It is not there."
 
 
 # -- what the audits found -----------------------------------------------------------------------

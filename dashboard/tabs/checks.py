@@ -26,7 +26,6 @@ FIELDS: Final = (Field("within", _PERIOD, "30 days", PERIODS), Field("check", _C
 
 def show_tab(database: DashboardDb, kept: Memory) -> None:
     """Draw the tab."""
-    del kept
     period = st.segmented_control(
         "Found within", list(PERIODS), required=True, key=_PERIOD, persist_state="session"
     )
@@ -55,7 +54,7 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
     )
     chosen = st.session_state.get(_CHECK)
     if chosen in CHECKS:
-        _examples(database, str(chosen))
+        _examples(database, kept, str(chosen))
 
 
 def _choose(checks: Sequence[str]) -> None:
@@ -63,7 +62,7 @@ def _choose(checks: Sequence[str]) -> None:
     st.session_state[_CHECK] = checks[chosen[0]] if chosen else ""
 
 
-def _examples(database: DashboardDb, check: str) -> None:
+def _examples(database: DashboardDb, kept: Memory, check: str) -> None:
     st.subheader(f"Examples of {check}", anchor=False)
     show.text(CHECKS[check].summary)
     st.button(
@@ -105,4 +104,4 @@ def _examples(database: DashboardDb, check: str) -> None:
             args=("Entities",),
             kwargs={QUERY: gid},
         )
-        case.show_gid(database, UUID(gid))
+        case.show_gid(database, kept, UUID(gid))

@@ -60,7 +60,7 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
             " of a release or event."
         )
     elif status:
-        _of_status(database, status)
+        _of_status(database, kept, status)
     else:
         st.caption("Enter anything that holds a gid, or choose a status.")
 
@@ -74,7 +74,7 @@ def _entity(database: DashboardDb, kept: Memory, gid: UUID) -> None:
             on_click=_retry,
             args=(database, kept, gid),
         )
-    cases = case.show_gid(database, gid)
+    cases = case.show_gid(database, kept, gid)
     st.session_state[_SEEN] = tuple(found.entity for found in cases)
     if not cases:
         show.text(
@@ -82,7 +82,7 @@ def _entity(database: DashboardDb, kept: Memory, gid: UUID) -> None:
         )
 
 
-def _of_status(database: DashboardDb, status: str) -> None:
+def _of_status(database: DashboardDb, kept: Memory, status: str) -> None:
     with database.reading() as conn:
         found = queries.entities_of(conn, status, datetime.now(UTC))
     if not len(found):
@@ -108,7 +108,7 @@ def _of_status(database: DashboardDb, status: str) -> None:
         st.caption(f"{queries.EXAMPLES} of them are shown here.")
     chosen = show.selected(key)
     if chosen and chosen[0] < len(found):
-        case.show_gid(database, UUID(str(found["gid"].iloc[chosen[0]])))
+        case.show_gid(database, kept, UUID(str(found["gid"].iloc[chosen[0]])))
 
 
 def _retry(database: DashboardDb, kept: Memory, gid: UUID) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pandas as pd
 import streamlit as st
-from artwork_backfill.dashboard import bulk, downloads, queries, show, words
+from artwork_backfill.dashboard import bulk, downloads, outside, queries, show, words
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.dashboard.bulk import Batch, Bulk
 from artwork_backfill.dashboard.database import DashboardDb, Trouble
@@ -26,6 +26,14 @@ from psycopg import Connection
 ACTIONS: Final = ("index", "copy_image", "delete_image", "deindex", "noop")
 
 _LIST: Final[Worklist[Event]] = Worklist("events", lambda event: event.id)
+
+_ANY: Final = "events.any"
+
+#: Where the command line says what to type.
+_OUTCOMES: Final = {
+    Requeued.NOT_OURS: "was queued by others: tick the box to queue it again all the same",
+    Requeued.UNSAFE: "would delete an image that may not be deleted now: audit its entity again",
+}
 
 FIELDS: Final = (
     Field("type", "events.entity_type", "", tuple(EntityType)),
@@ -58,7 +66,7 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
     _LIST.pager(lambda: downloads.offer("failed-events", Event, rows, database, key=wanted))
     with st.container():
         if opened is not None:
-            _case(database, opened)
+            _case(database, kept, opened)
     if not database.config.read_only:
         with show.action_bar("events"):
             with st.container():
@@ -125,7 +133,7 @@ def _narrow(group: triage.Group | None) -> None:
     st.session_state["events.reason"] = "" if group is None else group.text
 
 
-def _case(database: DashboardDb, event_id: int) -> None:
+def _case(database: DashboardDb, kept: Memory, event_id: int) -> None:
     with database.reading() as conn:
         event = questions.find_event(conn, event_id)
     st.divider()
@@ -140,7 +148,7 @@ def _case(database: DashboardDb, event_id: int) -> None:
     if gid is None:
         show.text("Its message names no entity.")
     else:
-        case.show_entity(database, event.entity_type, gid)
+        case.show_entity(database, kept, event.entity_type, gid)
 
 
 def _action_bar(database: DashboardDb, kept: Memory, wanted: EventFilter) -> None:
@@ -154,6 +162,12 @@ def _action_bar(database: DashboardDb, kept: Memory, wanted: EventFilter) -> Non
             shortcut="alt+q",
             on_click=_press,
             args=(database, kept, wanted),
+        )
+        st.checkbox(
+            "Also events of others",
+            key=_ANY,
+            persist_state="session",
+            help="Those that no audit has queued, but MusicBrainz.",
         )
         if _LIST.all_chosen:
             st.markdown(f"**All {total:,} that match are selected.**", width="content")
@@ -195,7 +209,7 @@ def _press(database: DashboardDb, kept: Memory, wanted: EventFilter) -> None:
 def _act(database: DashboardDb, kept: Memory, selected: Sequence[Event]) -> None:
     ids = {event.id for event in selected}
     try:
-        requeued = database.act(lambda conn, by: actions.requeue(conn, ids, by=by))
+        requeued = database.act(partial(_requeue, ids, st.session_state.get(_ANY, False)))
     except Trouble as trouble:
         _LIST.notify("Nothing was changed.", [str(trouble)], ok=False)
         _LIST.reload()
@@ -229,6 +243,7 @@ def _start(database: DashboardDb, kept: Memory, wanted: EventFilter) -> None:
     if seen is None:
         return
     up_to = seen.extent.last_id
+    any_event = st.session_state.get(_ANY, False)
 
     def step(after: int) -> Batch:
         with database.reading() as conn:
@@ -238,7 +253,7 @@ def _start(database: DashboardDb, kept: Memory, wanted: EventFilter) -> None:
         if not batch:
             return Batch(None)
         ids = {event.id for event in batch}
-        requeued = database.act(lambda conn, by: actions.requeue(conn, ids, by=by))
+        requeued = database.act(partial(_requeue, ids, any_event))
         done = [event.id for event in requeued if event.outcome is Requeued.REQUEUED]
         return Batch(batch[-1].id, [id_ for id_ in done if id_ in ids], _left(requeued))
 
@@ -247,9 +262,14 @@ def _start(database: DashboardDb, kept: Memory, wanted: EventFilter) -> None:
     _LIST.choose_all(False)
 
 
+def _requeue(ids: set[int], any_event: bool, conn: Connection, by: str) -> list[RequeuedEvent]:
+    return actions.requeue(conn, ids, by=by, listings=outside.listings(), any_event=any_event)
+
+
 def _left(requeued: Sequence[RequeuedEvent]) -> list[str]:
     return [
-        f"event {event.id} {event.outcome}"
+        f"event {event.id} {_OUTCOMES.get(event.outcome, event.outcome)}"
+        + (f": {event.detail}" if event.detail else "")
         for event in requeued
         if event.outcome is not Requeued.REQUEUED
     ]

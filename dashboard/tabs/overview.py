@@ -75,6 +75,7 @@ def _show_present(database: DashboardDb) -> None:
         status, now = _status(database.config.dsn, conn)
         rate = queries.audits_per_hour(conn)
         wrong = queries.wrong_now(conn)
+        proofs = queries.repairs_by_check(conn)
         working = runs.at_work(conn, now)
     st.caption(f"Read at {words.clock(now)}, again every {KEEP_S} seconds. {working}")
     count = counts(status)
@@ -87,7 +88,7 @@ def _show_present(database: DashboardDb) -> None:
     with left:
         _wrong(wrong, now)
     with right:
-        _repairs(status)
+        _repairs(status, proofs)
 
 
 @st.cache_data(ttl=KEEP_S, max_entries=2, show_spinner=False)
@@ -214,11 +215,14 @@ def _wrong(wrong: pd.DataFrame, now: datetime) -> None:
     if not len(wrong):
         st.caption("Nothing waits for a person or for a repair.")
         return
-    shown = wrong.assign(age=[words.age(oldest, now) for oldest in wrong["oldest"]])
+    shown = wrong.assign(
+        age=[words.age(oldest, now) for oldest in wrong["oldest"]],
+        means=[words.kind(kind) for kind in wrong["kind"]],
+    )
     show.table(
         shown,
         {
-            "kind": show.words("What"),
+            "means": show.words("What"),
             "in_review": show.number("In review", "small"),
             "in_repair": show.number("In repair", "small"),
             "age": show.words("Oldest", "small"),
@@ -237,7 +241,7 @@ def _open_kind(kinds: Sequence[str]) -> None:
     chosen = show.selected(_WRONG)
     if chosen and chosen[0] < len(kinds):
         # The tick belongs to the visit that has ended with it.
-        address.go("Reviews", **{"reviews.reason": kinds[chosen[0]]})
+        address.go("Reviews", **{"reviews.kind": kinds[chosen[0]], "reviews.reason": ""})
 
 
 def _course(conn: Connection, status: AuditStatus, period: timedelta, now: datetime) -> None:
@@ -356,7 +360,7 @@ def _findings(conn: Connection, period: timedelta) -> None:
     )
 
 
-def _repairs(status: AuditStatus) -> None:
+def _repairs(status: AuditStatus, proofs: pd.DataFrame) -> None:
     st.subheader("Repairs", anchor=False)
     repairs = status.repairs
     show.table(
@@ -375,6 +379,18 @@ def _repairs(status: AuditStatus) -> None:
         },
         name="Repairs",
     )
+    if len(proofs):
+        show.table(
+            proofs,
+            {
+                "check": show.words("How repairs hold"),
+                "held": show.number("Held", 62),
+                "not_held": show.number("Did not", 62),
+                "share": show.words("Share", 62),
+                "now": show.words("Now"),
+            },
+            name="How repairs hold",
+        )
     st.subheader("artwork-indexer's queue", anchor=False)
     events = {row.state: row for row in status.queue}
     rows = [(state, events[state].events, words.duration(events[state].oldest_s))

@@ -12,7 +12,7 @@ import streamlit as st
 from artwork_backfill.dashboard import bulk, downloads, queries, show, words
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.dashboard.bulk import Batch, Bulk
-from artwork_backfill.dashboard.database import DashboardDb, Trouble
+from artwork_backfill.dashboard.database import DashboardDb, Trouble, without_commands
 from artwork_backfill.dashboard.memory import Done, Memory
 from artwork_backfill.dashboard.tabs import case
 from artwork_backfill.dashboard.worklist import ASK_BEYOND, Worklist
@@ -41,11 +41,15 @@ AGES: Final = {
 _LIST: Final[Worklist[Review]] = Worklist("reviews", lambda review: review.id)
 _NOTE: Final = "reviews.note"
 
+#: The key of the kind that the list is narrowed to; other tabs set it, too.
+KIND: Final = "reviews.kind"
+
 FIELDS: Final = (
     Field("status", "reviews.statuses", ("open",), tuple(ReviewStatus)),
     Field("type", "reviews.entity_type", "", tuple(EntityType)),
     Field("priority", "reviews.priority", "", PRIORITIES),
     Field("age", "reviews.age", "", AGES),
+    Field("kind", KIND),
     Field("reason", "reviews.reason"),
     Field("text", "reviews.text"),
     *_LIST.fields(),
@@ -120,7 +124,14 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
     # Each part has its place whether or not there is something in it: what comes after it stays the
     # same to the browser, and keeps the focus.
     with st.container():
-        show.groups("reviews", groups, seen.at, _narrow, narrowed=wanted.reason is not None)
+        show.groups(
+            "reviews",
+            groups,
+            seen.at,
+            _narrow,
+            narrowed=wanted.kind is not None,
+            chosen=wanted.kind,
+        )
     with st.container():
         if not seen.rows:
             st.info("No reviews pass these filters.")
@@ -130,7 +141,7 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
     _LIST.pager(lambda: downloads.offer("reviews", Review, rows, database, key=wanted))
     with st.container():
         if opened is not None:
-            _case(database, opened)
+            _case(database, kept, opened)
         elif not _LIST.selected() and seen.rows:
             st.caption("Tick one review to see all that is known about its entity.")
     if not database.config.read_only:
@@ -152,6 +163,7 @@ def filter_words(wanted: ReviewFilter) -> str:
         f"with priority {wanted.priority}" if wanted.priority is not None else "",
         f"older than {wanted.older_than.days} days" if wanted.older_than else "",
         f"newer than {wanted.newer_than.days} days" if wanted.newer_than else "",
+        f"because of “{words.kind(wanted.kind)}”" if wanted.kind else "",
         f"whose reason contains “{wanted.reason}”" if wanted.reason else "",
         f"with “{wanted.text}” in gid, reason or notes" if wanted.text else "",
     ]
@@ -203,12 +215,13 @@ def _filters() -> ReviewFilter:
         newer_than=newer_than,
         priority=int(priority) if priority else None,
         text=text.strip() or None,
+        kind=st.session_state.get(KIND) or None,
     )
 
 
 def _narrow(group: triage.Group | None) -> None:
     """Show the reviews of one kind alone, or all again."""
-    st.session_state["reviews.reason"] = "" if group is None else group.text
+    st.session_state[KIND] = "" if group is None else group.kind
 
 
 def _table(rows: Sequence[Review], at: datetime, shown: int) -> None:
@@ -232,7 +245,7 @@ def _table(rows: Sequence[Review], at: datetime, shown: int) -> None:
     )
 
 
-def _case(database: DashboardDb, review_id: int) -> None:
+def _case(database: DashboardDb, kept: Memory, review_id: int) -> None:
     with database.reading() as conn:
         review = questions.find_review(conn, review_id)
     st.divider()
@@ -240,7 +253,7 @@ def _case(database: DashboardDb, review_id: int) -> None:
     if review is None:
         show.text(f"Review {review_id} does not exist any more.")
         return
-    case.show_entity(database, review.entity_type, review.gid, review)
+    case.show_entity(database, kept, review.entity_type, review.gid, review)
 
 
 # -- doing ---------------------------------------------------------------------------------------
@@ -340,7 +353,7 @@ def _act(
         _LIST.reload()
         return
     done = [entry.review for entry in settled if entry.refusal is None]
-    refusals = [entry.refusal for entry in settled if entry.refusal is not None]
+    refusals = [without_commands(entry.refusal) for entry in settled if entry.refusal is not None]
     now = datetime.now(UTC)
     kept.record(
         Done(now, f"review {review.id} {action.done}", review.entity_type, review.gid)
@@ -405,7 +418,7 @@ def _settle_batch(
     return Batch(
         batch[-1].id,
         [entry.review.id for entry in settled if entry.refusal is None],
-        [entry.refusal for entry in settled if entry.refusal is not None],
+        [without_commands(entry.refusal) for entry in settled if entry.refusal is not None],
     )
 
 

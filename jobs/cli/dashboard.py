@@ -88,7 +88,9 @@ def command(
     except access.AccessError as error:
         raise UnusableError(str(error)) from None
     needed = (*questions.TABLES, *queries.TABLES)
-    with musicbrainz_database("dashboard", needed if read_only else (*needed, *actions.TABLES)):
+    with musicbrainz_database(
+        "dashboard", needed if read_only else (*needed, *actions.TABLES, *actions.DELETION_TABLES)
+    ):
         pass
     os.environ[config.READ_ONLY] = "1" if read_only else ""
     os.environ[config.ALLOW] = " ".join(allow)

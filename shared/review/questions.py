@@ -52,7 +52,7 @@ class ReviewFilter:
     """Which reviews are wanted; what is `None` or empty does not narrow the list.
 
     `reason` is text that the reason contains, in any case; `text` may stand in the gid or the notes
-    as well. The ages are counted from the review's creation.
+    as well. `kind` is one of `Review.kinds`. The ages are counted from the review's creation.
     """
 
     statuses: tuple[ReviewStatus, ...] = (ReviewStatus.OPEN,)
@@ -62,11 +62,15 @@ class ReviewFilter:
     newer_than: timedelta | None = None
     priority: int | None = None
     text: str | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """One row of needs_manual_review, with the entity it is about."""
+    """One row of needs_manual_review, with the entity it is about.
+
+    `kinds` say why as codes: the check of a plain finding, else a `ReasonCode` or `CopyState`.
+    """
 
     id: int
     entity_type: EntityType
@@ -78,6 +82,7 @@ class Review:
     created_at: datetime
     resolved_at: datetime | None
     priority: int
+    kinds: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +194,20 @@ AND (%(priority)s::int IS NULL OR entity.priority = %(priority)s)
 AND (%(text)s::text IS NULL
      OR position(lower(%(text)s) IN lower(concat_ws(
             ' ', entity.gid, review.review_reason, review.resolution_notes))) > 0)
+AND (%(kind)s::text IS NULL OR EXISTS (
+        SELECT FROM jsonb_array_elements(review.reasons) AS reason
+        WHERE %(kind)s = CASE reason->>'code' WHEN 'finding' THEN reason->>'check'
+                                              ELSE reason->>'code' END))
 """
 
 _REVIEW_COLUMNS: Final = """
 SELECT review.id, entity.entity_type::text, entity.gid, entity.status::text AS entity_status,
        review.status::text, review.review_reason AS reason, review.resolution_notes AS notes,
-       review.created_at, review.resolved_at, entity.priority
+       review.created_at, review.resolved_at, entity.priority,
+       ARRAY(SELECT DISTINCT CASE reason->>'code' WHEN 'finding' THEN reason->>'check'
+                                                  ELSE reason->>'code' END
+             FROM jsonb_array_elements(review.reasons) AS reason
+             ORDER BY 1) AS kinds
 FROM artwork_indexer.needs_manual_review review
 JOIN artwork_indexer.audit_entity entity ON entity.id = review.audit_entity_id
 """
@@ -379,6 +392,7 @@ def review_values(wanted: ReviewFilter) -> dict[str, object]:
         "newer_than": wanted.newer_than,
         "priority": wanted.priority,
         "text": wanted.text,
+        "kind": wanted.kind,
     }
 
 

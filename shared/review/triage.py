@@ -1,12 +1,12 @@
 """Lists as groups: how many reviews and failed events there are of each kind, and how old.
 
-A kind of reviews is what their reasons begin with, usually the name of a check; a kind of failed
-events is their action and the failure without what differs from event to event.
+A kind of reviews is the code of a reason, or the check where the reason is a plain finding; a kind
+of failed events is their action and the failure without what differs from event to event.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -32,12 +32,12 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows of one kind. `text` is what their reason or failure contains; `action` is of events."""
+    """Rows of one kind; `text` and `action` are what the filter for failed events takes."""
 
     kind: str
     count: int
     oldest: datetime
-    text: str
+    text: str = ""
     action: str | None = None
 
 
@@ -57,18 +57,16 @@ FROM {FAILED_EVENTS}
 WHERE {EVENT_CONDITIONS}
 """  # noqa: S608
 
-#: A reason names the check, a colon, and what differs; or it begins with words of the audit's own.
-REVIEW_KIND: Final = """
-CASE WHEN review.review_reason ~ '^event [0-9]+ has failed' THEN 'has failed'
-     ELSE split_part(review.review_reason, ': ', 1) END
-"""
-
+# A review that has reasons of several kinds is in the group of each.
 _REVIEW_GROUPS: Final = f"""
 SELECT kind, count(*), min(created_at)
 FROM (
-    SELECT {REVIEW_KIND} AS kind, review.created_at
+    SELECT DISTINCT review.id, review.created_at,
+           CASE reason->>'code' WHEN 'finding' THEN reason->>'check'
+                                ELSE reason->>'code' END AS kind
     FROM artwork_indexer.needs_manual_review review
     JOIN artwork_indexer.audit_entity entity ON entity.id = review.audit_entity_id
+    CROSS JOIN LATERAL jsonb_array_elements(review.reasons) AS reason
     WHERE {REVIEW_CONDITIONS}
 ) AS review
 GROUP BY kind
@@ -108,8 +106,8 @@ def count_failed_events(conn: Connection, wanted: EventFilter) -> Extent:
 
 
 def group_reviews(conn: Connection, wanted: ReviewFilter) -> list[Group]:
-    """Return the kinds of reviews in a list, the most frequent first."""
-    values = review_values(wanted) | {"groups": GROUPS}
+    """Return the kinds of reviews in a list, of whatever kind, the most frequent first."""
+    values = review_values(replace(wanted, kind=None)) | {"groups": GROUPS}
     return [
         Group(kind, count, oldest, kind)
         for kind, count, oldest in conn.execute(_REVIEW_GROUPS, values)

@@ -128,7 +128,7 @@ def _served(around: Surroundings, *options: str, port: int | None = None) -> Ite
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=int(os.environ.get("EXPECT","60")) * 1000)
+    expect.set_options(timeout=int(os.environ.get("EXPECT", "60")) * 1000)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield started
@@ -484,7 +484,8 @@ def test_all_that_match_are_resolved_in_four_clicks_and_reopened_in_one(
         "WITH made AS (INSERT INTO artwork_indexer.audit_entity (entity_type, gid, status)"
         " SELECT 'release', gen_random_uuid(), 'manual_review' FROM generate_series(1, 450)"
         " RETURNING id) INSERT INTO artwork_indexer.needs_manual_review"
-        " (audit_entity_id, review_reason) SELECT id, 'many.alike: this one' FROM made"
+        " (audit_entity_id, review_reason, reasons) SELECT id, 'many.alike: this one',"
+        ' \'[{"code": "finding", "check": "many.alike"}]\' FROM made'
     )
     page = visit("Reviews")
     _note(page, "all of a kind")
@@ -494,7 +495,7 @@ def test_all_that_match_are_resolved_in_four_clicks_and_reopened_in_one(
     expect(page.get_by_text("All 450 that match are selected.")).to_be_visible()
     _press(page, "Resolve")
     dialog = page.get_by_role("dialog")
-    expect(dialog.get_by_text("whose reason contains “many.alike”")).to_be_visible()
+    expect(dialog.get_by_text("because of “many.alike”")).to_be_visible()
     dialog.get_by_role("button", name="Yes, do it").click()
     expect(page.get_by_text("Resolve: 450 of 450 done.")).to_be_visible()
     count = (

@@ -90,7 +90,7 @@ def test_rows_that_somebody_holds_are_not_waited_for_for_long(
     seen = rows.review()
     with closing(psycopg.connect(database)) as other:
         other.execute("SELECT FROM artwork_indexer.audit_entity FOR UPDATE")
-        with pytest.raises(Trouble, match="Somebody else is changing these rows"):
+        with pytest.raises(Trouble, match="Someone else is changing these rows"):
             _database(database).act(
                 lambda conn, by: actions.resolve(conn, seen, by=by, note="mended")
             )
