@@ -72,8 +72,10 @@ def prepare(around: Surroundings) -> None:
 
     Raises `subprocess.CalledProcessError` when a job fails.
     """
-    for job in ("migrate", "seed-from-mb", "seed-from-ia-scan", "audit-batch"):
+    for job in ("migrate", "seed-from-mb", "seed-from-ia-scan"):
         run(around, job)
+    # No indexer is at work yet: an audit would wait for it to drain the queue.
+    run(around, "audit-batch", "--max-queue-depth", "0")
     refused = [plan.gid for plan in around.world.drifted() if plan.status == "repair_queue"]
     fault = {"kind": "refuse", "paths": ["s3"], "gids": refused[:REFUSED]}
     around.services.control("archive", faults=[fault])
