@@ -74,7 +74,7 @@ def prepare(around: Surroundings) -> None:
     """
     for job in ("migrate", "seed-from-mb", "seed-from-ia-scan"):
         run(around, job)
-    # No indexer is at work yet: an audit would wait for it to drain the queue.
+    # No indexer works on the queue yet, so it must not be waited for.
     run(around, "audit-batch", "--max-queue-depth", "0")
     refused = [plan.gid for plan in around.world.drifted() if plan.status == "repair_queue"]
     fault = {"kind": "refuse", "paths": ["s3"], "gids": refused[:REFUSED]}

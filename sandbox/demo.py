@@ -28,7 +28,7 @@ from sandbox.library import LibrarySpec
 from sandbox.surroundings import WXYC_SCHEMA, Surroundings
 from sandbox.world import Spec
 
-# Some hundred drifted gids: every kind, and fewer events than audit-batch queues at a time.
+# Some hundred drifted gids, of every kind.
 SPEC = Spec(seed=129, size=400, drift_rate=0.24)
 LIBRARY_SPEC = LibrarySpec(seed=129, size=600, stranger_share=0.1)
 
@@ -81,8 +81,9 @@ class _Demo:
             f"The audit compares each item with what MusicBrainz says. Of {len(self._plans)} gids,"
             f" {sum(plan.drift is not None for plan in self._plans.values())} have drifted;"
             " it queues events for what can be mended and asks a person about the rest."
+            " artwork-indexer is not running yet, so its queue may become as long as it will."
         )
-        self._run("audit-batch", report=True)
+        self._run("audit-batch", "--max-queue-depth", "0", report=True)
         audited = self._compare_statuses(lambda plan: plan.status)
         self._step("artwork-indexer, or here its stand-in, carries the queued events out.")
         events = self._repair()
@@ -118,13 +119,13 @@ class _Demo:
         self._console.rule(f"Step {self._steps}", align="left")
         self._console.print(sentence)
 
-    def _run(self, job: str, *, report: bool = False) -> None:
+    def _run(self, job: str, *options: str, report: bool = False) -> None:
         """Run a command; show its report, or else what it prints."""
-        arguments = [job]
+        arguments = [job, *options]
         file = self._directory / f"{self._steps}.md"
         if report:
             arguments += ["--report", str(file)]
-        self._console.print(f"[bold]$ artwork-backfill {job}[/bold]")
+        self._console.print(f"[bold]$ artwork-backfill {' '.join([job, *options])}[/bold]")
         result = subprocess.run(
             [str(COMMAND), *arguments],
             env={**os.environ, **self._around.environment},

@@ -49,6 +49,7 @@ class Owner(Enum):
     LACKS_IT = "original-missing"
     HAS_OTHER_SUFFIX = "original-other-suffix"
     HAS_IT_EMPTY = "original-empty"
+    HAS_IT_PRIVATE = "original-private"
     IS_ABSENT = "item-missing"
     IS_DARK = "item-dark"
 
@@ -235,6 +236,10 @@ def _original_of_other_suffix(draft: Draft) -> None:
 
 def _original_empty(draft: Draft) -> None:
     _change_file(draft, draft.first_image, size=0, md5=hashlib.md5(b"").hexdigest())
+
+
+def _original_private(draft: Draft) -> None:
+    _change_file(draft, draft.first_image, private=True)
 
 
 def _change_file(draft: Draft, image: tuple[int, str], **changes: Any) -> None:
@@ -535,6 +540,11 @@ def _orphan_image_of_other_bytes(draft: Draft) -> None:
     _change_file(draft, draft.foreign, md5="b" * 32, **changes)
 
 
+def _orphan_image_without_md5(draft: Draft) -> None:
+    _foreign_image(draft)
+    _change_file(draft, draft.foreign, lacks=("md5",))
+
+
 def _orphan_leftover(draft: Draft) -> None:
     stem = f"{item_name(draft.entity.gid)}-{draft.foreign[0]}"
     name, kind = (
@@ -738,6 +748,8 @@ DRIFTS: Sequence[Drift] = (
         "manual_review",
         keeps_originals=False,
     ),
+    # Nothing is wrong with it as long as it is where it belongs.
+    _live("original-private", _original_private, "", "clean", keeps_originals=False),
     _live("item-collection", _wrong_collection, "item.collection", "manual_review"),
     _live("item-mediatype", _wrong_mediatype, "item.mediatype", "manual_review"),
     _live("item-noindex", _wrong_noindex, "item.noindex", "manual_review"),
@@ -843,10 +855,19 @@ DRIFTS: Sequence[Drift] = (
         "legacy",
         Owner.HAS_IT,
     ),
+    _orphan(
+        "image-without-md5",
+        _orphan_image_without_md5,
+        "orphan.image",
+        "repair_queue",
+        "legacy",
+        Owner.HAS_IT,
+    ),
     _orphan_image_to_review("only-copy", _orphan_image, Owner.LACKS_IT),
     _orphan_image_to_review("owner-absent", _orphan_image, Owner.IS_ABSENT),
     _orphan_image_to_review("owner-dark", _orphan_image, Owner.IS_DARK),
     _orphan_image_to_review("copy-empty", _orphan_image, Owner.HAS_IT_EMPTY),
+    _orphan_image_to_review("copy-private", _orphan_image, Owner.HAS_IT_PRIVATE),
     _orphan_image_to_review("copy-other-suffix", _orphan_image, Owner.HAS_OTHER_SUFFIX),
     _orphan_image_to_review("copy-other-bytes", _orphan_image_of_other_bytes, Owner.HAS_IT),
     _orphan_image_to_review("two-suffixes", _orphan_image_of_two_suffixes, Owner.HAS_IT),

@@ -29,6 +29,20 @@ settings.register_profile(
 )
 settings.load_profile("repeatable")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the tests that take minutes, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        return
+    too_long = [item for item in items if item.get_closest_marker("long")]
+    if too_long:
+        config.hook.pytest_deselected(items=too_long)
+        items[:] = [item for item in items if item not in too_long]
+
+
 WXYC_SCHEMA = "wxyc_schema"
 
 Build = Callable[[psycopg.Connection], None]

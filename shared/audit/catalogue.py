@@ -87,14 +87,6 @@ _NEW_ITEMS_ONLY: Final = "archive.org applies what artwork-indexer sends to new 
 
 _CHECKS: Final = (
     Check(
-        "item.archive",
-        Severity.CRITICAL,
-        "the item is of the other archive",
-        Remedy.REVIEW,
-        "any",
-        note="nothing else of the item is compared",
-    ),
-    Check(
         "item.missing",
         Severity.CRITICAL,
         "art is expected, but there is no item",
@@ -106,6 +98,14 @@ _CHECKS: Final = (
         "the item is dark, and MusicBrainz does not know it",
         Remedy.REVIEW,
         note="not for an entity whose cover_art_presence or event_art_presence is darkened",
+    ),
+    Check(
+        "item.archive",
+        Severity.CRITICAL,
+        "the item is of the other archive",
+        Remedy.REVIEW,
+        "any",
+        note="nothing else of the item is compared",
     ),
     Check(
         "item.collection",

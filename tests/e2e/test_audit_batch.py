@@ -19,12 +19,12 @@ import psycopg
 import pytest
 from artwork_backfill.shared.migrations import migrate
 
-from sandbox.entities import Plan, Presence
+from sandbox.entities import Entity, Plan, Presence
 from sandbox.indexer import Indexer
 from sandbox.load import build_database
 from sandbox.postgres import Cluster
 from sandbox.services import Services
-from sandbox.world import Spec, World
+from sandbox.world import ARTWORK_IDS_PER_ENTITY, FIRST_ARTWORK_ID, Spec, World
 
 COMMAND = Path(sys.executable).with_name("artwork-backfill")
 
@@ -79,6 +79,35 @@ class Place:
         report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])["report"]
         return report
 
+    def command(self, *arguments: object, code: int = 0) -> str:
+        """Run any command; return what it says."""
+        result = subprocess.run(
+            [COMMAND, *map(str, arguments)],
+            env={**self.environment, "BACKFILL_BY": "alice"},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert result.returncode == code, result.stdout + result.stderr
+        return result.stdout + result.stderr
+
+    def only(self, gid: str) -> None:
+        """Let nothing but this gid wait for an audit."""
+        self.conn.execute(
+            "UPDATE artwork_indexer.audit_entity SET status = 'clean' WHERE gid <> %s", (gid,)
+        )
+
+    def event(self, gid: str, action: str = "delete_image") -> tuple[int, dict[str, Any]]:
+        """The latest event of an entity: its id and message."""
+        row = self.conn.execute(
+            "SELECT id, message FROM artwork_indexer.event_queue"
+            " WHERE action::text = %s AND message->>'gid' = %s ORDER BY id DESC LIMIT 1",
+            (action, gid),
+        ).fetchone()
+        assert row is not None
+        return row
+
     def found(self) -> dict[str, tuple[str, tuple[str, ...]]]:
         """By gid: its status, and every check that was ever found."""
         rows = self.conn.execute(_FOUND).fetchall()
@@ -129,6 +158,7 @@ def test_what_has_drifted_is_found_repaired_and_proved(
     place: Callable[[Spec], Place], tmp_path: Path
 ) -> None:
     here = place(Spec(size=2_000))
+    here.services.control("archive", log=True)
     report = here.run("--max-queue-depth", "0", "--report", str(tmp_path / "report.md"))
     assert here.found() == {
         plan.gid: (plan.status, tuple(sorted(plan.checks))) for plan in here.plans.values()
@@ -154,12 +184,29 @@ def test_what_has_drifted_is_found_repaired_and_proved(
 
 
 def _check_requests(here: Place, report: dict[str, Any]) -> None:
-    """One request to archive.org and one to MusicBrainz, and more only where something differs."""
+    """One request to archive.org and one to MusicBrainz, and more only where something hangs on it.
+
+    An absence is asked about twice, unless nothing was expected; the owner of an image once, and
+    once more together with the entity itself before the image is deleted.
+    """
     archive, musicbrainz = here.services.stats("archive"), here.services.stats("musicbrainz")
     entities = [here.world.entity(number) for number in range(here.world.spec.size)]
-    owners = archive.paths["metadata"] - len(entities)
-    foreign = Counter(plan.drift for plan in here.plans.values() if plan.drift is not None)
-    assert 0 < owners <= sum(number for drift, number in foreign.items() if _is_foreign(drift))
+    due = {entity.gid: _looks(here, entity) for entity in entities}
+    owners: Counter[str] = Counter()
+    for plan in here.plans.values():
+        for owner in _owners(here, plan):
+            owners[owner.gid] += _looks(here, owner, deletes=plan.status == "repair_queue")
+    asked = Counter(
+        path.rpartition("mbid-")[2]
+        for entry in archive.log
+        if (path := entry["target"].partition("?")[0]).startswith("/metadata/")
+    )
+    for gid, looks in due.items():
+        deletes = here.plans[gid].status == "repair_queue" and bool(_owners(here, here.plans[gid]))
+        looks += deletes
+        # An owner that several ask about in one batch is asked once for all of them.
+        assert looks + (owners[gid] > 0) <= asked[gid] <= looks + owners[gid], here.plans[gid]
+    assert owners.total() > 20
     has_item = [
         entity
         for entity in entities
@@ -167,6 +214,7 @@ def _check_requests(here: Place, report: dict[str, Any]) -> None:
         and entity.artwork
         and (item := here.world.item(entity.gid)) is not None
         and not item.dark
+        and here.plans[entity.gid].drift != "item-other-archive"
     ]
     assert musicbrainz.paths == {"entity": len(has_item)}
     assert report["requests"]["archive.org"]["requests"] == archive.requests
@@ -175,8 +223,33 @@ def _check_requests(here: Place, report: dict[str, Any]) -> None:
     assert archive.paths["download"] < len(here.plans) / 10
 
 
-def _is_foreign(drift: str | None) -> bool:
-    return drift is not None and ("foreign" in drift or drift.startswith("orphan-"))
+def _is_foreign(drift: str) -> bool:
+    return "foreign" in drift or drift.startswith("orphan-")
+
+
+def _looks(here: Place, entity: Entity, *, deletes: bool = False) -> int:
+    """How often the item of an entity is looked at before a decision about it."""
+    item = here.world.item(entity.gid)
+    expects_nothing = entity.presence is Presence.LIVE and not entity.artwork
+    is_absent = item is None and not expects_nothing
+    answers_wrongly = item is not None and bool(item.first_answers)
+    return 1 + (is_absent or answers_wrongly) + deletes
+
+
+def _owners(here: Place, plan: Plan) -> list[Entity]:
+    """The owners of the images in an item that are not its entity's."""
+    item = here.world.item(plan.gid)
+    if item is None or plan.drift is None or not _is_foreign(plan.drift):
+        return []
+    number = here.world.number(plan.gid)
+    numbers = {
+        (int(artwork_id) - FIRST_ARTWORK_ID) // ARTWORK_IDS_PER_ENTITY
+        for name, file in item.files.items()
+        if file.source == "original"
+        and (artwork_id := name.removeprefix(f"mbid-{plan.gid}-").partition(".")[0]).isdecimal()
+    }
+    live = [here.world.entity(owner) for owner in numbers if owner < here.world.spec.size]
+    return [owner for owner in live if owner.artwork and owner.number != number]
 
 
 def _check_report(here: Place, report: dict[str, Any], markdown: str) -> None:
@@ -207,6 +280,28 @@ def test_a_front_door_that_fails_almost_every_second_time_changes_nothing(
     stats = here.services.stats("archive")
     assert stats.paths["node"] == stats.faults["fail"] > 10
     assert report["totals"].get("deferred", 0) == 0
+
+
+def test_policies_are_chosen_on_the_command_line_and_forget_nothing(
+    place: Callable[[Spec], Place],
+) -> None:
+    here = place(Spec(size=600, drift_rate=0.6))
+    deletable = {p.gid for p in here.plans.values() if p.drift == "orphan-image-and-index"}
+    minor = {p.gid for p in here.plans.values() if p.drift == "meta-title"}
+    unindexed = {p.gid for p in here.plans.values() if p.drift == "item-noindex"}
+    assert all((deletable, minor, unindexed))
+    narrow = ("--no-deletions", "--min-severity", "major", "--remedy", "item.*=index")
+    here.run("--max-queue-depth", "0", *narrow)
+    statuses = {gid: status for gid, (status, _) in here.found().items()}
+    assert {statuses[gid] for gid in deletable | minor} == {"clean"}
+    assert {statuses[gid] for gid in unindexed} == {"repair_queue"}
+    assert not here.value(
+        "SELECT count(*) FROM artwork_indexer.event_queue WHERE action = 'delete_image'"
+    )
+    assert here.run("--max-queue-depth", "0", *narrow)["totals"]["scanned"] == 0
+    here.run("--max-queue-depth", "0")
+    statuses = {gid: status for gid, (status, _) in here.found().items()}
+    assert {statuses[gid] for gid in deletable | minor} == {"repair_queue"}
 
 
 def test_repairs_do_not_hold_up_the_edits_of_users(place: Callable[[Spec], Place]) -> None:
@@ -289,11 +384,143 @@ def _repairs_in_queue(here: Place) -> int:
     )
 
 
+def _failed_deletion(here: Place) -> tuple[str, int, int]:
+    """An orphan whose deletion of an image has failed for good: gid, artwork id, event."""
+    gid = next(plan.gid for plan in here.plans.values() if _is_release(plan, "orphan-image"))
+    here.only(gid)
+    here.run()
+    event, message = here.event(gid)
+    here.conn.execute(
+        "UPDATE artwork_indexer.event_queue SET state = 'failed', attempts = 5 WHERE id = %s",
+        (event,),
+    )
+    return gid, message["artwork_id"], event
+
+
+def _is_release(plan: Plan, drift: str) -> bool:
+    return plan.drift == drift and plan.entity_type == "release"
+
+
+def test_a_failed_deletion_is_queued_again_while_the_picture_is_safe_with_its_owner(
+    place: Callable[[Spec], Place],
+) -> None:
+    here = place(Spec(size=300, drift_rate=0.6))
+    _, _, event = _failed_deletion(here)
+    assert f"event {event} is queued again" in here.command("events", "requeue", event)
+    states = here.conn.execute("SELECT state::text FROM artwork_indexer.event_queue").fetchall()
+    assert states == [("queued",)]
+
+
+_BELONGS_TO = "UPDATE cover_art_archive.cover_art SET release = ({}) WHERE id = %(artwork)s"
+_OWN = _BELONGS_TO.format("SELECT id FROM musicbrainz.release WHERE gid = %(gid)s")
+_ANOTHERS = _BELONGS_TO.format("SELECT min(id) FROM musicbrainz.release WHERE gid <> %(gid)s")
+_NO_OWNERS = "DELETE FROM cover_art_archive.cover_art WHERE id = %(artwork)s"
+_OWNER_BUSY = """
+INSERT INTO artwork_indexer.event_queue (entity_type, action, message)
+SELECT 'release', 'copy_image', jsonb_build_object('old_gid', release.gid)
+FROM cover_art_archive.cover_art art
+JOIN musicbrainz.release ON release.id = art.release
+WHERE art.id = %(artwork)s
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_OWN, "is this entity's own"),
+        (_NO_OWNERS, "belongs to no entity"),
+        (_ANOTHERS, "does not hold the same picture"),
+        (_OWNER_BUSY, "must wait for other events"),
+    ],
+    ids=["own", "no owner", "another owner", "owner busy"],
+)
+def test_a_failed_deletion_is_not_queued_again_once_it_could_be_wrong(
+    place: Callable[[Spec], Place], change: str, reason: str
+) -> None:
+    here = place(Spec(size=300, drift_rate=0.6))
+    gid, artwork, event = _failed_deletion(here)
+    here.conn.execute(
+        "INSERT INTO musicbrainz.release (id, gid, name, artist_credit)"
+        " SELECT 1 + max(id), %s, 'back again', min(artist_credit) FROM musicbrainz.release",
+        (gid,),
+    )
+    here.conn.execute(change.encode(), {"gid": gid, "artwork": artwork})
+    if "own" not in reason:
+        here.conn.execute("DELETE FROM musicbrainz.release WHERE gid = %s", (gid,))
+    assert reason in " ".join(here.command("events", "requeue", event, code=1).split())
+    assert (
+        here.value("SELECT count(*) FROM artwork_indexer.event_queue WHERE state = 'failed'") == 1
+    )
+
+
+def test_events_of_others_are_queued_again_only_when_that_is_asked_for(
+    place: Callable[[Spec], Place],
+) -> None:
+    here = place(Spec(size=50))
+    event = here.value(
+        "INSERT INTO artwork_indexer.event_queue (state, entity_type, action, message)"
+        """ VALUES ('failed', 'release', 'index', '{"gid": "x"}') RETURNING id"""
+    )
+    assert "was not queued by an audit" in here.command("events", "requeue", event, code=1)
+    assert "is queued again" in here.command("events", "requeue", "--any", event)
+
+
+def test_an_image_is_purged_on_a_persons_word(place: Callable[[Spec], Place]) -> None:
+    here = place(Spec(size=300, drift_rate=0.6))
+    gid = next(p.gid for p in here.plans.values() if _is_release(p, "orphan-unknown-image"))
+    here.only(gid)
+    here.run()
+    item = here.world.item(gid)
+    assert item is not None
+    name = next(n for n in item.files if n.startswith(f"mbid-{gid}-") and "_" not in n)
+    artwork, suffix = name.removeprefix(f"mbid-{gid}-").split(".")
+    review = here.value("SELECT id FROM artwork_indexer.needs_manual_review WHERE status = 'open'")
+
+    missing = here.command("review", "purge", review, "--artwork", 1, "--note", "n", code=1)
+    assert "lists no original with artwork id 1" in missing
+    purge = ("review", "purge", review, "--artwork", artwork, "--note", "spam")
+    here.command(*purge)
+    _, message = here.event(gid)
+    assert message == {"gid": gid, "artwork_id": int(artwork), "suffix": suffix}
+    [(notes, status)] = here.conn.execute(
+        "SELECT resolution_notes, entity.status::text FROM artwork_indexer.needs_manual_review"
+        " JOIN artwork_indexer.audit_entity entity ON entity.id = audit_entity_id WHERE gid = %s",
+        (gid,),
+    ).fetchall()
+    assert "alice: purge of" in notes
+    assert "spam" in notes
+    assert status == "repair_queue"
+    assert "under way" in " ".join(here.command(*purge, code=1).split())
+    here.command("verify", "audit-batch")
+
+    here.indexer().run_until_idle()
+    here.run()
+    here.indexer().run_until_idle()
+    here.run()
+    assert here.found()[gid][0] == "legacy"
+
+
+def test_an_entitys_own_image_is_not_purged(place: Callable[[Spec], Place]) -> None:
+    here = place(Spec(size=300, drift_rate=0.6))
+    gid = next(p.gid for p in here.plans.values() if _is_release(p, "thumbnail-missing"))
+    here.only(gid)
+    here.run()
+    entity = here.world.entity(here.world.number(gid) or 0)
+    review = here.value("SELECT id FROM artwork_indexer.needs_manual_review WHERE status = 'open'")
+    said = here.command(
+        "review", "purge", review, "--artwork", entity.artwork[0].id, "--note", "n", code=1
+    )
+    assert "own: remove it at MusicBrainz" in " ".join(said.split())
+    assert here.value("SELECT count(*) FROM artwork_indexer.event_queue") == 0
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
         (["--ignore", "index.imge.url"], "'index.image.url'"),
         (["--ignore", "nothing.*"], "no check is called 'nothing.*'"),
+        (["--remedy", "item.missing=index"], "indexing again cannot repair 'item.missing'"),
+        (["--remedy", "item.noindex=delete"], "is not CHECK=index, CHECK=review or CHECK=record"),
         (["--min-severity", "grave"], "'grave' is not one of 'minor', 'major', 'critical'"),
         (["--max-queue-depth", "-1"], "-1 is not in the range"),
         (["--max-per-hour", "0"], "0 is not in the range"),

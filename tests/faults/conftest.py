@@ -31,17 +31,7 @@ WXYC_SCHEMA = "wxyc_schema"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
-    group.addoption("--long", action="store_true", help="break things for as long as it takes")
     group.addoption("--seed", type=int, help="repeat the random choices of an earlier run")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if _is_long(config):
-        return
-    too_long = [item for item in items if item.get_closest_marker("long")]
-    if too_long:
-        config.hook.pytest_deselected(items=too_long)
-        items[:] = [item for item in items if item not in too_long]
 
 
 @pytest.fixture(scope="session")

@@ -122,6 +122,49 @@ def test_rows_that_are_there_stay_as_they_are(musicbrainz: str) -> None:
     assert after[: len(before)] == before
 
 
+@pytest.mark.parametrize("was_live", ["TRUE", "NULL"])
+@pytest.mark.parametrize("seeded_before", [True, False])
+def test_what_was_clean_while_it_was_live_is_due_again_once_merged_or_deleted(
+    musicbrainz: str, was_live: str, seeded_before: bool
+) -> None:
+    if seeded_before:
+        seed(musicbrainz)
+    clean = f"""
+        INSERT INTO artwork_indexer.audit_entity (entity_type, gid, status, was_live)
+        SELECT gone.type::artwork_indexer.indexable_entity_type, gone.gid, 'clean', {was_live}
+        FROM (
+            SELECT 'release' AS type, gid FROM musicbrainz.release_gid_redirect
+            UNION ALL
+            SELECT data->>'entity_type', gid FROM musicbrainz.deleted_entity
+            WHERE data->>'entity_type' IN ('release', 'event')
+        ) gone
+        ON CONFLICT (entity_type, gid)
+        DO UPDATE SET status = 'clean', was_live = {was_live}, priority = 10
+    """
+    execute(musicbrainz, clean)
+    report = seed(musicbrainz)
+    assert report.exit_code == 0
+    assert query(
+        musicbrainz, "SELECT count(*) FROM artwork_indexer.audit_entity WHERE status = 'clean'"
+    ) == [(0,)]
+    assert query(musicbrainz, SEEDED)[-1] == ("release", 150, 11)
+
+
+def test_what_was_decided_of_an_orphan_stays(musicbrainz: str) -> None:
+    seed(musicbrainz)
+    execute(
+        musicbrainz,
+        "UPDATE artwork_indexer.audit_entity SET status = 'clean', was_live = FALSE"
+        " WHERE priority = 150",
+    )
+    assert seed(musicbrainz).totals["written"] == 0
+    assert query(
+        musicbrainz,
+        "SELECT count(*) FROM artwork_indexer.audit_entity"
+        " WHERE priority = 150 AND status <> 'clean'",
+    ) == [(0,)]
+
+
 def test_a_second_run_finds_nothing_to_do(musicbrainz: str) -> None:
     seed(musicbrainz)
     report = seed(musicbrainz)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from artwork_backfill.jobs.audit_batch import writing
 from artwork_backfill.jobs.audit_batch.auditor import Auditor
+from artwork_backfill.jobs.cli.main import main
 from artwork_backfill.shared.audit.catalogue import Remedy, Severity
 from artwork_backfill.shared.audit.decide import PROOFS, Policy
 from artwork_backfill.shared.auditing.models import STREAK_LIMIT, Reason
+from click.testing import CliRunner
 
 from tests.jobs.audit_batch.audit_scene import Scene
 
@@ -141,12 +144,28 @@ def test_a_repair_that_holds_ends_the_row(scene: Scene) -> None:
     scene.audit(gid)
     _complete_all(scene)
     document = scene.archive.document(gid)
-    clean = scene.world.entity(scene.world.number(gid) or 0)
-    document["metadata"]["title"] = clean.facts.title
+    document["metadata"]["title"] = scene.world.facts(scene.world.number(gid) or 0).title
     scene.archive.answers[gid] = lambda: document
     scene.audit(gid)
     assert scene.status(gid) == "clean"
     assert _tally(scene, "meta.title") == (1, 9, 0)
+
+
+def test_the_catalogue_is_shown_with_the_remedies_in_force_and_how_repairs_held(
+    scene: Scene,
+) -> None:
+    scene.conn.execute(
+        "INSERT INTO artwork_indexer.repair_tally VALUES ('meta.title', 3, 12, 12),"
+        " ('meta.date', 5, 1, 1)"
+    )
+    options = ["checks", "--json", "--proofs", "--remedy", "item.*=index"]
+    environment = {"MUSICBRAINZ_DATABASE_URL": scene.dsn}
+    result = CliRunner().invoke(main, options, env=environment, catch_exceptions=False)
+    shown = {check["name"]: check for check in json.loads(result.stdout)}
+    remedies = {name: check["remedy"] for name, check in shown.items()}
+    assert (remedies["item.noindex"], remedies["item.missing"]) == ("index", "review")
+    assert (remedies["meta.title"], remedies["meta.date"]) == ("late review", "index")
+    assert (shown["meta.title"]["held"], shown["meta.title"]["not_held"]) == (3, 12)
 
 
 # -- never round in circles ----------------------------------------------------------------------
@@ -169,7 +188,7 @@ def test_a_failed_event_matters_when_the_completed_one_came_before(scene: Scene)
 
 
 def test_rolling_a_run_back_does_not_turn_its_repairs_into_reviews(scene: Scene) -> None:
-    gids = [scene.plan("index-missing", skip=skip).gid for skip in range(3)]
+    gids = [scene.plan("index-missing", skip=skip).gid for skip in range(2)]
     scene.audit(*gids)
     # As README has it.
     scene.conn.execute(

@@ -337,6 +337,21 @@ def test_what_others_did_since_is_in_order(scene: Scene) -> None:
     assert (scene.status(gid), check.ok) == ("unchecked", True)
 
 
+@pytest.mark.parametrize(("cut", "warns"), [(1, False), (3, True)])
+def test_a_run_says_so_when_more_than_one_listing_in_a_hundred_is_incomplete(
+    scene: Scene, cut: int, warns: bool
+) -> None:
+    clean = [plan.gid for plan in scene.world.plans() if scene.archive.document(plan.gid)]
+    scene.only(*clean[:150])
+    for gid in [gid for gid in clean[:150] if "files" in scene.archive.document(gid)][:cut]:
+        document = {**scene.archive.document(gid), "files": []}
+        scene.archive.answers[gid] = lambda document=document: document
+    report = scene.run()
+    assert report.totals[f"deferred: {Reason.UNREADABLE}"] >= cut
+    said = [step for step in report.next_steps if "were incomplete, more than 1 %" in step]
+    assert bool(said) is warns
+
+
 def test_ignored_checks_lead_to_nothing_in_a_run(scene: Scene) -> None:
     checks = frozenset(check for plan in scene.world.plans() for check in plan.checks)
     report = scene.run(policy=Policy(ignored=checks))

@@ -93,6 +93,25 @@ class TestMetadata:
             client.metadata(GID)
         assert len(mocked.calls) == 4
 
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "[]",
+            '{"errcode": 104, "error": "item not found"}',
+            '{"is_dark": true, "error": "dark"}',
+            '{"servers_unavailable": true, "files": [{"name": "index.json"}]}',
+        ],
+    )
+    def test_an_answer_is_handed_on_as_it_came(self, client, mocked, body):
+        mocked.get(METADATA, body=body)
+        assert client.metadata(GID) == json.loads(body)
+        assert len(mocked.calls) == 1
+
+    def test_the_second_look_asks_for_the_reason(self, client, mocked):
+        mocked.get(f"{METADATA}?extended_err=1", body="[]")
+        assert client.metadata(GID, extended_err=True) == []
+        assert mocked.calls[0].request.url == f"{METADATA}?extended_err=1"
+
     def test_is_asked_for_without_credentials(self, insider, mocked):
         mocked.get(METADATA, body="{}")
         insider.metadata(GID)
