@@ -36,7 +36,7 @@ dashboard: install  ## serve the dashboard on the demo's world
 test: install  ## run the test suite
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
-screenshots: install  ## take the README's pictures of the dashboard anew (needs Chromium)
+screenshots: install  ## take the pictures of the dashboard again (needs Chromium)
 	DASHBOARD_SCREENSHOTS=docs $(BIN)/python -m pytest -q tests/dashboard/test_browser.py -k picture
 
 faults: install  ## break things in earnest: kills, outages, millions of rows (an hour)

@@ -176,8 +176,13 @@ def _forget_loss() -> None:
 
 
 def _count_in_tabs(database: DashboardDb) -> None:
+    """Show what is at work, and in the tabs how much waits for people."""
     with database.reading() as conn:
         counts = _counts(database.config.dsn, conn)
+        working = runs.at_work(conn, datetime.now(UTC))
+    with st.container(key="at-work"):
+        if working:
+            show.text(working)
     names = [counts.get(tab.count, 0) if tab.count else 0 for tab in TABS.values()]
     st.html(style.counts(names))
 

@@ -21,6 +21,7 @@ from artwork_backfill.dashboard import words
 from artwork_backfill.shared.audit.archives import EntityType, entity_url, image_url, item_name
 from artwork_backfill.shared.audit.catalogue import CHECKS
 from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.review.questions import (
     REPAIR_TABLES,
     Case,
@@ -40,6 +41,8 @@ TABLES: Final = (
     Table("artwork_indexer.audit_status_history"),
     Table("musicbrainz.release"),
     Table("musicbrainz.event"),
+    Table("musicbrainz.release_gid_redirect"),
+    Table("musicbrainz.event_gid_redirect"),
     Table("cover_art_archive.index_listing"),
     Table("cover_art_archive.image_type"),
     Table("cover_art_archive.cover_art"),
@@ -144,6 +147,20 @@ ORDER BY ordering
 _RELEASE: Final = "SELECT name FROM musicbrainz.release WHERE gid = %(gid)s"
 _EVENT: Final = "SELECT name FROM musicbrainz.event WHERE gid = %(gid)s"
 
+_MERGED_RELEASE: Final = """
+SELECT release.name, release.gid
+FROM musicbrainz.release_gid_redirect redirect
+JOIN musicbrainz.release ON release.id = redirect.new_id
+WHERE redirect.gid = %(gid)s
+"""
+
+_MERGED_EVENT: Final = """
+SELECT event.name, event.gid
+FROM musicbrainz.event_gid_redirect redirect
+JOIN musicbrainz.event ON event.id = redirect.new_id
+WHERE redirect.gid = %(gid)s
+"""
+
 _ARTIST: Final = """
 SELECT string_agg(credit.name || credit.join_phrase, '' ORDER BY credit.position)
 FROM musicbrainz.release
@@ -220,6 +237,12 @@ FROM (
 GROUP BY kind
 ORDER BY sum(in_review) + sum(in_repair) DESC, kind
 LIMIT 40
+"""
+
+# Whether runs leave records depends on migration 0005.
+_RUNS_AT_WORK: Final = """
+SELECT count(*) FROM artwork_indexer.backfill_run
+WHERE finished IS NULL AND heartbeat > now() - interval '60 s'
 """
 
 _COUNTS: Final = """
@@ -364,9 +387,14 @@ def examples(conn: Connection, check: str) -> pd.DataFrame:
 
 
 def counts(conn: Connection) -> Mapping[str, int]:
-    """Return what waits for people: `open_reviews`, `failed_events`."""
+    """Return what waits for people, and what works: `open_reviews`, `failed_events`, `runs`."""
     ((open_reviews, failed_events),) = conn.execute(_COUNTS).fetchall()
-    return {"open_reviews": open_reviews, "failed_events": failed_events}
+    working = conn.execute(_RUNS_AT_WORK).fetchone() if runs.exist(conn) else None
+    return {
+        "open_reviews": open_reviews,
+        "failed_events": failed_events,
+        "runs": working[0] if working else 0,
+    }
 
 
 def entities_of(conn: Connection, status: str, now: datetime) -> pd.DataFrame:
@@ -456,11 +484,14 @@ class About:
 
 def about(conn: Connection, entity_type: EntityType, gid: UUID) -> About:
     """Return what MusicBrainz says of an entity, as far as this role may read it."""
-    title = _value(conn, _RELEASE if entity_type is EntityType.RELEASE else _EVENT, gid)
+    is_release = entity_type is EntityType.RELEASE
+    title = _value(conn, _RELEASE if is_release else _EVENT, gid)
     if title is None:
-        return About(None)
+        query = _MERGED_RELEASE if is_release else _MERGED_EVENT
+        merged = conn.execute(query.encode(), {"gid": gid}).fetchone()
+        return About(None, (f"merged into {merged[0]}, {merged[1]}",) if merged else ())
     facts = []
-    if entity_type is EntityType.RELEASE:
+    if is_release:
         if _may_read(conn, "musicbrainz.artist_credit_name"):
             facts.append(_value(conn, _ARTIST, gid))
         if _may_read(conn, "musicbrainz.release_event"):

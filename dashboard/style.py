@@ -34,6 +34,10 @@ CSS: Final = """
   box-shadow: 0 -4px 12px light-dark(rgb(0 0 0 / 8%), rgb(0 0 0 / 60%));
 }
 
+.st-key-at-work [data-testid="stText"] {
+  font-size: .875rem; font-family: inherit; color: light-dark(#4a4f5c, #c4c8d0);
+}
+
 [class*="st-key-case-title"] { font-size: 1.4rem; font-weight: 600; }
 [class*="st-key-case-title"] [data-testid="stText"] { font: inherit; }
 .st-key-case-question { border-left: 4px solid #e9a03b; padding-left: .8rem; }

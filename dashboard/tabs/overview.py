@@ -15,7 +15,6 @@ from artwork_backfill.dashboard import address, queries, show, words
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.dashboard.database import DashboardDb
 from artwork_backfill.dashboard.memory import Memory
-from artwork_backfill.dashboard.tabs import runs
 from artwork_backfill.dashboard.tabs.entities import QUERY as ENTITIES_QUERY
 from artwork_backfill.dashboard.tabs.entities import STATUS as ENTITIES_STATUS
 from artwork_backfill.jobs.cli import status as audit_status
@@ -39,6 +38,7 @@ COLOURS: Final = {
     "audit_in_progress": "#b07aa1",
     "unchecked": "#c9ced6",
 }
+_BY_WORDS: Final = {words.status(name): colour for name, colour in COLOURS.items()}
 SEVERITIES: Final = {"critical": "#d1495b", "major": "#e9a03b", "minor": "#8d99ae"}
 
 #: How old the figures may be that are shown, in seconds; the page says how old they are.
@@ -76,8 +76,7 @@ def _show_present(database: DashboardDb) -> None:
         rate = queries.audits_per_hour(conn)
         wrong = queries.wrong_now(conn)
         proofs = queries.repairs_by_check(conn)
-        working = runs.at_work(conn, now)
-    st.caption(f"Read at {words.clock(now)}, again every {KEEP_S} seconds. {working}")
+    st.caption(f"Read at {words.clock(now)}, again every {KEEP_S} seconds.")
     count = counts(status)
     if not sum(count.values()):
         st.info("No entities yet: seed-from-mb and the other seeding jobs bring them in.")
@@ -142,7 +141,7 @@ def _figures(status: AuditStatus, count: Mapping[str, int], rate: float | None) 
         Box("Repairs queued", f"{count['repair_queue']:,}",
             "Entities whose repair artwork-indexer has to carry out.",
             "", "Entities", {ENTITIES_STATUS: "repair_queue", ENTITIES_QUERY: ""}),
-        Box("artwork-indexer's queue", f"{waiting:,}",
+        Box("Indexer's queue", f"{waiting:,}",
             "Events of everyone that are queued or running.",
             _oldest(events), None, {}),
         Box("Left to audit", f"{left:,}", "Entities that wait for an audit, or are in one.",
@@ -170,7 +169,7 @@ class Box:
 
 
 def _draw_box(box: Box) -> None:
-    with st.container(border=True, width=174, height="stretch", gap="small"):
+    with st.container(border=True, width=170, height="stretch", gap="small"):
         st.metric(box.label, box.value, help=box.help)
         if box.below:
             st.caption(box.below)
@@ -257,14 +256,14 @@ def _course(conn: Connection, status: AuditStatus, period: timedelta, now: datet
                 [(now, name, entities) for name, entities in counts(status).items()],
                 columns=past.columns,
             )
-            _area(pd.concat([past, present]), period)
+            _area(_in_words(pd.concat([past, present]), "status"), period)
     with right:
         st.subheader("Audits by outcome", anchor=False)
         audits = queries.audits_over_time(conn, period)
         if not len(audits):
             st.caption("No audits in this period.")
         else:
-            _bars(audits, period)
+            _bars(_in_words(audits, "outcome"), period)
 
 
 def _area(past: pd.DataFrame, period: timedelta) -> None:
@@ -279,7 +278,18 @@ def _area(past: pd.DataFrame, period: timedelta) -> None:
             tooltip=["status:N", alt.Tooltip("entities:Q", format=",")],
         ),
         height=300,
+        alt="Entities by status over time",
     )
+    with st.expander("Entities by status as a table"):
+        show.table(
+            past.sort_values("taken_at", ascending=False),
+            {
+                "taken_at": show.moment("At"),
+                "status": show.words("Entities are"),
+                "entities": show.number("Entities"),
+            },
+            name="Entities by status over time",
+        )
 
 
 def _bars(audits: pd.DataFrame, period: timedelta) -> None:
@@ -300,13 +310,28 @@ def _bars(audits: pd.DataFrame, period: timedelta) -> None:
             tooltip=["outcome:N", alt.Tooltip("audits:Q", format=",")],
         ),
         height=300,
+        alt="Audits by outcome over time",
     )
+    with st.expander("Audits by outcome as a table"):
+        show.table(
+            audits.sort_values("since", ascending=False),
+            {
+                "since": show.moment("Since"),
+                "outcome": show.words("Outcome"),
+                "audits": show.number("Audits"),
+            },
+            name="Audits by outcome over time",
+        )
+
+
+def _in_words(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    return frame.assign(**{column: [words.OUTCOMES.get(name, name) for name in frame[column]]})
 
 
 def _present(kinds: pd.Series[str]) -> list[str]:
     """Return the kinds that there are, in the order in which they are stacked."""
     there = set(kinds)
-    return [name for name in COLOURS if name in there]
+    return [words.status(name) for name in COLOURS if words.status(name) in there]
 
 
 def _time_axis(period: timedelta) -> dict[str, Any]:
@@ -323,7 +348,7 @@ def _colour(field: str, names: list[str]) -> alt.Color:
     return alt.Color(
         f"{field}:N",
         title=None,
-        scale=alt.Scale(domain=names, range=[COLOURS[name] for name in names]),
+        scale=alt.Scale(domain=names, range=[_BY_WORDS[name] for name in names]),
         legend=alt.Legend(orient="bottom", columns=3, symbolType="square", offset=4),
     )
 
@@ -357,7 +382,19 @@ def _findings(conn: Connection, period: timedelta) -> None:
             ],
         ),
         height=80 + 22 * len(found),
+        alt="Audits that found each check",
     )
+    with st.expander("Findings by check as a table"):
+        show.table(
+            found,
+            {
+                "check": show.words("Check"),
+                "severity": show.words("Severity"),
+                "entities": show.number("Audits"),
+                "findings": show.number("Findings"),
+            },
+            name="Findings by check",
+        )
 
 
 def _repairs(status: AuditStatus, proofs: pd.DataFrame) -> None:
@@ -399,7 +436,7 @@ def _repairs(status: AuditStatus, proofs: pd.DataFrame) -> None:
         show.table(
             pd.DataFrame(rows, columns=["state", "events", "oldest"]),
             {
-                "state": show.words("Events, of everybody"),
+                "state": show.words("Events of everyone"),
                 "events": show.number("Events", 100),
                 "oldest": show.words("Oldest", 110),
             },
