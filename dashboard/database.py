@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import psycopg
 from artwork_backfill.dashboard.access import NotAllowed
 from artwork_backfill.dashboard.config import Config
-from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.review.actions import Refused
 from artwork_backfill.shared.settings import SettingsError
 from psycopg import Connection
@@ -73,10 +73,14 @@ class DashboardDb:
     @contextmanager
     def _session(self, *, read_only: bool) -> Iterator[Connection]:
         try:
-            with closing(db.connect(self.config.dsn, _APPLICATION, read_only=read_only)) as conn:
-                conn.execute(
-                    "SELECT set_config('statement_timeout', %s, false)", (STATEMENT_TIMEOUT,)
+            with closing(
+                db.open_standalone(
+                    self.config.dsn,
+                    _APPLICATION,
+                    read_only=read_only,
+                    statement_timeout=STATEMENT_TIMEOUT,
                 )
+            ) as conn:
                 yield conn
         except psycopg.Error as error:
             raise Trouble(self.config.redactor.text(_explain(error))) from None

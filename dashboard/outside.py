@@ -21,7 +21,7 @@ def services() -> Services:
 
     Raises `shared.settings.SettingsError` where a setting is missing.
     """
-    return Services.connect(Settings(os.environ), concurrency=_AT_ONCE, stopping=Event())
+    return Services.from_settings(Settings(os.environ), concurrency=_AT_ONCE, stopping=Event())
 
 
 def listings() -> Listings:

@@ -20,7 +20,7 @@ import pandas as pd
 from artwork_backfill.dashboard import words
 from artwork_backfill.shared.audit.archives import EntityType, entity_url, image_url, item_name
 from artwork_backfill.shared.audit.catalogue import CHECKS
-from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.review.questions import (
     REPAIR_TABLES,

@@ -14,17 +14,19 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 from uuid import uuid4
 
 import click
 import psycopg
-from artwork_backfill.shared.engine import db
 from artwork_backfill.shared.engine import report as reports
-from artwork_backfill.shared.engine.job import Database, Job, Partition, Run, RunOptions
+from artwork_backfill.shared.engine import session as db
+from artwork_backfill.shared.engine.errors import EngineError, StopRun
+from artwork_backfill.shared.engine.job import Job, Partition, Run, RunOptions
 from artwork_backfill.shared.engine.log import (
     LEVELS,
     Redactor,
@@ -34,8 +36,9 @@ from artwork_backfill.shared.engine.log import (
     stop_sentry,
 )
 from artwork_backfill.shared.engine.progress import Progress
-from artwork_backfill.shared.engine.runner import Runner
+from artwork_backfill.shared.engine.runner import INTERRUPTED, Runner
 from artwork_backfill.shared.engine.stop import Stopping, on_signals
+from artwork_backfill.shared.engine.tables import Table, check_tables
 from artwork_backfill.shared.settings import Settings, SettingsError
 from psycopg import Connection
 from rich.console import Console
@@ -48,11 +51,11 @@ Build = Callable[..., Job[Any, Any]]
 #: How long a thread may keep the interpreter from others, in seconds, where there are few of them.
 _SWITCH_INTERVAL_S: Final = 0.0005
 
-_DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", re.IGNORECASE)
+_DURATION: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", re.IGNORECASE)
 
 
 class DurationType(click.ParamType[float]):
-    """Text such as 90s, 30m, 2h or 1h30m, as seconds."""
+    """Text such as 90s, 30m, 2h, 1h30m or 14d, as seconds."""
 
     name = "duration"
 
@@ -62,9 +65,9 @@ class DurationType(click.ParamType[float]):
         if isinstance(value, int | float):
             return float(value)
         match = _DURATION.fullmatch(value.strip())
-        parts = match.groups(default="0") if match and value.strip() else ("0", "0", "0")
-        hours, minutes, seconds = (int(part) for part in parts)
-        total = hours * 3600 + minutes * 60 + seconds
+        parts = match.groups(default="0") if match and value.strip() else ("0",) * 4
+        days, hours, minutes, seconds = (int(part) for part in parts)
+        total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
         if total == 0:
             self.fail(f"{value!r} is not a duration: write it like 90s, 30m or 1h30m", param, ctx)
         return float(total)
@@ -137,10 +140,10 @@ def job_command(job: type[Job[Any, Any]]) -> Callable[[Build], JobCommand]:
 
         own = list(reversed(getattr(build, "__click_params__", [])))
         return JobCommand(
-            click.Command(
+            LoggedCommand(
                 job.name, callback=run, params=own + _run_options(job), help=build.__doc__
             ),
-            click.Command(
+            LoggedCommand(
                 job.name,
                 callback=verify,
                 params=own + _output_options(),
@@ -189,6 +192,10 @@ def _run_options(job: type[Job[Any, Any]]) -> list[click.Parameter]:
         _option(
             "--dry-run",
             is_flag=True,
+            # WXYC's own jobs know the second.
+            envvar=["BACKFILL_DRY_RUN", "DRY_RUN"]
+            if job.database is Settings.wxyc_database
+            else None,
             help="Read, fetch, compute and report, but change nothing at all.",
         ),
         click.Option(
@@ -233,7 +240,7 @@ def _output_options() -> list[click.Parameter]:
 
 def _option(name: str, *more: str, **attributes: Any) -> click.Parameter:
     envvar = "BACKFILL_" + name.removeprefix("--").replace("-", "_").upper()
-    attributes.setdefault("envvar", envvar)
+    attributes["envvar"] = attributes.get("envvar") or envvar
     return click.Option([name, *more], show_default=True, show_envvar=True, **attributes)
 
 
@@ -255,17 +262,18 @@ def _execute(
     with on_signals(stopping):
         with usage_errors(run_log.redactor):
             start_sentry(run_log, settings)
-            open_connection = _connector(job_type, settings, dry_run=run_options.dry_run)
-            with closing(open_connection()) as conn:
-                db.check_tables(conn, job_type.tables_for(settings))
+            dsn = job_type.database(settings)
+            open_connection = partial(db.connect, dsn, f"artwork-backfill {job_type.name}")
+            with closing(db.open_patiently(open_connection)) as conn:
+                check_tables(conn, job_type.tables_for(settings))
             run = Run(run_id, run_options, settings, stopping.event, open_connection)
             job = build(run, **options)
         _tune_interpreter(run_options.concurrency)
-        progress = Progress(job.name, console)
+        progress = Progress(run_log, console)
         runner = Runner(job, run, log=run_log, progress=progress, stopping=stopping)
         report = runner.verify() if verify_only else _with_time_limit(runner, run, stopping)
         _publish(report, run, run_log, console)
-    _leave(report.exit_code)
+    _leave(report.exit_code, has_stragglers=runner.has_stragglers)
 
 
 def _tune_interpreter(concurrency: int) -> None:
@@ -331,49 +339,96 @@ def _partition_from(environ: Mapping[str, str]) -> Partition:
         raise click.UsageError(f"PARTITION_INDEX, PARTITION_COUNT: {error.message}") from None
 
 
-def _connector(
-    job: type[Job[Any, Any]], settings: Settings, *, dry_run: bool
-) -> Callable[[], Connection]:
-    dsn = (
-        settings.musicbrainz_database()
-        if job.database is Database.MUSICBRAINZ
-        else settings.wxyc_database()
-    )
-    return lambda: db.connect(dsn, f"artwork-backfill {job.name}", read_only=dry_run)
-
-
 class UnusableError(click.ClickException):
     """Something outside is not as a command needs it. The message names it and what to do."""
 
     exit_code = 2
 
 
+class UnavailableError(UnusableError):
+    """Something outside is not ready now, and may be later."""
+
+    exit_code = INTERRUPTED
+
+
 @contextmanager
 def usage_errors(redactor: Redactor) -> Iterator[None]:
-    """Turn what is wrong before a run starts into exit code 2 and one clear line."""
+    """Turn what is wrong before a run starts into its exit code and one clear line."""
+    error_type = UnusableError
     try:
         yield
     except psycopg.Error as error:
         message = f"the database cannot be used: {db.explain(error)}"
-    except (SettingsError, db.DatabaseError) as error:
+    except StopRun as error:
+        message, error_type = str(error), UnavailableError
+    except (SettingsError, EngineError) as error:
         message = str(error)
     else:
         return
-    raise UnusableError(redactor.text(message))
+    raise error_type(redactor.text(message))
 
 
 @contextmanager
-def musicbrainz_database(command: str, tables: tuple[db.Table, ...] = ()) -> Iterator[Connection]:
-    """Open the MusicBrainz database for a command that is not a job, and check its tables.
+def musicbrainz_database(
+    command: str,
+    tables: tuple[Table, ...] = (),
+    *,
+    database: Callable[[Settings], str] = Settings.musicbrainz_database,
+) -> Iterator[Connection]:
+    """Open the MusicBrainz or another database for a command that is not a job; check its tables.
 
     Whatever is wrong with the settings or the database becomes one clear line.
     """
     settings = Settings(os.environ)
     with usage_errors(Redactor(settings.secrets())):
-        dsn = settings.musicbrainz_database()
-        with closing(db.connect(dsn, f"artwork-backfill {command}")) as conn:
-            db.check_tables(conn, tables)
+        dsn = database(settings)
+        name = f"artwork-backfill {command}"
+        with closing(db.open_patiently(lambda: db.open_standalone(dsn, name))) as conn:
+            check_tables(conn, tables)
             yield conn
+
+
+class LoggedCommand(click.Command):
+    """A command whose failures are an error in the log, and in Sentry, as well as on stderr."""
+
+    def main(self, *arguments: Any, **extra: Any) -> Any:
+        return _logged(super().main, self.name, *arguments, **extra)
+
+
+class LoggedGroup(click.Group):
+    """Commands whose failures are an error in the log, and in Sentry, as well as on stderr."""
+
+    def main(self, *arguments: Any, **extra: Any) -> Any:
+        return _logged(super().main, self.name, *arguments, **extra)
+
+
+def _logged(main: Callable[..., Any], name: str | None, *arguments: Any, **extra: Any) -> NoReturn:
+    try:
+        code = main(*arguments, **{**extra, "standalone_mode": False})
+    except click.ClickException as error:
+        error.show()
+        _log_refusal(error, name)
+        code = error.exit_code
+    except click.Abort:
+        click.echo("Aborted!", err=True)
+        code = 1
+    stop_sentry()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _log_refusal(error: click.ClickException, name: str | None) -> None:
+    """Log why a command ended before its run began, unless people read it on a terminal."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    tool = context.command.name if context is not None else name
+    settings = Settings(os.environ)
+    run_log = RunLog(tool or "artwork-backfill", uuid4(), Redactor(settings.secrets()))
+    run_log.enter("failed")
+    console = terminal()
+    configure(run_log, "error", console)
+    with suppress(SettingsError):
+        start_sentry(run_log, settings)
+    if console is None or "sentry_sdk" in sys.modules:
+        run_log.error(error.format_message())
 
 
 def terminal() -> Console | None:
@@ -391,15 +446,15 @@ def _publish(report: reports.Report, run: Run, run_log: RunLog, console: Console
         except OSError as error:
             run_log.error(f"the report could not be written to {path}: {error.strerror or error}")
     if console is None:
-        run_log.info(reports.headline(report), report=report.as_dict())
+        run_log.always(reports.headline(report), report=report.as_dict())
     else:
         reports.show(report, console)
 
 
-def _leave(exit_code: int) -> NoReturn:
-    """End the process, without waiting for requests that nobody needs any more."""
+def _leave(exit_code: int, *, has_stragglers: bool) -> NoReturn:
+    """End the process, without waiting for requests whose answers are of no use any more."""
     stop_sentry()
-    if any(thread.name.startswith("fetch") for thread in threading.enumerate()):
+    if has_stragglers:
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

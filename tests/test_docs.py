@@ -231,7 +231,7 @@ def test_the_shell_blocks_of_the_readme_run(around: Surroundings, tmp_path: Path
 
 def test_the_new_job_of_the_readme_works(around: Surroundings, tmp_path: Path) -> None:
     (example,) = (text for text in _blocks("README.md", "python") if "job_command" in text)
-    assert len(example.splitlines()) < 100
+    assert len(example.splitlines()) <= 30
     (tmp_path / "raise_priority.py").write_text(example)
     job = [sys.executable, "-c", "from raise_priority import command; command.run()"]
     verify = [sys.executable, "-c", "from raise_priority import command; command.verify()"]
@@ -361,20 +361,3 @@ def test_the_other_statements_of_the_runbook_hold(migrated_database: str) -> Non
         # Everything of ours is gone then, and can be made again.
         conn.execute(_sql("CLAUDE.md", "DROP TRIGGER").encode())
         assert migrate(conn) == [migration.name for migration in available()]
-
-
-def test_the_library_is_rolled_back_as_the_runbook_says(wxyc_database: str) -> None:
-    with psycopg.connect(wxyc_database, autocommit=True) as conn:
-        conn.execute("SET search_path TO wxyc_schema")
-        conn.execute("INSERT INTO artists (artist_name) VALUES ('Juana Molina')")
-        conn.execute(
-            "INSERT INTO library (artist_id, album_title, artwork_url)"
-            " SELECT 1, url, nullif(url, '') FROM unnest(ARRAY['https://a.example/1', '']) AS url"
-        )
-
-        conn.execute(_sql("CLAUDE.md", "CREATE TABLE").encode())
-        conn.execute("UPDATE library SET artwork_url = 'https://a.example/2' WHERE id = 2")
-        conn.execute(_sql("CLAUDE.md", "UPDATE wxyc_schema").encode())
-
-        rows = conn.execute("SELECT artwork_url FROM library ORDER BY id").fetchall()
-    assert rows == [("https://a.example/1",), (None,)]

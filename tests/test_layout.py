@@ -17,4 +17,7 @@ def test_every_folder_of_the_product_is_installed_below_one_import_name() -> Non
     }
     settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]
 
-    assert set(settings["packages"]) == folders | {"artwork_backfill.sql.migrations"}
+    assert set(settings["packages"]) == folders | {
+        "artwork_backfill.sql.migrations",
+        "artwork_backfill.sql.wxyc",
+    }

@@ -12,21 +12,25 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import psycopg
-from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.engine.job import (
-    Counts,
     Job,
+    Note,
+    Problem,
     Run,
     RunOptions,
-    Stop,
+    RunResult,
     Verification,
     Wait,
+    Written,
 )
 from artwork_backfill.shared.engine.log import Redactor, RunLog
 from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.report import Report
 from artwork_backfill.shared.engine.runner import Runner
+from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.stop import Stopping
+from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
 
@@ -106,11 +110,37 @@ def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
         time.sleep(0.01)
 
 
+class TinySource:
+    """Claims waiting rows with SKIP LOCKED, by the verbs of a job, which tests break."""
+
+    def __init__(self, job: TinyJob) -> None:
+        self._job = job
+
+    def prepare(self, session: Session) -> None:
+        pass
+
+    def count(self, session: Session) -> int | None:
+        return session.transaction(self._job.count, read_only=True)
+
+    def next(self, session: Session, size: int) -> Sequence[int] | Wait:
+        items = session.transaction(lambda conn: self._job.claim(conn, size))
+        if items and not isinstance(items, Wait):
+            self._job.claimed(items)
+        return items
+
+    def give_back(self, session: Session, items: Sequence[int]) -> None:
+        session.transaction(lambda conn: self._job.release(conn, items))
+
+    def fail(self, session: Session, failed: Sequence[tuple[int, str]]) -> None:
+        self.give_back(session, [item for item, _ in failed])
+
+
 class TinyJob(Job[int, int]):
-    """Claims waiting rows with SKIP LOCKED, and marks them as done."""
+    """Claims waiting rows, and marks them as done."""
 
     name: ClassVar[str] = "tiny"
-    tables: ClassVar[tuple[db.Table, ...]] = (db.Table("public.work", ("SELECT", "UPDATE")),)
+    database = Settings.musicbrainz_database
+    tables: ClassVar[tuple[Table, ...]] = (Table("public.work", ("SELECT", "UPDATE")),)
     batch_size: ClassVar[int] = 10
     max_batch_size: ClassVar[int] = 1000
 
@@ -118,18 +148,17 @@ class TinyJob(Job[int, int]):
         super().__init__(run)
         self.looked_at = 0
         self.claims: list[list[int]] = []
-        self.closed = 0
+
+    def source(self) -> TinySource:
+        return TinySource(self)
 
     def count(self, conn: Connection) -> int:
         return _number(conn, "SELECT count(*) FROM work WHERE state = 'waiting'")
 
-    def claim(self, conn: Connection, size: int) -> Sequence[int] | Wait | Stop:
-        partition = self.run.options.partition
-        values = {
+    def claim(self, conn: Connection, size: int) -> Sequence[int] | Wait:
+        values = self.run.options.partition.values | {
             "after": self.looked_at,
             "size": size,
-            "partition": partition.index,
-            "partitions": partition.count,
             "run": self.run.id,
         }
         claim = LOOK if self.run.options.dry_run else CLAIM
@@ -139,13 +168,13 @@ class TinyJob(Job[int, int]):
         self.looked_at = items[-1]
         self.claims.append(list(items))
 
-    def write(self, conn: Connection, results: Sequence[int]) -> Counts:
+    def write(self, conn: Connection, results: Sequence[int]) -> Written:
         written = conn.execute(
             "UPDATE work SET state = 'done', writes = writes + 1,"
             " transaction = pg_current_xact_id() WHERE id = ANY(%s) AND state = 'claimed'",
             (list(results),),
         ).rowcount
-        return {"written": written, "skipped": len(results) - written}
+        return Written.of(written, len(results))
 
     def release(self, conn: Connection, items: Sequence[int]) -> None:
         conn.execute(
@@ -153,15 +182,11 @@ class TinyJob(Job[int, int]):
             (list(items),),
         )
 
-    def verify(self, conn: Connection) -> Sequence[Verification]:
+    def verify(
+        self, conn: Connection, run: RunResult | None
+    ) -> Iterable[Verification | Note | Problem]:
         claimed = _number(conn, "SELECT count(*) FROM work WHERE state = 'claimed'")
         return [Verification.equal("rows still claimed", 0, claimed)]
-
-    def describe(self, result: int) -> str:
-        return f"row {result}"
-
-    def close(self) -> None:
-        self.closed += 1
 
 
 class FetchingJob(TinyJob):
@@ -182,6 +207,8 @@ class Driver:
         Opens the run's connections.
     patience
         For how long transactions are repeated, in seconds.
+    attributes
+        Of the runner.
     """
 
     def __init__(
@@ -190,10 +217,13 @@ class Driver:
         *,
         patience: float = 20.0,
         secrets: Iterable[str] = (),
+        dead_after: float = 60.0,
+        **attributes: Any,
     ) -> None:
         self._open = open_connection
-        self._patience = patience
+        self._attributes = {"patience": patience, **attributes}
         self._secrets = secrets
+        self._dead_after = dead_after
         self.stopping = Stopping()
 
     def runner(self, job_type: type[Job[Any, Any]], **options: Any) -> Runner[Any, Any]:
@@ -201,15 +231,23 @@ class Driver:
         chosen = RunOptions(
             **{"batch_size": 10, "fixed_batch_size": True, "concurrency": 2, **options}
         )
-        run = Run(uuid.uuid4(), chosen, Settings({}), self.stopping.event, self._open)
+        run = Run(
+            uuid.uuid4(),
+            chosen,
+            Settings({}),
+            self.stopping.event,
+            self._open,
+            dead_after=self._dead_after,
+        )
         self.job: Any = job_type(run)
+        log = RunLog(job_type.name, run.id, Redactor(self._secrets))
         return Runner(
             self.job,
             run,
-            log=RunLog(job_type.name, run.id, Redactor(self._secrets)),
-            progress=Progress(job_type.name, None),
+            log=log,
+            progress=Progress(log, None),
             stopping=self.stopping,
-            patience=self._patience,
+            **self._attributes,
         )
 
     def run(self, job_type: type[Job[Any, Any]], **options: Any) -> Report:

@@ -17,11 +17,18 @@ from collections.abc import Sequence
 import click
 import psycopg
 from artwork_backfill.jobs.command import job_command, option
-from artwork_backfill.shared.engine.job import Run
+from artwork_backfill.shared.engine.job import Run, Wait, Written
 
 from tests.tiny import FetchingJob
 
 WILD_NAME = "row of \x1b[31mred\x1b[0m [bold]text[/bold]"
+
+
+class WildRow(int):
+    """A row whose name could do harm on a terminal."""
+
+    def __str__(self) -> str:
+        return WILD_NAME
 
 
 class CommandJob(FetchingJob):
@@ -44,14 +51,17 @@ class CommandJob(FetchingJob):
             raise ValueError(f"no answer, key {os.environ['LML_API_KEY']}")
         return items
 
-    def write(self, conn: psycopg.Connection, results: Sequence[int]) -> dict[str, int]:
+    def write(self, conn: psycopg.Connection, results: Sequence[int]) -> Written:
         if self.mode == "raise":
             key = os.environ["LML_API_KEY"]
             raise RuntimeError(f"nobody foresaw {key}")
-        return dict(super().write(conn, results))
+        return super().write(conn, results)
 
-    def describe(self, result: int) -> str:
-        return WILD_NAME if self.mode == "noisy" else super().describe(result)
+    def claim(self, conn: psycopg.Connection, size: int) -> Sequence[int] | Wait:
+        items = super().claim(conn, size)
+        if self.mode != "noisy" or isinstance(items, Wait):
+            return items
+        return [WildRow(item) if item == 3 else item for item in items]
 
 
 @job_command(CommandJob)

@@ -11,11 +11,11 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, Final, Self
+from datetime import timedelta
+from typing import Final, Self
 from uuid import UUID, uuid4
 
 import psycopg
@@ -30,8 +30,10 @@ from artwork_backfill.shared.auditing.models import Audit, BadRow, Claim
 from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.http import Interrupted
-from artwork_backfill.shared.engine import db
-from artwork_backfill.shared.engine.job import Partition, Stop, StopRun, Wait
+from artwork_backfill.shared.engine import session as db
+from artwork_backfill.shared.engine.job import StopRun, Wait
+from artwork_backfill.shared.engine.runs import RunRecord
+from artwork_backfill.shared.engine.sources import Claims, Partition
 from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
 
@@ -44,8 +46,6 @@ _LOOK_AGAIN_S: Final = 60.0
 
 #: For how long a transaction is repeated while the database is in trouble, in seconds.
 _DATABASE_PATIENCE_S: Final = 3.0
-
-_TAKE_BACK_EVERY_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,25 +122,31 @@ class Auditor:
         self._time_limit = time_limit
         limits = limits or Limits(only_when_idle=True)
         self._guardrails = Guardrails(limits, clock)
-        self._run_id = uuid4()
-        self._writer = Writer(self._run_id, limits.max_queue_depth)
+        self._record = RunRecord(uuid4())
+        self._writer = Writer(self._record.id, limits.max_queue_depth)
         self._clock = clock
         self._next_turn = -math.inf
-        self._looks_for_dead_at = -math.inf
-        # What the last claim took, until its commit is certain.
-        self._unconfirmed: list[Claim] = []
         self._one_call = threading.Lock()
         self._interrupt = threading.Event()
         self._closed = False
         dsn = settings.musicbrainz_database()
-        self._session = _session(dsn)
-        self._reads = _session(dsn)
-        self._services = Services.connect(settings, concurrency=1, stopping=self._interrupt)
-        self._policy = policy or Policy()
-        owners = OwnerReader(self._reads)
-        self._examiner = Examiner(
-            self._services, owners.read, self._policy, stopping=self._interrupt
+        policy = policy or Policy()
+        self._session = _session(dsn, self._record)
+        self._reads = _session(dsn, self._record)
+        self._claims = Claims(
+            claims.TABLE,
+            self._record,
+            claims.claim,
+            room=self._guardrails.room,
+            complete=add_expectations,
+            taken=self._taken,
+            failed=lambda conn, failed: fail(conn, failed, self._record.id),
+            reserve=narrowing.Reserve(policy, Partition()),
+            revisit_after=REVISIT_AFTER.total_seconds(),
         )
+        self._services = Services.from_settings(settings, concurrency=1, stopping=self._interrupt)
+        owners = OwnerReader(self._reads)
+        self._examiner = Examiner(self._services, owners.read, policy, stopping=self._interrupt)
 
     @classmethod
     def from_environment(
@@ -170,6 +176,8 @@ class Auditor:
         self._interrupt.set()
         with self._one_call:
             self._services.close()
+            with suppress(psycopg.Error):
+                self._record.finish(self._session, "stopped", 0, {})
             self._session.close()
             self._reads.close()
 
@@ -183,18 +191,9 @@ class Auditor:
             that is possible, taken back by a later call or by audit-batch.
         """
 
-        def claim(conn: Connection, size: int) -> list[Claim]:
-            now = _now(conn)
-            if self._clock() >= self._looks_for_dead_at:
-                claims.take_back(conn, run_started=now, in_hand=[])
-                self._looks_for_dead_at = self._clock() + _TAKE_BACK_EVERY_S
-            since = now - REVISIT_AFTER
-            claimed = claims.claim(conn, size, run_started=since, partition=Partition())
-            if not claimed and narrowing.take_up(conn, self._policy, Partition(), size):
-                claimed = claims.claim(conn, size, run_started=since, partition=Partition())
-            return claimed
-
-        return self._audit(limit, claim, otherwise="nothing is left to audit")
+        return self._audit(
+            lambda: self._claims.next(self._session, limit), otherwise="nothing is left to audit"
+        )
 
     def audit_entity(self, entity_type: str, gid: str) -> AuditSummary:
         """Audit one given `release` or `event`, whatever its status and whenever it last was.
@@ -210,13 +209,19 @@ class Auditor:
         """
         wanted, key = EntityType(entity_type), str(UUID(gid))
 
-        def claim(conn: Connection, _: int) -> list[Claim]:
-            return claims.claim_one(conn, wanted, key)
+        def claim(conn: Connection) -> list[Claim] | Wait:
+            room = self._guardrails.room(conn, 1)
+            if isinstance(room, Wait):
+                return room
+            return claims.claim_one(conn, wanted, key, self._record.id)
 
-        return self._audit(1, claim, otherwise="another run is auditing it")
+        return self._audit(
+            lambda: self._claims.claim_with(self._session, claim),
+            otherwise="another run is auditing it",
+        )
 
     def _audit(
-        self, limit: int, claim: Callable[[Connection, int], list[Claim]], *, otherwise: str
+        self, claim: Callable[[], Sequence[Claim] | Wait], *, otherwise: str
     ) -> AuditSummary:
         with self._one_call:
             if self._closed:
@@ -224,38 +229,21 @@ class Auditor:
             until_turn = self._next_turn - self._clock()
             if until_turn > 0:
                 return AuditSummary(waits_for="the rate that was asked for", retry_after=until_turn)
+            # Between two calls it has no heartbeat, and may count as dead: it holds nothing then.
+            self._record.begin(self._session, "auditor", {})
             try:
-                claimed = self._claim(limit, claim)
-                if isinstance(claimed, Wait):
-                    return AuditSummary(waits_for=claimed.reason, retry_after=claimed.seconds)
-                if not claimed:
-                    return AuditSummary(waits_for=otherwise, retry_after=_LOOK_AGAIN_S)
-                return self._work(claimed)
-            finally:
-                with suppress(psycopg.Error):
-                    self._session.transaction(claims.let_run_lock_go)
+                claimed = claim()
+            except StopRun as stop:
+                return AuditSummary(waits_for=str(stop), retry_after=_LOOK_AGAIN_S)
+            if isinstance(claimed, Wait):
+                return AuditSummary(waits_for=claimed.reason, retry_after=claimed.seconds)
+            if not claimed:
+                return AuditSummary(waits_for=otherwise, retry_after=_LOOK_AGAIN_S)
+            return self._work(list(claimed))
 
-    def _claim(
-        self, limit: int, claim: Callable[[Connection, int], list[Claim]]
-    ) -> list[Claim] | Wait:
-        def work(conn: Connection) -> list[Claim] | Wait:
-            claims.hold_run_lock(conn)
-            if self._unconfirmed:
-                claims.release(conn, self._unconfirmed, keep_place=True)
-            room = self._guardrails.room(conn, limit)
-            if isinstance(room, Stop):
-                return Wait(room.reason, _LOOK_AGAIN_S)
-            if isinstance(room, Wait):
-                return room
-            self._unconfirmed = claim(conn, room)
-            return add_expectations(conn, self._unconfirmed)
-
-        claimed = self._session.transaction(work)
-        self._unconfirmed = []
-        if isinstance(claimed, list) and claimed:
-            self._guardrails.claimed(len(claimed))
-            self._next_turn = self._clock() + len(claimed) * self._interval
-        return claimed
+    def _taken(self, entities: int) -> None:
+        self._guardrails.claimed(entities)
+        self._next_turn = self._clock() + entities * self._interval
 
     def _work(self, claimed: list[Claim]) -> AuditSummary:
         """Examine and write one entity after another; give back what is left in the end."""
@@ -277,33 +265,24 @@ class Auditor:
                         reason = _reason(error)
                         problems.append(f"{left[0].entity}: {reason}")
                         counts["failed"] += 1
-                        self._fail(left[0], reason)
+                        self._claims.fail(self._session, [(left[0], reason)])
                     left.popleft()
         except Interrupted:
             waits_for = f"the time limit of {self._time_limit:g} s was reached"
         except StopRun as stop:
             waits_for = str(stop)
         finally:
-            self._release(list(left), keep_place=True)
+            self._claims.give_back(self._session, list(left))
         retry_after = _LOOK_AGAIN_S if waits_for else 0.0
         return AuditSummary(counts, tuple(problems), waits_for, retry_after)
 
     def _write(self, audit: Audit) -> Mapping[str, int]:
-        audits = [audit]
-        self._session.transaction(lambda conn: self._writer.write(conn, audits))
-        written = self._writer.committed()
+        written = self._session.transaction(
+            lambda conn: self._writer.write(conn, [audit]), once=True
+        )
         if written.postponed:
             self._guardrails.postponed(written.postponed)
         return written.counts
-
-    def _release(self, given_back: list[Claim], *, keep_place: bool) -> None:
-        if given_back:
-            self._session.transaction(
-                lambda conn: claims.release(conn, given_back, keep_place=keep_place)
-            )
-
-    def _fail(self, claim: Claim, reason: str) -> None:
-        self._session.transaction(lambda conn: fail(conn, [(claim, reason)], self._run_id))
 
     @contextmanager
     def _timer(self) -> Iterator[None]:
@@ -320,17 +299,13 @@ class Auditor:
                 self._interrupt.clear()
 
 
-def _session(dsn: str) -> db.Session:
-    return db.Session(
-        lambda: db.connect(dsn, "artwork-backfill auditor"), patience=_DATABASE_PATIENCE_S
-    )
-
-
 def _reason(error: BadRow | psycopg.Error) -> str:
     return db.explain(error) if isinstance(error, psycopg.Error) else str(error)
 
 
-def _now(conn: Connection) -> datetime:
-    row: Any = conn.execute("SELECT now()").fetchone()
-    now: datetime = row[0]
-    return now
+def _session(dsn: str, record: RunRecord) -> db.Session:
+    return db.Session(
+        lambda: db.connect(dsn, "artwork-backfill auditor"),
+        guard=record.guard,
+        patience=_DATABASE_PATIENCE_S,
+    )

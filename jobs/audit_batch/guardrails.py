@@ -6,13 +6,14 @@ delays the edits of users that come later. So the queue is kept short, and audit
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from artwork_backfill.shared.engine.job import Stop, Wait
+from artwork_backfill.shared.engine.job import StopRun, Wait
 from psycopg import Connection
 
 _HOUR_S: Final = 3600.0
@@ -61,18 +62,29 @@ class Limits:
 
 
 class Guardrails:
-    """Watches the queue and the clock for one run. `clock` is monotonic, in seconds."""
+    """Watches the queue and the clock for one run. `clock` is monotonic, in seconds.
+
+    Entities are claimed by one thread and written by another, and both say so here.
+    """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
         self._clock = clock
+        self._lock = threading.Lock()
         self._claimed: deque[tuple[float, int]] = deque()
         self._waits_since: float | None = None
         self._queued: frozenset[int] = frozenset()
         self._wanted = 1
 
-    def room(self, conn: Connection, size: int) -> int | Wait | Stop:
-        """Return how many of `size` entities may be claimed now, or why none may."""
+    def room(self, conn: Connection, size: int) -> int | Wait:
+        """Return how many of `size` entities may be claimed now, or why none may.
+
+        Raises `StopRun` when artwork-indexer does not work.
+        """
+        with self._lock:
+            return self._room(conn, size)
+
+    def _room(self, conn: Connection, size: int) -> int | Wait:
         allowed = self._room_this_hour(size)
         if isinstance(allowed, Wait) or not self._looks_at_queue():
             return allowed
@@ -88,13 +100,15 @@ class Guardrails:
 
     def claimed(self, entities: int) -> None:
         """Learn that so many entities were claimed just now."""
-        self._wanted = 1
-        if self._limits.max_per_hour is not None:
-            self._claimed.append((self._clock(), entities))
+        with self._lock:
+            self._wanted = 1
+            if self._limits.max_per_hour is not None:
+                self._claimed.append((self._clock(), entities))
 
     def postponed(self, events: int) -> None:
         """Learn that a repair of so many events found no room: wait until there is as much."""
-        self._wanted = min(events, self._limits.max_queue_depth)
+        with self._lock:
+            self._wanted = min(events, self._limits.max_queue_depth)
 
     def _looks_at_queue(self) -> bool:
         return self._limits.max_queue_depth > 0 or self._limits.only_when_idle
@@ -124,7 +138,7 @@ class Guardrails:
             )
         return None
 
-    def _wait_for_indexer(self, queued: frozenset[int], obstacle: str) -> Wait | Stop:
+    def _wait_for_indexer(self, queued: frozenset[int], obstacle: str) -> Wait:
         now = self._clock()
         has_drained = not self._queued <= queued
         if self._waits_since is None or has_drained:
@@ -132,7 +146,7 @@ class Guardrails:
         self._queued = queued
         waited = now - self._waits_since
         if waited >= self._limits.queue_patience:
-            return Stop(
+            raise StopRun(
                 f"{obstacle}, and none was finished for {waited:,.0f} s:"
                 " artwork-indexer is not working"
             )

@@ -6,6 +6,7 @@ An entity whose findings were recorded without acting on them is clean under tha
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from artwork_backfill.shared.audit.catalogue import CHECKS, Remedy
@@ -43,23 +44,28 @@ WHERE entity.id = wider.id
 )
 
 
-def count(conn: Connection, policy: Policy, partition: Partition) -> int:
-    """Return how many entities `take_up` would find."""
-    row = conn.execute(_COUNT.encode(), _values(policy, partition)).fetchone()
-    return int(row[0]) if row is not None else 0
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """The entities of a share that a policy acts upon, and a narrower one has left alone."""
 
+    policy: Policy
+    partition: Partition
 
-def take_up(conn: Connection, policy: Policy, partition: Partition, size: int) -> int:
-    """Make up to `size` entities unchecked that `policy` would act upon; return how many."""
-    values = _values(policy, partition) | {"size": size, "priority": _PRIORITY}
-    return conn.execute(_TAKE_UP.encode(), values).rowcount
+    def count(self, conn: Connection) -> int:
+        """Return how many there are."""
+        row = conn.execute(_COUNT.encode(), self._values()).fetchone()
+        return int(row[0]) if row is not None else 0
 
+    def take_up(self, conn: Connection, size: int) -> int:
+        """Make up to `size` of them unchecked; return how many."""
+        values = self._values() | {"size": size, "priority": _PRIORITY}
+        return conn.execute(_TAKE_UP.encode(), values).rowcount
 
-def _values(policy: Policy, partition: Partition) -> dict[str, object]:
-    return {
-        "checks": [check for check in CHECKS if policy.remedy(check) is not Remedy.RECORD],
-        "min_severity": int(policy.min_severity),
-        "deletions": policy.deletions,
-        "partition": partition.index,
-        "partitions": partition.count,
-    }
+    def _values(self) -> dict[str, object]:
+        policy = self.policy
+        return {
+            "checks": [check for check in CHECKS if policy.remedy(check) is not Remedy.RECORD],
+            "min_severity": int(policy.min_severity),
+            "deletions": policy.deletions,
+            **self.partition.values,
+        }

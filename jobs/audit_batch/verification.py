@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -11,18 +11,6 @@ from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.engine.job import Verification
 from artwork_backfill.shared.id_set import IdSet
 from psycopg import Connection
-
-_CLAIMS_LEFT: Final = """
-SELECT count(*)
-FROM artwork_indexer.audit_entity
-WHERE status = 'audit_in_progress' AND last_audit_at = ANY (%(tokens)s::timestamptz[])
-"""
-
-_STALE_CLAIMS: Final = """
-SELECT count(*)
-FROM artwork_indexer.audit_entity
-WHERE status = 'audit_in_progress' AND last_audit_at < now() - %(stale_after)s::interval
-"""
 
 # What others did to an entity since is in order too: a completed repair makes it unchecked, a
 # failed one a review, a person may want it audited again, and another run may have done so already.
@@ -59,18 +47,6 @@ SELECT count(*), count(*) FILTER (WHERE (
 FROM artwork_indexer.audit_entity entity
 WHERE status = 'manual_review'
 """
-
-
-def verify_claims(conn: Connection, tokens: Sequence[datetime]) -> Verification:
-    """Check that nothing is left that this run claimed."""
-    left = _count(conn, _CLAIMS_LEFT, tokens=list(tokens))
-    return Verification.equal("claims of this run left over", 0, left)
-
-
-def verify_no_stale_claims(conn: Connection, stale_after: str) -> Verification:
-    """Check that no run died and left claims behind."""
-    left = _count(conn, _STALE_CLAIMS, stale_after=stale_after)
-    return Verification.equal("claims of dead runs", 0, left, "audit-batch takes them back")
 
 
 def verify_decisions(

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -27,11 +26,12 @@ from artwork_backfill.shared.auditing.models import (
     Audit,
     Claim,
     Deferral,
+    FindingCount,
     Reason,
     Streak,
 )
 from artwork_backfill.shared.auditing.owners import lock_queue, read_owners
-from artwork_backfill.shared.engine.job import FindingCount
+from artwork_backfill.shared.engine.job import Written
 from psycopg import Connection
 from psycopg.errors import SerializationFailure
 from psycopg.types.json import Jsonb
@@ -177,28 +177,17 @@ FROM unnest(%(ids)s::bigint[], %(checks)s::text[], %(severities)s::smallint[],
 # transaction is repeated, the entity is found overtaken.
 _TAKEN_UP: Final = "an event was taken up while it was being queued"
 
-# No other transaction writes at the very same microsecond to the same rows.
-_IS_COMMITTED: Final = """
-SELECT EXISTS (
-    SELECT
-    FROM artwork_indexer.audit_entity
-    WHERE id = ANY (%(ids)s::bigint[]) AND last_audit_at = %(written_at)s)
-"""
-
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What one transaction did; only worth anything once it is committed.
+class AuditsWritten(Written):
+    """What one transaction did.
 
     `decided` holds the ids of entities by the status that they now have. `postponed` is how many
-    places in the queue the largest of the repairs needs for which there was no room. `at` is the
-    transaction's time, and the `last_audit_at` of every entity that it finished.
+    places in the queue the largest of the repairs needs for which there was no room.
     """
 
-    counts: Mapping[str, int]
-    decided: Mapping[Status, Sequence[int]]
-    findings: Mapping[str, FindingCount]
-    at: datetime
+    decided: Mapping[Status, Sequence[int]] = field(default_factory=dict)
+    findings: Mapping[str, FindingCount] = field(default_factory=dict)
     postponed: int = 0
 
 
@@ -231,38 +220,9 @@ class Writer:
     def __init__(self, run_id: UUID, max_queue_depth: int = 0) -> None:
         self._run_id = run_id
         self._max_queue_depth = max_queue_depth
-        # What was written last, until its commit is certain.
-        self._attempt: tuple[Sequence[Audit], Written] | None = None
 
-    def write(self, conn: Connection, audits: Sequence[Audit]) -> Written:
-        """Write what is still true of these audits.
-
-        Called again with the same list when the answer to the commit was lost, it finds out
-        whether the commit went through.
-        """
-        if self._attempt is not None:
-            before, written = self._attempt
-            if before is audits and _is_committed(conn, audits, written):
-                return written
-        written = self._write(conn, audits)
-        self._attempt = (audits, written)
-        return written
-
-    def preview(self, conn: Connection, audits: Sequence[Audit]) -> Written:
-        """Return what `write` would do, changing nothing."""
-        written = _summary(conn, _sort(conn, audits), lost=0)
-        self._attempt = (audits, written)
-        return written
-
-    def committed(self) -> Written:
-        """Learn that the last batch is in the database now; return what it was."""
-        if self._attempt is None:
-            raise RuntimeError("nothing was written that could have been committed")
-        _, written = self._attempt
-        self._attempt = None
-        return written
-
-    def _write(self, conn: Connection, audits: Sequence[Audit]) -> Written:
+    def write(self, conn: Connection, audits: Sequence[Audit]) -> AuditsWritten:
+        """Write what is still true of these audits."""
         held = _lock_held(conn, audits)
         audits_held = [audit for audit in audits if audit.claim.entity.id in held]
         if any(map(_deletions, audits_held)):
@@ -279,8 +239,12 @@ class Writer:
         _keep_passed(conn, batch)
         _set_statuses(conn, batch)
         if batch.postponed:
-            release(conn, [entry.audit.claim for entry in batch.postponed], keep_place=True)
-        return _summary(conn, batch, lost=len(audits) - len(audits_held))
+            release(conn, [entry.audit.claim for entry in batch.postponed])
+        return _summary(batch, lost=len(audits) - len(audits_held))
+
+    def preview(self, conn: Connection, audits: Sequence[Audit]) -> AuditsWritten:
+        """Return what `write` would do, changing nothing."""
+        return _summary(_sort(conn, audits), lost=0)
 
 
 def fail(conn: Connection, failed: Sequence[tuple[Claim, str]], run_id: UUID) -> None:
@@ -328,12 +292,6 @@ def fail(conn: Connection, failed: Sequence[tuple[Claim, str]], run_id: UUID) ->
                 ],
             )
     _update_statuses(conn, statuses, {})
-
-
-def _is_committed(conn: Connection, audits: Sequence[Audit], written: Written) -> bool:
-    ids = [audit.claim.entity.id for audit in audits]
-    row = conn.execute(_IS_COMMITTED, {"ids": ids, "written_at": written.at}).fetchone()
-    return row is not None and bool(row[0])
 
 
 def _sort(conn: Connection, audits: Sequence[Audit]) -> _Sorted:
@@ -427,7 +385,7 @@ def _postpone(conn: Connection, batch: _Sorted, limit: int) -> None:
             batch.decided.append(entry)
 
 
-def _summary(conn: Connection, batch: _Sorted, *, lost: int) -> Written:
+def _summary(batch: _Sorted, *, lost: int) -> AuditsWritten:
     counts: Counter[str] = Counter(
         audited=len(batch.decided),
         written=len(batch.decided),
@@ -449,11 +407,10 @@ def _summary(conn: Connection, batch: _Sorted, *, lost: int) -> Written:
         checks = [finding.check for finding in entry.audit.findings]
         findings.update(checks)
         entities.update(set(checks))
-    return Written(
+    return AuditsWritten(
         counts=+counts,
         decided=decided,
         findings={check: FindingCount(entities[check], findings[check]) for check in findings},
-        at=_value(conn, "SELECT now()"),
         postponed=max((len(entry.decision.events) for entry in batch.postponed), default=0),
     )
 

@@ -11,11 +11,12 @@ from typing import Any, Final
 import click
 from artwork_backfill.jobs.cli import checks
 from artwork_backfill.jobs.cli import status as status_view
-from artwork_backfill.jobs.command import JobCommand, musicbrainz_database
+from artwork_backfill.jobs.command import JobCommand, LoggedGroup, musicbrainz_database
 from artwork_backfill.shared import migrations
 from artwork_backfill.shared.audit.catalogue import UnknownCheck, parse_remedies
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.review import questions
+from artwork_backfill.shared.settings import Settings
 from artwork_backfill.shared.version import VERSION
 from psycopg import Connection
 from rich.console import Console
@@ -67,6 +68,7 @@ _GROUPS: Final = {
 
 
 @click.group(
+    cls=LoggedGroup,
     name="artwork-backfill",
     commands=_Commands(_JOBS | _GROUPS),
     context_settings={
@@ -93,22 +95,34 @@ def verify_group() -> None:
 
 @main.command()
 @click.option("--status", "only_status", is_flag=True, help="List the migrations, apply none.")
-def migrate(*, only_status: bool) -> None:
-    """Apply the SQL migrations to the MusicBrainz database.
+@click.option(
+    "--database",
+    type=click.Choice([str(target) for target in migrations.Target]),
+    default="musicbrainz",
+    show_default=True,
+    help="wxyc: the library's, for --attempts-table of library-artwork-url-backfill.",
+)
+def migrate(*, only_status: bool, database: str) -> None:
+    """Apply the SQL migrations to the MusicBrainz database, or to the WXYC library's.
 
     Example: artwork-backfill migrate --status
     """
-    with musicbrainz_database("migrate") as conn:
+    target = migrations.Target(database)
+    where = {
+        migrations.Target.MUSICBRAINZ: Settings.musicbrainz_database,
+        migrations.Target.WXYC: Settings.wxyc_database,
+    }
+    with musicbrainz_database("migrate", database=where[target]) as conn:
         if only_status:
-            for name, state in migrations.status(conn):
+            for name, state in migrations.status(conn, target):
                 click.echo(f"{state:8} {name}")
         else:
-            _apply_migrations(conn)
+            _apply_migrations(conn, target)
 
 
-def _apply_migrations(conn: Connection) -> None:
+def _apply_migrations(conn: Connection, target: migrations.Target) -> None:
     try:
-        applied = migrations.migrate(conn)
+        applied = migrations.migrate(conn, target)
     except migrations.MigrationFailed as error:
         raise click.ClickException(str(error)) from None
     for name in applied:

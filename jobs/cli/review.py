@@ -21,8 +21,8 @@ from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
-from artwork_backfill.shared.engine.db import Table
 from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review import actions, questions
 from artwork_backfill.shared.review import export as staff
 from artwork_backfill.shared.review.actions import Refused, Requeued, Retried
@@ -406,7 +406,7 @@ def _listings() -> Listings:
     @cache
     def open_archive() -> ArchiveOrgClient:
         settings = Settings(os.environ)
-        return Services.connect(settings, concurrency=1, stopping=Flag()).archive
+        return Services.from_settings(settings, concurrency=1, stopping=Flag()).archive
 
     return Listings(open_archive)
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.tables import Table
 from psycopg import Connection
 from rich import box
 from rich.console import Group, RenderableType

@@ -1,123 +1,241 @@
-"""Which of LML's results is the album that a row stands for, and whether its URL can be written.
+"""Which of LML's pictures is the cover of a row: the right one, or none. Pure.
 
-Pure functions over what was read elsewhere. A wrong cover is worse than none.
+LML searches fuzzily, and `library_item` in its answer is only the row that was asked for. What
+counts is whose release the artwork is. A wrong cover is worse than none.
+
+| the artwork                                             | decision                           |
+|---------------------------------------------------------|------------------------------------|
+| its release, or the master whose picture it is, is the  | certain: taken, whatever its names |
+| one that the catalogue names (`canonical_entity_id`...) |                                    |
+| artist is neither the row's nor its alternate name      | `other_artist`                     |
+| album is another one                                    | `other_album`                      |
+| various artists, and the album is not the very same     | `other_album`                      |
+| artist and album are the row's (see `names`)            | taken; the very same before alike  |
+| confidence below --min-confidence, or none given        | `low_confidence`                   |
+| no picture                                              | `no_artwork`                       |
+| the picture that stands for none (`spacer.gif`)         | `placeholder`                      |
+| a photo of the artist or a label's logo (`pictures`)    | `not_a_cover`, always              |
+| a URL that must not stand in the catalogue              | `bad_url`                          |
+
+| the answer                                              | decision                           |
+|---------------------------------------------------------|------------------------------------|
+| several that can be taken                               | certain, the very same, then alike |
+| none that can be taken, and LML gave up or was cut off  | `could_not_say`                    |
+| no result                                               | `no_match`                         |
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum
 from typing import Final
-from urllib.parse import urlsplit
 
-from artwork_backfill.jobs.library_artwork_url_backfill.library import URL_MAX, Row
+from artwork_backfill.jobs.library_artwork_url_backfill.models import (
+    Found,
+    Ground,
+    Match,
+    Miss,
+    Reason,
+    Row,
+)
 from artwork_backfill.jobs.library_artwork_url_backfill.names import (
-    NotedTitle,
+    Title,
+    alike_title,
     is_various,
     same_artist,
     same_title,
 )
-from artwork_backfill.shared.clients.lml import LookupAnswer, LookupResult
-
-# None of them stands in a URL as it is (RFC 3986, section 2).
-_NEVER_IN_URLS: Final = frozenset(' "<>\\^`{|}')
-
-
-class Reason(StrEnum):
-    """Why there is nothing to write for a row."""
-
-    NO_NAME = "no_name"  # the row lacks an artist or a title: there is nothing to ask for
-    NO_MATCH = "no_match"  # LML found nothing
-    OTHER_ALBUM = "other_album"  # only other albums of the artist
-    NO_ARTWORK = "no_artwork"  # the album, without artwork
-    PLACEHOLDER = "placeholder"  # the album, with the picture that stands for none
-    BAD_URL = "bad_url"  # the album, with a URL that nobody should follow
-    FAILED = "failed"  # LML could not say, which is no answer
+from artwork_backfill.jobs.library_artwork_url_backfill.pictures import (
+    DEFAULT_HOSTS,
+    Picture,
+    is_usable,
+    master_of,
+    picture_of,
+    release_of,
+)
+from artwork_backfill.shared.clients.lml import Artwork, LookupAnswer
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """The URL of a row's cover."""
+class Rules:
+    """What the person who starts a run can choose about the choice.
 
-    row: Row
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class Miss:
-    """Why a row stays as it is; `detail` has the error when the lookup failed."""
-
-    row: Row
-    reason: Reason
-    detail: str = ""
-
-
-def choose(row: Row, answer: LookupAnswer, *, accept_first: bool = False) -> Match | Miss:
-    """Return the URL to write for a row, or the reason why there is none.
-
-    With `accept_first`, LML's first result counts as the album, whatever it is.
+    Parameters
+    ----------
+    min_confidence
+        Least confidence of LML, from 0 to 1, for artwork that is known by its names alone.
+    accept_first
+        Take the first result, whosever it is; photos and logos are refused all the same.
+    hosts
+        Where covers may come from.
     """
+
+    min_confidence: float = 0.0
+    accept_first: bool = False
+    hosts: tuple[str, ...] = DEFAULT_HOSTS
+
+
+class _Likeness(IntEnum):
+    """How sure it is that artwork is of the row's album; larger is surer."""
+
+    ALIKE = 1
+    SAME = 2
+    CERTAIN = 3
+
+
+_Judged = tuple[_Likeness, Artwork]
+
+
+def choose(row: Row, answer: LookupAnswer, rules: Rules) -> Found:
+    """Return the cover of a row, or the reason why there is none."""
+    found = _first(row, answer, rules) if rules.accept_first else _best(row, answer, rules)
+    if isinstance(found, Miss) and answer.unsure is not None:
+        return Miss(row, Reason.COULD_NOT_SAY, detail=answer.unsure)
+    return found
+
+
+def choose_metadata(row: Row, rules: Rules) -> Match | None:
+    """Return the cover that the site's own enrichment has, if it passes every check there is.
+
+    It was found by the same fuzzy search, but without names: so Discogs's id of the artist has to
+    agree where both sides have one, and so has the release where the catalogue or the picture names
+    one.
+    """
+    metadata = row.metadata
+    if metadata is None or metadata.artwork_url == metadata.artist_image_url:
+        return None
+    ids = {metadata.discogs_artist_id, row.discogs_artist_id} - {None}
+    if len(ids) > 1:
+        return None
+    url = metadata.artwork_url
+    artwork = Artwork(None, None, metadata.release_id, url, None)
+    trusted = _is_trusted(row, artwork)
+    if (row.trusted_releases or row.trusted_masters) and metadata.release_id and not trusted:
+        return None
+    # Its columns are filled at different times.
+    if metadata.release_id and release_of(url) not in (metadata.release_id, None):
+        return None
+    if _refusal(url, rules) is not None:
+        return None
+    return Match(row, artwork, url, Ground.RELEASE_ID if trusted else Ground.METADATA)
+
+
+def refuse_shared(found: Sequence[Found]) -> list[Found]:
+    """Refuse one picture for two albums of one artist, unless the catalogue names the release.
+
+    Two copies of one album, such as a CD and an LP, may share it.
+    """
+    albums: defaultdict[tuple[int, str], set[str]] = defaultdict(set)
+    for each in found:
+        if isinstance(each, Match):
+            albums[each.row.artist_id, each.url].add(album_key(each.row.title))
+    return [
+        shared_url(each, "another album of the artist in this batch would get it as well")
+        if isinstance(each, Match)
+        and each.ground is not Ground.RELEASE_ID
+        and len(albums[each.row.artist_id, each.url]) > 1
+        else each
+        for each in found
+    ]
+
+
+def shared_url(match: Match, detail: str) -> Miss:
+    """Return the refusal of a picture that another album of the artist has."""
+    return Miss(match.row, Reason.SHARED_URL, match.artwork, detail)
+
+
+def album_key(title: str) -> str:
+    """Return what two copies of one album have in common, and two albums of one artist do not."""
+    return Title.of(title).key
+
+
+# -- one answer ------------------------------------------------------------------------------------
+
+
+def _first(row: Row, answer: LookupAnswer, rules: Rules) -> Found:
     if not answer.results:
         return Miss(row, Reason.NO_MATCH)
-    albums = answer.results[:1] if accept_first else _albums_of(row, answer.results)
-    if not albums:
-        return Miss(row, Reason.OTHER_ALBUM)
-    refusals = [_refusal(album.artwork_url, album.has_artwork) for album in albums]
-    for album, refusal in zip(albums, refusals, strict=True):
-        if refusal is None and album.artwork_url is not None:
-            return Match(row, album.artwork_url)
-    return Miss(row, refusals[0] or Reason.NO_ARTWORK)
+    artwork = answer.results[0]
+    if artwork is None:
+        return Miss(row, Reason.NO_ARTWORK)
+    refusal = _refusal(artwork.url, rules)
+    if refusal is None and artwork.url is not None:
+        return Match(row, artwork, artwork.url, Ground.FIRST)
+    return Miss(row, refusal or Reason.NO_ARTWORK, artwork)
 
 
-def is_usable_url(url: str) -> bool:
-    """Tell whether a URL may go into the catalogue, whose pages will show what it leads to.
+def _best(row: Row, answer: LookupAnswer, rules: Rules) -> Found:
+    if not answer.results:
+        return Miss(row, Reason.NO_MATCH)
+    judged: list[_Judged] = []
+    misses: list[Miss] = []
+    for artwork in answer.results:
+        match None if artwork is None else _likeness(row, artwork):
+            case None:
+                misses.append(Miss(row, Reason.NO_ARTWORK))
+            case Reason() as reason:
+                misses.append(Miss(row, reason, artwork))
+            case _Likeness() as likeness if artwork is not None:
+                judged.append((likeness, artwork))
+    # A stable sort: among equals, LML's order decides.
+    judged.sort(key=lambda each: -each[0])
+    refused: list[Miss] = []
+    for likeness, artwork in judged:
+        refusal = _refusal(artwork.url, rules) or _doubt(likeness, artwork, rules)
+        if refusal is None and artwork.url is not None:
+            by_id = likeness is _Likeness.CERTAIN
+            return Match(row, artwork, artwork.url, Ground.RELEASE_ID if by_id else Ground.NAMES)
+        refused.append(Miss(row, refusal or Reason.NO_ARTWORK, artwork))
+    return (refused + _most_telling(misses))[0]
 
-    It is http or https, at most 512 characters long, and has a host, but no spaces, control
-    characters, user name or password.
-    """
-    if len(url) > URL_MAX or not url.isprintable() or not _NEVER_IN_URLS.isdisjoint(url):
-        return False
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+
+_TELLING: Final = (Reason.OTHER_ALBUM, Reason.OTHER_ARTIST, Reason.NO_ARTWORK)
 
 
-def _albums_of(row: Row, results: Sequence[LookupResult]) -> Sequence[LookupResult]:
-    """Return the results that are the row's album: by their id, else by their names."""
-    if row.legacy_release_id is not None:
-        own = [result for result in results if result.library_item_id == row.legacy_release_id]
-        if own:
-            return own
-    return _named_alike(row, results)
+def _most_telling(misses: Sequence[Miss]) -> list[Miss]:
+    return sorted(misses, key=lambda miss: _TELLING.index(miss.reason))
 
 
-def _named_alike(row: Row, results: Sequence[LookupResult]) -> Sequence[LookupResult]:
-    by_artist = [
-        (result, result.title)
-        for result in results
-        if result.artist and result.title and same_artist(row.artist, result.artist)
-    ]
-    exact = [result for result, title in by_artist if same_title(row.title, title)]
+def _likeness(row: Row, artwork: Artwork) -> _Likeness | Reason:
+    """Return how like the row's album the artwork's is, or why it is another one."""
+    if _is_trusted(row, artwork):
+        return _Likeness.CERTAIN
+    if artwork.url is None and not (artwork.artist or artwork.album):
+        return Reason.NO_ARTWORK
+    artist, album = artwork.artist or "", artwork.album or ""
+    names = [name for name in row.artists if same_artist(name, artist)]
+    if not names:
+        return Reason.OTHER_ARTIST
+    if same_title(row.title, album, artists=names):
+        return _Likeness.SAME
     # Of compilations there are many with one title: theirs has to be the very same.
-    if exact or is_various(row.artist):
-        return exact
-    ours = NotedTitle.of(row.title)
-    noted = [(result, NotedTitle.of(title)) for result, title in by_artist]
-    alike = [(result, title) for result, title in noted if ours.is_like(title)]
-    same_note = [result for result, title in alike if title.note == ours.note]
-    if same_note:
-        return same_note
-    # Where the notes of several tell them apart, nothing tells which of them is ours.
-    return [result for result, _ in alike] if len({title.note for _, title in alike}) == 1 else []
+    if alike_title(row.title, album) and not all(map(is_various, names)):
+        return _Likeness.ALIKE
+    return Reason.OTHER_ALBUM
 
 
-def _refusal(url: str | None, has_artwork: bool) -> Reason | None:
+def _is_trusted(row: Row, artwork: Artwork) -> bool:
+    # 0 stands for no release.
+    if artwork.release_id and artwork.release_id in row.trusted_releases:
+        return True
+    return artwork.url is not None and master_of(artwork.url) in row.trusted_masters
+
+
+def _doubt(likeness: _Likeness, artwork: Artwork, rules: Rules) -> Reason | None:
+    if likeness is _Likeness.CERTAIN or not rules.min_confidence:
+        return None
+    return Reason.LOW_CONFIDENCE if (artwork.confidence or 0.0) < rules.min_confidence else None
+
+
+def _refusal(url: str | None, rules: Rules) -> Reason | None:
+    """Return why a picture cannot be a cover, whosever it is."""
     if url is None:
         return Reason.NO_ARTWORK
-    if not has_artwork:
+    picture = picture_of(url)
+    if picture is Picture.PLACEHOLDER:
         return Reason.PLACEHOLDER
-    return None if is_usable_url(url) else Reason.BAD_URL
+    if picture.is_no_cover:
+        return Reason.NOT_A_COVER
+    return None if is_usable(url, rules.hosts) else Reason.BAD_URL

@@ -2,25 +2,172 @@
 
 from __future__ import annotations
 
-from artwork_backfill.jobs.command import job_command, option
-from artwork_backfill.jobs.library_artwork_url_backfill.job import LibraryArtworkUrlBackfill
-from artwork_backfill.shared.engine.job import Run
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from artwork_backfill.jobs.command import DurationType, job_command, option
+from artwork_backfill.jobs.library_artwork_url_backfill.existing import CheckExisting
+from artwork_backfill.jobs.library_artwork_url_backfill.job import (
+    LibraryArtworkUrlBackfill,
+    Options,
+)
+from artwork_backfill.jobs.library_artwork_url_backfill.undo import Undo
+from artwork_backfill.shared.clients import lml
+from artwork_backfill.shared.engine.job import Job, Run
+from click.core import ParameterSource
+
+#: What a run that writes no covers takes beside the options of every job.
+_OF_UNDO: Final = frozenset({"undo", "write_rate", "pause_between"})
+_OF_CHECK: Final = frozenset({"check_existing"})
+_OF_EVERY_JOB: Final = frozenset(
+    {"batch_size", "fixed_batch_size", "limit", "max_duration", "dry_run", "reports", "log_level"}
+)
 
 
 @job_command(LibraryArtworkUrlBackfill)
 @option(
+    "--from-metadata",
+    is_flag=True,
+    envvar="BACKFILL_FROM_METADATA",
+    help="First take covers from the site's own album_metadata, without asking LML, as far as its"
+    " columns show that they are the right ones.",
+)
+@option(
     "--accept-first",
     is_flag=True,
     envvar="BACKFILL_ACCEPT_FIRST",
-    help="Take the first result of each lookup, even where it is another album of the artist.",
+    help="Take the first result of each lookup, even where it is another album. Artist photos and"
+    " logos are refused all the same.",
 )
-def command(run: Run, *, accept_first: bool) -> LibraryArtworkUrlBackfill:
+@option(
+    "--min-confidence",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    envvar="BACKFILL_MIN_CONFIDENCE",
+    help="Least confidence of LML (0.2 to 1) for artwork that is known by its names alone.",
+)
+@option(
+    "--bulk-size",
+    type=click.IntRange(1, lml.BULK_MAX),
+    default=5,
+    envvar="BACKFILL_BULK_SIZE",
+    help="Albums in one request to LML. It looks up five at a time for all its callers, the live"
+    " site among them.",
+)
+@option(
+    "--concurrency",
+    type=click.IntRange(1, 16),
+    default=1,
+    envvar="BACKFILL_CONCURRENCY",
+    help="Requests to LML that may be under way at once. More than one gains nothing and makes the"
+    " live site wait.",
+)
+@option(
+    "--discogs-rate",
+    type=click.FloatRange(min=0),
+    default=20.0,
+    envvar="BACKFILL_DISCOGS_RATE",
+    help="Questions a minute to Discogs that LML may ask for this run; 0 for no limit. Albums in"
+    " LML's cache cost none.",
+)
+@option(
+    "--quick",
+    is_flag=True,
+    envvar="BACKFILL_QUICK",
+    help="Let LML give up on an album after about 4 s. It then finds less.",
+)
+@option(
+    "--write-rate",
+    type=click.FloatRange(min=0),
+    default=50.0,
+    envvar="BACKFILL_WRITE_RATE",
+    help="Rows written per second at most, since each notifies the live site's listeners; 0 for no"
+    " limit.",
+)
+@option(
+    "--pause-between",
+    type=DurationType(),
+    envvar="BACKFILL_PAUSE_BETWEEN",
+    help="Pause after each batch that wrote something, for example 2s.",
+)
+@option(
+    "--changes",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="BACKFILL_CHANGES",
+    help="Append a JSON line for each album to this file: its cover, or why it got none. In dry"
+    " runs as well.",
+)
+@option(
+    "--attempts-table",
+    is_flag=True,
+    envvar="BACKFILL_ATTEMPTS_TABLE",
+    help="Note albums without a result in a table of ours, and do not ask for them again at once."
+    " `migrate --database wxyc` makes the table.",
+)
+@option(
+    "--retry-after",
+    type=DurationType(),
+    default="14d",
+    envvar="BACKFILL_RETRY_AFTER",
+    help="With --attempts-table: when to ask again for an album without a result.",
+)
+@option(
+    "--undo",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Do not look anything up: empty the rows that this file of changes says were written and"
+    " that still hold the same URL.",
+)
+@option(
+    "--check-existing",
+    is_flag=True,
+    help="Do not look anything up and change nothing: report the covers that are artist photos,"
+    " logos or placeholders, or are shared by several albums.",
+)
+def command(run: Run, *, undo: Path | None, check_existing: bool, **chosen: Any) -> Job[Any, Any]:
     """Give rows of the WXYC library the cover that Discogs has for them.
 
-    Rows without artwork whose artist Discogs knows are looked up in Library Metadata Lookup. A
-    cover is written only where the result is the row's own album; rows that the live site fills
-    meanwhile stay as they are.
+    Rows without artwork whose artist Discogs knows are looked up in Library Metadata Lookup (LML).
+    A cover is written only where the artwork's own artist and album are the row's; rows that the
+    live site fills, renames or marks meanwhile stay as they are.
 
-    Example: artwork-backfill library-artwork-url-backfill --dry-run --limit 500 --report library.md
+    Example: artwork-backfill library-artwork-url-backfill --dry-run --changes library.jsonl
     """
-    return LibraryArtworkUrlBackfill(run, accept_first=accept_first)
+    if undo is not None:
+        _refuse_others("--undo", _OF_UNDO)
+        return Undo(run, undo, **_paces(chosen))
+    if check_existing:
+        _refuse_others("--check-existing", _OF_CHECK)
+        return CheckExisting(run)
+    return LibraryArtworkUrlBackfill(
+        run,
+        Options(
+            accept_first=chosen["accept_first"],
+            min_confidence=chosen["min_confidence"],
+            from_metadata=chosen["from_metadata"],
+            bulk_size=chosen["bulk_size"],
+            quick=chosen["quick"],
+            discogs_rate=chosen["discogs_rate"] / 60 or None,
+            changes=chosen["changes"],
+            attempts_table=chosen["attempts_table"],
+            retry_after=chosen["retry_after"],
+            **_paces(chosen),
+        ),
+    )
+
+
+def _paces(chosen: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "write_rate": chosen["write_rate"] or None,
+        "pause_between": chosen["pause_between"] or 0.0,
+    }
+
+
+def _refuse_others(mode: str, taken: frozenset[str]) -> None:
+    """Refuse options that would be without effect. Those of the environment are for other runs."""
+    context = click.get_current_context()
+    for param in context.command.params:
+        source = context.get_parameter_source(param.name or "")
+        if param.name not in taken | _OF_EVERY_JOB and source is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{param.opts[0]} has no effect together with {mode}")

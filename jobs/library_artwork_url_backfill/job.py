@@ -1,189 +1,306 @@
-"""The backfill of the library's artwork URLs as a job: its five verbs."""
+"""The backfill of the library's artwork URLs as a job."""
 
 from __future__ import annotations
 
+import html
+import logging
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final
 
-from artwork_backfill.jobs.library_artwork_url_backfill import library, verification
-from artwork_backfill.jobs.library_artwork_url_backfill.choice import Match, Miss, Reason, choose
-from artwork_backfill.jobs.library_artwork_url_backfill.library import Census, Filling, Library, Row
-from artwork_backfill.jobs.library_artwork_url_backfill.lookup import LookupFailed, Lookups
-from artwork_backfill.jobs.library_artwork_url_backfill.verification import Fate
-from artwork_backfill.shared.clients import lml
-from artwork_backfill.shared.clients.lml import LmlClient, LmlQuery, LookupAnswer
-from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.jobs.library_artwork_url_backfill import attempts, library, summary
+from artwork_backfill.jobs.library_artwork_url_backfill.changes import ChangesFile, Decided, Fate
+from artwork_backfill.jobs.library_artwork_url_backfill.choice import (
+    Rules,
+    choose,
+    choose_metadata,
+)
+from artwork_backfill.jobs.library_artwork_url_backfill.decisions import Decisions
+from artwork_backfill.jobs.library_artwork_url_backfill.library import Candidates, Census
+from artwork_backfill.jobs.library_artwork_url_backfill.lookups import (
+    Answer,
+    LookupFailed,
+    Lookups,
+    WrongAddress,
+)
+from artwork_backfill.jobs.library_artwork_url_backfill.models import (
+    Found,
+    Ground,
+    Match,
+    Miss,
+    Reason,
+    Row,
+)
+from artwork_backfill.jobs.library_artwork_url_backfill.pace import Pace
+from artwork_backfill.jobs.library_artwork_url_backfill.writes import Writes
+from artwork_backfill.shared.clients.http import CredentialsRefused, Interrupted, ServiceDown
+from artwork_backfill.shared.clients.lml import LmlClient, LmlQuery
+from artwork_backfill.shared.engine.errors import DatabaseError, RunFailed
 from artwork_backfill.shared.engine.job import (
-    Counts,
-    Database,
     Job,
+    Note,
     Problem,
     Run,
-    ServiceStats,
+    RunResult,
+    Section,
+    StopRun,
     Verification,
+    Written,
 )
+from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.settings import Settings, SettingsError
 from psycopg import Connection
 
+log = logging.getLogger(__name__)
 
-class LibraryArtworkUrlBackfill(Job[Row, Match | Miss]):
-    """Every candidate is looked up once, and filled where the result is surely its cover.
+#: Rows of a batch at most, so that it is written in milliseconds: the live site waits meanwhile.
+BATCH_MAX: Final = 100
 
-    Parameters
-    ----------
-    accept_first
-        Take LML's first result, whatever album it is.
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What can be chosen for this job alone; see the command's help.
+
+    Rates are per second, `None` for none; durations are in seconds.
     """
 
+    accept_first: bool = False
+    min_confidence: float = 0.0
+    from_metadata: bool = False
+    bulk_size: int = 5
+    quick: bool = False
+    discogs_rate: float | None = 20 / 60
+    write_rate: float | None = 50.0
+    pause_between: float = 0.0
+    changes: Path | None = None
+    attempts_table: bool = False
+    retry_after: float = 14 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided(Written):
+    """What was written, and what became of every row."""
+
+    decided: Sequence[Decided] = ()
+
+
+class LibraryArtworkUrlBackfill(Job[Row, Found]):
+    """Every candidate is looked up once, and filled where the artwork is surely its cover."""
+
     name: ClassVar[str] = "library-artwork-url-backfill"
-    database: ClassVar[Database] = Database.WXYC
-    #: Never more, so that a batch is written in milliseconds: the live site updates the same rows.
-    batch_size: ClassVar[int] = 800
-    max_batch_size: ClassVar[int] = 800
-    concurrency: ClassVar[int] = 4
-    fetch_size: ClassVar[int] = lml.BULK_MAX
+    database = Settings.wxyc_database
+    tables = staticmethod(lambda settings: library.tables(settings.wxyc_schema()))
+    batch_size: ClassVar[int] = BATCH_MAX
+    max_batch_size: ClassVar[int] = BATCH_MAX
+    concurrency: ClassVar[int] = 1
 
-    def __init__(self, run: Run, *, accept_first: bool = False) -> None:
+    def __init__(
+        self, run: Run, options: Options | None = None, *, client: LmlClient | None = None
+    ) -> None:
         super().__init__(run)
-        self._accept_first = accept_first
-        self._library = Library(run.settings.wxyc_schema(), run.options.partition)
-        self._client = _connect_lml(run)
-        self._lookups = Lookups(self._client)
-        self._before: Census | None = None
-        self._position = 0
-        self._claimed_all = False
-        self._fates: dict[int, Fate] = {}
-        self._new_fates: dict[int, Fate] = {}
-        self._problems: list[Problem] = []
-
-    @classmethod
-    def tables_for(cls, settings: Settings) -> tuple[Table, ...]:
-        return library.tables(settings.wxyc_schema())
-
-    # -- the five verbs ------------------------------------------------------------------------
-
-    def count(self, conn: Connection) -> int:
-        self._before = self._library.take_census(conn)
-        self._fates = dict.fromkeys(self._before.candidates, Fate.NOT_REACHED)
-        return len(self._fates)
-
-    def claim(self, conn: Connection, size: int) -> Sequence[Row]:
-        page = self._library.read_page(
-            conn,
-            after=self._position,
-            last=self._start().last,
-            size=min(size, self.max_batch_size),
+        self._options = options or Options()
+        self.fetch_size = self._options.bulk_size
+        self._rules = Rules(
+            self._options.min_confidence,
+            self._options.accept_first,
+            run.settings.artwork_hosts(),
         )
-        self._claimed_all = not page
-        return page
-
-    def fetch(self, items: Sequence[Row]) -> Sequence[Match | Miss]:
-        queries = {row.id: LmlQuery(row.artist.strip(), row.title.strip()) for row in items}
-        askable = {id_: query for id_, query in queries.items() if query.artist and query.album}
-        answers = dict(zip(askable, self._lookups.ask(list(askable.values())), strict=True))
-        return [self._judge(row, answers.get(row.id)) for row in items]
-
-    def write(self, conn: Connection, results: Sequence[Match | Miss]) -> Counts:
-        filling = self._library.fill(conn, _urls(results))
-        filled = filling.written | filling.raced
-        self._new_fates = (
-            dict.fromkeys((result.row.id for result in results), Fate.LEFT)
-            | dict.fromkeys(filled, Fate.FILLED)
-            | dict.fromkeys(filling.gone, Fate.GONE)
-        )
-        return _tally(filling, results)
-
-    def verify(self, conn: Connection) -> Sequence[Verification]:
-        if self._before is None:
-            return verification.describe(self._library.take_census(conn))
-        after = self._library.take_census(conn, last=self._before.last)
-        filled = {id_ for id_, fate in self._fates.items() if fate is Fate.FILLED}
-        _, lost = self._library.look(conn, filled - after.with_artwork)
-        return verification.compare(
-            self._before, after, self._fates, lost=lost, finished=self._claimed_all
-        )
-
-    # -- the rest of a run -----------------------------------------------------------------------
-
-    def preview(self, conn: Connection, results: Sequence[Match | Miss]) -> Counts:
-        raced, empty = self._library.look(conn, _urls(results))
-        gone = _urls(results).keys() - raced - empty
-        return _tally(Filling(empty, raced, gone=frozenset(gone)), results)
-
-    def claimed(self, items: Sequence[Row]) -> None:
-        self._position = items[-1].id
-
-    def committed(self, results: Sequence[Match | Miss]) -> None:
-        self._fates.update(self._new_fates)
-        self._problems += [
-            Problem(str(result.row), result.detail)
-            for result in results
-            if isinstance(result, Miss) and result.reason is Reason.FAILED
-        ]
-
-    def release(self, conn: Connection, items: Sequence[Row]) -> None:
-        # Nothing was taken: they stay candidates, which is what is noted here.
-        self._fates.update((row.id, Fate.LEFT) for row in items)
-
-    def describe(self, result: Row | Match | Miss) -> str:
-        return str(result if isinstance(result, Row) else result.row)
-
-    def problems(self) -> Sequence[Problem]:
-        problems, self._problems = self._problems, []
-        return problems
-
-    def requests(self) -> Mapping[str, ServiceStats]:
-        return {"LML": self._client.stats()}
-
-    def close(self) -> None:
-        self._client.close()
-
-    def _judge(self, row: Row, answer: LookupAnswer | LookupFailed | None) -> Match | Miss:
-        match answer:
-            case None:
-                return Miss(row, Reason.NO_NAME)
-            case LookupFailed(reason):
-                return Miss(row, Reason.FAILED, reason)
-            case _:
-                return choose(row, answer, accept_first=self._accept_first)
-
-    def _start(self) -> Census:
-        if self._before is None:
-            raise RuntimeError("count comes before claim: it notes what there was to begin with")
-        return self._before
-
-
-def _connect_lml(run: Run) -> LmlClient:
-    service = run.settings.lml()
-    try:
-        return lml.connect(
-            base_url=service.base_url,
-            rate=service.rate,
-            contact=run.settings.contact(),
-            api_key=run.settings.get("LML_API_KEY"),
+        client = client or LmlClient.from_settings(
+            run.settings,
+            stopping=run.stopping,
             concurrency=run.options.concurrency,
+            bulk_size=self._options.bulk_size,
+            quick=self._options.quick,
+        )
+        self._lookups = Lookups(
+            run.use(client),
+            discogs=Pace(self._options.discogs_rate, run.stopping),
             stopping=run.stopping,
         )
-    except ValueError as problem:
-        raise SettingsError(str(problem)) from None
+        self._pace = Pace(self._options.write_rate, run.stopping)
+        self._changes = _open_changes(run, self._options)
+        self._summary = summary.Summary()
+        self._written_ids = array("q")
+        self._before: Census | None = None
+        # Before anything is asked or touched, in dry runs as well.
+        self._library = run.session().look(
+            lambda conn: _Library.open(conn, run, self._options, self._changes)
+        )
+
+    def source(self) -> Keyset[Row]:
+        return Keyset(self._page, lambda row: row.id, self._count)
+
+    def fetch(self, items: Sequence[Row]) -> Sequence[Found]:
+        found: dict[int, Found] = {}
+        for row in items:
+            if (cover := choose_metadata(row, self._rules)) is not None:
+                found[row.id] = cover
+            elif not row.artist.strip() or not row.title.strip():
+                found[row.id] = Miss(row, Reason.NO_NAME)
+        asked = [row for row in items if row.id not in found]
+        for row, answer in zip(asked, self._ask(asked), strict=True):
+            match answer:
+                case LookupFailed(reason):
+                    found[row.id] = Miss(row, Reason.COULD_NOT_SAY, detail=reason)
+                case _:
+                    found[row.id] = choose(row, answer, self._rules)
+        return [found[row.id] for row in items]
+
+    def write(self, conn: Connection, results: Sequence[Found]) -> _Decided:
+        return _tally(self._library.decisions.write(conn, results))
+
+    def preview(self, conn: Connection, results: Sequence[Found]) -> _Decided:
+        return _tally(self._library.decisions.preview(conn, results))
+
+    def committed(self, written: _Decided) -> None:
+        self._library.decisions.committed(written.decided)
+        self._summary.add(written.decided)
+        for each in written.decided:
+            _tell(each)
+        ids = [each.found.row.id for each in written.decided if each.fate is Fate.WRITTEN]
+        self._written_ids.extend(ids)
+        self._pace.used(len(ids))
+        self._rest(self._options.pause_between if ids else 0.0)
+
+    def verify(
+        self, conn: Connection, run: RunResult | None
+    ) -> Iterable[Verification | Note | Problem]:
+        if run is not None:
+            emptied = self._library.writes.count_empty(conn, self._written_ids)
+            yield Verification.equal("rows written by this run that are empty again", 0, emptied)
+        last = self._before.last if self._before else None
+        now = self._library.candidates.take_census(conn, last=last)
+        yield Note("rows with artwork", now.with_artwork)
+        resting = f"{now.resting:,} of them not due to be asked for again" if now.resting else ""
+        yield Note("candidates left", now.candidates, resting)
+
+    def sections(self) -> Iterable[Section]:
+        return self._summary.sections()
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    def _count(self, conn: Connection) -> int:
+        self._before = self._library.candidates.take_census(conn)
+        return self._before.candidates - self._before.resting
+
+    def _page(self, conn: Connection, after: int | None, size: int) -> Sequence[Row]:
+        last = self._before.last if self._before else 0
+        return self._library.candidates.read_page(
+            conn, after=after or 0, last=last, size=min(size, BATCH_MAX)
+        )
+
+    def _ask(self, rows: Sequence[Row]) -> Sequence[Answer]:
+        queries = [LmlQuery(_as_text(row.artist), _as_text(row.title)) for row in rows]
+        try:
+            return self._lookups.ask(queries)
+        except ServiceDown as down:
+            raise StopRun(str(down)) from down
+        except (CredentialsRefused, WrongAddress) as refusal:
+            raise RunFailed(str(refusal)) from refusal
+
+    def _rest(self, seconds: float) -> None:
+        """Keep to the pace of writes, and pause between batches, with no transaction open."""
+        with suppress(Interrupted):
+            self._pace.wait()
+        self.run.stopping.wait(seconds)
 
 
-def _urls(results: Sequence[Match | Miss]) -> dict[int, str]:
-    return {result.row.id: result.url for result in results if isinstance(result, Match)}
+@dataclass(frozen=True, slots=True)
+class _Library:
+    """The parts of a run that depend on what kind of database it is."""
+
+    candidates: Candidates
+    writes: Writes
+    decisions: Decisions
+
+    @classmethod
+    def open(
+        cls, conn: Connection, run: Run, options: Options, changes: ChangesFile | None
+    ) -> _Library:
+        """Look at the database, and check that all may be done there that the run will do.
+
+        Raises `DatabaseError`.
+        """
+        shape = library.read_shape(conn, run.settings.wxyc_schema())
+        if options.from_metadata and not shape.has("album_metadata", "album_id", "artwork_url"):
+            raise DatabaseError(
+                f"{shape.schema}.album_metadata does not exist or may not be read: leave out"
+                " --from-metadata"
+            )
+        if options.attempts_table:
+            attempts.check(conn)
+        writes = Writes(shape)
+        return cls(
+            Candidates(
+                shape,
+                run.options.partition,
+                from_metadata=options.from_metadata,
+                retry_after_s=options.retry_after if options.attempts_table else None,
+            ),
+            writes,
+            Decisions(
+                writes,
+                attempts_of=shape.schema if options.attempts_table else None,
+                changes=changes,
+            ),
+        )
 
 
-def _tally(filling: Filling, results: Sequence[Match | Miss]) -> Counts:
+def _open_changes(run: Run, options: Options) -> ChangesFile | None:
+    if options.changes is None:
+        return None
+    try:
+        return ChangesFile(options.changes, str(run.id))
+    except OSError as error:
+        raise SettingsError(
+            f"{options.changes} cannot be written: {error.strerror or error}"
+        ) from None
+
+
+def _as_text(name: str) -> str:
+    """Return a name as LML should get it: without HTML entities and outer spaces."""
+    return html.unescape(name).strip()
+
+
+def _tell(decided: Decided) -> None:
+    """Log why a row got no cover; the runner logs the problems."""
+    row, fate = decided.found.row, decided.fate
+    if isinstance(decided.found, Match):
+        if fate not in (Fate.WRITTEN, Fate.WOULD_WRITE):
+            log.info("%s: %s", row, fate, extra={"fields": _fields(row, fate)})
+    elif fate is Fate.REFUSED:
+        reason = decided.found.reason
+        said = summary.found_instead(decided.found) or summary.MEANINGS[reason]
+        log.info("%s: %s (%s)", row, reason, said, extra={"fields": _fields(row, reason)})
+
+
+def _fields(row: Row, reason: Reason | Fate) -> dict[str, object]:
+    return {"library_id": row.id, "reason": str(reason)}
+
+
+def _tally(decided: Sequence[Decided]) -> _Decided:
     """Count a batch: every row is written, skipped or failed, and has one reason why not written.
 
     What failed counts as `failed`, as in every job; the other reasons are parts of `skipped`.
     """
-    counts = Counter(str(result.reason) for result in results if isinstance(result, Miss))
-    counts.update(
-        written=len(filling.written),
-        raced=len(filling.raced),
-        busy=len(filling.busy),
-        gone=len(filling.gone),
-    )
-    counts["skipped"] = len(results) - counts["written"] - counts["failed"]
-    return counts
+    counts: Counter[str] = Counter()
+    problems: list[Problem] = []
+    for each in decided:
+        found = each.found
+        if isinstance(found, Miss):
+            counts[str(found.reason)] += 1
+            counts["failed" if each.fate is Fate.FAILED else "skipped"] += 1
+            if each.fate is Fate.FAILED:
+                said = summary.found_instead(found) or summary.MEANINGS[found.reason]
+                problems.append(Problem(str(found), said, _fields(found.row, found.reason)))
+        elif each.fate in (Fate.WRITTEN, Fate.WOULD_WRITE):
+            counts["written"] += 1
+            counts["from_metadata"] += found.ground is Ground.METADATA
+        else:
+            counts[str(each.fate)] += 1
+            counts["skipped"] += 1
+    return _Decided(+counts, problems, decided)

@@ -1,129 +1,99 @@
-"""The library's tables: which rows are candidates for a cover, and how its URL gets into one.
+"""Reading the library: what kind of database it is, and which rows are candidates for a cover.
 
-All the job's SQL is here. The catalogue's search writes `artwork_url` too, at any moment; its users
-must not wait for us, so no statement here ever waits for a row lock.
+Columns and tables came over the years, so all but the first six columns are looked for. Writing is
+in `writes`.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from artwork_backfill.shared.engine.db import Table
-from artwork_backfill.shared.engine.job import Partition
+from artwork_backfill.jobs.library_artwork_url_backfill import attempts
+from artwork_backfill.jobs.library_artwork_url_backfill.models import Metadata, Row
+from artwork_backfill.shared.engine.errors import DatabaseError
+from artwork_backfill.shared.engine.sources import Partition
+from artwork_backfill.shared.engine.tables import Table
 from psycopg import Connection
-from psycopg.sql import SQL, Composable, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier
 
-#: `library.artwork_url` is a varchar(512).
-URL_MAX: Final = 512
+#: Below this, an id that the catalogue has for an album is itself the guess of a fuzzy search.
+TRUSTED_CONFIDENCE: Final = 0.9
 
-# Libraries that are new enough mark the albums that Discogs is known not to have.
-_HAS_MARK: Final = """
-SELECT EXISTS (
-    SELECT
-    FROM pg_attribute
-    WHERE attrelid = to_regclass(%s) AND attname = 'discogs_unavailable' AND NOT attisdropped
-)
+_WATERMARK: Final = "library_watermark"
+
+# What the role may not read counts as not there; of the watermark, only its existence matters.
+_COLUMNS: Final = """
+SELECT class.relname, attribute.attname
+FROM pg_class class
+JOIN pg_attribute attribute ON attribute.attrelid = class.oid
+WHERE class.relnamespace = to_regnamespace(quote_ident(%(schema)s))
+AND class.relname IN ('library', 'album_metadata', 'library_identity', 'library_watermark')
+AND attribute.attnum > 0
+AND NOT attribute.attisdropped
+AND (class.relname = 'library_watermark' OR has_table_privilege(class.oid, 'SELECT'))
 """
-_NOT_MARKED: Final = SQL("library.discogs_unavailable = false")
-_NO_MARKS: Final = SQL("true")
 
-_ROWS: Final = """
-SELECT library.id, artist.artist_name, library.album_title, library.legacy_release_id,
-       library.artwork_url IS NOT NULL AS has_artwork,
-       library.artwork_url IS NULL
-       AND artist.discogs_artist_id IS NOT NULL
-       AND {not_unavailable} AS is_candidate
+_MAY_TOUCH_WATERMARK: Final = """
+SELECT has_table_privilege(to_regclass(%(table)s), 'SELECT')
+       AND has_table_privilege(to_regclass(%(table)s), 'UPDATE'),
+       current_user
+"""
+
+_CANDIDATES: Final = """
 FROM {library} library
-LEFT JOIN {artists} artist ON artist.id = library.artist_id
+JOIN {artists} artist ON artist.id = library.artist_id
+{joins}
+WHERE library.artwork_url IS NULL
+AND artist.discogs_artist_id IS NOT NULL
+AND {is_available}
+AND library.id <= %(last)s
+AND (%(partitions)s = 1 OR mod(library.id, %(partitions)s) = %(partition)s)
 """
 
-# A run's share of the library, up to the newest row there was when it began.
-_CENSUS: Final = """
-SELECT coalesce(max(id), 0),
-       coalesce(array_agg(id) FILTER (WHERE has_artwork), '{{}}'),
-       coalesce(array_agg(id) FILTER (WHERE is_candidate), '{{}}')
-FROM ({rows}) shelf
-WHERE (%(last)s::bigint IS NULL OR id <= %(last)s)
-AND (%(partitions)s = 1 OR mod(id, %(partitions)s) = %(partition)s)
-"""
+_COUNT: Final = """
+SELECT count(*), count(*) FILTER (WHERE {is_resting})
+""" + _CANDIDATES  # fmt: skip
 
 _PAGE: Final = """
-SELECT id, artist_name, album_title, legacy_release_id
-FROM ({rows}) shelf
-WHERE is_candidate
-AND id > %(after)s AND id <= %(last)s
-AND (%(partitions)s = 1 OR mod(id, %(partitions)s) = %(partition)s)
-ORDER BY id
+SELECT library.id, library.artist_id, artist.artist_name, library.album_title,
+       {alternate_artist}, artist.discogs_artist_id, {entities}, {metadata}
+""" + _CANDIDATES + """
+AND library.id > %(after)s
+AND NOT ({is_resting})
+ORDER BY library.id
 LIMIT %(size)s
+"""  # fmt: skip
+
+_CENSUS: Final = """
+SELECT coalesce(max(id), 0), count(artwork_url) FROM {library} library
 """
 
-# Waiting for one locked row would keep the others locked meanwhile: hence SKIP LOCKED.
-_FILL: Final = """
-WITH empty AS (
-    SELECT library.id, found.url
-    FROM unnest(%(ids)s::bigint[], %(urls)s::text[]) AS found (id, url)
-    JOIN {library} library ON library.id = found.id
-    WHERE library.artwork_url IS NULL
-    FOR NO KEY UPDATE OF library SKIP LOCKED
-)
-UPDATE {library} library
-SET artwork_url = empty.url
-FROM empty
-WHERE library.id = empty.id AND library.artwork_url IS NULL
-RETURNING library.id
-"""
-
-_LOOK: Final = """
-SELECT id, artwork_url IS NOT NULL
-FROM {library} library
-WHERE id = ANY (%(ids)s::bigint[])
-"""
-
-# A row that is locked just now, by a write that takes milliseconds, is free when asked again. All
-# the pauses together are short, because the batch's other rows are locked by us meanwhile.
-_PAUSES_S: Final = (0.0, 0.01, 0.03)
+_ENTITY: Final = re.compile(r"discogs:(?:(?P<kind>release|master):)?(?P<id>\d{1,10})")
+_RELEASE_URL: Final = re.compile(r"discogs\.com/(?:[a-z]{2}/)?release/(\d{1,10})")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A candidate: a library row without artwork, whose artist Discogs knows.
+class Shape:
+    """Which columns the library's tables have, by table; a table that is not there has none."""
 
-    `artist` and `title` are as they are in the tables, empty where there is none.
-    """
+    schema: str
+    columns: Mapping[str, frozenset[str]]
 
-    id: int
-    artist: str
-    title: str
-    legacy_release_id: int | None
+    def has(self, table: str, *columns: str) -> bool:
+        """Return whether there is a table with these columns."""
+        return table in self.columns and self.columns[table].issuperset(columns)
 
-    def __str__(self) -> str:
-        return f"library row {self.id} ({self.artist} - {self.title})"
+    @property
+    def has_watermark(self) -> bool:
+        """Whether writing to the library moves a watermark."""
+        return _WATERMARK in self.columns
 
-
-@dataclass(frozen=True, slots=True)
-class Census:
-    """What a share of the library looked like at one moment: row ids, and the newest of them."""
-
-    last: int
-    with_artwork: frozenset[int]
-    candidates: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Filling:
-    """What became of the rows that were to be filled, by id.
-
-    `raced` got artwork from somebody else first, `busy` were locked all the time, `gone` do not
-    exist any more.
-    """
-
-    written: frozenset[int]
-    raced: frozenset[int]
-    busy: frozenset[int] = frozenset()
-    gone: frozenset[int] = frozenset()
+    def identifier(self, table: str) -> Identifier:
+        """Return the qualified name of one of the tables."""
+        return Identifier(self.schema, table)
 
 
 def tables(schema: str) -> tuple[Table, ...]:
@@ -131,73 +101,191 @@ def tables(schema: str) -> tuple[Table, ...]:
     return (Table(f"{schema}.library", ("SELECT", "UPDATE")), Table(f"{schema}.artists"))
 
 
-class Library:
-    """The share of one library that belongs to a partition."""
+def read_shape(conn: Connection, schema: str) -> Shape:
+    """Look what kind of database this is, and check the rights that follow from it.
 
-    def __init__(self, schema: str, partition: Partition) -> None:
-        self._names: dict[str, Composable] = {
-            "library": Identifier(schema, "library"),
-            "artists": Identifier(schema, "artists"),
+    Raises
+    ------
+    DatabaseError
+        Writing would fail: the watermark's trigger runs with the rights of the role that writes.
+    """
+    columns: dict[str, set[str]] = {}
+    for table, column in conn.execute(_COLUMNS, {"schema": schema}):
+        columns.setdefault(table, set()).add(column)
+    shape = Shape(schema, {table: frozenset(names) for table, names in columns.items()})
+    if shape.has_watermark:
+        _check_watermark(conn, f"{schema}.{_WATERMARK}", f'"{schema}"."{_WATERMARK}"')
+    return shape
+
+
+def _check_watermark(conn: Connection, name: str, quoted: str) -> None:
+    found = conn.execute(_MAY_TOUCH_WATERMARK, {"table": quoted}).fetchone()
+    if found is not None and not found[0]:
+        raise DatabaseError(
+            f"role {found[1]} may not use {name}, which a trigger updates with each write to the"
+            f" library: ask the owner to GRANT SELECT, UPDATE ON {name} TO {found[1]}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """What the library looks like at one moment.
+
+    Parameters
+    ----------
+    last
+        The newest row.
+    with_artwork
+        Rows with artwork, of all partitions.
+    candidates, resting
+        Candidates of this partition, and those among them that are not due to be asked again.
+    """
+
+    last: int
+    with_artwork: int
+    candidates: int
+    resting: int
+
+
+class Candidates:
+    """The rows of one partition that lack a cover, in the order of their ids.
+
+    Parameters
+    ----------
+    from_metadata
+        Read along what `album_metadata` has for a row.
+    retry_after_s
+        Pass over rows that were asked for in vain since so many seconds; needs the table of
+        attempts.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        partition: Partition,
+        *,
+        from_metadata: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
+        self._shape = shape
+        self._values: dict[str, object] = {
+            "partition": partition.index,
+            "partitions": partition.count,
+            "schema": shape.schema,
+            "retry_after_s": retry_after_s,
+            "trusted": TRUSTED_CONFIDENCE,
         }
-        self._table = tables(schema)[0].quoted
-        self._partition = {"partition": partition.index, "partitions": partition.count}
-        self._not_unavailable: Composable | None = None
+        self._parts = _parts(shape, from_metadata=from_metadata, rests=retry_after_s is not None)
 
     def take_census(self, conn: Connection, *, last: int | None = None) -> Census:
-        """Return what the share looks like now, without what is newer than the row `last`."""
-        values: dict[str, int | None] = {"last": last, **self._partition}
-        newest, with_artwork, candidates = self._fetch(conn, _CENSUS, values)[0]
-        return Census(newest, frozenset(with_artwork), frozenset(candidates))
+        """Count, up to the newest row or the row `last`."""
+        newest, with_artwork = self._execute(conn, _CENSUS, {})[0]
+        last = newest if last is None else last
+        candidates, resting = self._execute(conn, _COUNT, {"last": last})[0]
+        return Census(last, with_artwork, candidates, resting)
 
     def read_page(self, conn: Connection, *, after: int, last: int, size: int) -> list[Row]:
         """Return the first candidates, up to `size`, whose id is above `after`, in its order."""
         values = {"after": after, "last": last, "size": size}
-        return [
-            Row(id_, artist or "", title or "", legacy_release_id)
-            for id_, artist, title, legacy_release_id in self._fetch(
-                conn, _PAGE, values | self._partition
-            )
-        ]
+        return [_row(*columns) for columns in self._execute(conn, _PAGE, values)]
 
-    def fill(self, conn: Connection, urls: Mapping[int, str]) -> Filling:
-        """Write URLs by row id, where there is no artwork yet. Never waits for a lock."""
-        written: set[int] = set()
-        raced: frozenset[int] = frozenset()
-        empty = frozenset(urls)
-        for pause in _PAUSES_S:
-            time.sleep(pause)
-            written |= self._fill_unlocked(conn, {id_: urls[id_] for id_ in empty})
-            raced, empty = self.look(conn, urls.keys() - written)
-            if not empty:
-                break
-        gone = urls.keys() - written - raced - empty
-        return Filling(frozenset(written), raced, busy=empty, gone=frozenset(gone))
-
-    def look(self, conn: Connection, ids: Iterable[int]) -> tuple[frozenset[int], frozenset[int]]:
-        """Return which of the rows have artwork, and which have none; the rest is gone."""
-        wanted = list(ids)
-        if not wanted:
-            return frozenset(), frozenset()
-        rows = self._fetch(conn, _LOOK, {"ids": wanted})
-        return (
-            frozenset(id_ for id_, has_artwork in rows if has_artwork),
-            frozenset(id_ for id_, has_artwork in rows if not has_artwork),
-        )
-
-    def _fill_unlocked(self, conn: Connection, urls: Mapping[int, str]) -> set[int]:
-        values = {"ids": list(urls), "urls": list(urls.values())}
-        return {id_ for (id_,) in self._fetch(conn, _FILL, values)}
-
-    def _fetch(
+    def _execute(
         self, conn: Connection, template: str, values: Mapping[str, object]
     ) -> list[tuple[Any, ...]]:
-        rows = SQL(_ROWS).format(not_unavailable=self._mark(conn), **self._names)
-        statement = SQL(template).format(rows=rows, **self._names)
-        return conn.execute(statement, values).fetchall()
+        statement = SQL(template).format(**self._parts)
+        return conn.execute(statement, {**self._values, **values}).fetchall()
 
-    def _mark(self, conn: Connection) -> Composable:
-        """Return the condition that rows are not marked as unavailable at Discogs."""
-        if self._not_unavailable is None:
-            found = conn.execute(_HAS_MARK, (self._table,)).fetchone()
-            self._not_unavailable = _NOT_MARKED if found and found[0] else _NO_MARKS
-        return self._not_unavailable
+
+def is_available(shape: Shape) -> Composable:
+    """Return the condition that a row is not marked as unavailable at Discogs."""
+    if shape.has("library", "discogs_unavailable"):
+        return SQL("library.discogs_unavailable IS NOT TRUE")
+    return SQL("true")
+
+
+def _parts(shape: Shape, *, from_metadata: bool, rests: bool) -> dict[str, Composable]:
+    joins: list[Composable] = []
+    metadata: Composable = SQL("NULL, NULL, NULL, NULL")
+    if from_metadata:
+        joins.append(
+            SQL("LEFT JOIN {} metadata ON metadata.album_id = library.id").format(
+                shape.identifier("album_metadata")
+            )
+        )
+        metadata = SQL("metadata.artwork_url, {}, {}, {}").format(
+            *(
+                SQL(f"metadata.{name}" if shape.has("album_metadata", name) else "NULL")
+                for name in ("discogs_url", "discogs_artist_id", "artist_image_url")
+            )
+        )
+    entities: list[Composable] = []
+    if shape.has("library", "canonical_entity_id"):
+        trusted = "true"
+        if shape.has("library", "canonical_entity_confidence"):
+            trusted = "coalesce(library.canonical_entity_confidence, 1) >= %(trusted)s"
+        entities.append(SQL(f"CASE WHEN {trusted} THEN library.canonical_entity_id END"))
+    if shape.has("library", "discogs_release_id"):
+        entities.append(SQL("'discogs:release:' || library.discogs_release_id"))
+    if shape.has("library_identity", "library_id", "confidence"):
+        joins.append(
+            SQL(
+                "LEFT JOIN {} identity ON identity.library_id = library.id"
+                " AND identity.confidence >= %(trusted)s"
+            ).format(shape.identifier("library_identity"))
+        )
+        entities += [
+            SQL(f"'discogs:{kind}:' || identity.discogs_{kind}_id")
+            for kind in ("release", "master")
+            if shape.has("library_identity", f"discogs_{kind}_id")
+        ]
+    has_alternate = shape.has("library", "alternate_artist_name")
+    return {
+        "library": shape.identifier("library"),
+        "artists": shape.identifier("artists"),
+        "joins": SQL("\n").join(joins),
+        "is_available": is_available(shape),
+        "is_resting": SQL(attempts.IS_RESTING) if rests else SQL("false"),
+        "alternate_artist": SQL("library.alternate_artist_name" if has_alternate else "NULL"),
+        "entities": _array(entities),
+        "metadata": metadata,
+    }
+
+
+def _array(texts: list[Composable]) -> Composed:
+    return SQL("array_remove(ARRAY[{}]::text[], NULL)").format(SQL(", ").join(texts))
+
+
+def _row(
+    id_: int,
+    artist_id: int,
+    artist: str | None,
+    title: str | None,
+    alternate_artist: str | None,
+    discogs_artist_id: int | None,
+    entities: list[str],
+    artwork_url: str | None,
+    discogs_url: str | None,
+    metadata_artist_id: int | None,
+    artist_image_url: str | None,
+) -> Row:
+    found = [match for match in map(_ENTITY.fullmatch, entities) if match is not None]
+    release = _RELEASE_URL.search(discogs_url or "")
+    return Row(
+        id=id_,
+        artist_id=artist_id,
+        artist=artist or "",
+        title=title or "",
+        alternate_artist=alternate_artist or "",
+        discogs_artist_id=discogs_artist_id,
+        # Zero stands for no release.
+        trusted_releases=frozenset(int(m["id"]) for m in found if m["kind"] != "master") - {0},
+        trusted_masters=frozenset(int(m["id"]) for m in found if m["kind"] == "master") - {0},
+        metadata=Metadata(
+            artwork_url,
+            int(release[1]) if release else None,
+            metadata_artist_id,
+            artist_image_url,
+        )
+        if artwork_url
+        else None,
+    )

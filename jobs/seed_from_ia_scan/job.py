@@ -7,8 +7,8 @@ scan that is interrupted goes on where it stood.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -22,21 +22,20 @@ from artwork_backfill.jobs.seed_from_ia_scan.scan import Scan
 from artwork_backfill.jobs.seed_from_ia_scan.standing import Standing
 from artwork_backfill.shared import seeding
 from artwork_backfill.shared.audit.archives import ArtArchive, EntityType, item_name
-from artwork_backfill.shared.clients import archive_org
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
-from artwork_backfill.shared.engine.db import Table
 from artwork_backfill.shared.engine.job import (
-    Counts,
     Job,
+    Note,
     Problem,
     Run,
-    RunFailed,
-    ServiceStats,
-    Stop,
+    RunResult,
     Verification,
-    Wait,
+    Written,
 )
-from artwork_backfill.shared.settings import SettingsError
+from artwork_backfill.shared.engine.runs import RUN_TABLES
+from artwork_backfill.shared.engine.sources import Stream
+from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
 from psycopg.sql import SQL
 
@@ -76,33 +75,52 @@ _OTHER: Final[Mapping[EntityType, EntityType]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """Leave to fetch a page of about `size` identifiers of a scan, by its position."""
-
-    scan: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class ScanPage:
     """A page of a scan. With `is_part`, more of the page follows, and its cursor is not due yet."""
 
     scan: int
+    collection: str
     page: Page
     is_part: bool = False
 
+    def __str__(self) -> str:
+        gids = [str(UUID(bytes=gid)) for gid in islice(self.page.gids, 1)]
+        return f"{self.collection}, page {self.page.number}: {', '.join(gids)}"
+
+    @property
+    def rows(self) -> int:
+        return len(self.page.gids)
+
+    def halves(self) -> tuple[ScanPage, ...]:
+        """Return the page in two, or nothing when it holds a single gid."""
+        gids = sorted(self.page.gids)
+        if len(gids) < 2:
+            return ()
+        first, rest = frozenset(gids[: len(gids) // 2]), frozenset(gids[len(gids) // 2 :])
+        # The cursor goes with what is written last.
+        return (
+            replace(self, page=replace(self.page, gids=first, examples=()), is_part=True),
+            replace(self, page=replace(self.page, gids=rest)),
+        )
+
 
 @dataclass(frozen=True, slots=True)
-class _Written:
-    """What a transaction did that is to be remembered once it is committed."""
+class _SeededPage:
+    """What a transaction did with a page: where the scan stands after it, and the rows of it."""
 
-    fetched: Fetched
+    page: ScanPage
     standing: Standing
     ids: Sequence[int]
-    others: Collection[bytes]
 
 
-class SeedFromIaScan(Job[Turn, Fetched]):
+@dataclass(frozen=True, slots=True)
+class _Seeded(Written):
+    pages: Sequence[_SeededPage] = ()
+    #: Identifiers that were passed over, by scan.
+    passed_over: Mapping[int, int] = field(default_factory=dict)
+
+
+class SeedFromIaScan(Job[ScanPage, ScanPage]):
     """Every gid among a collection's identifiers has a row in audit_entity.
 
     Parameters
@@ -116,6 +134,7 @@ class SeedFromIaScan(Job[Turn, Fetched]):
     """
 
     name: ClassVar[str] = "seed-from-ia-scan"
+    database = Settings.musicbrainz_database
     tables: ClassVar[tuple[Table, ...]] = (
         *seeding.TABLES,
         Table("musicbrainz.release_meta"),
@@ -123,11 +142,11 @@ class SeedFromIaScan(Job[Turn, Fetched]):
         Table("artwork_indexer.event_queue"),
         Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.ia_scan", ("SELECT", "INSERT", "UPDATE")),
+        *RUN_TABLES,
     )
     one_snapshot: ClassVar[bool] = False
     batch_size: ClassVar[int] = 10_000
     max_batch_size: ClassVar[int] = 20_000
-    concurrency: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -139,106 +158,66 @@ class SeedFromIaScan(Job[Turn, Fetched]):
     ) -> None:
         super().__init__(run)
         self._archives = archives
-        self._source = listed or _connect(run)
+        self._source = listed or run.use(
+            ArchiveOrgClient.from_settings(
+                run.settings, concurrency=1, attempts=_ATTEMPTS, stopping=run.stopping
+            )
+        )
         self._restart = restart
         self._scans: list[Scan] = []
-        self._awaited: Turn | None = None
-        self._written: list[_Written] = []
-        self._problems: list[Problem] = []
         self._reported: Counter[int] = Counter()
 
-    def count(self, conn: Connection) -> int | None:
+    def source(self) -> Stream[ScanPage]:
+        return Stream(self._open, self._count)
+
+    def write(self, conn: Connection, results: Sequence[ScanPage]) -> _Seeded:
+        seed = partial(seeding.seed, with_ids=True)
+        return self._apply(conn, results, seed, stores=not isinstance(self._source, Path))
+
+    def preview(self, conn: Connection, results: Sequence[ScanPage]) -> _Seeded:
+        return self._apply(conn, results, seeding.preview, stores=False)
+
+    def committed(self, written: _Seeded) -> None:
+        for seeded in written.pages:
+            scan = self._scans[seeded.page.scan]
+            scan.ids.update(seeded.ids)
+            if not seeded.page.is_part:
+                scan.take(seeded.page.page, seeded.standing)
+        self._reported.update(written.passed_over)
+
+    def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification | Note]:
+        partition = self.run.options.partition
+        if run is not None:
+            for scan in self._scans:
+                if scan.has_begun:
+                    yield from verification.of_scan(conn, scan, partition)
+        elif isinstance(self._source, Path):
+            scan = self._begin(conn, self._archives[0])
+            yield from verification.of_list(conn, scan, partition)
+        else:
+            yield from verification.of_earlier_scans(conn, self._archives, partition)
+
+    # -- taking pages ----------------------------------------------------------------------------
+
+    def _open(self, conn: Connection) -> Callable[[int], ScanPage | None]:
         self._scans = [self._begin(conn, archive) for archive in self._archives]
+        return self._next_page
+
+    def _next_page(self, size: int) -> ScanPage | None:
+        for position, scan in enumerate(self._scans):
+            if not scan.pages.finished:
+                page = scan.pages.next_page(size)
+                return ScanPage(position, scan.archive.collection, page)
+        return None
+
+    def _count(self, conn: Connection) -> int | None:
         if isinstance(self._source, Path):
             return None
-        if not self._source.has_credentials:
-            self._problems.append(
-                Problem(
-                    "ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY",
-                    "not set: archive.org shows hardly any item of these collections then",
-                )
-            )
         partition = self.run.options.partition
         return sum(
             max(0, verification.count_with_art(conn, scan.archive, partition) - scan.gids_before)
             for scan in self._scans
         )
-
-    def claim(self, conn: Connection, size: int) -> Sequence[Turn] | Wait | Stop:
-        if self._awaited is not None:
-            raise RunFailed("a page could not be taken in, and the next cannot be known without it")
-        for position, scan in enumerate(self._scans):
-            if not scan.pages.finished:
-                return [Turn(position, size)]
-        return []
-
-    def claimed(self, items: Sequence[Turn]) -> None:
-        (self._awaited,) = items
-
-    def fetch(self, items: Sequence[Turn]) -> Sequence[Fetched]:
-        (turn,) = items
-        page = self._scans[turn.scan].pages.next_page(turn.size)
-        self._awaited = None
-        return [Fetched(turn.scan, page)]
-
-    def write(self, conn: Connection, results: Sequence[Fetched]) -> Counts:
-        seed = partial(seeding.seed, with_ids=True)
-        return self._apply(conn, results, seed, stores=not isinstance(self._source, Path))
-
-    def preview(self, conn: Connection, results: Sequence[Fetched]) -> Counts:
-        return self._apply(conn, results, seeding.preview, stores=False)
-
-    def committed(self, results: Sequence[Fetched]) -> None:
-        for written in self._written:
-            scan = self._scans[written.fetched.scan]
-            scan.ids.update(written.ids)
-            if not written.fetched.is_part:
-                scan.take(written.fetched.page, written.standing)
-            self._report(written)
-
-    def verify(self, conn: Connection) -> Sequence[Verification]:
-        partition = self.run.options.partition
-        if self._scans:
-            scans = [scan for scan in self._scans if scan.has_begun]
-            return [c for scan in scans for c in verification.of_scan(conn, scan, partition)]
-        if isinstance(self._source, Path):
-            scan = self._begin(conn, self._archives[0])
-            return list(verification.of_list(conn, scan, partition))
-        return list(verification.of_earlier_scans(conn, self._archives, partition))
-
-    def rows(self, item: Turn | Fetched) -> int:
-        return item.size if isinstance(item, Turn) else len(item.page.gids)
-
-    def split(self, result: Fetched) -> Sequence[Fetched]:
-        gids = sorted(result.page.gids)
-        if len(gids) < 2:
-            return ()
-        first, rest = frozenset(gids[: len(gids) // 2]), frozenset(gids[len(gids) // 2 :])
-        # The cursor goes with what is written last.
-        return (
-            Fetched(result.scan, replace(result.page, gids=first, examples=()), is_part=True),
-            replace(result, page=replace(result.page, gids=rest)),
-        )
-
-    def describe(self, result: Turn | Fetched) -> str:
-        collection = self._archives[result.scan].collection
-        if isinstance(result, Turn):
-            return f"a page of {collection}"
-        gids = [str(UUID(bytes=gid)) for gid in islice(result.page.gids, 1)]
-        return f"{collection}, page {result.page.number}: {', '.join(gids)}"
-
-    def problems(self) -> Sequence[Problem]:
-        taken, self._problems = self._problems, []
-        return taken
-
-    def requests(self) -> Mapping[str, ServiceStats]:
-        return {} if isinstance(self._source, Path) else {"archive.org": self._source.stats()}
-
-    def close(self) -> None:
-        if not isinstance(self._source, Path):
-            self._source.close()
-
-    # -- the parts of the verbs ------------------------------------------------------------------
 
     def _begin(self, conn: Connection, archive: ArtArchive) -> Scan:
         """Return a scan that starts at the beginning, or where an interrupted one stands."""
@@ -253,13 +232,17 @@ class SeedFromIaScan(Job[Turn, Fetched]):
         pages = ScrapedPages(self._source, archive, partition, self.run.stopping, after)
         return Scan(archive, pages, standing, gids_before=standing.gids)
 
+    # -- writing ---------------------------------------------------------------------------------
+
     def _apply(
-        self, conn: Connection, results: Sequence[Fetched], seed: Seed, *, stores: bool
-    ) -> Counts:
-        self._written = []
+        self, conn: Connection, results: Sequence[ScanPage], seed: Seed, *, stores: bool
+    ) -> _Seeded:
+        pages: list[_SeededPage] = []
+        problems: list[Problem] = [] if any(s.has_begun for s in self._scans) else self._missing()
         counts: Counter[str] = Counter()
-        for fetched in results:
-            scan, page = self._scans[fetched.scan], fetched.page
+        passed_over: Counter[int] = Counter()
+        for result in results:
+            scan, page = self._scans[result.scan], result.page
             entity_type = scan.archive.entity_type
             gone, others = _not_live(conn, entity_type, page.gids)
             priorities = {
@@ -267,38 +250,48 @@ class SeedFromIaScan(Job[Turn, Fetched]):
             }
             seeded = seed(conn, entity_type, priorities)
             counts.update(seeded.counts)
-            # Nobody can have come across rows that are made only now.
+            # No earlier page can have come across rows that are made only now.
             ids, new = seeded.new_ids, seeded.written
             if new < len(priorities):
                 ids = verification.look_up(conn, entity_type, priorities)
                 new = scan.count_new(ids)
             standing = scan.after(page, new)
-            if stores and not fetched.is_part:
+            if stores and not result.is_part:
                 partition = self.run.options.partition
                 standings.store(conn, scan.archive.collection, partition, standing)
             counts.update(not_live=len(gone), of_another_type=len(others))
-            if not fetched.is_part:
+            if not result.is_part:
                 counts.update(identifiers=page.identifiers, foreign=page.foreign)
-            self._written.append(_Written(fetched, standing, ids, others))
-        return +counts
+            texts = _passed_over(scan.archive, page, others)
+            left = max(0, _REPORTED - self._reported[result.scan])
+            problems += [
+                Problem(f"identifier in {result.collection}", f"passed over, {text}")
+                for text in texts[:left]
+            ]
+            passed_over[result.scan] += len(texts)
+            pages.append(_SeededPage(result, standing, ids))
+        return _Seeded(+counts, problems, pages, passed_over)
 
-    def _report(self, written: _Written) -> None:
-        """Report some of the identifiers that were passed over."""
-        position = written.fetched.scan
-        archive = self._archives[position]
-        passed_over = [
-            *(f"not an entity's: {name}" for name in written.fetched.page.examples),
-            *(
-                f"not the identifier of a {archive.entity_type}: {item_name(str(UUID(bytes=gid)))}"
-                for gid in sorted(written.others)
-            ),
+    def _missing(self) -> list[Problem]:
+        if isinstance(self._source, Path) or self._source.has_credentials:
+            return []
+        return [
+            Problem(
+                "ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY",
+                "not set: archive.org shows hardly any item of these collections then",
+            )
         ]
-        left = _REPORTED - self._reported[position]
-        self._reported[position] += len(passed_over)
-        self._problems += [
-            Problem(f"identifier in {archive.collection}", f"passed over, {text}")
-            for text in passed_over[: max(0, left)]
-        ]
+
+
+def _passed_over(archive: ArtArchive, page: Page, others: Collection[bytes]) -> list[str]:
+    """Return why identifiers of a page are passed over, some of them."""
+    return [
+        *(f"not an entity's: {name}" for name in page.examples),
+        *(
+            f"not the identifier of a {archive.entity_type}: {item_name(str(UUID(bytes=gid)))}"
+            for gid in sorted(others)
+        ),
+    ]
 
 
 def _not_live(
@@ -313,20 +306,3 @@ def _not_live(
     for gid, is_other in conn.execute(query, {"gids": seeding.uuid_array(gids)}):
         (others if is_other else gone).add(gid.bytes)
     return gone, others
-
-
-def _connect(run: Run) -> ArchiveOrgClient:
-    service, keys = run.settings.archive_org(), run.settings.archive_org_keys()
-    try:
-        return archive_org.connect(
-            base_url=service.base_url,
-            rate=service.rate,
-            contact=run.settings.contact(),
-            access_key=keys[0] if keys else None,
-            secret_key=keys[1] if keys else None,
-            concurrency=1,
-            attempts=_ATTEMPTS,
-            stopping=run.stopping,
-        )
-    except ValueError as error:
-        raise SettingsError(str(error)) from error

@@ -22,7 +22,6 @@ from artwork_backfill.shared.clients.archive_org import (
 from artwork_backfill.shared.clients.http import CredentialsRefused, ServiceDown, Unreadable
 from artwork_backfill.shared.engine.job import Partition, RunFailed, StopRun
 from artwork_backfill.shared.lines import DamagedInput, read_blocks
-from artwork_backfill.shared.settings import SettingsError
 
 #: How often a page that cannot be right is asked for, and the seconds between.
 _ATTEMPTS: Final = 4
@@ -108,12 +107,10 @@ class ScrapedPages:
 
         Raises
         ------
-        SettingsError
-            The service does not accept our keys.
         StopRun
-            It does not answer.
+            The service does not answer.
         RunFailed
-            It answers with an error, or in circles.
+            It does not accept our keys, answers with an error, or in circles.
         """
         answer = self._answer()
         self._seen.update(_marks(answer))
@@ -143,7 +140,7 @@ class ScrapedPages:
         try:
             return self._client.scrape(self._archive.collection, self._cursor)
         except CredentialsRefused as error:
-            raise SettingsError(str(error)) from error
+            raise RunFailed(str(error)) from error
         except CursorRefused as error:
             if not self._may_start_over:
                 raise RunFailed(str(error)) from error

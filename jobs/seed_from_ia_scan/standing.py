@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from artwork_backfill.jobs.seed_from_ia_scan.pages import Page
-from artwork_backfill.shared.engine.job import Partition
+from artwork_backfill.shared.engine.job import Partition, RunFailed
 from psycopg import Connection
 from psycopg.rows import class_row
 
@@ -17,7 +17,8 @@ WHERE collection = %(collection)s
 AND partition_index = %(partition)s AND partition_count = %(partitions)s
 """
 
-# Absolute numbers, so that a repeated transaction does not count anything twice.
+# Absolute numbers, so that a repeated transaction does not count anything twice. Another run may
+# have taken the scan over meanwhile: then its checkpoint stays.
 _STORE: Final = """
 INSERT INTO artwork_indexer.ia_scan AS scan (
     collection, partition_index, partition_count, has_rights,
@@ -35,6 +36,7 @@ SET has_rights = excluded.has_rights,
     total = excluded.total,
     started_at = CASE WHEN excluded.pages = 1 THEN now() ELSE scan.started_at END,
     last_page_at = now()
+WHERE %(pages)s = 1 OR scan.pages IN (%(pages)s, %(pages)s - 1)
 """
 
 
@@ -92,8 +94,15 @@ def load(conn: Connection, collection: str, partition: Partition) -> Standing | 
 
 
 def store(conn: Connection, collection: str, partition: Partition, standing: Standing) -> None:
-    """Remember where a scan stands."""
-    conn.execute(_STORE, _key(collection, partition) | asdict(standing))
+    """Remember where a scan stands.
+
+    Raises `RunFailed` when another run has scanned the same share meanwhile.
+    """
+    if not conn.execute(_STORE, _key(collection, partition) | asdict(standing)).rowcount:
+        raise RunFailed(
+            f"another run is scanning {collection} from elsewhere: let one of them end, and run"
+            " this again"
+        )
 
 
 def _key(collection: str, partition: Partition) -> dict[str, object]:

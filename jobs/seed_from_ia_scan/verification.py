@@ -11,7 +11,7 @@ from artwork_backfill.jobs.seed_from_ia_scan.scan import Scan
 from artwork_backfill.jobs.seed_from_ia_scan.standing import Standing
 from artwork_backfill.shared import seeding
 from artwork_backfill.shared.audit.archives import ArtArchive, EntityType
-from artwork_backfill.shared.engine.job import Partition, Verification
+from artwork_backfill.shared.engine.job import Note, Partition, Verification
 from psycopg import Connection
 
 #: Share of the entities with art that a scan must at least have come across. Without rights it
@@ -83,7 +83,7 @@ def count_with_art(conn: Connection, archive: ArtArchive, partition: Partition) 
     return _count(conn, query, partition=partition.index, partitions=partition.count)
 
 
-def of_scan(conn: Connection, scan: Scan, partition: Partition) -> Iterator[Verification]:
+def of_scan(conn: Connection, scan: Scan, partition: Partition) -> Iterator[Verification | Note]:
     """Verify what this run did of a scan."""
     yield _present(conn, scan)
     if isinstance(scan.pages, ListedPages):
@@ -93,7 +93,7 @@ def of_scan(conn: Connection, scan: Scan, partition: Partition) -> Iterator[Veri
         yield from _completeness(conn, scan.archive, scan.standing, partition)
 
 
-def of_list(conn: Connection, scan: Scan, partition: Partition) -> Iterator[Verification]:
+def of_list(conn: Connection, scan: Scan, partition: Partition) -> Iterator[Verification | Note]:
     """Verify, without a run, that all gids of a list have rows; the list is read again."""
     absent = 0
     while not scan.pages.finished:
@@ -111,7 +111,7 @@ def of_list(conn: Connection, scan: Scan, partition: Partition) -> Iterator[Veri
 
 def of_earlier_scans(
     conn: Connection, archives: Iterable[ArtArchive], partition: Partition
-) -> Iterator[Verification]:
+) -> Iterator[Verification | Note]:
     """Verify, without a run, what is on record of the last scan of each collection."""
     for archive in archives:
         standing = standings.load(conn, archive.collection, partition)
@@ -154,13 +154,13 @@ def _present(conn: Connection, scan: Scan, absent: int = 0) -> Verification:
 
 def _completeness(
     conn: Connection, archive: ArtArchive, standing: Standing, partition: Partition
-) -> Iterator[Verification]:
+) -> Iterator[Verification | Note]:
     """Compare a scan with what archive.org and MusicBrainz say there should be."""
     name = f"gids of {archive.collection} against entities with art in MusicBrainz"
     with_art = count_with_art(conn, archive, partition)
     if not standing.is_finished:
         detail = "the scan has not come to its end: run it again to go on"
-        yield Verification(name, with_art, standing.gids, detail, ok=True)
+        yield Note(name, standing.gids, f"of {with_art:,}; {detail}")
         return
     if standing.total is not None:
         yield Verification(

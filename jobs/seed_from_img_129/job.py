@@ -8,16 +8,26 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple
-from uuid import UUID
 
 from artwork_backfill.jobs.seed_from_img_129.ledger import Entry, Ledger
 from artwork_backfill.jobs.seed_from_img_129.reading import Chunk, Reading
 from artwork_backfill.jobs.seed_from_img_129.sources import Source
 from artwork_backfill.shared import seeding
-from artwork_backfill.shared.engine.db import Table
-from artwork_backfill.shared.engine.job import Counts, Job, Problem, Run, Stop, Verification, Wait
+from artwork_backfill.shared.engine.job import (
+    Job,
+    Note,
+    Problem,
+    Run,
+    RunResult,
+    Verification,
+    Written,
+)
+from artwork_backfill.shared.engine.runs import RUN_TABLES
+from artwork_backfill.shared.engine.sources import Stream
+from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
 
 #: The audit of 2021 knew releases only.
@@ -49,10 +59,10 @@ CROSS JOIN LATERAL (
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """Leave to read on, up to `size` gids. Reading happens in `fetch`, where it may take long."""
+class _Seeded(Written):
+    """What was written, and the chunks that it was read in."""
 
-    size: int
+    chunks: Sequence[Chunk] = ()
 
 
 class _Found(NamedTuple):
@@ -70,7 +80,7 @@ class _Found(NamedTuple):
         return self.gids - self.live - self.merged - self.deleted
 
 
-class SeedFromImg129(Job[Turn, Chunk]):
+class SeedFromImg129(Job[Chunk, Chunk]):
     """Every valid gid of the sources has a row in audit_entity, with at least its priority.
 
     Parameters
@@ -86,16 +96,17 @@ class SeedFromImg129(Job[Turn, Chunk]):
     """
 
     name: ClassVar[str] = "seed-from-img-129"
+    database = Settings.musicbrainz_database
     tables: ClassVar[tuple[Table, ...]] = (
         *seeding.TABLES,
         Table("artwork_indexer.event_queue"),
         Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
+        *RUN_TABLES,
     )
     one_snapshot: ClassVar[bool] = False
     batch_size: ClassVar[int] = 10_000
     # Up to three batches are in memory, and larger ones would hardly be written any faster.
     max_batch_size: ClassVar[int] = 10_000
-    concurrency: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -115,71 +126,51 @@ class SeedFromImg129(Job[Turn, Chunk]):
             priority=priority,
             partition=run.options.partition,
             stopping=run.stopping,
+            problems=passed_over,
         )
         self._allow_damaged = allow_damaged
-        self._problems = list(passed_over)
-        self._is_run = False
         self._ledger = Ledger(len(sources))
         self._damaged = 0
+        # Of a verification without a run.
+        self._problems: list[Problem] = []
 
-    def count(self, conn: Connection) -> None:
-        self._is_run = True
+    def source(self) -> Stream[Chunk]:
+        return Stream(lambda _: self._reading.next_chunk)
 
-    def claim(self, conn: Connection, size: int) -> Sequence[Turn] | Wait | Stop:
-        return [] if self._reading.finished else [Turn(size)]
+    def write(self, conn: Connection, results: Sequence[Chunk]) -> _Seeded:
+        return _seeded(results, [seeding.seed(conn, _ENTITY_TYPE, c.seeds) for c in results])
 
-    def fetch(self, items: Sequence[Turn]) -> Sequence[Chunk]:
-        return [self._reading.next_chunk(turn.size) or Chunk(0, {}, {}) for turn in items]
+    def preview(self, conn: Connection, results: Sequence[Chunk]) -> _Seeded:
+        return _seeded(results, [seeding.preview(conn, _ENTITY_TYPE, c.seeds) for c in results])
 
-    def write(self, conn: Connection, results: Sequence[Chunk]) -> Counts:
-        return _counted(results, [seeding.seed(conn, _ENTITY_TYPE, c.seeds) for c in results])
-
-    def preview(self, conn: Connection, results: Sequence[Chunk]) -> Counts:
-        return _counted(results, [seeding.preview(conn, _ENTITY_TYPE, c.seeds) for c in results])
-
-    def committed(self, results: Sequence[Chunk]) -> None:
-        for chunk in results:
+    def committed(self, written: _Seeded) -> None:
+        for chunk in written.chunks:
             self._take_note(chunk)
 
-    def verify(self, conn: Connection) -> Sequence[Verification]:
-        if not self._is_run:
-            # Goes on where it was, should the connection be lost meanwhile.
+    def verify(
+        self, conn: Connection, run: RunResult | None
+    ) -> Iterator[Verification | Note | Problem]:
+        if run is None:
+            # Continues where it was, should the connection be lost meanwhile.
             while chunk := self._reading.next_chunk(_VERIFIED_CHUNK):
                 self._take_note(chunk)
-        return [*self._verify_gids(_look_up(conn, self._ledger)), self._verify_readable()]
-
-    def rows(self, item: Turn | Chunk) -> int:
-        return item.size if isinstance(item, Turn) else len(item.seeds)
-
-    def split(self, result: Chunk) -> Sequence[Chunk]:
-        if len(result.seeds) < 2:
-            return ()
-        seeds, middle = list(result.seeds.items()), len(result.seeds) // 2
-        return (
-            replace(result, seeds=dict(seeds[:middle])),
-            Chunk(result.source, dict(seeds[middle:]), {}),
-        )
-
-    def describe(self, result: Turn | Chunk) -> str:
-        if isinstance(result, Turn):
-            return "reading the sources"
-        gids = ", ".join(str(UUID(bytes=gid)) for gid in list(result.seeds)[:1])
-        return f"{self._sources[result.source]}: {gids}"
-
-    def problems(self) -> Sequence[Problem]:
-        taken, self._problems = self._problems, []
-        return taken
+                self._problems += chunk.problems
+            yield from self._problems
+        is_complete = run is None or run.is_complete
+        yield from self._verify_gids(_look_up(conn, self._ledger), is_complete)
+        yield self._verify_readable()
 
     def _take_note(self, chunk: Chunk) -> None:
         self._ledger.add(chunk.seeds, chunk.source)
         self._damaged += chunk.counts.get("damaged", 0)
-        self._problems += chunk.problems
 
     # -- counting again --------------------------------------------------------------------------
 
-    def _verify_gids(self, found: Mapping[Entry, _Found]) -> Iterator[Verification]:
+    def _verify_gids(
+        self, found: Mapping[Entry, _Found], is_complete: bool
+    ) -> Iterator[Verification | Note]:
         everything = _add(found.values())
-        detail = "" if self._reading.finished else "only as far as this run came"
+        detail = "" if is_complete else "only as far as this run came"
         yield _present("gids in audit_entity", everything, detail)
         for position, source in enumerate(self._sources):
             of_source = _add(f for (_, mask), f in found.items() if mask >> position & 1)
@@ -193,10 +184,7 @@ class SeedFromImg129(Job[Turn, Chunk]):
                 "at least of this priority, or no longer unchecked",
             )
         for standing in ("live", "merged", "deleted", "unknown"):
-            gids = getattr(everything, standing)
-            yield Verification.equal(
-                f"gids {standing} in MusicBrainz", gids, gids, "for information"
-            )
+            yield Note(f"gids {standing} in MusicBrainz", getattr(everything, standing))
 
     def _verify_readable(self) -> Verification:
         return Verification(
@@ -208,12 +196,12 @@ class SeedFromImg129(Job[Turn, Chunk]):
         )
 
 
-def _counted(chunks: Sequence[Chunk], seeded: Sequence[seeding.Seeded]) -> Counts:
+def _seeded(chunks: Sequence[Chunk], seeded: Sequence[seeding.Seeded]) -> _Seeded:
     counts: Counter[str] = Counter()
     for chunk, outcome in zip(chunks, seeded, strict=True):
         counts.update(outcome.counts)
         counts.update(chunk.counts)
-    return counts
+    return _Seeded(counts, [problem for chunk in chunks for problem in chunk.problems], chunks)
 
 
 def _look_up(conn: Connection, ledger: Ledger) -> dict[Entry, _Found]:

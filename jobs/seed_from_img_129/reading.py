@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from threading import Event
 from typing import Final
+from uuid import UUID
 
 from artwork_backfill.jobs.seed_from_img_129.checks import Note
 from artwork_backfill.jobs.seed_from_img_129.formats import Reader, Remark, reader_for, recognise
@@ -43,14 +44,31 @@ _COUNTED_AS: Final[Mapping[Note, str]] = {
 class Chunk:
     """Distinct gids out of a stretch of one source.
 
-    `source` is its position, `seeds` the priority by packed gid, and `counts` what was met on the
-    way: lines, and lines of each kind of oddity, of which the first are among the `problems`.
+    `source` is its position and `place` its name, `seeds` the priority by packed gid, and `counts`
+    what was met on the way: lines, and lines of each kind of oddity, of which the first are among
+    the `problems`.
     """
 
     source: int
+    place: str
     seeds: Mapping[bytes, int]
     counts: Mapping[str, int]
     problems: tuple[Problem, ...] = ()
+
+    def __str__(self) -> str:
+        return ": ".join([self.place, *(str(UUID(bytes=gid)) for gid in islice(self.seeds, 1))])
+
+    @property
+    def rows(self) -> int:
+        return len(self.seeds)
+
+    def halves(self) -> tuple[Chunk, ...]:
+        """Return the chunk in two, or nothing when it holds a single gid."""
+        if len(self.seeds) < 2:
+            return ()
+        seeds, middle = list(self.seeds.items()), len(self.seeds) // 2
+        first, rest = dict(seeds[:middle]), dict(seeds[middle:])
+        return (replace(self, seeds=first), replace(self, seeds=rest, counts={}, problems=()))
 
 
 class Reading:
@@ -66,6 +84,8 @@ class Reading:
         Gids of other shares are left out.
     stopping
         Once set, a chunk ends with what is there.
+    problems
+        What is wrong already; the first chunk has them.
     """
 
     def __init__(
@@ -76,13 +96,14 @@ class Reading:
         priority: int | None,
         partition: Partition,
         stopping: Event,
+        problems: Sequence[Problem] = (),
     ) -> None:
         self._sources = sources
         self._include_passed = include_passed
         self._priority = priority
         self._partition = partition
         self._stopping = stopping
-        self._problems: list[Problem] = []
+        self._problems = list(problems)
         self._size = 1
         self._chunks = self._read_all()
         #: Whether everything was handed out; where the input ends with a chunk, one call too late.
@@ -151,7 +172,9 @@ class Reading:
             }
         if self._priority is not None:
             taken = dict.fromkeys(taken, self._priority)
-        chunk = Chunk(position, taken, dict(counts), tuple(self._problems))
+        chunk = Chunk(
+            position, str(self._sources[position]), taken, dict(counts), tuple(self._problems)
+        )
         counts.clear()
         self._problems.clear()
         return chunk

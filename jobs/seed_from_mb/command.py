@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 from artwork_backfill.jobs.command import job_command, option
+from artwork_backfill.jobs.seed_from_mb.gids import Kind
 from artwork_backfill.jobs.seed_from_mb.job import SeedFromMb
-from artwork_backfill.jobs.seed_from_mb.sources import Kind
 from artwork_backfill.shared.engine.job import Run
 
 

@@ -1,20 +1,22 @@
 """Copies gids from MusicBrainz's tables into artwork_indexer.audit_entity, inside the server.
 
-A batch is a page: a range of a source's key. No gid ever travels to this process, and memory does
-not depend on the size of the tables.
+A batch is a page: a range of the key of one kind of gids. No gid ever travels to this process, and
+memory does not depend on the size of the tables.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
-from artwork_backfill.jobs.seed_from_mb.sources import SOURCES, Key, Kind, Source
-from artwork_backfill.shared.engine.db import Table
-from artwork_backfill.shared.engine.job import Counts, Job, Run, Stop, Verification, Wait
+from artwork_backfill.jobs.seed_from_mb.gids import GIDS, Gids, Key, Kind
+from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
+from artwork_backfill.shared.engine.runs import RUN_TABLES
+from artwork_backfill.shared.engine.sources import Keyset
+from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
 from psycopg.sql import SQL, Composed
 
@@ -25,7 +27,7 @@ SELECT (SELECT coalesce(max(id), 0) FROM musicbrainz.release) AS last_release,
        now() AS started
 """
 
-# How many gids a source has up to a key, and how many of them have a row.
+# How many gids there are up to a key, and how many of them have a row.
 _COUNT: Final = """
 SELECT count(*), count(audit_entity.id) FILTER (WHERE NOT ({is_stale}))
 FROM ({rows}) source
@@ -105,16 +107,21 @@ SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin'
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The gids of a source with `after < key <= last`: so many `keys`, or about as many.
+    """The gids with `after < key <= last`: so many `rows`, or about as many.
 
-    `is_fresh` says that none of them had a row when the run began.
+    `position` is that of `gids` among those of the run, and `is_fresh` says that none of them had a
+    row when the run began.
     """
 
-    source: Source
+    position: int
+    gids: Gids
     after: Key
     last: Key
-    keys: int
+    rows: int
     is_fresh: bool
+
+    def __str__(self) -> str:
+        return f"{self.gids}, row {self.last}"
 
     def halves(self) -> tuple[Page, ...]:
         """Return the page in two, or nothing when it holds a single key."""
@@ -122,33 +129,33 @@ class Page:
         if middle == int(self.after):
             return ()
         cut: Key = UUID(int=middle) if isinstance(self.last, UUID) else middle
-        half = replace(self, keys=max(1, self.keys // 2))
+        half = replace(self, rows=max(1, self.rows // 2))
         return (replace(half, last=cut), replace(half, after=cut))
 
 
-@dataclass(slots=True)
-class _Progress:
-    """How far a source has come, from the `known` gids that it had when the run began."""
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What was found when the run began: how many gids, and from where on some have no row."""
 
     known: int
     is_fresh: bool
     is_done: bool
-    claimed: Key
-    written: Key
+    after: Key
 
 
 class SeedFromMb(Job[Page, Page]):
-    """Every gid of the chosen sources that has no row in audit_entity gets one.
+    """Every gid of the chosen kinds that has no row in audit_entity gets one.
 
     What is merged or deleted and was found clean while it was live becomes unchecked again.
 
     Parameters
     ----------
     entity_types, kinds
-        Which sources; all of them where empty.
+        Which gids; all of them where empty.
     """
 
     name: ClassVar[str] = "seed-from-mb"
+    database = Settings.musicbrainz_database
     tables: ClassVar[tuple[Table, ...]] = (
         Table("musicbrainz.release"),
         Table("musicbrainz.event"),
@@ -160,6 +167,7 @@ class SeedFromMb(Job[Page, Page]):
         Table("musicbrainz.deleted_entity"),
         Table("artwork_indexer.event_queue"),
         Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
+        *RUN_TABLES,
     )
     one_snapshot: ClassVar[bool] = False
     batch_size: ClassVar[int] = 50_000
@@ -170,119 +178,121 @@ class SeedFromMb(Job[Page, Page]):
     ) -> None:
         super().__init__(run)
         wanted_types, wanted_kinds = set(entity_types), set(kinds)
-        self._sources = [
-            source
-            for source in SOURCES
-            if (not wanted_types or source.entity_type in wanted_types)
-            and (not wanted_kinds or source.kind in wanted_kinds)
+        self._gids = [
+            gids
+            for gids in GIDS
+            if (not wanted_types or gids.entity_type in wanted_types)
+            and (not wanted_kinds or gids.kind in wanted_kinds)
         ]
         self._snapshot: dict[str, Any] = {}
-        self._progress: dict[Source, _Progress] = {}
+        self._starts: list[_Start] = []
 
-    def count(self, conn: Connection) -> int:
-        self._snapshot = _take_snapshot(conn)
-        expected = 0
-        for source in self._sources:
-            known, seeded = self._ask(conn, _COUNT, source, last=source.end)
-            start, keys = source.origin, known
-            if 0 < seeded < known:
-                first, keys = self._find_gap(conn, source)
-                start = _before(first)
-            is_done = seeded == known
-            self._progress[source] = _Progress(known, seeded == 0, is_done, start, start)
-            expected += 0 if is_done else keys
-        return expected
+    def source(self) -> Keyset[Page]:
+        return Keyset(self._page, lambda page: page, self._count)
 
-    def claim(self, conn: Connection, size: int) -> Sequence[Page] | Wait | Stop:
-        for source, progress in self._progress.items():
-            if progress.is_done:
-                continue
-            last, keys = self._ask(conn, _NEXT_PAGE, source, after=progress.claimed, size=size)
-            if keys:
-                return [Page(source, progress.claimed, last, keys, progress.is_fresh)]
-            progress.is_done = True
-        return []
-
-    def claimed(self, items: Sequence[Page]) -> None:
-        for page in items:
-            self._progress[page.source].claimed = page.last
-
-    def write(self, conn: Connection, results: Sequence[Page]) -> Counts:
+    def write(self, conn: Connection, results: Sequence[Page]) -> Written:
         conn.execute(_PROBE_THE_INDEX)
-        counts: Counter[str] = Counter()
+        written = 0
         for page in results:
-            # Where no gid had a row, looking each one up first would only cost time: whoever was
-            # quicker meanwhile is caught by ON CONFLICT.
-            is_wanted = SQL("true") if page.is_fresh else _format(_HAS_NO_ROW, page.source)
-            is_live = page.source.kind is Kind.LIVE
+            # Where no gid had a row, looking each one up first would only cost time: a row that
+            # another session has made meanwhile is caught by ON CONFLICT.
+            is_wanted = SQL("true") if page.is_fresh else _format(_HAS_NO_ROW, page.gids)
+            is_live = page.gids.kind is Kind.LIVE
             statement = SQL(_INSERT_PAGE).format(
-                rows=SQL(page.source.rows),
+                rows=SQL(page.gids.rows),
                 is_wanted=is_wanted,
                 on_conflict=SQL("DO NOTHING" if is_live else _MAKE_UNCHECKED),
             )
-            values = self._values(page.source) | {"after": page.after, "last": page.last}
-            inserted = conn.execute(statement, values).rowcount
-            counts.update(written=inserted, skipped=max(0, page.keys - inserted))
-        return counts
+            values = self._values(page.gids) | {"after": page.after, "last": page.last}
+            written += conn.execute(statement, values).rowcount
+        return Written.of(written, max(written, sum(page.rows for page in results)))
 
-    def committed(self, results: Sequence[Page]) -> None:
-        for page in results:
-            self._progress[page.source].written = page.last
-
-    def verify(self, conn: Connection) -> Sequence[Verification]:
+    def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification]:
         self._snapshot = self._snapshot or _take_snapshot(conn)
-        return [self._verify_source(conn, source) for source in self._sources]
+        for position, gids in enumerate(self._gids):
+            yield self._verify_gids(conn, position, gids, run)
 
-    def rows(self, item: Page) -> int:
-        return item.keys
+    # -- taking pages ----------------------------------------------------------------------------
 
-    def split(self, result: Page) -> Sequence[Page]:
-        return result.halves()
+    def _count(self, conn: Connection) -> int:
+        self._snapshot = _take_snapshot(conn)
+        expected, self._starts = 0, []
+        for gids in self._gids:
+            known, seeded = self._ask(conn, _COUNT, gids, last=gids.end)
+            after, keys = gids.origin, known
+            if 0 < seeded < known:
+                first, keys = self._find_gap(conn, gids)
+                after = _before(first)
+            is_done = seeded == known
+            self._starts.append(_Start(known, seeded == 0, is_done, after))
+            expected += 0 if is_done else keys
+        return expected
 
-    def describe(self, result: Page) -> str:
-        return f"{result.source}, row {result.last}"
+    def _page(self, conn: Connection, after: Page | None, size: int) -> Sequence[Page]:
+        first = 0 if after is None else after.position
+        for position in range(first, len(self._gids)):
+            gids, start = self._gids[position], self._starts[position]
+            if start.is_done:
+                continue
+            key = after.last if after is not None and position == first else start.after
+            last, keys = self._ask(conn, _NEXT_PAGE, gids, after=key, size=size)
+            if keys:
+                return [Page(position, gids, key, last, keys, start.is_fresh)]
+        return []
 
-    def _verify_source(self, conn: Connection, source: Source) -> Verification:
-        progress = self._progress.get(source)
-        name = f"{source} in audit_entity"
-        if progress is not None and not progress.is_done:
+    def _find_gap(self, conn: Connection, gids: Gids) -> tuple[Key, int]:
+        """Return the first key whose gid has no row, and how many keys there are from there on."""
+        first, keys = self._ask(conn, _FIRST_MISSING, gids)
+        # Since it was counted, another session may have filled every gap.
+        return (gids.end, 0) if first is None else (first, keys)
+
+    # -- counting again --------------------------------------------------------------------------
+
+    def _verify_gids(
+        self, conn: Connection, position: int, gids: Gids, run: RunResult | None
+    ) -> Verification:
+        name = f"{gids} in audit_entity"
+        if run is not None and not self._is_reached(position, run):
             # A run that was stopped answers for what it reached, not for what lies behind that.
-            known, seeded = self._ask(conn, _COUNT, source, last=progress.written)
+            came_to = self._came_to(position, run.last)
+            known, seeded = self._ask(conn, _COUNT, gids, last=came_to)
             return Verification.equal(name, known, seeded, "only as far as this run came")
-        known, seeded = self._ask(conn, _COUNT, source, last=source.end)
-        came = 0 if progress is None else max(0, known - progress.known)
+        known, seeded = self._ask(conn, _COUNT, gids, last=gids.end)
+        came = max(0, known - self._starts[position].known) if run is not None else 0
         if 0 < known - seeded <= came:
-            # No id and no date tells when a gid was merged away; the growth of the table does.
+            # No id and no date says when a gid was merged away; the growth of the table does.
             detail = f"{known - seeded:,} came during the run and wait for the next one"
             return Verification(name, known, seeded, detail, ok=True)
         return Verification.equal(name, known, seeded)
 
-    def _find_gap(self, conn: Connection, source: Source) -> tuple[Key, int]:
-        """Return the first key whose gid has no row, and how many keys there are from there on."""
-        first, keys = self._ask(conn, _FIRST_MISSING, source)
-        # Since it was counted, somebody may have filled every gap.
-        return (source.end, 0) if first is None else (first, keys)
+    def _is_reached(self, position: int, run: RunResult) -> bool:
+        """Return whether a run has come past all gids of a kind."""
+        last: Page | None = run.last
+        past = last is not None and position < last.position
+        return run.is_complete or past or self._starts[position].is_done
+
+    def _came_to(self, position: int, last: Page | None) -> Key:
+        if last is not None and last.position == position:
+            return last.last
+        return self._starts[position].after
 
     def _ask(
-        self, conn: Connection, template: str, source: Source, **values: object
+        self, conn: Connection, template: str, gids: Gids, **values: object
     ) -> tuple[Any, ...]:
-        statement = _format(template, source)
-        row = conn.execute(statement, self._values(source) | values).fetchone()
+        statement = _format(template, gids)
+        row = conn.execute(statement, self._values(gids) | values).fetchone()
         assert row is not None  # noqa: S101 - an aggregate without GROUP BY has exactly one row
         return row
 
-    def _values(self, source: Source) -> dict[str, Any]:
-        partition = self.run.options.partition
-        return self._snapshot | {
-            "entity_type": source.entity_type,
-            "partition": partition.index,
-            "partitions": partition.count,
-        }
+    def _values(self, gids: Gids) -> dict[str, Any]:
+        return (
+            self._snapshot | {"entity_type": gids.entity_type} | self.run.options.partition.values
+        )
 
 
-def _format(template: str, source: Source) -> Composed:
-    is_stale = _NEVER if source.kind is Kind.LIVE else _WAS_LIVE
-    return SQL(template).format(rows=SQL(source.rows), is_stale=SQL(is_stale))
+def _format(template: str, gids: Gids) -> Composed:
+    is_stale = _NEVER if gids.kind is Kind.LIVE else _WAS_LIVE
+    return SQL(template).format(rows=SQL(gids.rows), is_stale=SQL(is_stale))
 
 
 def _take_snapshot(conn: Connection) -> dict[str, Any]:

@@ -28,21 +28,19 @@ def create_musicbrainz_indexes(conn: Connection) -> None:
     conn.execute(_read("musicbrainz_indexes.sql"))
 
 
-def create_wxyc(
-    conn: Connection, schema: str = "wxyc_schema", *, discogs_unavailable: bool = True
-) -> None:
+def create_wxyc(conn: Connection, schema: str = "wxyc_schema", *, is_old: bool = False) -> None:
     """Create the library's tables.
 
     Parameters:
         schema: the name of their schema.
-        discogs_unavailable: whether the library is new enough to have that column.
+        is_old: whether the library only has its first six columns, and no trigger.
     """
     conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
     with conn.transaction():
         conn.execute("SELECT set_config('search_path', quote_ident(%s), true)", (schema,))
         conn.execute(_read("wxyc.sql"))
-        if discogs_unavailable:
-            conn.execute(_read("wxyc_discogs_unavailable.sql"))
+        if not is_old:
+            conn.execute(_read("wxyc_today.sql"))
 
 
 def _read(name: str) -> bytes:

@@ -1,4 +1,5 @@
--- The library's tables, in the schema that is first on the search path.
+-- The library's tables as the oldest libraries have them, in the schema that is first on the search
+-- path. What came later is in wxyc_today.sql.
 
 CREATE TABLE artists (
     id                 SERIAL PRIMARY KEY,
@@ -13,3 +14,5 @@ CREATE TABLE library (
     artwork_url        VARCHAR(512),
     legacy_release_id  INTEGER
 );
+
+CREATE INDEX library_artist_id_idx ON library (artist_id);

@@ -60,6 +60,17 @@ STREAKS: Final[Mapping[Reason, Streak]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class FindingCount:
+    """How often a check was found: in how many entities, and how many findings in all."""
+
+    entities: int
+    findings: int
+
+    def __add__(self, other: FindingCount) -> FindingCount:
+        return FindingCount(self.entities + other.entities, self.findings + other.findings)
+
+
+@dataclass(frozen=True, slots=True)
 class Entity:
     """One row of `audit_entity`, as far as an audit needs it. `gid` is lower case."""
 
@@ -114,6 +125,13 @@ class Claim:
     #: What is wrong with MusicBrainz's rows, if anything.
     bad_row: str | None = None
 
+    @property
+    def id(self) -> int:
+        return self.entity.id
+
+    def __str__(self) -> str:
+        return str(self.entity)
+
 
 @dataclass(frozen=True, slots=True)
 class Deferral:
@@ -150,3 +168,11 @@ class Audit:
     findings: tuple[Finding, ...] = ()
     proofs: Mapping[str, bool] = field(default_factory=dict)
     evidence: Evidence | None = None
+
+    def __str__(self) -> str:
+        return str(self.claim)
+
+    @property
+    def item(self) -> Claim:
+        """What is given back when this cannot be written."""
+        return self.claim

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Event
 from typing import Final, Self
 
-from artwork_backfill.shared.clients import archive_org, musicbrainz
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 from artwork_backfill.shared.clients.musicbrainz import MusicBrainzClient
-from artwork_backfill.shared.engine.job import ServiceStats
-from artwork_backfill.shared.settings import Settings, SettingsError
+from artwork_backfill.shared.settings import Settings
 
 #: For how long a service may fail broadly before the audit ends, in seconds.
 PATIENCE_S: Final = 180.0
@@ -35,47 +32,22 @@ class Services:
     second_look_after: float = SECOND_LOOK_AFTER_S
 
     @classmethod
-    def connect(cls, settings: Settings, *, concurrency: int, stopping: Event) -> Self:
+    def from_settings(cls, settings: Settings, *, concurrency: int, stopping: Event) -> Self:
         """Return the services that the settings name; nothing is sent yet.
 
         Raises `SettingsError` where a setting is missing or malformed.
         """
-        try:
-            return cls._connect(settings, concurrency, stopping)
-        except ValueError as problem:
-            raise SettingsError(str(problem)) from None
-
-    @classmethod
-    def _connect(cls, settings: Settings, concurrency: int, stopping: Event) -> Self:
-        archive, web_service = settings.archive_org(), settings.musicbrainz()
-        contact, keys = settings.contact(), settings.archive_org_keys()
+        rates = (settings.archive_org().rate, settings.musicbrainz().rate)
         return cls(
-            archive_org.connect(
-                base_url=archive.base_url,
-                rate=archive.rate,
-                contact=contact,
-                access_key=keys[0] if keys else None,
-                secret_key=keys[1] if keys else None,
-                concurrency=concurrency,
-                stopping=stopping,
-                patience_s=PATIENCE_S,
+            ArchiveOrgClient.from_settings(
+                settings, concurrency=concurrency, stopping=stopping, patience_s=PATIENCE_S
             ),
-            musicbrainz.connect(
-                base_url=web_service.base_url,
-                rate=web_service.rate,
-                contact=contact,
-                set_database=settings.get("MUSICBRAINZ_SET_DATABASE"),
-                concurrency=concurrency,
-                stopping=stopping,
-                patience_s=PATIENCE_S,
+            MusicBrainzClient.from_settings(
+                settings, concurrency=concurrency, stopping=stopping, patience_s=PATIENCE_S
             ),
-            rate=min((rate for rate in (archive.rate, web_service.rate) if rate), default=None),
+            rate=min((rate for rate in rates if rate), default=None),
             concurrency=concurrency,
         )
-
-    def stats(self) -> Mapping[str, ServiceStats]:
-        """Return what was asked of each so far."""
-        return {"archive.org": self.archive.stats(), "MusicBrainz": self.musicbrainz.stats()}
 
     def close(self) -> None:
         """Close idle connections."""

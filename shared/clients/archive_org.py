@@ -24,6 +24,7 @@ from artwork_backfill.shared.clients.http import (
     ServiceStats,
     parse_json,
 )
+from artwork_backfill.shared.settings import Settings, SettingsError
 
 #: Items of several thousand files have listings of a few megabytes.
 _METADATA_MAX_BYTES: Final = 64 * MEBIBYTE
@@ -97,11 +98,46 @@ class ArchiveOrgClient:
     Every method raises `Unreadable`, `ServiceDown` or `Interrupted` where there is no answer.
     """
 
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        *,
+        stopping: threading.Event,
+        concurrency: int,
+        attempts: int = 4,
+        patience_s: float = 180.0,
+    ) -> ArchiveOrgClient:
+        """Return a client as the settings have it; nothing is sent yet.
+
+        Raises `SettingsError` where a setting is missing or malformed.
+        """
+        place, keys = settings.archive_org(), settings.archive_org_keys() or (None, None)
+        try:
+            return connect(
+                base_url=place.base_url,
+                rate=place.rate,
+                contact=settings.contact(),
+                access_key=keys[0],
+                secret_key=keys[1],
+                concurrency=concurrency,
+                attempts=attempts,
+                stopping=stopping,
+                patience_s=patience_s,
+            )
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+
     def __init__(self, http: HttpClient) -> None:
         self._http = http
         base = urlsplit(http.service.base_url)
         self._scheme = base.scheme
         self._base_host = base.netloc.lower()
+
+    @property
+    def name(self) -> str:
+        """What people call the service."""
+        return self._http.service.name
 
     @property
     def has_credentials(self) -> bool:

@@ -1,11 +1,13 @@
 """The Library Metadata Lookup (LML) client: which artwork belongs to an artist's album?
 
-It reads answers into small dataclasses. Whether a result is the album that was asked for is for
-the caller to judge.
+It reads answers into small dataclasses. Whether artwork is that of the album is for the caller to
+judge; `library_item` in an answer is only the row that was asked for, and is not read. Shapes and
+headers: WXYC/library-metadata-lookup, `lookup/`.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,18 +22,32 @@ from artwork_backfill.shared.clients.http import (
     ServiceStats,
     parse_json,
 )
+from artwork_backfill.shared.settings import Settings, SettingsError
 
 #: Most queries that one bulk request may hold.
 BULK_MAX: Final = 100
 
-_TIMEOUT_S: Final = 29.0
-_HEADERS: Final = {"x-caller-class": "5", "x-caller-budget-ms": "28000"}
-#: How Discogs says that it has no picture.
-_PLACEHOLDER: Final = "spacer.gif"
+_LOOKUP: Final = "/api/v1/lookup"
+#: Without the parameter, a bulk lookup answers from LML's cache only.
+_BULK: Final = "/api/v1/lookup/bulk?allow_release_resolution_fallback=true"
+
+#: Batch traffic; LML groups its telemetry by the reason.
+_HEADERS: Final = {"x-caller-class": "5", "x-caller-reason": "library-artwork-url-backfill"}
+#: The mere presence of this header makes LML give up after about 4 s.
+_BUDGET: Final = {"x-caller-budget-ms": "4000"}
+
+#: A request is work that is thrown away when it is cut off: each album gets its time, and a single
+#: one as long as LML may take for it.
+_PER_ALBUM_S: Final = 5.0
+_OVERHEAD_S: Final = 5.0
+_LONGEST_LOOKUP_S: Final = 30.0
+
+#: Reasons of a degraded answer that make it no answer; `cache_only` is one.
+_NO_ANSWER: Final = frozenset({"deadline_exceeded", "upstream_unavailable"})
 
 
 class BulkUnsupported(ServiceError):
-    """This LML server has no bulk look-up: ask one by one."""
+    """This LML server has no bulk lookup: ask one by one. A 404 may also pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,42 +59,50 @@ class LmlQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class LookupResult:
-    """One album that LML found; not always the one asked for, it also lists the artist's others.
+class Artwork:
+    """A picture that LML found, and the Discogs release that it is of.
 
-    `library_item_id` is the library row's `legacy_release_id`. `artwork_url` is as it came, which
-    may be a placeholder: see `has_artwork`.
+    `release_id` is 0 for the cover of a track search; `confidence` is LML's own, from 0.2 to 1.
+    Every field is as it came, `None` where there was none.
     """
 
-    library_item_id: int | None
-    title: str | None
     artist: str | None
-    artwork_url: str | None
-
-    @property
-    def has_artwork(self) -> bool:
-        """Whether `artwork_url` leads to a picture of this album."""
-        return self.artwork_url is not None and _PLACEHOLDER not in self.artwork_url
+    album: str | None
+    release_id: int | None
+    url: str | None
+    confidence: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class LookupAnswer:
-    """What LML found for one query, best first."""
+    """What LML found for one query, best first; `None` stands for a result without artwork.
 
-    results: tuple[LookupResult, ...]
+    Parameters
+    ----------
+    unsure
+        Why LML could not look everywhere (it gave up, or was cut off from Discogs). Then there may
+        be artwork although none is here.
+    api_calls
+        How many questions to Discogs this cost, `None` where the server does not say.
+    """
+
+    results: tuple[Artwork | None, ...]
+    unsure: str | None = None
+    api_calls: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BulkAnswer:
     """What became of one query of a bulk request; `index` is its place there.
 
-    `lookup` is there when `status` is `match`; `message` tells what an `error` was.
+    `lookup` is there when `status` is `answered`. `failed` is what LML itself calls an error;
+    `unreadable` is an answer, or a status, of which nothing is known. `message` says what it was.
     """
 
     index: int
-    status: Literal["match", "no_match", "error"]
+    status: Literal["answered", "failed", "unreadable"]
     lookup: LookupAnswer | None
-    message: str | None
+    message: str = ""
 
 
 def connect(
@@ -88,13 +112,23 @@ def connect(
     api_key: str | None = None,
     rate: float | None = None,
     contact: str | None = None,
-    concurrency: int = 16,
+    concurrency: int = 1,
+    bulk_size: int = 5,
+    quick: bool = False,
     patience_s: float = 180.0,
 ) -> LmlClient:
-    """Return a client; see `Service` and `HttpClient` for what the parameters mean.
+    """Return a client; see `Service` and `HttpClient` for what the other parameters mean.
+
+    Parameters
+    ----------
+    bulk_size
+        Most queries of a bulk request, which decides how long one may take.
+    quick
+        Let LML give up after about 4 s per album, and find less.
 
     Raises `ValueError` when a value cannot be used.
     """
+    deadline_s = max(_LONGEST_LOOKUP_S, _PER_ALBUM_S * bulk_size + _OVERHEAD_S)
     service = Service(
         name="LML",
         url_setting="LIBRARY_METADATA_URL",
@@ -102,30 +136,67 @@ def connect(
         contact=contact,
         rate=rate,
         concurrency=concurrency,
-        headers=_HEADERS,
+        headers=_HEADERS | (_BUDGET if quick else {}),
         credentials={"authorization": f"Bearer {api_key}"} if api_key else {},
         key_settings="LML_API_KEY",
-        read_timeout_s=_TIMEOUT_S,
-        deadline_s=_TIMEOUT_S,
+        read_timeout_s=deadline_s,
+        deadline_s=deadline_s,
         patience_s=patience_s,
     )
     return LmlClient(HttpClient(service, stopping=stopping))
 
 
 class LmlClient:
-    """Asks Library Metadata Lookup, from any number of threads.
+    """Looks albums up, from any number of threads."""
 
-    Every method raises `CredentialsRefused`, `NotFound`, `Unreadable`, `ServiceDown` or
-    `Interrupted` where there is no answer.
-    """
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        *,
+        stopping: threading.Event,
+        concurrency: int,
+        bulk_size: int,
+        quick: bool = False,
+    ) -> LmlClient:
+        """Return a client as the settings have it, see `connect`; nothing is sent yet.
+
+        Raises `SettingsError` where a setting is missing or malformed.
+        """
+        place = settings.lml()
+        try:
+            return connect(
+                base_url=place.base_url,
+                rate=place.rate,
+                contact=settings.contact(),
+                api_key=settings.get("LML_API_KEY"),
+                concurrency=concurrency,
+                bulk_size=bulk_size,
+                quick=quick,
+                stopping=stopping,
+            )
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
 
     def __init__(self, http: HttpClient) -> None:
         self._http = http
 
+    @property
+    def name(self) -> str:
+        """What people call the service."""
+        return self._http.service.name
+
     def lookup(self, query: LmlQuery) -> LookupAnswer:
-        """Look one album up."""
+        """Look one album up.
+
+        Raises
+        ------
+        NotFound
+            There is no LML at this address, or not at this moment.
+        CredentialsRefused, Unreadable, ServiceDown, Interrupted
+        """
         return self._http.post_json(
-            "/api/v1/lookup",
+            _LOOKUP,
             _document(query),
             lambda response: _read_lookup(parse_json(response)),
             authorized=True,
@@ -137,14 +208,15 @@ class LmlClient:
         Raises
         ------
         BulkUnsupported
-            The server is too old for it.
+            The server is too old for it, or nothing is there at this moment.
+        CredentialsRefused, Unreadable, ServiceDown, Interrupted
         """
         if len(queries) > BULK_MAX:
             raise ValueError(f"{len(queries)} queries in one bulk request; {BULK_MAX} are possible")
         if not queries:
             return ()
         return self._http.post_json(
-            "/api/v1/lookup/bulk",
+            _BULK,
             {"items": [_document(query) for query in queries]},
             lambda response: _read_bulk(response, len(queries)),
             authorized=True,
@@ -168,30 +240,60 @@ def _document(query: LmlQuery) -> dict[str, str]:
     }
 
 
+# -- one lookup ------------------------------------------------------------------------------------
+
+
 def _read_lookup(document: object) -> LookupAnswer:
     results = document.get("results") if isinstance(document, dict) else None
-    if not isinstance(results, list):
+    if not isinstance(document, dict) or not isinstance(results, list):
         raise BadAnswer("the answer has no list of results")
-    return LookupAnswer(tuple(_read_result(result) for result in results))
+    return LookupAnswer(
+        tuple(_read_result(result) for result in results),
+        _read_doubt(document),
+        _read_api_calls(document.get("cache_stats")),
+    )
 
 
-def _read_result(document: object) -> LookupResult:
+def _read_doubt(document: dict[str, object]) -> str | None:
+    """Return why an answer is none, in words, or `None` when LML looked everywhere."""
+    if document.get("timeout") is True:
+        return "LML gave up looking (timeout)"
+    reason = document.get("degraded_reason")
+    if document.get("degraded") is True and reason in _NO_ANSWER:
+        return f"LML could not look everywhere ({reason})"
+    return None
+
+
+def _read_api_calls(stats: object) -> int | None:
+    calls = stats.get("api_calls") if isinstance(stats, dict) else None
+    # A bool is an int to isinstance.
+    return calls if type(calls) is int and calls >= 0 else None
+
+
+def _read_result(document: object) -> Artwork | None:
     if not isinstance(document, dict):
         raise BadAnswer("a result is not an object")
-    item = _optional_object(document, "library_item")
-    artwork = _optional_object(document, "artwork")
-    return LookupResult(
-        library_item_id=_optional_int(item, "id"),
-        title=_optional_text(item, "title"),
-        artist=_optional_text(item, "artist"),
-        artwork_url=_optional_text(artwork, "artwork_url"),
+    artwork = document.get("artwork")
+    if artwork is None:
+        return None
+    if not isinstance(artwork, dict):
+        raise BadAnswer("artwork is not an object")
+    return Artwork(
+        artist=_optional_text(artwork, "artist"),
+        album=_optional_text(artwork, "album"),
+        release_id=_optional_int(artwork, "release_id"),
+        url=_optional_text(artwork, "artwork_url"),
+        confidence=_optional_number(artwork, "confidence"),
     )
+
+
+# -- a bulk lookup ---------------------------------------------------------------------------------
 
 
 def _read_bulk(response: Response, asked: int) -> tuple[BulkAnswer, ...]:
     if response.status != 200:
         raise BulkUnsupported(
-            f"LML has no bulk look-up at {response.url} (HTTP {response.status}): look albums up "
+            f"LML has no bulk lookup at {response.url} (HTTP {response.status}): look albums up "
             "one by one, or check LIBRARY_METADATA_URL",
             service="LML",
             url=response.url,
@@ -208,38 +310,27 @@ def _read_bulk(response: Response, asked: int) -> tuple[BulkAnswer, ...]:
 
 
 def _read_bulk_answer(document: object) -> BulkAnswer:
+    """Read what concerns one query; what cannot be read there concerns no other."""
     if not isinstance(document, dict):
         raise BadAnswer("a result is not an object")
     index = document.get("index")
     if type(index) is not int:
         raise BadAnswer("a result has no index")
-    message = _optional_text(document, "message")
-    match document.get("status"):
-        case "match":
-            return _read_match(index, document.get("lookup"))
-        case "no_match":
-            return BulkAnswer(index, "no_match", None, message)
-        case "error":
-            return BulkAnswer(index, "error", None, message)
-        case _:
-            raise BadAnswer("a result has no known status")
-
-
-def _read_match(index: int, document: object) -> BulkAnswer:
-    """Read a match; one that cannot be read is an error of that query, not of its neighbours."""
+    status, lookup = document.get("status"), document.get("lookup")
+    if status not in ("match", "no_match"):
+        message = str(document.get("message") or "no message")[:200]
+        known = status == "error"
+        said = message if known else f"unknown status {str(status)[:50]!r}: {message}"
+        return BulkAnswer(index, "failed" if known else "unreadable", None, said)
+    if status == "no_match" and lookup is None:
+        return BulkAnswer(index, "answered", LookupAnswer(()))
     try:
-        return BulkAnswer(index, "match", _read_lookup(document), None)
+        return BulkAnswer(index, "answered", _read_lookup(lookup))
     except BadAnswer as problem:
-        return BulkAnswer(index, "error", None, problem.reason)
+        return BulkAnswer(index, "unreadable", None, problem.reason)
 
 
-def _optional_object(document: dict[str, object], key: str) -> dict[str, object]:
-    value = document.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise BadAnswer(f"{key} is not an object")
-    return value
+# -- values ----------------------------------------------------------------------------------------
 
 
 def _optional_text(document: dict[str, object], key: str) -> str | None:
@@ -255,3 +346,13 @@ def _optional_int(document: dict[str, object], key: str) -> int | None:
     if value is not None and type(value) is not int:
         raise BadAnswer(f"{key} is not an integer")
     return value
+
+
+def _optional_number(document: dict[str, object], key: str) -> float | None:
+    value = document.get(key)
+    if value is None:
+        return None
+    # A bool is an int to isinstance.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise BadAnswer(f"{key} is not a number")
+    return float(value)

@@ -19,6 +19,7 @@ from artwork_backfill.shared.clients.http import (
     Service,
     ServiceStats,
 )
+from artwork_backfill.shared.settings import Settings, SettingsError
 
 #: What artwork-indexer asks for. The `+` separates values and must not be percent-encoded.
 _QUERIES: Final = MappingProxyType(
@@ -62,8 +63,40 @@ def connect(
 class MusicBrainzClient:
     """Asks the MusicBrainz web service, from any number of threads."""
 
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        *,
+        stopping: threading.Event,
+        concurrency: int,
+        patience_s: float = 180.0,
+    ) -> MusicBrainzClient:
+        """Return a client as the settings have it; nothing is sent yet.
+
+        Raises `SettingsError` where a setting is missing or malformed.
+        """
+        place = settings.musicbrainz()
+        try:
+            return connect(
+                base_url=place.base_url,
+                rate=place.rate,
+                contact=settings.contact(),
+                set_database=settings.get("MUSICBRAINZ_SET_DATABASE"),
+                concurrency=concurrency,
+                stopping=stopping,
+                patience_s=patience_s,
+            )
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+
     def __init__(self, http: HttpClient) -> None:
         self._http = http
+
+    @property
+    def name(self) -> str:
+        """What people call the service."""
+        return self._http.service.name
 
     def entity_xml(self, entity_type: str, gid: str) -> bytes:
         """Return the web service's XML for a `release` or an `event`.

@@ -1,106 +1,83 @@
-"""What a job is, and what a run of it is.
+"""What a job is, and the values that it exchanges with the runner.
 
-A job author writes a subclass of `Job` that says only what is special about the job. Everything
-else (transactions, retry, concurrency, stopping, batch size, progress, totals, the report) belongs
-to `shared.engine.runner`, which is the only caller of a job's verbs.
+A job author writes a subclass of `Job` that says only what is special about the job: where its
+batches come from and how one is written. Everything else (transactions, retry, concurrency,
+stopping, batch size, progress, totals, the report) belongs to the runner, the only caller of a job.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from threading import Event
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, final
 from uuid import UUID
 
-from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.errors import RunFailed, StopRun
+from artwork_backfill.shared.engine.runs import DEAD_AFTER_S, RunRecord, Wait
+from artwork_backfill.shared.engine.session import Session
+from artwork_backfill.shared.engine.sources import Keyset, Partition, Source
+from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
 
+__all__ = [
+    "Alone",
+    "Job",
+    "Note",
+    "Partition",
+    "Problem",
+    "Run",
+    "RunFailed",
+    "RunOptions",
+    "RunResult",
+    "Section",
+    "StopRun",
+    "Verification",
+    "Wait",
+    "Written",
+]
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-#: Counts by name; the runner adds them up over the run.
-Counts = Mapping[str, int]
-
-
-class Database(StrEnum):
-    """The databases that jobs work in."""
-
-    MUSICBRAINZ = "musicbrainz"
-    WXYC = "wxyc"
-
-
-class StopRun(Exception):
-    """Raised by `fetch` to end the run as planned: what is done stays, the rest is released."""
-
-
-class RunFailed(Exception):
-    """The run cannot go on. The message says why; `fetch` and `claim` may raise it as well."""
+C = TypeVar("C", bound="Client")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that went wrong without ending the run: what, and which row or answer."""
+    """Something that went wrong without ending the run: what, and which row or answer.
+
+    `fields` are further fields of its line in the log.
+    """
 
     what: str
     detail: str
+    fields: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Partition:
-    """The share of the rows that this container takes: those whose id modulo `count` is `index`."""
+class Written:
+    """What one transaction did. A job that has more to say to its `committed` makes a subclass.
 
-    index: int = 0
-    count: int = 1
+    Parameters
+    ----------
+    counts
+        By name; the runner adds them up over the run. `written`, `skipped`, `failed` and
+        `deferred` (left for a later run) mean the same in every job.
+    problems
+        What went wrong in rows that the runner never saw.
+    """
 
+    counts: Mapping[str, int]
+    problems: Sequence[Problem] = ()
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What the person who starts a run can choose for every job."""
-
-    batch_size: int
-    concurrency: int = 1
-    fixed_batch_size: bool = False
-    limit: int | None = None
-    #: Seconds; `None` for no limit.
-    max_duration: float | None = None
-    dry_run: bool = False
-    partition: Partition = field(default_factory=Partition)
-    reports: tuple[Path, ...] = ()
-    #: What was chosen of the job's own options, for the report.
-    own: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One execution of one job: its identity, its options and its settings."""
-
-    id: UUID
-    options: RunOptions
-    settings: Settings
-    #: Set when the run is to end soon; whatever waits must then stop waiting.
-    stopping: Event
-    #: Opens another connection to the job's database, for jobs whose `fetch` has to look there.
-    open_connection: Callable[[], Connection]
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Answer of `claim`: nothing may be claimed just now, ask again after `seconds`."""
-
-    reason: str
-    seconds: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Answer of `claim`: a guardrail ends the run as planned."""
-
-    reason: str
+    @classmethod
+    def of(cls, written: int, rows: int | None = None) -> Written:
+        """Return that so many of `rows` rows were written, and the others needed no writing."""
+        skipped = 0 if rows is None else rows - written
+        return cls({"written": written, "skipped": skipped})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +97,72 @@ class Verification:
         return cls(name, expected, actual, detail, ok=expected == actual)
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A number that informs, and proves nothing."""
+
+    name: str
+    value: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A table that only the report of this job has.
+
+    `key` is its name in the JSON report, and `data` what stands there.
+    """
+
+    key: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    data: object
+
+
+@dataclass(frozen=True, slots=True)
+class Alone(Generic[Result]):
+    """A group of results that `write` applies by a single call of `session.one_statement`.
+
+    It gets the connection in autocommit mode, so that no lock is held across a round trip.
+    """
+
+    results: Sequence[Result]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How far a run came, for its verification.
+
+    Parameters
+    ----------
+    is_complete
+        Whether the source had no more to give; otherwise the run ended early.
+    last
+        The last item whose batch was written, `None` where none was.
+    """
+
+    is_complete: bool
+    last: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What the person who starts a run can choose for every job."""
+
+    batch_size: int
+    concurrency: int = 1
+    fixed_batch_size: bool = False
+    limit: int | None = None
+    #: Seconds; `None` for no limit.
+    max_duration: float | None = None
+    dry_run: bool = False
+    partition: Partition = field(default_factory=Partition)
+    reports: tuple[Path, ...] = ()
+    #: What was chosen of the job's own options, for the report.
+    own: Mapping[str, object] = field(default_factory=dict)
+
+
 class ServiceStats(Protocol):
     """What the report says of one outside service; durations are in milliseconds."""
 
@@ -135,151 +178,187 @@ class ServiceStats(Protocol):
     def p95_ms(self) -> float: ...
 
 
-@dataclass(frozen=True, slots=True)
-class FindingCount:
-    """How often a check was found: in how many entities, and how many findings in all."""
+class TablesOf(Protocol):
+    """Says which tables a job needs where the settings name their schema."""
 
-    entities: int
-    findings: int
+    def __call__(self, settings: Settings, /) -> tuple[Table, ...]: ...
+
+
+class Client(Protocol):
+    """A client of an outside service, as the runner sees it."""
+
+    @property
+    def name(self) -> str: ...
+    def stats(self) -> ServiceStats: ...
+    def close(self) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class Run:
+    """One execution of one job: its identity, its options, its settings, and what it has opened."""
+
+    id: UUID
+    options: RunOptions
+    settings: Settings
+    #: Set when the run is to end soon; whatever waits must then stop waiting.
+    stopping: Event
+    open_connection: Callable[[], Connection]
+    #: A run is dead for others without a heartbeat for so long, in seconds.
+    dead_after: float = field(default=DEAD_AFTER_S, kw_only=True)
+    record: RunRecord = field(init=False)
+    clients: list[Client] = field(default_factory=list, init=False)
+    sessions: list[Session] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.record = RunRecord(self.id, dead_after=self.dead_after)
+
+    def use(self, client: C) -> C:
+        """Return a client whose requests the report shows, and which the runner closes."""
+        self.clients.append(client)
+        return client
+
+    def session(self) -> Session:
+        """Return another session, for a `fetch` that has to look into the database.
+
+        It may be used by one thread at a time, and the runner closes it.
+        """
+        session = Session(self.open_connection, read_only=True, ending=self.stopping)
+        self.sessions.append(session)
+        return session
+
+    def close(self) -> None:
+        """Close all that was opened, as far as that is possible."""
+        for client in self.clients:
+            client.close()
+        for session in self.sessions:
+            session.close()
+
+
+class ManyRows(Protocol):
+    """An item or a result that stands for many rows. Any that has these is treated as one."""
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+
+    def halves(self) -> Sequence[Any]:
+        """Return two parts that are the whole, or nothing where it is a single row.
+
+        Parts of it are written where the database refuses a row, to find that row.
+        """
+
+
+def rows_of(value: object) -> int:
+    """Return how many rows an item or a result stands for: one, unless it says otherwise."""
+    rows: int = getattr(value, "rows", 1)
+    return rows
+
+
+def item_of(result: object) -> Any:
+    """Return what a result was made of: `result.item`, or itself where it has none."""
+    return getattr(result, "item", result)
+
+
+def halves_of(result: object) -> Sequence[Any]:
+    """Return the parts of a result that stands for many rows, or nothing."""
+    halves: Callable[[], Sequence[Any]] | None = getattr(result, "halves", None)
+    return () if halves is None else halves()
 
 
 class Job(ABC, Generic[Item, Result]):
-    """One backfill. Subclasses say which rows, what to ask the network, and what to write.
+    """One backfill: where its batches come from, what to ask the network, and what to write.
 
-    An `Item` is what is claimed, a `Result` what is known about it after `fetch`; a job without
-    network work uses one type for both and leaves `fetch` alone.
+    An `Item` comes from the source, a `Result` is what is known about it after `fetch`; a job
+    without network work uses one type for both and has no `fetch`. `str()` of either is its name
+    for people. Where it stands for many rows, see `ManyRows`. A result of another type than its
+    item says as `item` what to give back when it cannot be written.
 
-    Idempotence rests on the data alone: `claim` only ever returns rows that still need work.
+    Threads: `fetch` is called from several threads at once; all else on the main thread. What both
+    touch needs a lock.
+
+    Idempotence rests on the data alone: a source only ever gives rows that still need work.
     """
 
     #: The job's name on the command line and in logs (`tool`).
     name: ClassVar[str]
-    database: ClassVar[Database] = Database.MUSICBRAINZ
-    #: The tables it works on and the privileges it needs; checked before anything is touched.
-    tables: ClassVar[tuple[Table, ...]] = ()
+    #: Which setting says where the job's database is, such as `Settings.musicbrainz_database`.
+    database: ClassVar[Callable[[Settings], str]]
+    #: The tables it works on and the privileges it needs; checked before anything is touched. A
+    #: function of the settings where those name the schema.
+    tables: ClassVar[tuple[Table, ...] | TablesOf] = ()
     #: Rows in the first batch, and in the largest that the runner may grow to.
     batch_size: ClassVar[int] = 1000
     max_batch_size: ClassVar[int] = 10_000
     #: How many fetches run at once; 0 for a job that asks nothing of the network.
     concurrency: ClassVar[int] = 0
-    #: Whether all statements of `count`, or of `verify`, have to see one moment. Otherwise each
-    #: is a transaction of its own, so that none is open for long, however much they look at.
-    one_snapshot: ClassVar[bool] = True
     #: How many items one call of `fetch` gets.
-    fetch_size: ClassVar[int] = 1
+    fetch_size: int = 1
+    #: Whether all statements of `verify` see one moment. Otherwise each is a transaction of its
+    #: own, so that none is open for long, however much they look at.
+    one_snapshot: ClassVar[bool] = True
 
     def __init__(self, run: Run) -> None:
         self.run = run
 
-    @classmethod
-    def tables_for(cls, settings: Settings) -> tuple[Table, ...]:
-        """Return the tables to check, for jobs whose schema is a setting."""
-        return cls.tables
-
-    # -- the five verbs ------------------------------------------------------------------------
-
     @abstractmethod
-    def count(self, conn: Connection) -> int | None:
-        """Return how many rows the run is expected to touch, `None` where nobody can know.
-
-        Read only; called first, once.
-        """
-
-    @abstractmethod
-    def claim(self, conn: Connection, size: int) -> Sequence[Item] | Wait | Stop:
-        """Return the next items, about `size` rows of them; none when the work is done.
-
-        Runs in a short transaction of its own, which is read only in a dry run. Called again when
-        the answer of that transaction was lost: what moves along with the claims, such as the
-        position in a table, moves in `claimed`.
-        """
+    def source(self) -> Source[Item]:
+        """Return where the batches come from. Called once."""
 
     def fetch(self, items: Sequence[Item]) -> Sequence[Result]:
         """Return one result per item, in order, asking the network. No transaction is open.
 
-        Called from several threads at once with up to `fetch_size` items. Raises `StopRun` to end
-        the run, `RunFailed` to end it as failed. Any other exception fails these items alone.
+        Called from several threads at once with up to `fetch_size` items. `StopRun` and `RunFailed`
+        end the run; any other exception fails these items alone.
         """
         raise NotImplementedError(f"{type(self).__name__} sets concurrency but has no fetch")
 
+    def groups(self, results: Sequence[Result]) -> Iterator[Sequence[Result] | Alone[Result]]:
+        """Yield the parts of a batch that are each written in one transaction, in order.
+
+        Asked for the next group only when the one before is committed; no transaction is open.
+        So this is the place to look again, just before a transaction, at what must still be true.
+        What is left out is given back. It may raise `StopRun` and `RunFailed`.
+        """
+        yield results
+
     @abstractmethod
-    def write(self, conn: Connection, results: Sequence[Result]) -> Counts:
+    def write(self, conn: Connection, results: Sequence[Result]) -> Written:
         """Apply results in the transaction that is open on `conn`: all of them or none.
 
-        Called again with the same results after a lost connection, and with parts of them to
-        isolate a bad row. Returns counts; `written` and `skipped` mean the same in every job.
+        Called again with the same results when the transaction was rolled back for passing
+        trouble, and with parts of them to isolate a bad row.
         """
 
-    @abstractmethod
-    def verify(self, conn: Connection) -> Sequence[Verification]:
-        """Count again from the tables, not from what the run believes it did. Read only."""
+    def committed(self, written: Any) -> None:
+        """Learn what `write` (or `preview`) returned, once it is in the database; once for each."""
 
-    # -- what most jobs need not change ----------------------------------------------------------
+    def preview(self, conn: Connection, results: Sequence[Result]) -> Written:
+        """Return what `write` would, reading only. Takes its place in a dry run."""
+        return Written.of(sum(map(rows_of, results)))
 
-    def preview(self, conn: Connection, results: Sequence[Result]) -> Counts:
-        """Return what `write` would count, reading only. Takes its place in a dry run."""
-        return {"written": sum(self.rows(result) for result in results)}
+    def verify(
+        self, conn: Connection, run: RunResult | None
+    ) -> Iterable[Verification | Note | Problem]:
+        """Count again from the tables, not from what the run believes it did. Read only.
 
-    def committed(self, results: Sequence[Result]) -> None:
-        """Learn that these results are in the database now (or were previewed), once for each.
-
-        The place for what a job remembers of a run, since `write` may be repeated.
+        `run` is `None` where only the verification was asked for. May raise `StopRun`, such as
+        when what the run saw is not to be relied upon.
         """
+        source = self.source()
+        if not isinstance(source, Keyset):
+            raise NotImplementedError(f"{type(self).__name__} has no verify")
+        if run is None or run.is_complete:
+            yield Verification.equal("rows left", 0, source.left(conn, None))
+        elif run.last is not None:
+            left = source.left(conn, run.last)
+            yield Verification.equal("rows left", 0, left, "only as far as this run came")
 
-    def claimed(self, items: Sequence[Item]) -> None:
-        """Take note that a claim is committed. Called in turn with `claim`, by the same thread."""
-
-    def confirm(self, results: Sequence[Result]) -> Sequence[Result | None]:
-        """Return results as they stand just before they are written, in order.
-
-        The place to look again at what must still be true then; no transaction is open. None stands
-        for a result that is not to be written: its item is given back. Raises `StopRun` as `fetch`.
-        """
-        return results
-
-    def failed(self, conn: Connection, items: Sequence[tuple[Item, str]]) -> None:
-        """Give back claimed items that failed, each with the reason."""
-        self.release(conn, [item for item, _ in items])
-
-    def release(self, conn: Connection, items: Sequence[Item]) -> None:
-        """Give back claimed items that will not be written. Nothing to do for keyset claims.
-
-        After a failure, some may have been written after all: those stay as they are.
-        """
-
-    def rows(self, item: Item | Result) -> int:
-        """Return how many rows an item (or the result of it) stands for.
-
-        Where only `fetch` finds out, an item's number is a guess and its result's number counts.
-        """
-        return 1
-
-    def split(self, result: Result) -> Sequence[Result]:
-        """Return the parts of a result that stands for many rows, to isolate the bad one."""
+    def sections(self) -> Iterable[Section | str]:
+        """Return what else the report shows: tables, and sentences that say what to do next."""
         return ()
 
-    def describe(self, result: Item | Result) -> str:
-        """Return a short name of an item or result for the report's problems."""
-        return str(result)
-
-    def on_connect(self, conn: Connection) -> None:
-        """Prepare each session of the run that claims, on connecting and reconnecting."""
-
-    def problems(self) -> Sequence[Problem]:
-        """Return what went wrong since the last call, in rows that the runner never saw."""
-        return ()
-
-    def requests(self) -> Mapping[str, ServiceStats]:
-        """Return what was asked of each outside service so far."""
-        return {}
-
-    def findings(self) -> Mapping[str, FindingCount]:
-        """Return how often each check was found so far; only audits have any."""
-        return {}
-
-    def next_steps(self) -> Sequence[str]:
-        """Return what a person should do after this run, beyond running it again; in sentences."""
-        return ()
-
-    def close(self) -> None:
-        """Let go of what the job opened. Called once, whatever happened."""
+    @final
+    @classmethod
+    def tables_for(cls, settings: Settings) -> tuple[Table, ...]:
+        """Return the tables to check."""
+        return cls.tables(settings) if callable(cls.tables) else cls.tables

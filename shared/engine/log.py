@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 from uuid import UUID
 
 from artwork_backfill.shared.settings import Settings
+from artwork_backfill.shared.version import VERSION
 from pythonjsonlogger.json import JsonFormatter
 from rich.console import Console
 from rich.logging import RichHandler
@@ -106,6 +107,13 @@ class RunLog:
     def info(self, message: str, **fields: object) -> None:
         """Log a line with fields of its own."""
         self._logger.info(message, extra={"fields": fields})
+
+    def always(self, message: str, **fields: object) -> None:
+        """Log a line at whatever level the log has."""
+        record = self._logger.makeRecord(
+            _LOGGER, logging.INFO, "", 0, message, (), None, extra={"fields": fields}
+        )
+        self._logger.handle(record)
 
     def warning(self, message: str, **fields: object) -> None:
         """Log something that an operator may want to look into."""
@@ -235,6 +243,7 @@ def start_sentry(run_log: RunLog, settings: Settings) -> None:
 
     sentry_sdk.init(
         dsn=dsn,
+        release=f"{REPO}@{VERSION}",
         environment=settings.get("SENTRY_ENVIRONMENT"),
         before_send=redact,
         before_breadcrumb=redact,

@@ -1,8 +1,8 @@
-"""Claims batches and fetches them ahead of whoever writes them.
+"""Takes batches from a source and fetches them ahead of the thread that writes them.
 
-One thread claims, a pool of threads fetches, and the caller of `Pipeline.batches` gets each batch
-in the order of its claim. No more than a few batches are in memory at any time. The runner is the
-only user; nothing is written here.
+One thread takes, a pool of threads fetches, and the caller of `Pipeline.batches` gets each batch in
+the order in which it was taken. No more than a few batches are in memory at any time. The runner is
+the only user; nothing is written here.
 """
 
 from __future__ import annotations
@@ -15,19 +15,13 @@ from dataclasses import dataclass, field
 from threading import Condition, Thread
 from typing import Final, Generic, cast
 
-from artwork_backfill.shared.engine.db import Session
-from artwork_backfill.shared.engine.job import (
-    Item,
-    Job,
-    Result,
-    RunFailed,
-    RunOptions,
-    Stop,
-    StopRun,
-    Wait,
-)
+import psycopg
+from artwork_backfill.shared.engine.errors import RunFailed, StopRun
+from artwork_backfill.shared.engine.job import Item, Job, Result, RunOptions, rows_of
+from artwork_backfill.shared.engine.runs import Wait
+from artwork_backfill.shared.engine.session import Session
+from artwork_backfill.shared.engine.sources import Source
 from artwork_backfill.shared.engine.stop import Stopping
-from artwork_backfill.shared.settings import SettingsError
 
 #: A write transaction should take about this long, in seconds.
 TARGET_WRITE_S: Final = 1.0
@@ -35,6 +29,9 @@ TARGET_WRITE_S: Final = 1.0
 #: How long requests that are under way may still take once the run is to end, in seconds. Docker
 #: kills a container ten seconds after it has asked it to stop.
 GRACE_S: Final = 5.0
+
+#: Batches in hand: one that is written, one that is ready, one that is fetched.
+_MOST_BATCHES: Final = 3
 
 _POLL_S: Final = 0.2
 
@@ -63,7 +60,7 @@ class BatchSize:
 
 @dataclass(slots=True, eq=False)
 class Batch(Generic[Item, Result]):
-    """Claimed items, and by position what is known of each: a result, an error, or nothing.
+    """Items, and by position what is known of each: a result, an error, or nothing.
 
     Once `closed`, nothing changes any more: what is answered too late counts as not asked.
     """
@@ -75,11 +72,11 @@ class Batch(Generic[Item, Result]):
     closed: bool = False
     results: dict[int, Result] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
-    claimed_at: float = field(default_factory=time.monotonic)
+    taken_at: float = field(default_factory=time.monotonic)
 
-    def fetched(self) -> list[tuple[Item, Result]]:
-        """Return the items that can be written, each with its result."""
-        return [(self.items[i], self.results[i]) for i in sorted(self.results)]
+    def fetched(self) -> list[Result]:
+        """Return the results, in the order of their items."""
+        return [self.results[i] for i in sorted(self.results)]
 
     def failed(self) -> list[tuple[Item, str]]:
         """Return the items whose fetch failed, each with the error."""
@@ -92,46 +89,56 @@ class Batch(Generic[Item, Result]):
 
 
 class Pipeline(Generic[Item, Result]):
-    """The batches of one run, claimed and fetched ahead.
+    """The batches of one run, taken and fetched ahead.
 
     Parameters
     ----------
     session
-        Claims on it; used by the claiming thread alone while `batches` runs.
+        The source's; used by the claiming thread alone while `batches` runs.
+    ask
+        Asks, before anything is taken, whether people want the run to wait or to stop.
     on_wait
-        Told what the job waits for, and `None` when it goes on.
+        Hears what the job waits for, and `None` when it continues.
     """
 
     def __init__(
         self,
         job: Job[Item, Result],
+        source: Source[Item],
         options: RunOptions,
         *,
         session: Session,
         size: BatchSize,
         stopping: Stopping,
+        ask: Callable[[Session], Wait | None],
         on_wait: Callable[[str | None], None],
+        grace: float = GRACE_S,
     ) -> None:
         self._job = job
+        self._source = source
         self._options = options
         self._session = session
         self._size = size
         self._stopping = stopping
+        self._ask = ask
         self._on_wait = on_wait
+        self._grace = grace
         self._claimer = Thread(target=self._claim_ahead, name="claim", daemon=True)
         self._fetchers = ThreadPoolExecutor(max(1, options.concurrency), thread_name_prefix="fetch")
-        #: Why the pipeline ended although there may be more to do; `None` when all was claimed.
+        #: Why the pipeline ended although there may be more to do; `None` when all was taken.
         self.ended_early: str | None = None
+        #: Whether threads may still wait for an answer that did not come within the grace period.
+        self.has_stragglers = False
 
         # Shared by all threads, under `_changed`.
         self._changed = Condition()
         self._batches: deque[Batch[Item, Result]] = deque()
-        self._claims = 0
+        self._taken = 0
         self._rows_left = options.limit
         self._unfinished = 0
-        self._claimed_all = False
+        self._taken_all = False
         self._claim_error: Exception | None = None
-        self._fatal: RunFailed | SettingsError | None = None
+        self._fatal: RunFailed | None = None
         self._grace_ends: float | None = None
 
     def batches(self) -> Generator[Batch[Item, Result], None, None]:
@@ -139,14 +146,16 @@ class Pipeline(Generic[Item, Result]):
 
         Raises
         ------
-        RunFailed, SettingsError
+        RunFailed
             A fetch ended the run, such as when a service refused our credentials.
         Exception
-            Whatever `claim` raised, above all a `psycopg.Error` that did not pass.
+            Whatever the source raised, above all a `psycopg.Error` that did not pass.
         """
         self._claimer.start()
         try:
             while (batch := self._next_batch()) is not None:
+                if batch.unfetched():
+                    self.ended_early = self._stopping.reason
                 yield batch
                 with self._changed:
                     self._batches.popleft()
@@ -154,16 +163,18 @@ class Pipeline(Generic[Item, Result]):
             if self._fatal is not None:
                 raise self._fatal
         except BaseException:
-            # Whoever waits for a service or for the database need not wait any longer.
+            # What waits for a service or for the database need not wait any longer.
             self._stopping.request("the run failed")
             raise
         finally:
-            # A claim under way may still commit: whoever gives back what is in hand must know it.
-            self._claimer.join()
+            # A claim under way may still commit, and what is in hand is given back after it. One
+            # that does not answer in time is taken back once this run has ended.
+            self._claimer.join(self._grace)
             self._fetchers.shutdown(wait=False, cancel_futures=True)
+            self.has_stragglers = self._claimer.is_alive() or self._unfinished > 0
 
     def in_hand(self) -> list[Item]:
-        """Return every item that was claimed and whose batch has not been asked past."""
+        """Return every item that was taken and whose batch has not been asked past."""
         with self._changed:
             return [item for batch in self._batches for item in batch.items]
 
@@ -177,7 +188,10 @@ class Pipeline(Generic[Item, Result]):
                     return self._batches[0]
                 if self._claim_error is not None:
                     raise self._claim_error
-                if self._claimed_all and not self._batches:
+                if not self._batches and self._taken_all:
+                    return None
+                if not self._batches and self._out_of_grace():
+                    self.ended_early = self._stopping.reason
                     return None
                 self._changed.wait(_POLL_S)
 
@@ -190,47 +204,57 @@ class Pipeline(Generic[Item, Result]):
         if not self._stopping.requested:
             return False
         if self._grace_ends is None:
-            self._grace_ends = time.monotonic() + GRACE_S
+            self._grace_ends = time.monotonic() + self._grace
         return time.monotonic() >= self._grace_ends
 
-    # -- claiming --------------------------------------------------------------------------------
+    # -- taking ----------------------------------------------------------------------------------
 
     def _claim_ahead(self) -> None:
-        """Claim batches while there is room for them, until all is claimed or the run is to end."""
+        """Take batches while there is room for them, until there are no more or the run ends."""
         try:
             while self._wait_for_room():
                 self._claim()
-        except Exception as error:  # raised again where the batches are taken
-            with self._changed:
+        except StopRun as stop:
+            self._stop(str(stop), planned=stop.planned)
+        except (RunFailed, psycopg.Error) as error:
+            self._claim_error = error
+        except Exception as error:
+            # Everything that waits is interrupted then: that says nothing about the source.
+            if self._stopping.requested:
+                self.ended_early = self._stopping.reason
+            else:
                 self._claim_error = error
         with self._changed:
-            self._claimed_all = True
+            self._taken_all = True
             self._changed.notify_all()
 
+    def _stop(self, reason: str, *, planned: bool) -> None:
+        self._stopping.request(reason, planned=planned)
+        self.ended_early = self._stopping.reason
+
     def _wait_for_room(self) -> bool:
-        """Wait until another batch may be claimed; tell whether one is wanted at all."""
+        """Wait until another batch may be taken; return whether one is wanted at all."""
         with self._changed:
-            while not self._claimed_all:
+            while not self._taken_all:
                 if self._stopping.requested:
                     self.ended_early = self._stopping.reason
                     return False
-                if not self._limit_is_reached():
-                    if self._has_room():
-                        return True
-                elif self._unfinished == 0:
+                if self._rows_left is not None and self._rows_left <= 0:
                     self.ended_early = f"the limit of {self._options.limit:,} rows was reached"
                     return False
+                if self._has_room():
+                    return True
                 self._changed.wait(_POLL_S)
             return False
 
-    def _limit_is_reached(self) -> bool:
-        """Tell so by what is known; fetches under way may find fewer rows than were guessed."""
-        return self._rows_left is not None and self._rows_left <= 0
-
     def _has_room(self) -> bool:
-        """Tell whether the fetching threads run dry, and memory allows another batch."""
+        """Return whether the fetching threads run dry, and memory allows another batch."""
         in_hand = sum(batch.rows for batch in self._batches)
-        return self._fetchers_run_dry() and in_hand < 2 * self._size.current
+        return (
+            self._fetchers_run_dry()
+            and in_hand < 2 * self._size.current
+            and (in_hand > 0 or len(self._batches) < _MOST_BATCHES)
+        )
 
     def _fetchers_run_dry(self) -> bool:
         fetching = self._options.concurrency * self._job.fetch_size
@@ -240,28 +264,20 @@ class Pipeline(Generic[Item, Result]):
         size = self._size.current
         if self._rows_left is not None:
             size = min(size, self._rows_left)
-        claimed = self._session.transaction(
-            lambda conn: self._job.claim(conn, size), read_only=self._options.dry_run
-        )
-        match claimed:
-            case Wait(reason, seconds):
-                self._on_wait(reason)
-                self._stopping.event.wait(seconds)
-            case Stop(reason):
-                self.ended_early, self._claimed_all = reason, True
-            case items if items:
-                self._on_wait(None)
-                self._job.claimed(items)
-                self._take(items)
-            case _:
-                self._claimed_all = True
+        taken = self._ask(self._session) or self._source.next(self._session, size)
+        if isinstance(taken, Wait):
+            self._on_wait(taken.reason)
+            self._stopping.event.wait(taken.seconds)
+        elif taken:
+            self._on_wait(None)
+            self._take(taken)
+        else:
+            self._taken_all = True
 
     def _take(self, items: Sequence[Item]) -> None:
         with self._changed:
-            self._claims += 1
-            batch: Batch[Item, Result] = Batch(
-                self._claims, items, rows=sum(self._job.rows(item) for item in items)
-            )
+            self._taken += 1
+            batch: Batch[Item, Result] = Batch(self._taken, items, rows=sum(map(rows_of, items)))
             self._batches.append(batch)
             if self._rows_left is not None:
                 self._rows_left -= batch.rows
@@ -288,11 +304,11 @@ class Pipeline(Generic[Item, Result]):
             try:
                 results.update(self._fetch_once(batch, first, last))
             except StopRun as stop:
-                self._stopping.request(str(stop))
-            except (RunFailed, SettingsError) as error:
+                self._stopping.request(str(stop), planned=stop.planned)
+            except RunFailed as error:
                 self._fatal = error
                 self._stopping.request(str(error))
-            except Exception as error:  # a job may fail in ways that nobody foresaw
+            except Exception as error:  # a job may fail in ways that are not foreseen
                 if self._stopping.requested:
                     # Everything that waits is interrupted then: no failure of these items.
                     continue
@@ -304,20 +320,11 @@ class Pipeline(Generic[Item, Result]):
             if not batch.closed:
                 batch.results.update(results)
                 batch.errors.update(errors)
-                self._correct_rows(batch, results)
             batch.unfinished -= end - start
             self._unfinished -= end - start
             # Waking the others for every item costs more than many an item's own work.
             if batch.unfinished == 0 or self._fetchers_run_dry():
                 self._changed.notify_all()
-
-    def _correct_rows(self, batch: Batch[Item, Result], results: dict[int, Result]) -> None:
-        """Count a batch by its results, where the claim could only guess."""
-        guessed = sum(self._job.rows(batch.items[position]) for position in results)
-        surplus = sum(map(self._job.rows, results.values())) - guessed
-        batch.rows += surplus
-        if self._rows_left is not None:
-            self._rows_left -= surplus
 
     def _fetch_once(self, batch: Batch[Item, Result], first: int, last: int) -> dict[int, Result]:
         if self._stopping.requested:

@@ -1,13 +1,17 @@
-"""What a person at a terminal sees while a run works: a bar on stderr.
+"""What a run says while it works: a bar on stderr for people, lines in the log for machines.
 
-Where nobody looks at a terminal, `Progress` shows nothing and the log's batch lines take its place.
+A line comes at most every ten seconds, with the rate and the time left, and at least once a minute
+even if nothing happens, so that silence means that the process is gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from threading import Event, Lock, Thread
+from typing import Final
 
-from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.engine.log import RunLog, plain
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -21,6 +25,10 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+#: Between two lines at least, and at most while nothing happens, in seconds.
+LINE_EVERY_S: Final = 10.0
+SILENCE_S: Final = 60.0
+
 
 class _Rate(ProgressColumn):
     """Rows per second, over rich's moving window."""
@@ -31,51 +39,119 @@ class _Rate(ProgressColumn):
 
 
 class Progress:
-    """Done of total, rate, time left, and the counts that matter.
+    """Done of total, rate, time left, and the counts that matter. Safe to use from any thread.
 
     Parameters
     ----------
     console
-        The terminal to draw on, or `None` to draw nothing.
+        The terminal to draw on, or `None` to write lines.
+    line_every, silence
+        In seconds.
+    clock
+        Monotonic seconds.
     """
 
-    def __init__(self, tool: str, console: Console | None) -> None:
-        self._tool = tool
-        self._bar = (
-            RichProgress(
-                SpinnerColumn(),
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                _Rate(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[counts]}", markup=False),
-                console=console,
-            )
-            if console is not None
-            else None
+    def __init__(
+        self,
+        log: RunLog,
+        console: Console | None,
+        *,
+        line_every: float = LINE_EVERY_S,
+        silence: float = SILENCE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log = log
+        self._line_every = line_every
+        self._silence = silence
+        self._clock = clock
+        self._lock = Lock()
+        self._began = clock()
+        self._said_at: float | None = None
+        self._total: int | None = None
+        self._done = 0
+        self._waits_for: str | None = None
+        self._over = Event()
+        self._bar = None if console is None else _bar(console)
+        self._task = (
+            None if self._bar is None else self._bar.add_task(log.tool, counts="", total=None)
         )
-        self._task = None if self._bar is None else self._bar.add_task(tool, counts="", total=None)
 
     def start(self, total: int | None) -> None:
-        """Show the bar, with the number of rows that are expected, `None` where nobody knows."""
+        """Begin, with the number of rows that are expected, `None` where it is not known."""
+        self._total, self._began = total, self._clock()
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, total=total)
             self._bar.start()
+        else:
+            Thread(target=self._break_silence, name="silence", daemon=True).start()
 
-    def advance(self, done: int, counts: Mapping[str, int]) -> None:
-        """Show that `done` rows are finished, and the counts of the run so far."""
+    def advance(self, message: str, done: int, totals: Mapping[str, int], **fields: object) -> None:
+        """Show that `done` rows are finished, with the totals of the run so far.
+
+        The message and the fields are those of a line in the log.
+        """
+        self._done = done
         if self._bar is not None and self._task is not None:
-            shown = "  ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+            shown = "  ".join(f"{name} {count:,}" for name, count in totals.items() if count)
             self._bar.update(self._task, completed=done, counts=shown)
+        elif self._may_speak(self._line_every):
+            self._log.info(message, **fields, totals=dict(totals), **self._figures())
 
     def waiting(self, reason: str | None) -> None:
-        """Show what the run waits for, or that it goes on."""
+        """Show what the run waits for, or that it continues."""
+        is_new = reason is not None and reason != self._waits_for
+        self._waits_for = reason
         if self._bar is not None and self._task is not None:
-            text = self._tool if reason is None else f"{self._tool}: {plain(reason)}"
+            text = self._log.tool if reason is None else f"{self._log.tool}: {plain(reason)}"
             self._bar.update(self._task, description=text)
+        elif is_new and self._may_speak(self._line_every):
+            self._log.info(f"waiting: {reason}", **self._figures())
 
     def stop(self) -> None:
-        """Take the bar down."""
+        """End, and take the bar down."""
+        self._over.set()
         if self._bar is not None:
             self._bar.stop()
+
+    def _figures(self) -> dict[str, object]:
+        """Return `total`, `rate` in rows per second, and `eta_s`."""
+        seconds = self._clock() - self._began
+        rate = self._done / seconds if seconds > 0 else 0.0
+        left = None if self._total is None or not rate else max(0, self._total - self._done) / rate
+        return {
+            "done": self._done,
+            "total": self._total,
+            "rate": round(rate, 2),
+            "eta_s": None if left is None else round(left),
+        }
+
+    def _may_speak(self, after: float) -> bool:
+        with self._lock:
+            now = self._clock()
+            if self._said_at is not None and now - self._said_at < after:
+                return False
+            self._said_at = now
+            return True
+
+    def _break_silence(self) -> None:
+        while not self._over.wait(min(1.0, self._silence / 4)):
+            with self._lock:
+                said_at = self._began if self._said_at is None else self._said_at
+            if self._clock() - said_at >= self._silence and self._may_speak(self._silence):
+                reason = self._waits_for
+                self._log.info(
+                    "at work" if reason is None else f"waiting: {reason}", **self._figures()
+                )
+
+
+def _bar(console: Console) -> RichProgress:
+    return RichProgress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[counts]}", markup=False),
+        console=console,
+    )

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from artwork_backfill.shared.engine.job import FindingCount, Problem, ServiceStats, Verification
+from artwork_backfill.shared.engine.job import Note, Problem, Section, ServiceStats, Verification
 from artwork_backfill.shared.engine.log import plain
 from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
@@ -24,12 +24,17 @@ LISTED_PROBLEMS: Final = 50
 
 
 class Outcome(StrEnum):
-    """How a run ended."""
+    """How a run ended, and with which exit code."""
 
+    #: It came to its end, and what it did was counted again (0).
     VERIFIED = "verified"
+    #: It came to its end or its limit, but a count is wrong, or rows failed (3).
     UNVERIFIED = "unverified"
-    #: By a limit, a guardrail or a signal; everything until then is committed.
+    #: By a limit or on request (0), or by a signal (128 + signal); what is done is committed.
     STOPPED = "stopped"
+    #: By others, such as a service that is down: run it again later (75).
+    INTERRUPTED = "interrupted"
+    #: By something that a person has to look into (1, or 2 where nothing was touched).
     FAILED = "failed"
 
 
@@ -50,9 +55,10 @@ class Report:
     options: Mapping[str, object]
     totals: Mapping[str, int]
     requests: Mapping[str, ServiceStats]
-    findings: Mapping[str, FindingCount]
     verification: Sequence[Verification]
     problems: Sequence[Problem]
+    notes: Sequence[Note] = ()
+    sections: Sequence[Section] = ()
     #: What else a person should do, in sentences; for people, so not part of the JSON.
     next_steps: Sequence[str] = ()
 
@@ -62,47 +68,44 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values, ready for JSON."""
+        shown = {name: getattr(self, name) for name in _AS_THEY_ARE}
         return {
-            "run_id": self.run_id,
-            "job": self.job,
-            "version": self.version,
+            **shown,
             "started_at": self.started_at.isoformat(),
             "finished_at": self.finished_at.isoformat(),
-            "duration_s": self.duration_s,
             "outcome": str(self.outcome),
-            "exit_code": self.exit_code,
-            "reason": self.reason,
-            "dry_run": self.dry_run,
-            "options": dict(self.options),
-            "totals": dict(self.totals),
-            "requests": {
-                service: {
-                    "requests": stats.requests,
-                    "retries": stats.retries,
-                    "errors": stats.errors,
-                    "p50_ms": round(stats.p50_ms, 1),
-                    "p95_ms": round(stats.p95_ms, 1),
-                }
-                for service, stats in self.requests.items()
-            },
-            "findings": {
-                check: {"entities": count.entities, "findings": count.findings}
-                for check, count in self.findings.items()
-            },
-            "verification": [
-                {
-                    "name": item.name,
-                    "expected": item.expected,
-                    "actual": item.actual,
-                    "ok": item.ok,
-                    "detail": item.detail,
-                }
-                for item in self.verification
-            ],
-            "problems": [
-                {"what": problem.what, "detail": problem.detail} for problem in self.problems
-            ],
+            "requests": {service: _stats(stats) for service, stats in self.requests.items()},
+            "verification": [asdict(item) for item in self.verification],
+            "notes": [asdict(note) for note in self.notes],
+            "problems": [asdict(problem) for problem in self.problems],
+            **{section.key: section.data for section in self.sections},
         }
+
+
+_AS_THEY_ARE: Final = (
+    "run_id",
+    "job",
+    "version",
+    "started_at",
+    "finished_at",
+    "duration_s",
+    "outcome",
+    "exit_code",
+    "reason",
+    "dry_run",
+    "options",
+    "totals",
+)
+
+
+def _stats(stats: ServiceStats) -> dict[str, int | float]:
+    return {
+        "requests": stats.requests,
+        "retries": stats.retries,
+        "errors": stats.errors,
+        "p50_ms": round(stats.p50_ms, 1),
+        "p95_ms": round(stats.p95_ms, 1),
+    }
 
 
 def headline(report: Report) -> str:
@@ -115,86 +118,42 @@ def headline(report: Report) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Section:
+class _Table:
     title: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: Sequence[Sequence[object]]
     #: So many columns hold text; those to the right of them hold numbers, but for details.
     text_columns: int = 1
 
     def is_text(self, position: int) -> bool:
         return position < self.text_columns or self.columns[position] == "Detail"
 
+    def cells(self) -> list[list[str]]:
+        return [[f"{c:,}" if isinstance(c, int) else str(c) for c in row] for row in self.rows]
 
-def _sections(report: Report) -> list[_Section]:
-    sections = [
-        _Section("Totals", ("What", "Rows"), tuple((k, f"{v:,}") for k, v in report.totals.items()))
+
+def _tables(report: Report) -> list[_Table]:
+    verification = [
+        ("✓" if item.ok else "✗", item.name, item.expected, item.actual, item.detail)
+        for item in report.verification
     ]
-    if report.verification:
-        sections.append(
-            _Section(
-                "Verification",
-                ("", "What", "Expected", "Actual", "Detail"),
-                tuple(
-                    (
-                        "✓" if item.ok else "✗",
-                        item.name,
-                        f"{item.expected:,}",
-                        f"{item.actual:,}",
-                        item.detail,
-                    )
-                    for item in report.verification
-                ),
-                text_columns=2,
-            )
-        )
-    if report.findings:
-        sections.append(_findings_section(report))
-    if report.requests:
-        sections.append(
-            _Section(
-                "Requests",
-                ("Service", "Requests", "Retries", "Errors", "p50 ms", "p95 ms"),
-                tuple(
-                    (
-                        service,
-                        f"{stats.requests:,}",
-                        f"{stats.retries:,}",
-                        f"{stats.errors:,}",
-                        f"{stats.p50_ms:.0f}",
-                        f"{stats.p95_ms:.0f}",
-                    )
-                    for service, stats in report.requests.items()
-                ),
-            )
-        )
-    if report.problems:
-        sections.append(
-            _Section(
-                "Problems",
-                ("What", "Detail"),
-                tuple((problem.what, problem.detail) for problem in report.problems),
-                text_columns=2,
-            )
-        )
-    return sections
-
-
-def _findings_section(report: Report) -> _Section:
-    audited = report.totals.get("audited", 0)
-    return _Section(
-        "Findings",
-        ("Check", "Entities", "Findings", "Share of audited"),
-        tuple(
-            (
-                check,
-                f"{count.entities:,}",
-                f"{count.findings:,}",
-                f"{count.entities / audited:.1%}" if audited else "",
-            )
-            for check, count in report.findings.items()
+    notes = [(note.name, note.value, note.detail) for note in report.notes]
+    requests = [
+        (service, s.requests, s.retries, s.errors, f"{s.p50_ms:.0f}", f"{s.p95_ms:.0f}")
+        for service, s in report.requests.items()
+    ]
+    problems = [(problem.what, problem.detail) for problem in report.problems]
+    tables = [
+        _Table("Totals", ("What", "Rows"), list(report.totals.items())),
+        _Table("Verification", ("", "What", "Expected", "Actual", "Detail"), verification, 2),
+        _Table("For information", ("What", "Number", "Detail"), notes),
+        *(_Table(s.title, s.columns, s.rows) for s in report.sections),
+        _Table(
+            "Requests", ("Service", "Requests", "Retries", "Errors", "p50 ms", "p95 ms"), requests
         ),
-    )
+        _Table("Problems", ("What", "Detail"), problems, 2),
+    ]
+    return [table for table in tables if table.rows]
 
 
 # -- the three forms ---------------------------------------------------------------------------
@@ -215,29 +174,29 @@ def to_markdown(report: Report) -> str:
         f"- exit code: {report.exit_code}",
         f"- throughput: {_throughput(report)}",
         f"- options: {_markdown(_options(report)) or 'defaults'}",
-        *(f"- how to go on: {step}" for step in _next_steps(report)),
+        *(f"- next: {_markdown_step(step)}" for step in _next_steps(report)),
     ]
-    for section in _sections(report):
-        lines += ["", f"## {section.title}", "", _markdown_row(section.columns)]
-        rules = ("---" if section.is_text(i) else "--:" for i in range(len(section.columns)))
+    for table in _tables(report):
+        lines += ["", f"## {table.title}", "", _markdown_row(table.columns)]
+        rules = ("---" if table.is_text(i) else "--:" for i in range(len(table.columns)))
         lines.append("| " + " | ".join(rules) + " |")
-        lines += [_markdown_row(row) for row in section.rows]
+        lines += [_markdown_row(row) for row in table.cells()]
     return "\n".join(lines) + "\n"
 
 
 def to_terminal(report: Report) -> RenderableType:
     """Return the report as rich tables."""
-    good = report.outcome in (Outcome.VERIFIED, Outcome.STOPPED) and report.exit_code != 1
+    style = "bold green" if report.exit_code == 0 or report.exit_code > 128 else "bold red"
     parts: list[RenderableType] = [
-        Text(plain(headline(report)), style="bold green" if good else "bold red"),
-        *(Text(f"How to go on: {step}") for step in _next_steps(report)),
+        Text(plain(headline(report)), style=style),
+        *(Text(f"Next: {plain(step)}") for step in _next_steps(report)),
     ]
-    for section in _sections(report):
-        table = Table(title=section.title, title_justify="left", title_style="bold")
-        for position, column in enumerate(section.columns):
-            justify: JustifyMethod = "left" if section.is_text(position) else "right"
+    for shown in _tables(report):
+        table = Table(title=shown.title, title_justify="left", title_style="bold")
+        for position, column in enumerate(shown.columns):
+            justify: JustifyMethod = "left" if shown.is_text(position) else "right"
             table.add_column(column, justify=justify, overflow="fold")
-        for row in section.rows:
+        for row in shown.cells():
             # Text, not markup: names and messages may hold anything.
             table.add_row(*(Text(plain(cell)) for cell in row))
         parts.append(table)
@@ -257,7 +216,7 @@ def save(report: Report, path: Path) -> None:
         The file cannot be written.
     """
     text = _WRITERS[path.suffix](report)
-    # Whoever waits for the file must never see half of it.
+    # A reader who waits for the file must never see half of it.
     unfinished = path.with_name(f".{path.name}.{report.run_id}")
     unfinished.write_text(text, encoding="utf-8", errors="replace")
     unfinished.replace(path)
@@ -287,27 +246,32 @@ def _options(report: Report) -> str:
 
 def _next_steps(report: Report) -> list[str]:
     command = f"`artwork-backfill {report.job}`"
-    match report.outcome:
-        case Outcome.VERIFIED if report.dry_run:
-            return [f"run {command} without --dry-run to make these changes."]
-        case Outcome.VERIFIED if report.next_steps:
-            return list(report.next_steps)
-        case Outcome.VERIFIED:
-            first = "nothing is left to do; running it again is safe and finds nothing."
-        case Outcome.STOPPED:
-            first = f"run {command} again: it picks up what is left."
-        case Outcome.UNVERIFIED:
-            first = (
-                "look at the lines marked ✗ and at the problems, mend their cause,"
-                f" and run {command} again."
-            )
-        case Outcome.FAILED:
-            first = f"mend the cause and run {command} again: what was committed stays."
-    return [first, *report.next_steps]
+    steps = {
+        Outcome.VERIFIED: "running it again is safe.",
+        Outcome.STOPPED: f"run {command} again: it picks up what is left.",
+        Outcome.INTERRUPTED: f"run {command} again later: it picks up what is left.",
+        Outcome.UNVERIFIED: (
+            "look at the lines marked ✗ and at the problems, fix their cause,"
+            f" and run {command} again."
+        ),
+        Outcome.FAILED: f"fix the cause and run {command} again: what was committed stays.",
+    }
+    if report.outcome is Outcome.VERIFIED and report.dry_run:
+        return [f"run {command} without --dry-run to make these changes."]
+    if report.outcome is Outcome.VERIFIED and report.totals.get("deferred"):
+        return [f"run {command} again later, for what was deferred.", *report.next_steps]
+    if report.outcome is Outcome.VERIFIED and report.next_steps:
+        return list(report.next_steps)
+    return [steps[report.outcome], *report.next_steps]
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(_markdown(cell) for cell in cells) + " |"
+
+
+def _markdown_step(step: str) -> str:
+    """Return a sentence of ours, whose commands stay commands."""
+    return plain(step).replace("\n", " ")
 
 
 def _markdown(text: str) -> str:

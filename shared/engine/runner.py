@@ -1,37 +1,54 @@
 """Drives any job from its first count to its report.
 
-This is the only place that writes, with its transactions, the isolation of bad rows, the totals
-and the way a run ends. It knows nothing of what a job does.
+This is the only place that writes batches, with their transactions, the isolation of bad rows, the
+totals and the way a run ends. It knows nothing of what a job does.
+
+| how a run ends                                            | outcome       | exit code    |
+|-----------------------------------------------------------|---------------|--------------|
+| at its end, and every verification holds                  | `verified`    | 0            |
+| at its end or its limit, but a count is wrong, rows failed| `unverified`  | 3            |
+| at its limit, its time limit, or as somebody requested    | `stopped`     | 0            |
+| by a signal                                               | `stopped`     | 128 + signal |
+| by others: `StopRun`, or a database that stays unavailable| `interrupted` | 75           |
+| by `RunFailed`, or by anything that was not foreseen      | `failed`      | 1            |
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Generic, TypeVar
 
 import psycopg
-from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.engine import session as db
+from artwork_backfill.shared.engine.errors import EngineError, RunFailed, StopRun
 from artwork_backfill.shared.engine.job import (
+    Alone,
     Item,
     Job,
+    Note,
     Problem,
     Result,
     Run,
-    RunFailed,
-    StopRun,
+    RunResult,
+    Section,
     Verification,
+    Written,
+    halves_of,
+    item_of,
+    rows_of,
 )
 from artwork_backfill.shared.engine.log import RunLog
-from artwork_backfill.shared.engine.pipeline import Batch, BatchSize, Pipeline
+from artwork_backfill.shared.engine.pipeline import GRACE_S, Batch, BatchSize, Pipeline
 from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.report import LISTED_PROBLEMS, Outcome, Report
+from artwork_backfill.shared.engine.session import Session
+from artwork_backfill.shared.engine.sources import Source
 from artwork_backfill.shared.engine.stop import Stopping
-from artwork_backfill.shared.settings import SettingsError
 from artwork_backfill.shared.version import VERSION
 from psycopg import Connection
 
@@ -40,11 +57,20 @@ T = TypeVar("T")
 #: When the database refuses so many rows one after another, the rows are not the problem.
 HOPELESS_AFTER: Final = 100
 
-#: A wait is logged once it has lasted so long, and then so often, in seconds.
-_WAIT_WORTH_A_LINE_S: Final = 1.0
-_LOG_WAIT_EVERY_S: Final = 60.0
+#: Exit codes; the table above says when.
+FAILED: Final = 1
+UNVERIFIED: Final = 3
+INTERRUPTED: Final = 75
 
-_ALL_DONE: Final = "nothing is left to do"
+
+@dataclass(slots=True)
+class _Counted:
+    """What the verification of a job has said so far, and why it could not be relied upon."""
+
+    checks: list[Verification] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    stop: StopRun | None = None
 
 
 class Runner(Generic[Item, Result]):
@@ -54,6 +80,10 @@ class Runner(Generic[Item, Result]):
     ----------
     patience
         For how long a transaction is repeated while the database is in trouble, in seconds.
+    grace
+        For how long requests under way may still take once the run is to end, in seconds.
+    hopeless_after
+        How many rows in a row the database may refuse.
     """
 
     def __init__(
@@ -65,253 +95,320 @@ class Runner(Generic[Item, Result]):
         progress: Progress,
         stopping: Stopping,
         patience: float = db.PATIENCE_S,
+        grace: float = GRACE_S,
+        hopeless_after: int = HOPELESS_AFTER,
     ) -> None:
         self._job = job
         self._run = run
         self._log = log
         self._progress = progress
         self._stopping = stopping
+        self._grace = grace
+        self._hopeless_after = hopeless_after
         self._dry_run = run.options.dry_run
-        ending = stopping.event
-        self._claims = db.Session(
-            run.open_connection, on_connect=job.on_connect, ending=ending, patience=patience
-        )
-        self._writes = db.Session(run.open_connection, ending=ending, patience=patience)
+        self._claims = self._session(patience)
+        self._writes = self._session(patience)
         self._started_at = datetime.now(UTC)
         self._totals: Counter[str] = Counter(scanned=0, written=0, skipped=0, failed=0)
+        self._shown_totals = dict(self._totals)
         self._problems: list[Problem] = []
+        self._refused: list[tuple[Item, str]] = []
         self._refused_in_a_row = 0
-        self._logs_wait_at: float | None = None
+        self._last: Item | None = None
+        #: Whether threads are left that wait for an answer and keep the process from ending.
+        self.has_stragglers = False
 
     def run(self) -> Report:
         """Run the job to its end and return the report, whatever happened."""
         self._log.enter("started")
         self._log.info(f"{self._job.name} started", version=VERSION, options=self._options())
         try:
-            self._progress.start(self._look(self._claims, self._job.count))
-            ended_early = self._work()
-            return self._ended(ended_early, self._verify(ended_early))
-        except Exception as error:  # the report comes even then
-            return self._failed(error)
+            report = self._reported(self._run_job)
+            self._finish(report)
+            return report
         finally:
             self._close()
 
     def verify(self) -> Report:
         """Repeat the job's verification, and nothing else."""
         try:
-            return self._ended(None, self._verify(None))
-        except Exception as error:  # the report comes even then
-            return self._failed(error)
+            return self._reported(lambda: self._ended(None, self._verify(None), _HOLDS))
         finally:
             self._close()
 
-    def _look(self, session: db.Session, verb: Callable[[Connection], T]) -> T:
-        """Call a verb that only reads."""
-        if self._job.one_snapshot:
-            return session.transaction(verb, read_only=True)
-        return session.look(verb)
+    def _session(self, patience: float) -> Session:
+        return Session(
+            self._run.open_connection,
+            read_only=self._dry_run,
+            guard=self._run.record.guard,
+            ending=self._stopping.event,
+            patience=patience,
+        )
+
+    def _reported(self, work: Callable[[], Report]) -> Report:
+        """Return the report of `work`, or of how it failed."""
+        try:
+            return work()
+        except StopRun as stop:
+            self._stopping.request(str(stop), planned=stop.planned)
+            return self._ended(self._stopping.reason, _Counted())
+        except Exception as error:  # the report comes even then
+            return self._failed(error)
+
+    def _run_job(self) -> Report:
+        record = self._run.record
+        if not self._dry_run:
+            record.begin(self._writes, self._job.name, self._options())
+            record.start_beating(
+                lambda: Session(self._run.open_connection, patience=0),
+                lambda: self._shown_totals,
+                lambda reason: self._stopping.request(reason, planned=False),
+            )
+        source = self._job.source()
+        source.prepare(self._claims)
+        expected, limit = source.count(self._claims), self._run.options.limit
+        self._progress.start(
+            expected if limit is None else limit if expected is None else min(expected, limit)
+        )
+        ended_early = self._work(source)
+        result = RunResult(ended_early is None, self._last)
+        return self._ended(ended_early, self._verify(result))
 
     # -- working -----------------------------------------------------------------------------------
 
-    def _work(self) -> str | None:
+    def _work(self, source: Source[Item]) -> str | None:
         """Write every batch; return why the run ended before all was done, if it did."""
         size = BatchSize(self._run.options, self._job.max_batch_size)
         pipeline = Pipeline(
             self._job,
+            source,
             self._run.options,
             session=self._claims,
             size=size,
             stopping=self._stopping,
-            on_wait=self._wait,
+            ask=self._run.record.ask,
+            on_wait=self._progress.waiting,
+            grace=self._grace,
         )
         try:
             with closing(pipeline.batches()) as batches:
                 for batch in batches:
                     self._log.enter(f"batch-{batch.number}")
-                    size.adapt(batch.rows, self._write_batch(batch))
+                    size.adapt(batch.rows, self._write_batch(source, batch))
         except Exception:
-            self._give_back_quietly(pipeline.in_hand())
+            self._give_back_quietly(source, pipeline.in_hand())
             raise
+        finally:
+            self.has_stragglers = pipeline.has_stragglers
         return pipeline.ended_early
 
-    def _write_batch(self, batch: Batch[Item, Result]) -> float:
-        """Settle a batch and say so; return how long that took, in seconds."""
+    def _write_batch(self, source: Source[Item], batch: Batch[Item, Result]) -> float:
+        """Write what was fetched of a batch and give back the rest; return the seconds it took."""
         began = time.monotonic()
-        counts = self._settle(batch)
-        self._take_problems()
+        results, failed, unfetched = batch.fetched(), batch.failed(), batch.unfetched()
+        for item, message in failed:
+            self._problem(str(item), message)
+        counts, stop = self._write_groups(results)
+        left = sum(map(rows_of, results)) - counts.pop("covered", 0)
+        self._give_back_failed(source, [*failed, *self._refused])
+        self._refused.clear()
+        if left:
+            # Of these, what was written stays as it is.
+            self._give_back(source, [batch.items[i] for i in sorted(batch.results)])
+        self._give_back(source, unfetched)
+        released = left + sum(map(rows_of, unfetched))
+        counts["failed"] += sum(rows_of(item) for item, _ in failed)
+        counts.update(scanned=batch.rows - released, released=released)
+        if results and not left:
+            self._last = batch.items[-1]
+        self._totals.update(+counts)
+        self._shown_totals = dict(self._totals)
         seconds = time.monotonic() - began
-        self._totals.update(counts)
-        self._progress.advance(self._totals["scanned"], self._totals)
-        self._log.info(
+        self._progress.advance(
             f"batch {batch.number} {'previewed' if self._dry_run else 'written'}",
+            self._totals["scanned"],
+            self._totals,
             rows=batch.rows,
-            counts=dict(counts),
-            fetch_s=round(began - batch.claimed_at, 3),
+            counts=dict(+counts),
+            fetch_s=round(began - batch.taken_at, 3),
             write_s=round(seconds, 3),
-            totals=dict(self._totals),
         )
+        if stop is not None:
+            raise stop
         return seconds
 
-    def _settle(self, batch: Batch[Item, Result]) -> Counter[str]:
-        """Write what was fetched of a batch, and give back the rest."""
-        fetched, failed, unfetched = batch.fetched(), batch.failed(), batch.unfetched()
-        for item, message in failed:
-            self._problem(self._job.describe(item), message)
-        fetched, unconfirmed = self._confirm(fetched)
-        unfetched += unconfirmed
+    def _write_groups(self, results: Sequence[Result]) -> tuple[Counter[str], StopRun | None]:
+        """Write the groups of a batch; return the counts, and `covered` rows, until it stopped."""
         counts: Counter[str] = Counter()
-        if fetched:
-            counts.update(self._write(fetched))
-        self._give_back(unfetched)
-        self._give_back_failed(failed)
-        released = sum(self._job.rows(item) for item in unfetched)
-        counts.update(
-            scanned=batch.rows - released,
-            released=released,
-            failed=sum(self._job.rows(item) for item, _ in failed),
-        )
-        return +counts
-
-    def _confirm(
-        self, fetched: list[tuple[Item, Result]]
-    ) -> tuple[list[tuple[Item, Result]], list[Item]]:
-        """Return what can be written after the job has looked again, and the other items."""
-        items = [item for item, _ in fetched]
         try:
-            results = self._job.confirm([result for _, result in fetched])
+            for group, is_alone in self._groups(results):
+                counts.update(self._write(group, is_alone))
+                counts["covered"] += sum(map(rows_of, group))
         except StopRun as stop:
-            self._stopping.request(str(stop))
-            return [], items
-        pairs = list(zip(items, results, strict=True))
-        confirmed = [(item, result) for item, result in pairs if result is not None]
-        return confirmed, [item for item, result in pairs if result is None]
+            return counts, stop
+        return counts, None
 
-    def _write(self, fetched: Sequence[tuple[Item, Result]]) -> Counter[str]:
+    def _groups(self, results: Sequence[Result]) -> Iterator[tuple[Sequence[Result], bool]]:
+        if results:
+            for group in self._job.groups(results):
+                if isinstance(group, Alone):
+                    yield group.results, True
+                elif group:
+                    yield group, False
+
+    def _write(self, results: Sequence[Result], is_alone: bool) -> Counter[str]:
         """Write results in one transaction; where the data is refused, isolate the bad row."""
-        results = [result for _, result in fetched]
-        apply = self._job.preview if self._dry_run else self._job.write
         try:
-            written = self._writes.transaction(
-                lambda conn: apply(conn, results), read_only=self._dry_run
-            )
+            written = self._apply(results, is_alone)
         except psycopg.Error as error:
             if db.is_passing(error):
                 raise
             refusal = db.explain(error)
         else:
             self._refused_in_a_row = 0
-            self._job.committed(results)
-            return Counter(written)
-        parts = self._parts(fetched)
+            for problem in written.problems:
+                self._problem(problem.what, problem.detail, **problem.fields)
+            self._job.committed(written)
+            return Counter(written.counts)
+        parts = self._parts(results)
         if not parts:
-            return self._leave_out(*fetched[0], refusal)
+            return self._leave_out(results[0], refusal)
         counts: Counter[str] = Counter()
         for part in parts:
-            counts.update(self._write(part))
+            counts.update(self._write(part, is_alone))
         return counts
 
-    def _leave_out(self, item: Item, result: Result, refusal: str) -> Counter[str]:
+    def _apply(self, results: Sequence[Result], is_alone: bool) -> Written:
+        if self._dry_run:
+            return self._writes.transaction(lambda conn: self._job.preview(conn, results))
+        if is_alone:
+            return self._writes.autocommit(lambda conn: self._job.write(conn, results))
+        return self._writes.transaction(lambda conn: self._job.write(conn, results), once=True)
+
+    def _parts(self, results: Sequence[Result]) -> list[Sequence[Result]]:
+        if len(results) > 1:
+            middle = len(results) // 2
+            return [results[:middle], results[middle:]]
+        return [[part] for part in halves_of(results[0])]
+
+    def _leave_out(self, result: Result, refusal: str) -> Counter[str]:
         """Report the one row that the database refuses, and leave it as it was."""
-        self._problem(self._job.describe(result), refusal)
-        self._give_back_failed([(item, refusal)])
+        self._problem(str(result), refusal)
+        self._refused.append((item_of(result), refusal))
         self._refused_in_a_row += 1
-        if self._refused_in_a_row >= HOPELESS_AFTER:
+        if self._refused_in_a_row >= self._hopeless_after:
             raise RunFailed(f"the database refuses one row after another: {refusal}")
-        return Counter(failed=self._job.rows(result))
+        return Counter(failed=rows_of(result))
 
-    def _parts(self, fetched: Sequence[tuple[Item, Result]]) -> list[Sequence[tuple[Item, Result]]]:
-        if len(fetched) > 1:
-            middle = len(fetched) // 2
-            return [fetched[:middle], fetched[middle:]]
-        item, result = fetched[0]
-        return [[(item, part)] for part in self._job.split(result)]
-
-    def _give_back(self, items: Sequence[Item]) -> None:
+    def _give_back(self, source: Source[Item], items: Sequence[Item]) -> None:
         if items and not self._dry_run:
-            self._writes.transaction(lambda conn: self._job.release(conn, items))
+            source.give_back(self._writes, items)
 
-    def _give_back_failed(self, failed: Sequence[tuple[Item, str]]) -> None:
+    def _give_back_failed(self, source: Source[Item], failed: Sequence[tuple[Item, str]]) -> None:
         if failed and not self._dry_run:
-            self._writes.transaction(lambda conn: self._job.failed(conn, failed))
+            source.fail(self._writes, failed)
 
-    def _give_back_quietly(self, items: list[Item]) -> None:
-        # The run is failing already, perhaps because the database is gone, and its report must
-        # name the first cause; claims that cannot be given back are taken back by a later run.
+    def _give_back_quietly(self, source: Source[Item], items: list[Item]) -> None:
+        # The run is ending already, perhaps because the database is gone, and its report must name
+        # the first cause; claims that cannot be given back are taken back by a later run.
         try:
-            self._give_back(items)
+            self._give_back(source, items)
         except Exception as error:
             self._log.warning(f"{len(items):,} claims could not be given back: {_reason(error)}")
 
-    def _wait(self, reason: str | None) -> None:
-        """Show what the job waits for, and log it once the wait is worth a line."""
-        self._progress.waiting(reason)
-        if reason is None:
-            self._logs_wait_at = None
-            return
-        now = time.monotonic()
-        if self._logs_wait_at is None:
-            self._logs_wait_at = now + _WAIT_WORTH_A_LINE_S
-        elif now >= self._logs_wait_at:
-            self._log.info(f"waiting: {reason}")
-            self._logs_wait_at = now + _LOG_WAIT_EVERY_S
-
-    def _problem(self, what: str, detail: str) -> None:
+    def _problem(self, what: str, detail: str, **fields: object) -> None:
         self._totals["problems"] += 1
         if len(self._problems) < LISTED_PROBLEMS:
             self._problems.append(Problem(what, detail))
-        self._log.warning(f"{what}: {detail}")
-
-    def _take_problems(self) -> None:
-        for problem in self._job.problems():
-            self._problem(problem.what, problem.detail)
+        self._log.warning(f"{what}: {detail}", **fields)
 
     # -- ending ------------------------------------------------------------------------------------
 
-    def _verify(self, ended_early: str | None) -> list[Verification]:
+    def _verify(self, result: RunResult | None) -> _Counted:
         self._log.enter("verify")
-        checks: list[Verification] = []
+        counted = _Counted()
         if not self._dry_run:  # which left everything as it was: there is nothing to count again
-            checks += self._look(self._writes, self._job.verify)
-        self._take_problems()
-        # A run that ended early leaves rows to the next one anyway, among them what failed, such
-        # as all that a service left unanswered before it counted as down.
-        if self._totals["failed"] and ended_early is None:
-            checks.append(
-                Verification.equal("rows left as they were", 0, self._totals["failed"], "problems")
-            )
-        for check in checks:
+            counted = self._count_again(result)
+        for problem in counted.problems:
+            self._problem(problem.what, problem.detail, **problem.fields)
+        for check in counted.checks:
             say = self._log.info if check.ok else self._log.warning
             say(
                 f"{check.name}: expected {check.expected:,}, found {check.actual:,}",
                 ok=check.ok,
                 detail=check.detail,
             )
-        return checks
+        for note in counted.notes:
+            self._log.info(f"{note.name}: {note.value:,}", detail=note.detail)
+        return counted
 
-    def _ended(self, ended_early: str | None, checks: Sequence[Verification]) -> Report:
-        if ended_early is not None and self._stopping.signal is not None:
-            code = 128 + self._stopping.signal
-            return self._report(Outcome.STOPPED, code, ended_early, checks)
-        wrong = [check.name for check in checks if not check.ok]
+    def _count_again(self, result: RunResult | None) -> _Counted:
+        def work(conn: Connection) -> _Counted:
+            counted = _Counted()
+            try:
+                for said in self._job.verify(conn, result):
+                    match said:
+                        case Verification():
+                            counted.checks.append(said)
+                        case Note():
+                            counted.notes.append(said)
+                        case Problem():
+                            counted.problems.append(said)
+            except StopRun as stop:
+                counted.stop = stop
+            return counted
+
+        if self._job.one_snapshot:
+            return self._writes.transaction(work, read_only=True)
+        return self._writes.look(work)
+
+    def _ended(
+        self, ended_early: str | None, counted: _Counted, all_done: str | None = None
+    ) -> Report:
+        stopping = self._stopping
+        if ended_early is not None and stopping.signal is not None:
+            return self._report(Outcome.STOPPED, 128 + stopping.signal, ended_early, counted)
+        if ended_early is not None and not stopping.is_planned:
+            return self._interrupted(ended_early, counted)
+        if counted.stop is not None and not counted.stop.planned:
+            return self._interrupted(str(counted.stop), counted)
+        if self._totals["failed"]:
+            counted.checks.append(
+                Verification.equal("rows left as they were", 0, self._totals["failed"], "problems")
+            )
+        wrong = [check.name for check in counted.checks if not check.ok]
         if wrong:
             reason = f"the verification does not hold ({', '.join(wrong)})"
-            return self._report(Outcome.UNVERIFIED, 3, reason, checks)
+            self._log.error(f"{self._job.name}: {reason}")
+            return self._report(Outcome.UNVERIFIED, UNVERIFIED, reason, counted)
         if ended_early is not None:
-            return self._report(Outcome.STOPPED, 0, ended_early, checks)
-        return self._report(Outcome.VERIFIED, 0, _ALL_DONE, checks)
+            return self._report(Outcome.STOPPED, 0, ended_early, counted)
+        return self._report(Outcome.VERIFIED, 0, all_done or self._all_done(counted), counted)
+
+    def _all_done(self, counted: _Counted) -> str:
+        """Say what is left; that nothing is, only where that was counted."""
+        if self._totals["deferred"]:
+            return f"{self._totals['deferred']:,} rows were deferred to a later run"
+        if counted.checks:
+            return "nothing is left to do"
+        return "all rows were looked at"
+
+    def _interrupted(self, reason: str, counted: _Counted) -> Report:
+        self._log.error(f"{self._job.name} was interrupted: {reason}")
+        return self._report(Outcome.INTERRUPTED, INTERRUPTED, reason, counted)
 
     def _failed(self, error: Exception) -> Report:
-        self._log.enter("failed")
         reason = _reason(error)
+        if isinstance(error, psycopg.Error) and db.is_unavailable(error):
+            return self._interrupted(reason, _Counted())
+        self._log.enter("failed")
         self._log.error(f"{self._job.name} failed: {reason}", None if _is_known(error) else error)
         self._problems.append(Problem(self._job.name, reason))
-        code = 2 if isinstance(error, SettingsError) else 1
-        return self._report(Outcome.FAILED, code, reason, [])
+        return self._report(Outcome.FAILED, FAILED, reason, _Counted())
 
-    def _report(
-        self, outcome: Outcome, exit_code: int, reason: str, checks: Sequence[Verification]
-    ) -> Report:
+    def _report(self, outcome: Outcome, exit_code: int, reason: str, counted: _Counted) -> Report:
         redact = self._log.redactor.text
+        sections = list(self._job.sections())
         return Report(
             run_id=str(self._run.id),
             job=self._job.name,
@@ -324,37 +421,53 @@ class Runner(Generic[Item, Result]):
             dry_run=self._dry_run,
             options=self._options(),
             totals=dict(self._totals),
-            requests=self._job.requests(),
-            findings=self._job.findings(),
-            verification=checks,
-            next_steps=self._job.next_steps(),
+            requests={client.name: client.stats() for client in self._run.clients},
+            verification=counted.checks,
+            notes=counted.notes,
+            sections=[section for section in sections if isinstance(section, Section)],
+            next_steps=[step for step in sections if isinstance(step, str)],
             problems=[
                 Problem(redact(problem.what), redact(problem.detail)) for problem in self._problems
             ],
         )
+
+    def _finish(self, report: Report) -> None:
+        """Write the end of the run into its record, as far as that is possible."""
+        session = Session(self._run.open_connection, patience=db.ENDING_PATIENCE_S)
+        try:
+            with closing(session):
+                self._run.record.finish(session, report.outcome, report.exit_code, report.as_dict())
+        except Exception as error:  # the report is out already
+            self._log.warning(f"the end of the run could not be recorded: {_reason(error)}")
 
     def _options(self) -> dict[str, object]:
         options = asdict(self._run.options)
         partition = self._run.options.partition
         options["partition"] = f"{partition.index}/{partition.count}"
         options |= options.pop("own")
-        return {name: _plain(value) for name, value in options.items()}
+        shown = {name: _plain(value) for name, value in options.items()}
+        redacted: dict[str, object] = self._log.redactor.value(shown)
+        return redacted
 
     def _close(self) -> None:
         self._progress.stop()
+        self._run.record.stop_beating()
         self._claims.close()
         self._writes.close()
         try:
-            self._job.close()
+            self._run.close()
         except Exception as error:  # the report must come even then
             self._log.error(f"{self._job.name} did not close: {_reason(error)}", error)
 
 
+_HOLDS: Final = "the verification holds"
+
+
 def _is_known(error: Exception) -> bool:
-    """Tell whether the message of an error says it all, so that no traceback is needed."""
+    """Return whether the message of an error says it all, so that no traceback is needed."""
     if isinstance(error, psycopg.Error):
         return db.is_passing(error)
-    return isinstance(error, RunFailed | SettingsError | db.DatabaseError)
+    return isinstance(error, EngineError)
 
 
 def _reason(error: Exception) -> str:

@@ -1,40 +1,47 @@
-"""Stopping a run: by a signal, by a limit, or because a service does not recover.
+"""The stop flag of a run, and the signals that set it.
 
-The first signal asks the run to finish and commit what is in hand; the second ends the process at
-once, which is just as safe, because an unfinished transaction rolls back.
+The first signal asks the run to finish and commit what is in hand; another, more than a second
+later, ends the process at once, which is just as safe: an unfinished transaction rolls back.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Lock, Thread
 from typing import Final
 
-_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 #: Lets the watching thread look whether the run is over.
 _WAKE: Final = signal.SIGUSR1
+#: Terminals and containers often send a signal twice, to the process and to its group.
+_TWICE_S: Final = 1.0
 
 
 class Stopping:
     """Whether, why and by which signal the run is to end.
 
     `event` is set when everything that waits should stop waiting; the first reason wins.
+
+    `is_planned` says that somebody wanted the run to end: by a signal, a limit or a request.
+    Otherwise others ended it, such as a service that is down.
     """
 
     def __init__(self) -> None:
         self.event = Event()
         self.reason: str | None = None
         self.signal: int | None = None
+        self.is_planned = True
         self._lock = Lock()
 
-    def request(self, reason: str, signum: int | None = None) -> None:
+    def request(self, reason: str, signum: int | None = None, *, planned: bool = True) -> None:
         """Ask the run to end. Safe to call from any thread, and more than once."""
         with self._lock:
             if self.reason is None:
-                self.reason, self.signal = reason, signum
+                self.reason, self.signal, self.is_planned = reason, signum, planned
         self.event.set()
 
     @property
@@ -42,16 +49,24 @@ class Stopping:
         return self.event.is_set()
 
 
+def _signals() -> frozenset[signal.Signals]:
+    taken = {signal.SIGTERM, signal.SIGINT}
+    # On a terminal, it says that the terminal was closed; elsewhere it means what the caller likes.
+    return frozenset(taken | {signal.SIGHUP} if sys.stderr.isatty() else taken)
+
+
 @contextmanager
 def on_signals(stopping: Stopping) -> Iterator[None]:
     """Turn SIGTERM and SIGINT into a request to stop, and the second of them into the end.
 
-    The signals are taken by a thread of their own rather than by a handler: a handler runs in the
-    middle of whatever the main thread does, and may not touch the locks that it holds.
+    On a terminal SIGHUP counts as SIGTERM. The signals are taken by a thread of their own rather
+    than by a handler: a handler runs in the middle of whatever the main thread does, and may not
+    touch the locks that it holds.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_SIGNALS, _WAKE})
+    signals = _signals()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*signals, _WAKE})
     finished = Event()
-    watcher = Thread(target=_watch, args=(stopping, finished), name="signals", daemon=True)
+    watcher = Thread(target=_watch, args=(stopping, signals, finished), name="signals", daemon=True)
     watcher.start()
     try:
         yield
@@ -63,16 +78,19 @@ def on_signals(stopping: Stopping) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _watch(stopping: Stopping, finished: Event) -> None:
-    is_second = False
+def _watch(stopping: Stopping, signals: frozenset[signal.Signals], finished: Event) -> None:
+    first_at: float | None = None
     while True:
-        signum = signal.sigwait({*_SIGNALS, _WAKE})
+        signum = signal.sigwait({*signals, _WAKE})
         if signum == _WAKE:
-            # Anybody can send it, and must not leave the run deaf to the others.
+            # Any process can send it, and must not leave the run deaf to the others.
             if finished.is_set():
                 return
-        elif is_second:
-            os._exit(128 + signum)
-        else:
-            is_second = True
+            continue
+        if signum == signal.SIGHUP:
+            signum = signal.SIGTERM
+        if first_at is None:
+            first_at = time.monotonic()
             stopping.request(f"stopped by {signal.Signals(signum).name}", signum)
+        elif time.monotonic() - first_at > _TWICE_S:
+            os._exit(128 + signum)

@@ -29,7 +29,7 @@ from artwork_backfill.shared.auditing.expectation import read_presence
 from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.owners import lock_queue, read_owners
 from artwork_backfill.shared.clients.http import Interrupted, ServiceError
-from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review.questions import EntityRow, Review, ReviewStatus
 from psycopg import Connection
 from psycopg.errors import UniqueViolation

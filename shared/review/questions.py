@@ -15,7 +15,7 @@ from uuid import UUID
 
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import PROOFS
-from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.tables import Table
 from psycopg import Connection
 
 #: The tables that these questions are about.

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review.actions import Refused
 from psycopg import Connection
 

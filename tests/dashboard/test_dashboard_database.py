@@ -59,8 +59,9 @@ def test_nobody_who_is_not_let_in_acts(rows: Rows, database: str) -> None:
 
 
 def _sleep(conn: psycopg.Connection) -> None:
-    conn.execute("SELECT set_config('statement_timeout', '20ms', false)")
-    conn.execute("SELECT pg_sleep(30)")
+    with conn.transaction():
+        conn.execute("SET LOCAL statement_timeout = '20ms'")
+        conn.execute("SELECT pg_sleep(30)")
 
 
 def _missing(conn: psycopg.Connection) -> None:
@@ -86,7 +87,7 @@ def test_every_question_has_a_time_out(database: str) -> None:
 def test_rows_that_somebody_holds_are_not_waited_for_for_long(
     rows: Rows, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("artwork_backfill.shared.engine.db.LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr("artwork_backfill.shared.engine.session.LOCK_TIMEOUT", "100ms")
     seen = rows.review()
     with closing(psycopg.connect(database)) as other:
         other.execute("SELECT FROM artwork_indexer.audit_entity FOR UPDATE")

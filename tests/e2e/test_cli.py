@@ -5,6 +5,7 @@ Every command runs in a process of its own, as in the image.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import uuid
@@ -36,10 +37,13 @@ def assert_one_clear_line(
 ) -> None:
     assert done.returncode == exit_code, done.stderr
     assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
+    line, logged = done.stderr.splitlines()
     assert line.startswith("Error: ")
+    error = json.loads(logged)
+    assert (error["level"], error["step"]) == ("error", "failed")
     for part in parts:
         assert part in line
+        assert part in error["message"]
 
 
 def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -100,8 +104,7 @@ def test_names_are_matched_without_regard_to_case(name: str) -> None:
 def test_what_is_misspelt_gets_the_nearest_suggested(arguments: list[str], suggestion: str) -> None:
     done = run(*arguments)
     assert done.returncode == 2
-    error = done.stderr.splitlines()[-1]
-    assert error.startswith("Error: No such ")
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("Error: No such ")]
     assert suggestion in error
 
 

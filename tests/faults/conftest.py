@@ -98,7 +98,7 @@ def services(stand_ins: Services) -> Services:
     for name in ("archive", "musicbrainz", "lml"):
         stand_ins.control(name, faults=[], latency_s=0, limit=None, log=False, reset_stats=True)
     stand_ins.control("archive", page_size=1_000)
-    stand_ins.control("lml", bulk=True, lookup_s=0)
+    stand_ins.control("lml", lookup_s=0)
     return stand_ins
 
 

@@ -35,38 +35,56 @@ class WaitedInVain(AssertionError):
     """A condition did not come about in time."""
 
 
+#: After how many seconds without a heartbeat a run of these tests is dead.
+DEAD_AFTER_S = 4.0
+
+
 @dataclass(frozen=True, slots=True)
 class Haste:
     """How a run is made less patient than it is in production, so that tests need not wait.
 
     `speed` is how many times as fast the services' clients think that time passes: their back-off
     and their patience shrink by it. `database_s` and `lock_timeout` are how long a transaction is
-    repeated, in seconds, and how long it waits for a lock.
+    repeated, in seconds, and how long it waits for a lock; `dead_after`, when a run is dead.
     """
 
-    speed: float = 60.0
+    speed: float | None = 60.0
     database_s: float | None = None
     lock_timeout: str | None = None
+    dead_after: float = DEAD_AFTER_S
 
     def begin(self) -> None:
         """Change this process."""
+        from artwork_backfill.jobs.library_artwork_url_backfill import lookups
         from artwork_backfill.jobs.seed_from_ia_scan import pages
         from artwork_backfill.shared.clients import http
         from artwork_backfill.shared.clients._pacing import Pace
-        from artwork_backfill.shared.engine import db, runner
+        from artwork_backfill.shared.engine import job, runner
+        from artwork_backfill.shared.engine import session as db
 
-        def pause(pace: Pace, seconds: float) -> None:
-            patiently(pace, seconds / self.speed)
-
-        patiently = Pace.pause
-        patch.object(Pace, "pause", pause).start()
-        patch.object(pages, "_PAUSE_S", pages._PAUSE_S / self.speed).start()
-        _set_default(http.HttpClient, clock=lambda: time.monotonic() * self.speed)
+        _set_default(job.Run, dead_after=self.dead_after)
+        if self.lock_timeout is not None:
+            patch.object(db, "LOCK_TIMEOUT", self.lock_timeout).start()
         if self.database_s is not None:
             _set_default(db.Session, patience=self.database_s)
             _set_default(runner.Runner, patience=self.database_s)
-        if self.lock_timeout is not None:
-            patch.object(db, "LOCK_TIMEOUT", self.lock_timeout).start()
+        if self.speed is None:
+            return
+        speed = self.speed
+
+        def pause(pace: Pace, seconds: float) -> None:
+            patiently(pace, seconds / speed)
+
+        patiently = Pace.pause
+        patch.object(Pace, "pause", pause).start()
+        patch.object(pages, "_PAUSE_S", pages._PAUSE_S / speed).start()
+        _set_default(http.HttpClient, clock=lambda: time.monotonic() * speed)
+        _set_default(
+            lookups.Lookups,
+            patience_s=lookups.PATIENCE_S / speed,
+            first_wait_s=lookups.FIRST_WAIT_S / speed,
+            longest_wait_s=lookups.LONGEST_WAIT_S / speed,
+        )
 
 
 def _set_default(kind: type, **values: object) -> None:
@@ -97,7 +115,7 @@ class JobProcess:
         self.arguments = tuple(arguments)
         directory.mkdir()
         self._out, self._err = directory / "out", directory / "err"
-        before = None if haste is None else haste.begin
+        before = (haste or Haste(speed=None)).begin
         self._process = programs.start(arguments, environ, self._out, self._err, before=before)
         assert self._process.pid is not None
         self.pid: int = self._process.pid

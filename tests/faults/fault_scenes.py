@@ -11,7 +11,7 @@ from typing import Any, Final
 import psycopg
 import pytest
 
-from tests.faults.fault_processes import Haste, JobProcess
+from tests.faults.fault_processes import DEAD_AFTER_S, Haste, JobProcess, wait_for
 from tests.faults.fault_tables import assert_same, audit_tables, library_rows, scan_tables
 
 #: Starts a command: its arguments, `musicbrainz` or `wxyc` for the database's URL, and a `haste`.
@@ -63,6 +63,16 @@ _CLAIMED: Final = (
 )
 _NO_CLAIMS: Final = "SELECT 0"
 _FILLED: Final = "SELECT count(*) FROM wxyc_schema.library WHERE artwork_url IS NOT NULL"
+
+
+_MAY_BE_ALIVE = """
+SELECT EXISTS (
+    SELECT
+    FROM artwork_indexer.backfill_run
+    WHERE finished IS NULL
+    AND greatest(heartbeat, pg_postmaster_start_time())
+        > now() - make_interval(secs => %(dead_after)s))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +195,20 @@ class Scene:
 
     def finish(self) -> None:
         """Run the job once more, and check that the tables are those of an undisturbed run."""
+        wait_for(lambda: not self.may_be_alive())
         last = self.start()
         assert last.wait() == 0, last.output
         assert_same(self.undisturbed().tables, self.tables())
+
+    def may_be_alive(self) -> bool:
+        """Return whether runs that were killed still count as alive."""
+        with self.connect() as conn:
+            if conn.execute("SELECT to_regclass('artwork_indexer.backfill_run')").fetchone() == (
+                None,
+            ):
+                return False
+            row = conn.execute(_MAY_BE_ALIVE, {"dead_after": DEAD_AFTER_S}).fetchone()
+        return row is not None and bool(row[0])
 
     def slow_writes_down(self) -> None:
         """Make the job's transactions so slow that many moments fall within one."""

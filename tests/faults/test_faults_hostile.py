@@ -276,7 +276,7 @@ def test_only_a_url_of_a_cover_gets_into_the_library(
         )
 
     def answer(path: str, body: bytes) -> tuple[int, bytes]:
-        if path != "/api/v1/lookup/bulk":
+        if path.partition("?")[0] != "/api/v1/lookup/bulk":
             return 404, b"{}"
         queries = json.loads(body)["items"]
         results = [

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from artwork_backfill.jobs.cli.review import events_group, review_group
-from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.review import actions, questions
 from artwork_backfill.shared.review import export as staff
 from artwork_backfill.shared.review.actions import Refused

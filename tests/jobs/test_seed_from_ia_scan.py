@@ -12,18 +12,22 @@ from typing import Any
 
 import psycopg
 import pytest
-from artwork_backfill.jobs.seed_from_ia_scan import job as job_module
 from artwork_backfill.jobs.seed_from_ia_scan import pages as pages_module
-from artwork_backfill.jobs.seed_from_ia_scan.job import Fetched, SeedFromIaScan
+from artwork_backfill.jobs.seed_from_ia_scan.job import ScanPage, SeedFromIaScan
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
-from artwork_backfill.shared.clients.archive_org import CursorRefused, ScrapeError, ScrapePage
+from artwork_backfill.shared.clients.archive_org import (
+    ArchiveOrgClient,
+    CursorRefused,
+    ScrapeError,
+    ScrapePage,
+)
 from artwork_backfill.shared.clients.http import (
     CredentialsRefused,
     ServiceDown,
     ServiceStats,
     Unreadable,
 )
-from artwork_backfill.shared.engine.job import Partition, Run, Verification
+from artwork_backfill.shared.engine.job import Partition, Run, RunResult, Verification
 from artwork_backfill.shared.engine.report import Outcome, Report
 from psycopg import Connection
 
@@ -57,6 +61,7 @@ class Archive:
 
     def __init__(self, **pages: Sequence[Sequence[str]]) -> None:
         self.pages = pages
+        self.name = "archive.org"
         self.has_credentials = True
         self.asked: list[tuple[str, str | None]] = []
         #: Answers or errors by request number, counted from 1, in place of the proper answer.
@@ -90,7 +95,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 def archive(monkeypatch: pytest.MonkeyPatch) -> Archive:
     """Sixty releases on six pages; nothing in the other collection."""
     scripted = Archive(**{CAA: [identifiers(*range(n, n + 10)) for n in range(0, 60, 10)]})
-    monkeypatch.setattr(job_module, "_connect", lambda _: scripted)
+    monkeypatch.setattr(ArchiveOrgClient, "from_settings", lambda *_, **__: scripted)
     return scripted
 
 
@@ -257,7 +262,9 @@ def test_a_limit_is_rounded_up_to_whole_pages_and_the_next_run_goes_on(
     assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
     assert len(rows(database)) == 20
     assert query(database, STANDING) == [("2", 2, 20, 0, 20)]
-    assert coverage(report).detail.startswith("the scan has not come to its end")
+    (note,) = report.notes
+    assert (note.value, note.detail.partition(";")[0]) == (20, "of 48")
+    assert "the scan has not come to its end" in note.detail
     report = scan(database)
     assert [cursor for _, cursor in archive.asked] == [None, "1", "2", "3", "4", "5"]
     assert report.outcome is Outcome.VERIFIED
@@ -308,9 +315,9 @@ def test_a_cursor_that_is_refused_again_ends_the_run(database: str, archive: Arc
     ("error", "code", "outcome"),
     [
         (ScrapeError("it reports: backend trouble", service="x"), 1, Outcome.FAILED),
-        (CredentialsRefused("archive.org refused KEY", service="x"), 2, Outcome.FAILED),
-        (ServiceDown("archive.org is down", service="x"), 0, Outcome.STOPPED),
-        (Unreadable("archive.org did not answer", service="x"), 0, Outcome.STOPPED),
+        (CredentialsRefused("archive.org refused KEY", service="x"), 1, Outcome.FAILED),
+        (ServiceDown("archive.org is down", service="x"), 75, Outcome.INTERRUPTED),
+        (Unreadable("archive.org did not answer", service="x"), 75, Outcome.INTERRUPTED),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -404,7 +411,7 @@ def test_a_page_whose_commit_was_not_heard_of_is_not_counted_twice(
     lost = iter([False, True])
 
     class Loses(job()):
-        def write(self, conn: Connection, results: Sequence[Fetched]) -> Any:
+        def write(self, conn: Connection, results: Sequence[ScanPage]) -> Any:
             counts = super().write(conn, results)
             if next(lost, False):
                 conn.execute("COMMIT")
@@ -428,9 +435,9 @@ def test_a_gid_that_is_refused_is_isolated_and_the_scan_goes_on(
 
 def test_a_row_that_vanishes_is_found_by_the_verification(database: str, archive: Archive) -> None:
     class Sabotaged(job()):
-        def verify(self, conn: Connection) -> Sequence[Verification]:
+        def verify(self, conn: Connection, run: RunResult | None) -> Any:
             execute(database, f"DELETE FROM artwork_indexer.audit_entity WHERE gid = '{gid(4)}'")
-            return super().verify(conn)
+            return super().verify(conn, run)
 
     report = driver(database).run(Sabotaged, concurrency=1)
     present = checks(report)[f"gids of {CAA} in audit_entity"]

@@ -21,7 +21,7 @@ import pytest
 from artwork_backfill.jobs.seed_from_img_129.job import SeedFromImg129
 from artwork_backfill.jobs.seed_from_img_129.reading import Chunk, Reading
 from artwork_backfill.jobs.seed_from_img_129.sources import Source, SourceError, find
-from artwork_backfill.shared.engine.job import Partition, Run, Verification
+from artwork_backfill.shared.engine.job import Partition, Run, RunResult
 from artwork_backfill.shared.engine.report import Outcome, Report
 from psycopg import Connection
 
@@ -136,7 +136,8 @@ def test_it_says_how_musicbrainz_knows_the_gids(migrated_database: str, log: Pat
     )
     report = seed(migrated_database, log)
     standings = ("live", "merged", "deleted", "unknown")
-    found = [verified(report, f"gids {standing} in MusicBrainz") for standing in standings]
+    notes = {note.name: note.value for note in report.notes}
+    found = [notes[f"gids {standing} in MusicBrainz"] for standing in standings]
     assert found == [2, 3, 1, 54]
 
 
@@ -229,23 +230,15 @@ def test_a_dry_run_counts_and_changes_nothing(migrated_database: str, log: Path)
     assert query(migrated_database, "SELECT xmin, * FROM artwork_indexer.audit_entity") == before
 
 
-@pytest.mark.parametrize("when", ["claim", "write"])
-def test_a_lost_connection_loses_and_doubles_nothing(
-    migrated_database: str, log: Path, when: str
-) -> None:
+def test_a_lost_connection_loses_and_doubles_nothing(migrated_database: str, log: Path) -> None:
     lost = iter([False, True])
 
     class Loses(job(log)):
-        def claim(self, conn: Connection, size: int) -> Any:
-            return self._then_lose(conn, "claim", super().claim(conn, size))
-
         def write(self, conn: Connection, results: Sequence[Chunk]) -> Any:
-            return self._then_lose(conn, "write", super().write(conn, results))
-
-        def _then_lose(self, conn: Connection, verb: str, answer: Any) -> Any:
-            if verb == when and next(lost, False):
+            written = super().write(conn, results)
+            if next(lost, False):
                 conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-            return answer
+            return written
 
     report = _driver_run(driver(migrated_database), Loses)
     assert (report.outcome, report.totals["written"]) == (Outcome.VERIFIED, 60)
@@ -267,13 +260,13 @@ def test_a_row_that_vanishes_is_found_by_the_verification(
     migrated_database: str, log: Path
 ) -> None:
     class Sabotaged(job(log, DATA / "darkened_items")):
-        def verify(self, conn: Connection) -> Sequence[Verification]:
+        def verify(self, conn: Connection, run: RunResult | None) -> Any:
             execute(
                 migrated_database,
                 f"DELETE FROM artwork_indexer.audit_entity WHERE gid = '{gid(0)}';"
                 f"UPDATE artwork_indexer.audit_entity SET priority = 7 WHERE gid = '{gid(1)}'",
             )
-            return list(super().verify(conn))
+            return list(super().verify(conn, run))
 
     report = _driver_run(driver(migrated_database), Sabotaged)
     assert report.exit_code == 3

@@ -13,9 +13,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from artwork_backfill.jobs.seed_from_mb.gids import GIDS, Kind
 from artwork_backfill.jobs.seed_from_mb.job import Page, SeedFromMb
-from artwork_backfill.jobs.seed_from_mb.sources import SOURCES, Kind
-from artwork_backfill.shared.engine.job import Partition, Verification
+from artwork_backfill.shared.engine.job import Partition, RunResult, Written
 from artwork_backfill.shared.engine.report import Outcome, Report
 from psycopg import Connection
 
@@ -92,7 +92,7 @@ def test_every_gid_is_seeded_with_the_priority_of_its_source(musicbrainz: str) -
                  " artwork_indexer.audit_entity") == [("unchecked", None)]  # fmt: skip
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=str)
+@pytest.mark.parametrize("source", GIDS, ids=str)
 def test_each_source_can_be_seeded_alone(musicbrainz: str, source: Any) -> None:
     report = seed(musicbrainz, only([source.entity_type], [source.kind]))
     expected = {
@@ -257,13 +257,13 @@ def test_a_dry_run_counts_and_changes_nothing_not_even_a_sequence(musicbrainz: s
 
 def test_a_row_that_vanishes_is_found_by_the_verification(musicbrainz: str) -> None:
     class Sabotaged(SeedFromMb):
-        def verify(self, conn: Connection) -> Sequence[Verification]:
+        def verify(self, conn: Connection, run: RunResult | None) -> Any:
             execute(
                 musicbrainz,
                 "DELETE FROM artwork_indexer.audit_entity WHERE id IN"
                 " (SELECT min(id) FROM artwork_indexer.audit_entity GROUP BY entity_type)",
             )
-            return super().verify(conn)
+            return super().verify(conn, run)
 
     report = seed(musicbrainz, Sabotaged)
     assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
@@ -298,8 +298,8 @@ def test_a_commit_whose_answer_is_lost_skips_no_page(musicbrainz: str) -> None:
     lost = iter([True])
 
     class Loses(SeedFromMb):
-        def claim(self, conn: Connection, size: int) -> Any:
-            page = super().claim(conn, size)
+        def _page(self, conn: Connection, after: Any, size: int) -> Any:
+            page = super()._page(conn, after, size)
             if next(lost, False):
                 conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
             return page
@@ -311,8 +311,7 @@ def test_gids_that_are_merged_while_it_runs_are_seeded_once(musicbrainz: str) ->
     class Merges(SeedFromMb):
         merged = False
 
-        def committed(self, results: Sequence[Page]) -> None:
-            super().committed(results)
+        def committed(self, written: Written) -> None:
             if not self.merged:
                 self.merged = True
                 # One that has its row already, and the last one, which is still to come.
@@ -330,7 +329,7 @@ def test_gids_that_are_merged_while_it_runs_are_seeded_once(musicbrainz: str) ->
 
 def test_what_musicbrainz_adds_behind_the_run_is_no_fault_of_it(musicbrainz: str) -> None:
     class Late(SeedFromMb):
-        def verify(self, conn: Connection) -> Sequence[Verification]:
+        def verify(self, conn: Connection, run: RunResult | None) -> Any:
             execute(
                 musicbrainz,
                 "INSERT INTO musicbrainz.release_gid_redirect VALUES (gen_random_uuid(), 3);"
@@ -339,7 +338,7 @@ def test_what_musicbrainz_adds_behind_the_run_is_no_fault_of_it(musicbrainz: str
                 "INSERT INTO musicbrainz.deleted_entity (gid, data)"
                 ' VALUES (gen_random_uuid(), \'{"entity_type": "event"}\')',
             )
-            return super().verify(conn)
+            return super().verify(conn, run)
 
     assert seed(musicbrainz, Late).outcome is Outcome.VERIFIED
 
@@ -370,10 +369,10 @@ def test_a_run_that_is_killed_is_completed_by_the_next(musicbrainz: str) -> None
 
 
 def test_a_page_is_halved_down_to_single_keys() -> None:
-    live, merged = SOURCES[0], SOURCES[2]
+    live, merged = GIDS[0], GIDS[2]
     for page in (
-        Page(live, 0, 7, 5, is_fresh=True),
-        Page(merged, uuid.UUID(int=2**127), uuid.UUID(int=2**127 + 9), 3, is_fresh=False),
+        Page(0, live, 0, 7, 5, is_fresh=True),
+        Page(2, merged, uuid.UUID(int=2**127), uuid.UUID(int=2**127 + 9), 3, is_fresh=False),
     ):
         parts, whole = [page], []
         while parts:
@@ -382,6 +381,6 @@ def test_a_page_is_halved_down_to_single_keys() -> None:
             parts += reversed(halves)
             if not halves:
                 assert int(part.last) - int(part.after) == 1
-                assert part.keys == 1
+                assert part.rows == 1
                 whole.append(int(part.last))
         assert whole == list(range(int(page.after) + 1, int(page.last) + 1))

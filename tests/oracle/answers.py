@@ -79,7 +79,7 @@ def meaning(answer: bytes) -> Meaning:
 def _is_complete(document: dict[str, Any]) -> bool:
     files = document.get("files")
     identifier = document.get("metadata", {}).get("identifier")
-    if not isinstance(files, list) or document.get("files_count", len(files)) != len(files):
+    if not isinstance(files, list) or int(document.get("files_count", len(files))) != len(files):
         return False
     names = {file["name"] for file in files}
     return {f"{identifier}_meta.xml", f"{identifier}_files.xml"} <= names

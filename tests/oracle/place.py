@@ -99,7 +99,7 @@ class Place:
         types, gids = ([pair[place] for pair in pairs] for place in (0, 1))
         self.conn.execute(_SEED, (types, gids))
 
-    def audit(self, *options: str, seconds: float = 110) -> tuple[dict[Key, Found], dict[str, Any]]:
+    def audit(self, *options: str, seconds: float = 900) -> tuple[dict[Key, Found], dict[str, Any]]:
         """Run audit-batch to its end, which must be a good one.
 
         Return what it has left of every entity, and its report.

@@ -8,7 +8,14 @@ import pytest
 from sandbox import schema
 from sandbox.library import Library, LibrarySpec, load_library
 
-SPEC = LibrarySpec(seed=5, size=500, error_share=0.05, stranger_share=0.2)
+SPEC = LibrarySpec(
+    seed=5,
+    size=500,
+    timeout_share=0.03,
+    degraded_share=0.03,
+    error_share=0.03,
+    stranger_share=0.2,
+)
 
 
 def test_every_outcome_occurs_and_only_some_lead_to_artwork() -> None:
@@ -19,8 +26,13 @@ def test_every_outcome_occurs_and_only_some_lead_to_artwork() -> None:
     assert {row.outcome for row in rows} - with_artwork == {
         "placeholder",
         "no_artwork",
+        "photo",
+        "logo",
         "other_album",
+        "other_artist",
         "no_match",
+        "timeout",
+        "degraded",
         "error",
     }
 
@@ -51,7 +63,7 @@ def test_the_rows_are_loaded_into_newer_and_older_libraries(
 ) -> None:
     library = Library(SPEC)
     with psycopg.connect(empty_database) as conn:
-        schema.create_wxyc(conn, "radio", discogs_unavailable=newer)
+        schema.create_wxyc(conn, "radio", is_old=not newer)
         load_library(conn, library, "radio")
         rows = conn.execute(
             "SELECT library.id, artist_name, discogs_artist_id, album_title, artwork_url,"

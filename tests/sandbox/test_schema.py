@@ -82,9 +82,9 @@ def test_the_listing_of_events_has_no_back(musicbrainz_database: str) -> None:
 
 
 @pytest.mark.parametrize("newer", [True, False])
-def test_an_older_library_lacks_discogs_unavailable(empty_database: str, newer: bool) -> None:
+def test_an_old_library_has_six_columns_at_most(empty_database: str, newer: bool) -> None:
     with psycopg.connect(empty_database) as conn:
-        schema.create_wxyc(conn, "radio", discogs_unavailable=newer)
+        schema.create_wxyc(conn, "radio", is_old=not newer)
         conn.commit()
         cursor = conn.execute("SELECT * FROM radio.library")
         assert cursor.description is not None

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from artwork_backfill.shared.engine import db
-from artwork_backfill.shared.engine.db import (
-    DatabaseError,
-    Table,
-    check_tables,
+from artwork_backfill.shared.engine.errors import DatabaseError
+from artwork_backfill.shared.engine.session import (
+    connect,
     explain,
     is_passing,
+    open_standalone,
 )
+from artwork_backfill.shared.engine.tables import Table, check_tables
 from psycopg import Connection, errors
 
 
@@ -71,16 +71,16 @@ def test_an_explanation_is_one_line_and_quotes_no_row(empty_database: str) -> No
 
 
 def test_a_connection_string_may_choose_its_own_time_outs(empty_database: str) -> None:
-    with db.connect(f"{empty_database}&connect_timeout=3&keepalives_idle=5", "tiny") as conn:
+    with connect(f"{empty_database}&connect_timeout=3&keepalives_idle=5", "tiny") as conn:
         chosen = conn.info.get_parameters()
     assert (chosen["connect_timeout"], chosen["keepalives_idle"]) == ("3", "5")
-    with db.connect(empty_database, "tiny") as conn:
+    with connect(empty_database, "tiny") as conn:
         assert conn.info.get_parameters()["connect_timeout"] == "10"
 
 
 def test_a_read_only_connection_cannot_write(empty_database: str) -> None:
     with (
-        db.connect(empty_database, "tiny", read_only=True) as conn,
+        open_standalone(empty_database, "tiny", read_only=True) as conn,
         pytest.raises(errors.ReadOnlySqlTransaction),
     ):
         conn.execute("CREATE TABLE one (id INT)")
@@ -118,7 +118,7 @@ ENTITY = Table("artwork_indexer.audit_entity", ("SELECT", "INSERT"))
         (
             MAY_LOOK,
             ENTITY,
-            "GRANT SELECT ON artwork_indexer.audit_entity TO poor",
+            "GRANT SELECT, INSERT ON artwork_indexer.audit_entity TO poor",
         ),
         (
             f"{MAY_LOOK} GRANT SELECT ON artwork_indexer.audit_entity TO poor;",
@@ -143,6 +143,28 @@ def test_what_a_role_lacks_is_named_with_what_to_do(
         check_tables(poor, (table,))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_all_that_is_missing_is_named_in_one_message(poor: Connection) -> None:
+    tables = (
+        Table("musicbrainz.release"),
+        Table("musicbrainz.event"),
+        Table("artwork_indexer.audit_result"),
+        ENTITY,
+        Table("Mixed.library"),
+    )
+    poor.execute(MAY_LOOK.encode())
+    poor.execute("SET ROLE poor")
+    with pytest.raises(DatabaseError) as caught:
+        check_tables(poor, tables)
+    for part in (
+        "no tables musicbrainz.release, musicbrainz.event: check that",
+        "no table artwork_indexer.audit_result: run `artwork-backfill migrate` first",
+        "GRANT SELECT, INSERT ON artwork_indexer.audit_entity TO poor",
+        "GRANT USAGE ON SEQUENCE artwork_indexer.audit_entity_id_seq TO poor",
+        "GRANT USAGE ON SCHEMA Mixed TO poor",
+    ):
+        assert part in str(caught.value)
 
 
 def test_names_with_capitals_are_found(poor: Connection) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from artwork_backfill.shared.clients.http import ServiceStats
-from artwork_backfill.shared.engine.job import FindingCount, Problem, Verification
+from artwork_backfill.shared.engine.job import Note, Problem, Section, Verification
 from artwork_backfill.shared.engine.report import (
     Outcome,
     Report,
@@ -39,7 +39,16 @@ REPORT = Report(
     options={"limit": None, "batch_size": 100},
     totals={"scanned": 2000, "written": 1990, "skipped": 10, "failed": 0, "audited": 2000},
     requests={"archive.org": ServiceStats(2000, 3, 1, 41.26, 180.0)},
-    findings={"index.malformed": FindingCount(entities=20, findings=25)},
+    sections=[
+        Section(
+            "findings",
+            "Findings",
+            ("Check", "Entities", "Findings", "Share of audited"),
+            (("index.malformed", "20", "25", "1.0%"),),
+            {"index.malformed": {"entities": 20, "findings": 25}},
+        )
+    ],
+    notes=[Note("live gids", 7)],
     verification=[Verification.equal("rows", 5, 5), Verification.equal("gaps", 0, 1, WILD)],
     problems=[Problem(WILD, WILD)],
 )
@@ -70,6 +79,7 @@ def test_the_json_has_the_documented_shape() -> None:
         },
         "findings": {"index.malformed": {"entities": 20, "findings": 25}},
         "verification": [],
+        "notes": [{"name": "live gids", "value": 7, "detail": ""}],
         "problems": [],
     }
 
@@ -103,7 +113,10 @@ def test_a_terminal_shows_every_section_and_obeys_nothing_in_it() -> None:
     output = io.StringIO()
     show(REPORT, Console(file=output, width=160, force_terminal=True, color_system=None))
     text = output.getvalue()
-    for part in ("Totals", "Verification", "Findings", "Requests", "Problems", "1.0%", "✓", "✗"):
+    for part in (
+        *("Totals", "Verification", "For information", "Findings", "Requests", "Problems"),
+        *("1.0%", "✓", "✗"),
+    ):
         assert part in text
     assert "\x1b[31m" not in text
     assert "[click](javascript:x)" in text
@@ -126,7 +139,9 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "advice"),
     [
-        ({"outcome": Outcome.VERIFIED}, "nothing is left to do"),
+        ({"outcome": Outcome.VERIFIED}, "running it again is safe"),
+        ({"outcome": Outcome.VERIFIED, "totals": {"deferred": 3}}, "again later, for what was"),
+        ({"outcome": Outcome.INTERRUPTED}, "again later: it picks up what is left"),
         ({"outcome": Outcome.VERIFIED, "dry_run": True}, "without --dry-run"),
         ({"outcome": Outcome.STOPPED}, "it picks up what is left"),
         ({"outcome": Outcome.UNVERIFIED}, "lines marked ✗"),
@@ -136,13 +151,13 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 )
 def test_every_outcome_says_how_to_go_on(changes: dict[str, Any], advice: str) -> None:
     report = replace(REPORT, **changes)
-    (line,) = [line for line in to_markdown(report).splitlines() if "how to go on" in line]
+    (line,) = [line for line in to_markdown(report).splitlines() if line.startswith("- next: ")]
     assert advice in line
 
 
 def test_a_job_says_what_else_is_to_be_done() -> None:
     report = replace(REPORT, next_steps=["2 entities wait for a person."])
-    assert "- how to go on: 2 entities wait for a person.\n" in to_markdown(report)
+    assert "- next: 2 entities wait for a person.\n" in to_markdown(report)
     # Nothing was done yet that a person could follow up.
     assert "wait for a person" not in to_markdown(replace(report, dry_run=True))
 

@@ -7,23 +7,25 @@ import threading
 import tracemalloc
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from artwork_backfill.shared.engine import runner as runner_module
+from artwork_backfill.shared.clients.http import ServiceStats
 from artwork_backfill.shared.engine.job import (
-    Counts,
     Job,
     Partition,
     Problem,
+    Run,
     RunFailed,
-    Stop,
+    RunResult,
     StopRun,
     Verification,
     Wait,
+    Written,
 )
 from artwork_backfill.shared.engine.report import LISTED_PROBLEMS, Outcome
-from artwork_backfill.shared.settings import SettingsError
+from artwork_backfill.shared.engine.sources import Keyset
+from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
 
 from sandbox.postgres import Cluster
@@ -103,7 +105,7 @@ def test_sessions_carry_a_name_and_time_outs(work: str) -> None:
     names = ("lock_timeout", "idle_in_transaction_session_timeout", "application_name")
 
     class Looks(TinyJob):
-        def write(self, conn: Connection, results: Sequence[int]) -> Counts:
+        def write(self, conn: Connection, results: Sequence[int]) -> Written:
             for name in ("statement_timeout", *names):
                 row = conn.execute("SELECT current_setting(%s)", (name,)).fetchone()
                 assert row is not None
@@ -128,7 +130,7 @@ def test_the_next_batch_is_fetched_while_this_one_is_written(work: str) -> None:
                 fetching_second.set()
             return items
 
-        def write(self, conn: Connection, results: Sequence[int]) -> Counts:
+        def write(self, conn: Connection, results: Sequence[int]) -> Written:
             if results[0] == 1:
                 assert fetching_second.wait(10)
             return super().write(conn, results)
@@ -145,7 +147,7 @@ def test_the_next_batch_is_claimed_while_this_one_is_written(work: str) -> None:
             if len(self.claims) == 2:
                 claimed_second.set()
 
-        def write(self, conn: Connection, results: Sequence[int]) -> Counts:
+        def write(self, conn: Connection, results: Sequence[int]) -> Written:
             if results[0] == 1:
                 assert claimed_second.wait(10)
             return super().write(conn, results)
@@ -157,7 +159,7 @@ def test_no_more_than_a_few_batches_are_claimed_ahead(work: str) -> None:
     most = 0
 
     class Ahead(TinyJob):
-        def write(self, conn: Connection, results: Sequence[int]) -> Counts:
+        def write(self, conn: Connection, results: Sequence[int]) -> Written:
             nonlocal most
             most = max(most, sum(map(len, self.claims)) - results[0] + 1)
             return super().write(conn, results)
@@ -193,67 +195,64 @@ def test_refused_rows_are_isolated_and_the_rest_is_written(
     assert report.totals["failed"] == report.totals["problems"] == len(bad)
     left = query(work, "SELECT id, state, writes FROM work WHERE state <> 'done' ORDER BY id")
     assert left == [(id_, "waiting", 0) for id_ in bad]
-    assert [problem.what for problem in report.problems] == [f"row {id_}" for id_ in bad]
+    assert [problem.what for problem in report.problems] == [str(id_) for id_ in bad]
     assert all("good_when_done" in problem.detail for problem in report.problems)
     assert "rows left as they were" in report.reason
     assert doubled(work) == []
 
 
 def test_a_range_is_split_down_to_its_bad_row(work: str) -> None:
-    class Ranges(Job[range, range]):
+    class Part(NamedTuple):
+        first: int
+        end: int
+
+        @property
+        def rows(self) -> int:
+            return self.end - self.first
+
+        def halves(self) -> Sequence[Any]:
+            middle = (self.first + self.end) // 2
+            return (Part(self.first, middle), Part(middle, self.end)) if self.rows > 1 else ()
+
+    class Ranges(Job[Part, Part]):
         name = "ranges"
+        database = Settings.musicbrainz_database
 
-        def count(self, conn: Connection) -> int:
-            return 35
+        def source(self) -> Keyset[Part]:
+            return Keyset(
+                lambda _conn, after, _size: [] if after else [Part(1, 36)],
+                lambda part: part.end,
+                lambda _: 35,
+            )
 
-        def claim(self, conn: Connection, size: int) -> Sequence[range]:
-            (last,) = conn.execute(
-                "SELECT coalesce(max(id), 0) FROM work WHERE run IS NULL"
-            ).fetchone() or (0,)
-            first = getattr(self, "first", 1)
-            return [range(first, last + 1)] if first <= last else []
-
-        def claimed(self, items: Sequence[range]) -> None:
-            self.first = items[-1].stop
-
-        def write(self, conn: Connection, results: Sequence[range]) -> Counts:
+        def write(self, conn: Connection, results: Sequence[Part]) -> Written:
             (part,) = results
-            return {
-                "written": conn.execute(
-                    "UPDATE work SET state = 'done' WHERE id >= %s AND id < %s",
-                    (part.start, part.stop),
-                ).rowcount
-            }
+            written = conn.execute(
+                "UPDATE work SET state = 'done' WHERE id >= %s AND id < %s", part
+            ).rowcount
+            return Written.of(written)
 
-        def split(self, result: range) -> Sequence[range]:
-            middle = len(result) // 2
-            return (result[:middle], result[middle:]) if middle else ()
-
-        def rows(self, item: range) -> int:
-            return len(item)
-
-        def verify(self, conn: Connection) -> Sequence[Verification]:
+        def verify(self, conn: Connection, run: RunResult | None) -> Any:
             return ()
 
     spoil(work, 8, 22)
     report = driver(work).run(Ranges)
     assert report.totals["written"] == 33
     assert report.totals["failed"] == 2
-    assert [problem.what for problem in report.problems] == ["range(8, 9)", "range(22, 23)"]
+    assert [problem.what for problem in report.problems] == [str(Part(8, 9)), str(Part(22, 23))]
     assert query(work, "SELECT id FROM work WHERE state = 'waiting' ORDER BY id") == [(8,), (22,)]
 
 
-def test_a_run_whose_rows_are_all_refused_fails(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner_module, "HOPELESS_AFTER", 8)
+def test_a_run_whose_rows_are_all_refused_fails(work: str) -> None:
     execute(work, "UPDATE work SET bad = TRUE WHERE id > 12")
-    report = driver(work).run(TinyJob, batch_size=3)
+    report = driver(work, hopeless_after=8).run(TinyJob, batch_size=3)
     assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
     assert "refuses one row after another" in report.reason
     assert states(work) == {"done": 12, "waiting": 23}
 
 
 def test_the_report_lists_the_first_problems_and_counts_all(
-    work: str, monkeypatch: pytest.MonkeyPatch
+    work: str,
 ) -> None:
     execute(work, "INSERT INTO work (id) SELECT generate_series(36, 200)")
     execute(work, "UPDATE work SET bad = TRUE WHERE mod(id, 3) = 0")
@@ -264,8 +263,8 @@ def test_the_report_lists_the_first_problems_and_counts_all(
 
 def test_problems_of_the_job_itself_are_reported(work: str) -> None:
     class Complains(TinyJob):
-        def problems(self) -> Sequence[Problem]:
-            return [Problem("line 7", "is damaged")] if len(self.claims) == 1 else []
+        def write(self, conn: Connection, results: Sequence[int]) -> Written:
+            return Written(super().write(conn, results).counts, [Problem("line 7", "is damaged")])
 
     report = driver(work).run(Complains, batch_size=35)
     assert Problem("line 7", "is damaged") in report.problems
@@ -284,7 +283,7 @@ def test_a_fetch_that_fails_leaves_its_row_alone_as_it_was(work: str) -> None:
     assert report.exit_code == 3
     assert report.totals["written"] == 34
     assert report.totals["failed"] == 1
-    assert report.problems == [Problem("row 14", "ValueError: no answer for 14")]
+    assert report.problems == [Problem("14", "ValueError: no answer for 14")]
     assert query(work, "SELECT id, state FROM work WHERE state <> 'done'") == [(14, "waiting")]
 
 
@@ -294,6 +293,7 @@ def test_a_fetch_with_too_few_results_fails_its_rows(work: str) -> None:
             return []
 
     report = driver(work).run(Forgets, limit=3)
+    assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
     assert report.totals["failed"] == 3
     assert "fetch returned 0 results for 1 items" in report.problems[0].detail
     assert states(work) == {"waiting": 35}
@@ -330,7 +330,7 @@ def test_a_request_to_stop_finishes_the_batch_in_hand_and_releases_the_rest(
 ) -> None:
     drive = driver(work)
 
-    def stop(self: TinyJob, results: Sequence[int]) -> None:
+    def stop(self: TinyJob, written: Written) -> None:
         drive.stopping.request("it was enough")
 
     report = drive.run(type("Stops", (job_type,), {"committed": stop}))
@@ -340,37 +340,37 @@ def test_a_request_to_stop_finishes_the_batch_in_hand_and_releases_the_rest(
     assert set(states(work)) == {"done", "waiting"}
 
 
-def test_a_fetch_may_end_the_run_as_planned(work: str) -> None:
+@pytest.mark.parametrize(
+    ("planned", "outcome", "exit_code"),
+    [(False, Outcome.INTERRUPTED, 75), (True, Outcome.STOPPED, 0)],
+)
+def test_a_fetch_may_end_the_run_in_good_order(
+    work: str, planned: bool, outcome: Outcome, exit_code: int
+) -> None:
     class Stops(FetchingJob):
         def fetch(self, items: Sequence[int]) -> Sequence[int]:
             if items[0] > 14:
-                raise StopRun("the service is down")
+                raise StopRun("the service is down", planned=planned)
             return items
 
     report = driver(work).run(Stops, concurrency=1)
-    assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
+    assert (report.outcome, report.exit_code) == (outcome, exit_code)
     assert report.reason == "the service is down"
     assert report.totals["written"] == 14
     assert report.totals["released"] >= 6
     assert states(work) == {"done": 14, "waiting": 21}
 
 
-@pytest.mark.parametrize(
-    ("error", "exit_code"),
-    [(SettingsError("SOME_KEY was refused"), 2), (RunFailed("the list is broken"), 1)],
-)
-def test_a_fetch_may_fail_the_run_and_what_was_fetched_is_written(
-    work: str, error: Exception, exit_code: int
-) -> None:
+def test_a_fetch_may_fail_the_run_and_what_was_fetched_is_written(work: str) -> None:
     class Refused(FetchingJob):
         def fetch(self, items: Sequence[int]) -> Sequence[int]:
             if items[0] > 14:
-                raise error
+                raise RunFailed("SOME_KEY was refused")
             return items
 
     report = driver(work).run(Refused, concurrency=1)
-    assert (report.outcome, report.exit_code) == (Outcome.FAILED, exit_code)
-    assert report.reason == str(error)
+    assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
+    assert report.reason == "SOME_KEY was refused"
     assert states(work) == {"done": 14, "waiting": 21}
 
 
@@ -392,11 +392,8 @@ def test_what_waits_in_a_fetch_is_released_when_the_run_is_to_end(work: str) -> 
     assert states(work) == {"done": 4, "waiting": 31}
 
 
-def test_fetches_that_hang_are_given_up_after_a_moment(
-    work: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("artwork_backfill.shared.engine.pipeline.GRACE_S", 0.1)
-    drive = driver(work)
+def test_fetches_that_hang_are_given_up_after_a_moment(work: str) -> None:
+    drive = driver(work, grace=0.1)
     hanging, answered = threading.Event(), threading.Event()
 
     class Hangs(FetchingJob):
@@ -417,18 +414,17 @@ def test_fetches_that_hang_are_given_up_after_a_moment(
     assert query(work, "SELECT state, writes FROM work WHERE id = 3") == [("waiting", 0)]
 
 
-def test_a_wait_is_logged_once_it_has_lasted_and_ends_when_there_is_work_again(
-    work: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+def test_a_wait_is_logged_and_ends_when_there_is_work_again(
+    work: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr("artwork_backfill.shared.engine.runner._WAIT_WORTH_A_LINE_S", 0.005)
 
     class Waits(TinyJob):
         asked = 0
 
-        def claim(self, conn: Connection, size: int) -> Sequence[int] | Wait | Stop:
+        def claim(self, conn: Connection, size: int) -> Sequence[int] | Wait:
             self.asked += 1
-            if self.asked in (2, 3):
+            if self.asked in (1, 2, 3):
                 return Wait("the queue is full", 0.01)
             return super().claim(conn, size)
 
@@ -441,7 +437,7 @@ def test_a_run_that_waits_can_be_stopped(work: str) -> None:
     drive = driver(work)
 
     class Waits(TinyJob):
-        def claim(self, conn: Connection, size: int) -> Sequence[int] | Wait | Stop:
+        def claim(self, conn: Connection, size: int) -> Sequence[int] | Wait:
             threading.Timer(0.05, drive.stopping.request, ["the time limit"]).start()
             return Wait("the queue is full", 60)
 
@@ -450,20 +446,22 @@ def test_a_run_that_waits_can_be_stopped(work: str) -> None:
     assert report.duration_s < 10
 
 
-def test_a_guardrail_ends_the_run_as_planned(work: str) -> None:
+def test_a_source_may_end_the_run_in_good_order(work: str) -> None:
     class Guarded(TinyJob):
-        def claim(self, conn: Connection, size: int) -> Sequence[int] | Wait | Stop:
-            return Stop("the indexer is not working") if self.claims else super().claim(conn, size)
+        def claim(self, conn: Connection, size: int) -> Sequence[int] | Wait:
+            if self.claims:
+                raise StopRun("the indexer is not working")
+            return super().claim(conn, size)
 
     report = driver(work).run(Guarded)
-    assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
+    assert (report.outcome, report.exit_code) == (Outcome.INTERRUPTED, 75)
     assert report.reason == "the indexer is not working"
     assert states(work) == {"done": 10, "waiting": 25}
 
 
 def test_a_verification_that_does_not_hold_is_exit_code_3(work: str) -> None:
     class Doubts(TinyJob):
-        def verify(self, conn: Connection) -> Sequence[Verification]:
+        def verify(self, conn: Connection, run: RunResult | None) -> Any:
             return [
                 Verification.equal("apples", 3, 3),
                 Verification.equal("pears", 3, 2, "one is gone"),
@@ -486,11 +484,11 @@ def test_looking_at_much_takes_a_transaction_for_each_statement(work: str) -> No
     seen: dict[bool, list[Any]] = {True: [], False: []}
 
     class Looks(TinyJob):
-        def verify(self, conn: Connection) -> Sequence[Verification]:
+        def verify(self, conn: Connection, run: RunResult | None) -> Any:
             moments = [conn.execute("SELECT now()").fetchone() for _ in range(2)]
             read_only = conn.execute("SHOW transaction_read_only").fetchone()
             seen[self.one_snapshot] = [len(set(moments)), read_only]
-            return super().verify(conn)
+            return super().verify(conn, run)
 
     for one_snapshot in (True, False):
         job_type = type("Tells", (Looks,), {"one_snapshot": one_snapshot})
@@ -501,7 +499,7 @@ def test_looking_at_much_takes_a_transaction_for_each_statement(work: str) -> No
 @pytest.mark.parametrize("one_snapshot", [True, False])
 @pytest.mark.parametrize("verb", ["count", "verify"])
 def test_a_verb_that_looks_cannot_write(work: str, verb: str, one_snapshot: bool) -> None:
-    def write(_: TinyJob, conn: Connection) -> int:
+    def write(_: TinyJob, conn: Connection, *__: object) -> int:
         return conn.execute("UPDATE work SET state = 'done'").rowcount
 
     report = driver(work).run(
@@ -519,7 +517,7 @@ class Broken(Exception):
     """Something that nobody foresaw."""
 
 
-@pytest.mark.parametrize("verb", ["count", "claim", "write", "verify", "on_connect", "committed"])
+@pytest.mark.parametrize("verb", ["count", "claim", "write", "verify", "committed"])
 def test_an_error_in_any_verb_fails_the_run_with_a_report(work: str, verb: str) -> None:
     def fail(*_: object) -> None:
         raise Broken(f"in {verb}")
@@ -530,13 +528,12 @@ def test_an_error_in_any_verb_fails_the_run_with_a_report(work: str, verb: str) 
     assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
     assert report.reason == f"Broken: in {verb}"
     assert report.problems[-1].detail == f"Broken: in {verb}"
-    assert drive.job.closed == 1
     assert "claimed" not in states(work)
 
 
 def test_claims_are_given_back_when_a_later_claim_fails(work: str) -> None:
     class Breaks(FetchingJob):
-        def claim(self, conn: Connection, size: int) -> Sequence[int] | Wait | Stop:
+        def claim(self, conn: Connection, size: int) -> Sequence[int] | Wait:
             if self.claims:
                 raise Broken("in claim")
             return super().claim(conn, size)
@@ -550,18 +547,30 @@ def test_claims_are_given_back_when_a_later_claim_fails(work: str) -> None:
     assert states(work) == {"waiting": 35}
 
 
-@pytest.mark.parametrize("verb", ["release", "close"])
-def test_an_error_while_clearing_up_hides_neither_the_report_nor_the_cause(
-    work: str, verb: str
-) -> None:
-    def fail(*_: object) -> None:
-        raise Broken(f"in {verb}")
+def test_an_error_while_clearing_up_hides_neither_the_report_nor_the_cause(work: str) -> None:
+    class Unclosable:
+        name = "something"
 
-    def fail_first(*_: object) -> None:
-        raise Broken("the first cause")
+        def stats(self) -> Any:
+            return ServiceStats(0, 0, 0, 0.0, 0.0)
 
-    report = driver(work).run(type("Breaks", (TinyJob,), {verb: fail, "write": fail_first}))
+        def close(self) -> None:
+            raise Broken("in close")
+
+    class Breaks(TinyJob):
+        def __init__(self, run: Run) -> None:
+            super().__init__(run)
+            run.use(Unclosable())
+
+        def write(self, conn: Connection, results: Sequence[int]) -> Written:
+            raise Broken("the first cause")
+
+        def release(self, conn: Connection, items: Sequence[int]) -> None:
+            raise Broken("in release")
+
+    report = driver(work).run(Breaks)
     assert report.reason == "Broken: the first cause"
+    assert report.requests["something"].requests == 0
 
 
 # -- size of batches, shares, dry runs, memory -----------------------------------------------------
@@ -610,7 +619,7 @@ def test_a_dry_run_reports_the_same_and_changes_nothing(
 
 def test_a_job_that_writes_in_a_dry_run_is_stopped_by_the_database(work: str) -> None:
     class Careless(TinyJob):
-        def preview(self, conn: Connection, results: Sequence[int]) -> Counts:
+        def preview(self, conn: Connection, results: Sequence[int]) -> Written:
             return self.write(conn, results)
 
     report = driver(work).run(Careless, dry_run=True)
@@ -625,9 +634,13 @@ def test_memory_does_not_grow_with_the_number_of_batches(database: str) -> None:
     sizes: list[int] = []
 
     class Measured(FetchingJob):
-        def committed(self, results: Sequence[int]) -> None:
+        def write(self, conn: Connection, results: Sequence[int]) -> Written:
+            self.last = results[0]
+            return super().write(conn, results)
+
+        def committed(self, written: Written) -> None:
             self.claims.clear()
-            if results[0] in (100, 500):
+            if self.last in (100, 500):
                 gc.collect()
                 sizes.append(tracemalloc.get_traced_memory()[0])
 

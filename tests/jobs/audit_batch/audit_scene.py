@@ -17,21 +17,23 @@ import psycopg
 from artwork_backfill.jobs.audit_batch import claims
 from artwork_backfill.jobs.audit_batch.guardrails import Limits
 from artwork_backfill.jobs.audit_batch.job import AuditBatch
-from artwork_backfill.jobs.audit_batch.writing import Writer, Written
+from artwork_backfill.jobs.audit_batch.writing import AuditsWritten, Writer
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import add_expectations
-from artwork_backfill.shared.auditing.models import Audit, Claim
+from artwork_backfill.shared.auditing.models import Audit, Claim, FindingCount
 from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients._pacing import ServiceStats
 from artwork_backfill.shared.clients.http import NotFound, Unreadable
-from artwork_backfill.shared.engine import db
+from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.engine.job import Partition, Run, RunOptions
 from artwork_backfill.shared.engine.log import Redactor, RunLog
 from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.report import Report
 from artwork_backfill.shared.engine.runner import Runner
+from artwork_backfill.shared.engine.runs import RunRecord
+from artwork_backfill.shared.engine.sources import Claims
 from artwork_backfill.shared.engine.stop import Stopping
 from artwork_backfill.shared.settings import Settings
 from psycopg.rows import namedtuple_row
@@ -46,9 +48,14 @@ SPEC = Spec(seed=7, size=500, drift_rate=0.6)
 
 NODE = "node.archive.org"
 
+#: A server that has just started takes no run for dead.
+DEAD_AFTER_S = 2.0
+
 
 class FakeArchive:
     """archive.org as the world has it; `answers` replaces what it says of single gids."""
+
+    name = "archive.org"
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -93,6 +100,8 @@ class FakeArchive:
 class FakeMusicBrainz:
     """The web service as the world has it; `answers` replaces what it says of single gids."""
 
+    name = "MusicBrainz"
+
     def __init__(self, world: World) -> None:
         self._world = world
         self._lock = Lock()
@@ -125,6 +134,12 @@ class FakeMusicBrainz:
 def unreadable() -> Any:
     """An answer that never comes."""
     raise Unreadable("HTTP 500", service="archive.org")
+
+
+def findings(report: Report) -> dict[str, FindingCount]:
+    """What a report says of each check."""
+    found = report.as_dict().get("findings", {})
+    return {check: FindingCount(**counts) for check, counts in found.items()}
 
 
 @dataclass(slots=True)
@@ -173,10 +188,23 @@ class Scene:
     def claim(self, size: int = 10, conn: psycopg.Connection | None = None) -> list[Claim]:
         """Claim and commit."""
         conn = conn or self.conn
-        now = self.value("SELECT now()")
         with conn.transaction():
-            claimed = claims.claim(conn, size, run_started=now, partition=Partition())
-            return add_expectations(conn, claimed)
+            return add_expectations(conn, self.claims().take(conn, size))
+
+    def claims(self, index: int = 0, count: int = 1) -> Claims[Claim]:
+        """The claims of a run that begins now."""
+        record = RunRecord(self.run_id, dead_after=DEAD_AFTER_S)
+        return Claims(claims.TABLE, record, claims.claim, partition=Partition(index, count))
+
+    def record(self, *, heartbeat: str = "0", finished: bool = False) -> None:
+        """Write a row for the run that the steps belong to, which last beat so long ago."""
+        self.conn.execute(
+            "INSERT INTO artwork_indexer.backfill_run"
+            " (id, job, version, host, who, heartbeat, finished)"
+            " VALUES (%s, 'audit-batch', '1', 'here', 'me', now() - %s::interval,"
+            "         CASE WHEN %s THEN now() END)",
+            (self.run_id, heartbeat, finished),
+        )
 
     def examine(self, claimed: Sequence[Claim], policy: Policy | None = None) -> list[Audit]:
         """Examine and confirm."""
@@ -188,14 +216,13 @@ class Scene:
             reads.close()
         return [audit for audit in confirmed if audit is not None]
 
-    def write(self, audits: Sequence[Audit], *, max_queue_depth: int = 0) -> Written:
+    def write(self, audits: Sequence[Audit], *, max_queue_depth: int = 0) -> AuditsWritten:
         """Write and commit."""
         writer = Writer(self.run_id, max_queue_depth)
         with self.conn.transaction():
-            writer.write(self.conn, audits)
-        return writer.committed()
+            return writer.write(self.conn, audits)
 
-    def audit(self, *gids: str, policy: Policy | None = None) -> Written:
+    def audit(self, *gids: str, policy: Policy | None = None) -> AuditsWritten:
         """Audit these entities from claim to write, as a run of their own."""
         self.conn.execute(
             "UPDATE artwork_indexer.audit_entity"
@@ -232,7 +259,8 @@ class Scene:
             replace(RunOptions(batch_size=50, concurrency=2), **options),
             settings or self.settings(),
             (stopping or Stopping()).event,
-            lambda: db.connect(self.dsn, "test audit", read_only=bool(options.get("dry_run"))),
+            lambda: db.connect(self.dsn, "test audit"),
+            dead_after=DEAD_AFTER_S,
         )
         services = None if settings else replace(self.services(), rate=rate)
         return AuditBatch(
@@ -258,7 +286,7 @@ class Scene:
         return RunLog(job.name, job.run.id, Redactor(frozenset()))
 
     def progress(self, job: AuditBatch) -> Progress:
-        return Progress(job.name, None)
+        return Progress(self.log(job), None)
 
     def settings(self) -> Settings:
         return Settings(

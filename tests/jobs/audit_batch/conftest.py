@@ -22,7 +22,7 @@ SELECT * FROM unnest(%s::artwork_indexer.indexable_entity_type[], %s::uuid[])
 _RESET = """
 TRUNCATE artwork_indexer.audit_entity, artwork_indexer.event_queue, artwork_indexer.audit_tally,
          artwork_indexer.finding_tally, artwork_indexer.audit_status_history,
-         artwork_indexer.repair_tally
+         artwork_indexer.backfill_run, artwork_indexer.repair_tally
 RESTART IDENTITY CASCADE
 """
 

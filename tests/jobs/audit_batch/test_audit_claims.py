@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 import psycopg
 import pytest
 from artwork_backfill.jobs.audit_batch import claims
+from artwork_backfill.jobs.audit_batch.writing import fail
 from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.auditing.models import Claim
 from artwork_backfill.shared.engine.job import Partition
+from artwork_backfill.shared.engine.session import Session, connect
+from artwork_backfill.shared.engine.sources import Claims
 
 from tests.jobs.audit_batch.audit_scene import Scene
 
@@ -24,6 +29,16 @@ def other(scene: Scene) -> Iterator[psycopg.Connection]:
 def _now(scene: Scene) -> datetime:
     now: datetime = scene.value("SELECT now()")
     return now
+
+
+def _begun(scene: Scene) -> Claims[Claim]:
+    """The claims of another run, whose record has begun."""
+    scene.run_id = uuid4()
+    run = scene.claims()
+    session = Session(lambda: connect(scene.dsn, "test"))
+    run.record.begin(session, "audit-batch", {})
+    session.close()
+    return run
 
 
 def _in_progress(scene: Scene) -> int:
@@ -67,19 +82,15 @@ def test_what_another_transaction_is_claiming_is_left_to_it(
     scene: Scene, other: psycopg.Connection
 ) -> None:
     with other.transaction():
-        theirs = claims.claim(other, 100, run_started=_now(scene), partition=Partition())
-        ours = claims.claim(scene.conn, 500, run_started=_now(scene), partition=Partition())
+        theirs = scene.claims().take(other, 100)
+        ours = scene.claims().take(scene.conn, 500)
     assert len(theirs) == 100
     assert len(theirs) + len(ours) == scene.world.spec.size
     assert not {claim.entity.id for claim in theirs} & {claim.entity.id for claim in ours}
 
 
 def test_partitions_share_out_everything_once(scene: Scene) -> None:
-    now = _now(scene)
-    shares = [
-        claims.claim(scene.conn, 500, run_started=now, partition=Partition(index, 3))
-        for index in range(3)
-    ]
+    shares = [scene.claims(index, 3).take(scene.conn, 500) for index in range(3)]
     ids = [claim.entity.id for share in shares for claim in share]
     assert len(ids) == len(set(ids)) == scene.world.spec.size
     assert all(len(share) > 100 for share in shares)
@@ -88,18 +99,18 @@ def test_partitions_share_out_everything_once(scene: Scene) -> None:
 def test_a_run_does_not_claim_again_what_it_has_put_back(scene: Scene) -> None:
     gid = scene.plan(None).gid
     scene.only(gid)
-    started = _now(scene)
-    claimed = claims.claim(scene.conn, 5, run_started=started, partition=Partition())
-    claims.release(scene.conn, claimed, keep_place=False)
+    run = scene.claims()
+    claimed = run.take(scene.conn, 5)
+    fail(scene.conn, [(claim, "no answer") for claim in claimed], scene.run_id)
     assert scene.status(gid) == "unchecked"
-    assert claims.claim(scene.conn, 5, run_started=started, partition=Partition()) == []
-    assert len(claims.claim(scene.conn, 5, run_started=_now(scene), partition=Partition())) == 1
+    assert run.take(scene.conn, 5) == []
+    assert len(scene.claims().take(scene.conn, 5)) == 1
 
 
 def test_what_keeps_its_place_stands_where_it_stood(scene: Scene) -> None:
     gid = scene.plan(None).gid
     scene.only(gid)
-    claims.release(scene.conn, scene.claim(), keep_place=True)
+    claims.release(scene.conn, scene.claim())
     row = scene.rows(
         "SELECT status::text, last_audit_at FROM artwork_indexer.audit_entity WHERE gid = %s", gid
     )[0]
@@ -113,63 +124,85 @@ def test_a_claim_that_somebody_else_has_taken_over_is_not_given_back(scene: Scen
     scene.conn.execute(
         "UPDATE artwork_indexer.audit_entity SET last_audit_at = now() WHERE gid = %s", (gid,)
     )
-    claims.release(scene.conn, claimed, keep_place=True)
+    claims.release(scene.conn, claimed)
     assert scene.status(gid) == "audit_in_progress"
 
 
-def test_claims_of_a_run_that_died_are_taken_back_at_once_when_no_other_run_lives(
-    scene: Scene,
-) -> None:
+def test_claims_of_a_run_that_has_ended_are_taken_back_at_once(scene: Scene) -> None:
     started = _now(scene)
     scene.claim(7)
-    claims.hold_run_lock(scene.conn)
-    assert claims.take_back(scene.conn, run_started=_now(scene), in_hand=[]) == 7
+    scene.record(finished=True)
+    run = _begun(scene)
+    assert run.reclaim(scene.conn) == 7
     assert _in_progress(scene) == 0
     # Open to this very run, behind all others.
-    later = claims.claim(scene.conn, 500, run_started=_now(scene), partition=Partition())
+    later = run.take(scene.conn, 500)
     assert len(later) == scene.world.spec.size
     assert started < later[0].claimed_at
+    assert run.count_held(scene.conn) == scene.world.spec.size
+
+
+@pytest.mark.parametrize(("heartbeat", "taken"), [("0", 0), ("3 seconds", 7)])
+def test_claims_of_a_run_without_a_heartbeat_are_taken_back(
+    scene: Scene, heartbeat: str, taken: int
+) -> None:
+    scene.claim(7)
+    scene.record(heartbeat=heartbeat)
+    scene.conn.execute(
+        "UPDATE artwork_indexer.audit_entity SET last_audit_at = now() - interval '2 hours'"
+        " WHERE status = 'audit_in_progress'"
+    )
+    run = _begun(scene)
+    assert run.count_dead(scene.conn) == taken
+    assert run.reclaim(scene.conn) == taken
+    assert _in_progress(scene) == 7 - taken
 
 
 @pytest.mark.parametrize(("age", "taken"), [("14 minutes", 0), ("16 minutes", 7)])
-def test_while_another_run_lives_only_old_claims_are_taken_back(
-    scene: Scene, other: psycopg.Connection, age: str, taken: int
+def test_claims_without_a_record_of_their_run_are_taken_back_when_they_are_old(
+    scene: Scene, age: str, taken: int
 ) -> None:
-    claims.hold_run_lock(other)
     scene.claim(7)
     scene.conn.execute(
         "UPDATE artwork_indexer.audit_entity SET last_audit_at = now() - %s::interval"
         " WHERE status = 'audit_in_progress'",
         (age,),
     )
-    claims.hold_run_lock(scene.conn)
-    assert claims.take_back(scene.conn, run_started=_now(scene), in_hand=[]) == taken
-    assert _in_progress(scene) == 7 - taken
+    run = _begun(scene)
+    assert run.count_dead(scene.conn) == taken
+    assert run.reclaim(scene.conn) == taken
 
 
 def test_a_run_never_takes_back_its_own_claims(scene: Scene) -> None:
-    token = scene.claim(7)[0].claimed_at
-    assert claims.take_back(scene.conn, run_started=_now(scene), in_hand=[token]) == 0
+    scene.claim(7)
+    scene.record(heartbeat="1 hour")
+    assert scene.claims().reclaim(scene.conn) == 0
 
 
 def test_claims_that_are_being_written_are_neither_taken_back_nor_waited_for(
     scene: Scene, other: psycopg.Connection
 ) -> None:
     claimed = scene.claim(7)
+    scene.record(finished=True)
+    run = _begun(scene)
     with other.transaction():
         other.execute(
             "SELECT FROM artwork_indexer.audit_entity WHERE id = %s FOR UPDATE",
             (claimed[0].entity.id,),
         )
-        assert claims.take_back(scene.conn, run_started=_now(scene), in_hand=[]) == 6
+        assert run.reclaim(scene.conn) == 6
 
 
-def test_letting_the_run_lock_go_undoes_every_hold(scene: Scene, other: psycopg.Connection) -> None:
-    claims.hold_run_lock(other)
-    claims.hold_run_lock(other)
-    claims.let_run_lock_go(other)
+def test_a_run_in_the_middle_of_a_transaction_is_not_dead(
+    scene: Scene, other: psycopg.Connection
+) -> None:
     scene.claim(7)
-    assert claims.take_back(scene.conn, run_started=_now(scene), in_hand=[]) == 7
+    scene.record(heartbeat="1 hour")
+    run = _begun(scene)
+    with other.transaction():
+        other.execute("SELECT FROM artwork_indexer.backfill_run FOR KEY SHARE")
+        assert run.reclaim(scene.conn) == 0
+    assert run.reclaim(scene.conn) == 7
 
 
 @pytest.mark.parametrize(
@@ -210,12 +243,12 @@ def test_a_dry_run_looks_at_what_a_real_one_would_claim_in_the_same_order_once_e
         " last_audit_at ="
         "  CASE WHEN mod(id, 4) < 2 THEN now() - make_interval(days => mod(id, 7)::int) END"
     )
-    lookout = claims.Lookout(Partition(1, 2))
+    browse = claims.browse(Partition(1, 2))
     seen: list[int] = []
-    while page := lookout.look(scene.conn, 7):
-        assert [c.entity.id for c in lookout.look(scene.conn, 7)] == [c.entity.id for c in page]
+    page, place = browse(scene.conn, None, 7)
+    while page:
         seen += [claim.entity.id for claim in page]
-        lookout.go_on()
+        page, place = browse(scene.conn, place, 7)
     claimed = [
         row.id
         for row in scene.rows(
@@ -233,18 +266,18 @@ def test_a_given_entity_is_claimed_whatever_its_status(scene: Scene, status: str
     scene.conn.execute(
         "UPDATE artwork_indexer.audit_entity SET status = %s WHERE gid = %s", (status, gid)
     )
-    [claim] = claims.claim_one(scene.conn, EntityType.RELEASE, gid)
+    [claim] = claims.claim_one(scene.conn, EntityType.RELEASE, gid, scene.run_id)
     assert (claim.entity.gid, scene.status(gid)) == (gid, "audit_in_progress")
 
 
 def test_a_given_entity_that_another_run_holds_is_left_to_it(scene: Scene) -> None:
     gid = scene.plan(None).gid
-    assert len(claims.claim_one(scene.conn, EntityType.RELEASE, gid)) == 1
-    assert claims.claim_one(scene.conn, EntityType.RELEASE, gid) == []
+    assert len(claims.claim_one(scene.conn, EntityType.RELEASE, gid, scene.run_id)) == 1
+    assert claims.claim_one(scene.conn, EntityType.RELEASE, gid, scene.run_id) == []
 
 
 def test_a_given_entity_that_is_not_known_is_added(scene: Scene) -> None:
     gid = "00000000-0000-4000-8000-000000000001"
-    [claim] = claims.claim_one(scene.conn, EntityType.EVENT, gid)
+    [claim] = claims.claim_one(scene.conn, EntityType.EVENT, gid, scene.run_id)
     row = scene.rows("SELECT * FROM artwork_indexer.audit_entity WHERE gid = %s", gid)[0]
     assert (row.id, row.entity_type, row.priority) == (claim.entity.id, "event", 10)

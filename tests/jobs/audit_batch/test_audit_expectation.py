@@ -82,13 +82,13 @@ def test_a_row_that_is_not_as_assumed_is_named_and_nothing_is_guessed(
     gid = own_scene.plan("index-value", entity_type=entity_type).gid
     number = own_scene.world.number(gid)
     assert number is not None
-    artwork_id = own_scene.world.entity(number).artwork[0].id
+    artwork_ids = [artwork.id for artwork in own_scene.world.entity(number).artwork]
     table = {"release": "cover_art_archive.cover_art", "event": "event_art_archive.event_art"}
-    own_scene.conn.execute(damage.format(art=table[entity_type], id=artwork_id).encode())
+    own_scene.conn.execute(damage.format(art=table[entity_type], id=artwork_ids[0]).encode())
     claim = _only_claim(own_scene, gid)
     assert claim.expected is None
     assert claim.bad_row is not None
-    assert str(artwork_id) in claim.bad_row
+    assert any(str(artwork_id) in claim.bad_row for artwork_id in artwork_ids)
     assert complaint in claim.bad_row
 
 

@@ -171,12 +171,12 @@ def test_nobody_is_led_astray(
     assert visitors == []
 
 
-def test_a_service_that_is_down_for_good_ends_the_run_as_planned(
+def test_a_service_that_is_down_for_good_interrupts_the_run(
     scene: Scene, sandbox: Sandbox, hasty: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit_services, "PATIENCE_S", 30.0)
     report = _run(scene, sandbox, archive=[_fault("fail")])
-    assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
+    assert (report.outcome, report.exit_code) == (Outcome.INTERRUPTED, 75)
     assert "archive.org is down" in report.reason
     assert _assert_nothing_wrong(scene) == 0
     assert not scene.rows(

@@ -246,7 +246,8 @@ def test_the_auditor_does_not_take_a_refused_row_again_and_again(
     _refuse(scene, refused)
     services = scene.services()
     monkeypatch.setattr(
-        "artwork_backfill.jobs.audit_batch.auditor.Services.connect", lambda *_, **__: services
+        "artwork_backfill.jobs.audit_batch.auditor.Services.from_settings",
+        lambda *_, **__: services,
     )
     with Auditor(scene.settings()) as auditor:
         first, second = auditor.audit(), auditor.audit()

@@ -8,21 +8,20 @@ from typing import Any
 
 import psycopg
 import pytest
-from artwork_backfill.jobs.audit_batch import job as audit_job
-from artwork_backfill.jobs.audit_batch.claims import hold_run_lock
 from artwork_backfill.jobs.audit_batch.guardrails import Limits
 from artwork_backfill.jobs.audit_batch.job import AuditBatch
 from artwork_backfill.jobs.audit_batch.verification import verify_decisions
 from artwork_backfill.shared.audit.decide import Policy, Status
 from artwork_backfill.shared.auditing.models import Reason
 from artwork_backfill.shared.clients.http import ServiceDown
-from artwork_backfill.shared.engine.job import Partition, Stop, Wait
+from artwork_backfill.shared.engine.job import Partition, RunResult, Wait
 from artwork_backfill.shared.engine.report import Outcome, Report
 from artwork_backfill.shared.engine.runner import Runner
+from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.stop import Stopping
 from artwork_backfill.shared.id_set import IdSet
 
-from tests.jobs.audit_batch.audit_scene import Scene, unreadable
+from tests.jobs.audit_batch.audit_scene import Scene, findings, unreadable
 
 _CHECKS = """
 SELECT gid::text, status::text, ARRAY(
@@ -55,11 +54,11 @@ def test_the_report_counts_what_is_in_the_tables(scene: Scene) -> None:
     assert report.totals["scanned"] == report.totals["written"] == scene.world.spec.size
     assert report.totals["events"] == len(scene.events())
     entities = Counter(check for plan in scene.world.plans() for check in plan.checks)
-    assert {check: count.entities for check, count in report.findings.items()} == entities
-    assert all(count.findings >= count.entities for count in report.findings.values())
+    assert {check: count.entities for check, count in findings(report).items()} == entities
+    assert all(count.findings >= count.entities for count in findings(report).values())
     assert report.as_dict()["findings"]["xml.field"] == {
         "entities": entities["xml.field"],
-        "findings": report.findings["xml.field"].findings,
+        "findings": findings(report)["xml.field"].findings,
     }
 
 
@@ -102,7 +101,7 @@ def test_a_dry_run_reports_the_same_and_changes_nothing_at_all(scene: Scene) -> 
     report = scene.run()
     same = ("scanned", "clean", "repair_queue", "manual_review", "legacy", "events", "deferred")
     assert [previewed.totals[name] for name in same] == [report.totals[name] for name in same]
-    assert previewed.findings == report.findings
+    assert findings(previewed) == findings(report)
 
 
 def test_deferred_entities_are_not_claimed_again_by_the_same_run(scene: Scene) -> None:
@@ -114,6 +113,7 @@ def test_deferred_entities_are_not_claimed_again_by_the_same_run(scene: Scene) -
     report = scene.run(batch_size=3, fixed_batch_size=True)
     assert report.outcome is Outcome.VERIFIED
     assert report.totals["deferred"] == 6
+    assert report.reason == "6 rows were deferred to a later run"
     assert report.totals[f"deferred: {Reason.EVENT_QUEUED}"] == 5
     assert scene.archive.asked[failing] == 1
     assert {scene.status(gid) for gid in [*busy, failing]} == {"unchecked"}
@@ -172,7 +172,7 @@ def test_a_row_that_the_database_refuses_is_left_while_the_rest_is_written(
     assert report.totals["written"] == scene.world.spec.size - 1
 
 
-def test_a_service_that_is_down_for_good_ends_the_run_as_planned(scene: Scene) -> None:
+def test_a_service_that_is_down_for_good_interrupts_the_run(scene: Scene) -> None:
     first = [plan.gid for plan in scene.world.plans()][:60]
 
     def down() -> object:
@@ -182,7 +182,7 @@ def test_a_service_that_is_down_for_good_ends_the_run_as_planned(scene: Scene) -
         plan.gid: down for plan in scene.world.plans() if plan.gid not in first
     }
     report = scene.run(batch_size=20)
-    assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
+    assert (report.outcome, report.exit_code) == (Outcome.INTERRUPTED, 75)
     assert report.reason == "archive.org is down: run again later"
     statuses = _statuses(scene)
     assert statuses["audit_in_progress"] == 0
@@ -196,27 +196,22 @@ def test_a_service_that_is_down_for_good_ends_the_run_as_planned(scene: Scene) -
 # -- the database's answers get lost -----------------------------------------------------------
 
 
-def _lose_answers(job: AuditBatch, verb: str, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Let the answer to the first commit of a verb be lost, after it went through."""
-    losses: list[bool] = []
-    original: Callable[..., Any] = getattr(job, verb)
-
-    def lose(conn: psycopg.Connection, *args: Any) -> Any:
-        result = original(conn, *args)
-        if not losses:
-            losses.append(True)
-            conn.execute("COMMIT")
-            raise psycopg.OperationalError("the connection is lost")
-        return result
-
-    monkeypatch.setattr(job, verb, lose)
-    return losses
-
-
 def _drive(scene: Scene, job: AuditBatch, stopping: Stopping) -> Report:
     return Runner(
         job, job.run, log=scene.log(job), progress=scene.progress(job), stopping=stopping
     ).run()
+
+
+class LosesAnswer(psycopg.Connection[Any]):
+    """Commits, and once told to, loses its connection before the answer arrives."""
+
+    loses = False
+
+    def commit(self) -> None:
+        super().commit()
+        if self.loses:
+            self.close()
+            raise psycopg.OperationalError("the connection is lost")
 
 
 @pytest.mark.parametrize("verb", ["claim", "write"])
@@ -225,11 +220,23 @@ def test_a_commit_whose_answer_is_lost_loses_and_doubles_nothing(
 ) -> None:
     stopping = Stopping()
     job = scene.job(stopping=stopping)
-    losses = _lose_answers(job, verb, monkeypatch)
-    # As long as another run lives, nobody takes back what this one has lost sight of.
-    with psycopg.connect(scene.dsn, autocommit=True) as other:
-        hold_run_lock(other)
-        report = _drive(scene, job, stopping)
+    job.run.open_connection = lambda: LosesAnswer.connect(scene.dsn, autocommit=True)
+    losses: list[bool] = []
+    original: Callable[..., Any] = job.source().complete if verb == "claim" else job.write
+
+    def lose(conn: psycopg.Connection, *args: Any) -> Any:
+        result = original(conn, *args)
+        if not losses:
+            losses.append(True)
+            assert isinstance(conn, LosesAnswer)
+            conn.loses = True
+        return result
+
+    if verb == "claim":
+        monkeypatch.setattr(job.source(), "complete", lose)
+    else:
+        monkeypatch.setattr(job, "write", lose)
+    report = _drive(scene, job, stopping)
     assert losses == [True]
     assert (report.outcome, report.reason) == (Outcome.VERIFIED, "nothing is left to do")
     assert report.totals["written"] == scene.world.spec.size
@@ -246,7 +253,7 @@ def test_a_queue_that_nobody_works_ends_the_run_with_the_queue_full_and_no_fulle
     scene: Scene,
 ) -> None:
     report = scene.run(limits=Limits(max_queue_depth=10, queue_patience=0.3))
-    assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
+    assert (report.outcome, report.exit_code) == (Outcome.INTERRUPTED, 75)
     assert "artwork-indexer is not working" in report.reason
     assert "--max-queue-depth allows 10" in report.reason
     assert 9 <= len(scene.events()) <= 10
@@ -254,43 +261,69 @@ def test_a_queue_that_nobody_works_ends_the_run_with_the_queue_full_and_no_fulle
 
 
 def test_slow_services_get_small_batches(scene: Scene) -> None:
-    # Larger ones would be taken for those of a dead run.
+    # What is read long before it is written may be out of date by then.
     job = scene.job(rate=0.1)
-    job.on_connect(scene.conn)
-    claimed = job.claim(scene.conn, 200)
-    assert not isinstance(claimed, Wait | Stop)
+    session = Session(job.run.open_connection)
+    claimed = job.source().next(session, 200)
+    session.close()
+    assert not isinstance(claimed, Wait)
     assert len(claimed) == 6
 
 
 def test_claims_of_a_run_that_died_are_taken_over_in_the_same_run(scene: Scene) -> None:
     scene.claim(50)
+    scene.record(heartbeat="2 minutes")
     report = scene.run()
     assert report.totals["scanned"] == scene.world.spec.size
     assert _statuses(scene)["audit_in_progress"] == 0
 
 
 def test_claims_of_a_run_that_dies_meanwhile_are_taken_over_when_nothing_else_is_left(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: Scene,
 ) -> None:
-    monkeypatch.setattr(audit_job, "_TAKE_BACK_EVERY_S", 3600.0)
-    with psycopg.connect(scene.dsn, autocommit=True) as theirs:
-        hold_run_lock(theirs)
-        stopping = Stopping()
-        job = scene.job(stopping=stopping)
-        died: list[bool] = []
-        claim = job.claim
+    scene.claim(50)
+    scene.record()
+    stopping = Stopping()
+    job = scene.job(stopping=stopping)
 
-        def claim_and_die(conn: psycopg.Connection, size: int) -> Any:
-            if not died:
-                died.append(True)
-                scene.claim(50)
-            claimed = claim(conn, size)
-            theirs.close()
-            return claimed
+    def die(_: int) -> None:
+        scene.conn.execute(
+            "UPDATE artwork_indexer.backfill_run SET heartbeat = now() - interval '2 minutes'"
+            " WHERE id = %s",
+            (scene.run_id,),
+        )
 
-        monkeypatch.setattr(job, "claim", claim_and_die)
-        report = _drive(scene, job, stopping)
+    job.source().taken = die
+    report = _drive(scene, job, stopping)
     assert report.totals["scanned"] == scene.world.spec.size
+
+
+def test_a_run_that_is_taken_for_dead_writes_nothing_any_more(scene: Scene) -> None:
+    stopping = Stopping()
+    job = scene.job(stopping=stopping, batch_size=50, fixed_batch_size=True)
+    written: list[int] = []
+
+    def bury(done: Any) -> None:
+        written.append(done.counts["written"])
+        scene.conn.execute("UPDATE artwork_indexer.backfill_run SET finished = now()")
+
+    job.committed = bury  # type: ignore[method-assign]
+    report = _drive(scene, job, stopping)
+    assert (report.outcome, report.exit_code) == (Outcome.INTERRUPTED, 75)
+    assert "took it for dead" in report.reason
+    assert written == [50]
+    assert scene.value("SELECT sum(audits) FROM artwork_indexer.audit_tally") == 50
+    # The next run takes back what it held.
+    assert scene.run().totals["scanned"] == scene.world.spec.size - 50
+
+
+def test_a_run_that_could_read_less_than_half_is_interrupted(scene: Scene) -> None:
+    gids = [scene.plan(None, skip=skip).gid for skip in range(3)]
+    scene.only(*gids)
+    scene.archive.answers = dict.fromkeys(gids[:2], unreadable)
+    report = scene.run()
+    assert (report.outcome, report.exit_code) == (Outcome.INTERRUPTED, 75)
+    assert report.reason == "2 of 3 audits could not read what they needed"
 
 
 # -- verification ------------------------------------------------------------------------------
@@ -311,9 +344,9 @@ def test_the_verification_sees_what_was_lost(
     job = scene.job(stopping=stopping)
     verify = job.verify
 
-    def damaged(conn: psycopg.Connection) -> Any:
+    def damaged(conn: psycopg.Connection, run: RunResult | None) -> Any:
         scene.conn.execute(damage.encode(), [scene.plan(None).gid] * damage.count("%s"))
-        return verify(conn)
+        return verify(conn, run)
 
     monkeypatch.setattr(job, "verify", damaged)
     report = _drive(scene, job, stopping)
@@ -357,7 +390,7 @@ def test_ignored_checks_lead_to_nothing_in_a_run(scene: Scene) -> None:
     report = scene.run(policy=Policy(ignored=checks))
     assert set(_statuses(scene)) <= {"clean", "legacy"}
     assert scene.events() == []
-    assert set(report.findings) == checks
+    assert set(findings(report)) == checks
 
 
 def test_dark_items_that_musicbrainz_knows_of_are_clean(own_scene: Scene) -> None:

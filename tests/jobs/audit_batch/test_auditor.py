@@ -40,7 +40,7 @@ def connected(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
         scene.interrupt = stopping
         return scene.services()
 
-    monkeypatch.setattr(Services, "connect", connect)
+    monkeypatch.setattr(Services, "from_settings", connect)
     return scene
 
 
@@ -239,7 +239,7 @@ def test_a_bad_row_is_a_problem_and_stops_nobody(
     own_scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = own_scene
-    monkeypatch.setattr(Services, "connect", lambda *_, **__: scene.services())
+    monkeypatch.setattr(Services, "from_settings", lambda *_, **__: scene.services())
     bad, good = scene.plan("index-missing").gid, scene.plan("item-missing").gid
     number = scene.world.number(bad)
     assert number is not None
@@ -284,8 +284,9 @@ def test_a_lost_database_is_an_error_and_the_next_call_goes_on(
 
 
 def test_a_claim_whose_answer_was_lost_is_given_back(
-    scene: Scene, auditor: Auditor, monkeypatch: pytest.MonkeyPatch
+    connected: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    scene = connected
     gid = scene.plan(None).gid
     scene.only(gid)
     original = add_expectations
@@ -299,7 +300,8 @@ def test_a_claim_whose_answer_was_lost_is_given_back(
         return original(conn, claimed)
 
     monkeypatch.setattr(auditor_module, "add_expectations", lose)
-    assert auditor.audit().audited == 1
+    with Auditor(scene.settings()) as auditor:
+        assert auditor.audit().audited == 1
     assert (scene.status(gid), losses) == ("clean", [True])
 
 

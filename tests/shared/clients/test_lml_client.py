@@ -10,24 +10,26 @@ import responses
 from artwork_backfill.shared.clients import lml
 from artwork_backfill.shared.clients.http import CredentialsRefused, NotFound, Unreadable
 from artwork_backfill.shared.clients.lml import (
+    Artwork,
     BulkAnswer,
     BulkUnsupported,
     LmlQuery,
     LookupAnswer,
-    LookupResult,
 )
 
 SAMPLES = Path(__file__).parent / "samples"
 BASE = "https://lml.example"
 LOOKUP = f"{BASE}/api/v1/lookup"
-BULK = f"{BASE}/api/v1/lookup/bulk"
+BULK = f"{BASE}/api/v1/lookup/bulk?allow_release_resolution_fallback=true"
 QUERY = LmlQuery("Stereolab", "Emperor Tomato Ketchup")
-FOUND = LookupResult(
-    library_item_id=10,
-    title="Emperor Tomato Ketchup",
+FOUND = Artwork(
     artist="Stereolab",
-    artwork_url="https://i.discogs.com/abc/rs:fit/R-123456.jpeg",
+    album="Emperor Tomato Ketchup",
+    release_id=123456,
+    url="https://i.discogs.com/abc/rs:fit/R-123456.jpeg",
+    confidence=0.95,
 )
+ANSWER = LookupAnswer((FOUND,), api_calls=0)
 KEY = "k3y-of-lml"
 
 
@@ -51,9 +53,7 @@ def sample(name: str) -> dict:
 class TestLookup:
     def test_reads_an_answer(self, client, mocked):
         mocked.post(LOOKUP, json=sample("lml-lookup.json"))
-        answer = client.lookup(QUERY)
-        assert answer == LookupAnswer((FOUND,))
-        assert answer.results[0].has_artwork
+        assert client.lookup(QUERY) == ANSWER
 
     def test_sends_what_lml_wants_to_know(self, client, mocked):
         mocked.post(LOOKUP, json=sample("lml-lookup.json"))
@@ -66,8 +66,26 @@ class TestLookup:
         }
         assert request.headers["authorization"] == f"Bearer {KEY}"
         assert request.headers["x-caller-class"] == "5"
-        assert request.headers["x-caller-budget-ms"] == "28000"
-        assert request.req_kwargs["timeout"][1] == 29
+        assert request.headers["x-caller-reason"] == "library-artwork-url-backfill"
+        # Its mere presence makes LML give up early.
+        assert "x-caller-budget-ms" not in request.headers
+
+    def test_gives_up_early_when_it_is_to_be_quick(self, mocked, time):
+        mocked.post(LOOKUP, json=sample("lml-lookup.json"))
+        client = lml.connect(base_url=BASE, stopping=time, quick=True)
+        client.lookup(QUERY)
+        client.close()
+        assert "x-caller-budget-ms" in mocked.calls[0].request.headers
+
+    @pytest.mark.parametrize(("bulk_size", "seconds"), [(1, 30), (5, 30), (20, 105), (100, 505)])
+    def test_waits_as_long_as_the_albums_of_a_request_may_take(
+        self, mocked, time, bulk_size, seconds
+    ):
+        mocked.post(LOOKUP, json=sample("lml-lookup.json"))
+        client = lml.connect(base_url=BASE, stopping=time, bulk_size=bulk_size)
+        client.lookup(QUERY)
+        client.close()
+        assert mocked.calls[0].request.req_kwargs["timeout"][1] == seconds
 
     def test_sends_no_key_when_there_is_none(self, mocked, time):
         mocked.post(LOOKUP, json=sample("lml-lookup.json"))
@@ -77,28 +95,53 @@ class TestLookup:
         assert "authorization" not in mocked.calls[0].request.headers
 
     @pytest.mark.parametrize(
-        ("result", "expected", "has_artwork"),
+        ("result", "expected"),
         [
-            ({}, LookupResult(None, None, None, None), False),
-            ({"library_item": None, "artwork": None}, LookupResult(None, None, None, None), False),
-            ({"artwork": {"artwork_url": ""}}, LookupResult(None, None, None, None), False),
+            ({}, None),
+            ({"artwork": None}, None),
+            # The row that was asked for is of no interest, whatever it is.
+            ({"library_item": "odd", "artwork": None, "new": 1}, None),
+            ({"artwork": {}}, Artwork(None, None, None, None, None)),
             (
-                {"artwork": {"artwork_url": "https://st.discogs.com/x/spacer.gif"}},
-                LookupResult(None, None, None, "https://st.discogs.com/x/spacer.gif"),
-                False,
-            ),
-            (
-                {"library_item": {"id": 7, "title": "T", "artist": "A", "new": []}, "new": 1},
-                LookupResult(7, "T", "A", None),
-                False,
+                {"artwork": {"artwork_url": "", "release_id": 0, "confidence": 1, "new": []}},
+                Artwork(None, None, 0, None, 1.0),
             ),
         ],
     )
-    def test_does_with_what_there_is(self, client, mocked, result, expected, has_artwork):
+    def test_does_with_what_there_is(self, client, mocked, result, expected):
         mocked.post(LOOKUP, json={"results": [result], "cache_stats": None})
-        answer = client.lookup(QUERY)
-        assert answer.results == (expected,)
-        assert answer.results[0].has_artwork is has_artwork
+        assert client.lookup(QUERY) == LookupAnswer((expected,))
+
+    @pytest.mark.parametrize(
+        ("flags", "is_sure"),
+        [
+            ({"timeout": False, "degraded": False}, True),
+            ({"timeout": True}, False),
+            ({"degraded": True, "degraded_reason": "deadline_exceeded"}, False),
+            ({"degraded": True, "degraded_reason": "upstream_unavailable"}, False),
+            ({"degraded": True, "degraded_reason": "cache_only"}, True),
+            ({"degraded": False, "degraded_reason": "deadline_exceeded"}, True),
+        ],
+    )
+    def test_an_answer_may_say_that_it_is_none(self, client, mocked, flags, is_sure):
+        mocked.post(LOOKUP, json={"results": [], **flags})
+        assert (client.lookup(QUERY).unsure is None) is is_sure
+
+    @pytest.mark.parametrize(
+        ("stats", "calls"),
+        [
+            ({"api_calls": 3}, 3),
+            ({"api_calls": 0}, 0),
+            ({}, None),
+            ({"api_calls": "3"}, None),
+            ({"api_calls": -1}, None),
+            ({"api_calls": True}, None),
+            ([], None),
+        ],
+    )
+    def test_reads_how_many_questions_to_discogs_it_cost(self, client, mocked, stats, calls):
+        mocked.post(LOOKUP, json={"results": [], "cache_stats": stats})
+        assert client.lookup(QUERY).api_calls == calls
 
     @pytest.mark.parametrize(
         "document",
@@ -108,10 +151,12 @@ class TestLookup:
             {"results": None},
             {"results": {}},
             {"results": ["text"]},
-            {"results": [{"library_item": []}]},
-            {"results": [{"library_item": {"id": "10"}}]},
-            {"results": [{"library_item": {"id": True}}]},
-            {"results": [{"library_item": {"title": 1}}]},
+            {"results": [{"artwork": {"album": 1}}]},
+            {"results": [{"artwork": {"artist": []}}]},
+            {"results": [{"artwork": {"release_id": "10"}}]},
+            {"results": [{"artwork": {"release_id": True}}]},
+            {"results": [{"artwork": {"confidence": "high"}}]},
+            {"results": [{"artwork": {"confidence": True}}]},
             {"results": [{"artwork": "https://x"}]},
             {"results": [{"artwork": {"artwork_url": ["https://x"]}}]},
         ],
@@ -139,7 +184,7 @@ class TestLookup:
     def test_is_repeated_after_a_refusal(self, client, mocked, status):
         mocked.post(LOOKUP, status=status)
         mocked.post(LOOKUP, json=sample("lml-lookup.json"))
-        assert client.lookup(QUERY) == LookupAnswer((FOUND,))
+        assert client.lookup(QUERY) == ANSWER
 
     def test_at_a_wrong_address_is_not_found(self, client, mocked):
         mocked.post(LOOKUP, status=404)
@@ -153,13 +198,45 @@ class TestBulk:
     def test_reads_every_answer(self, client, mocked):
         mocked.post(BULK, json=sample("lml-bulk.json"))
         match, no_match, placeholder, other_album, error = client.lookup_bulk(self.QUERIES)
-        assert match == BulkAnswer(0, "match", LookupAnswer((FOUND,)), None)
-        assert no_match == BulkAnswer(1, "no_match", None, None)
+        assert match == BulkAnswer(0, "answered", ANSWER)
+        assert no_match == BulkAnswer(1, "answered", LookupAnswer((), api_calls=0))
         assert placeholder.lookup is not None
-        assert not placeholder.lookup.results[0].has_artwork
+        assert "spacer.gif" in placeholder.lookup.results[0].url
         assert other_album.lookup is not None
-        assert other_album.lookup.results[0].library_item_id == 11
-        assert error == BulkAnswer(4, "error", None, "TimeoutError")
+        assert other_album.lookup.results[0].album == "Dots and Loops"
+        assert error == BulkAnswer(4, "failed", None, "TimeoutError")
+
+    def test_asks_beyond_the_cache(self, client, mocked):
+        mocked.post(BULK, json=sample("lml-bulk.json"))
+        client.lookup_bulk(self.QUERIES)
+        assert "allow_release_resolution_fallback=true" in mocked.calls[0].request.url
+
+    def test_no_match_may_come_without_an_answer_of_its_own(self, client, mocked):
+        mocked.post(BULK, json={"results": [{"index": 0, "status": "no_match"}]})
+        assert client.lookup_bulk((QUERY,)) == (BulkAnswer(0, "answered", LookupAnswer(())),)
+
+    @pytest.mark.parametrize("status", ["match", "no_match"])
+    def test_an_answer_within_may_say_that_it_is_none(self, client, mocked, status):
+        lookup = {"results": [], "timeout": True}
+        mocked.post(BULK, json={"results": [{"index": 0, "status": status, "lookup": lookup}]})
+        (answer,) = client.lookup_bulk((QUERY,))
+        assert answer.lookup is not None
+        assert answer.lookup.unsure is not None
+
+    @pytest.mark.parametrize("status", ["perhaps", None, 7])
+    def test_a_status_that_is_not_known_concerns_that_query_alone(self, client, mocked, status):
+        document = sample("lml-bulk.json")
+        document["results"][1] = {"index": 1, "status": status}
+        mocked.post(BULK, json=document)
+        answers = client.lookup_bulk(self.QUERIES)
+        assert [a.status for a in answers] == [
+            "answered",
+            "unreadable",
+            "answered",
+            "answered",
+            "failed",
+        ]
+        assert "unknown status" in answers[1].message
 
     def test_asks_for_all_of_them_at_once(self, client, mocked):
         mocked.post(BULK, json=sample("lml-bulk.json"))
@@ -182,7 +259,13 @@ class TestBulk:
         document["results"][3]["lookup"] = None
         mocked.post(BULK, json=document)
         answers = client.lookup_bulk(self.QUERIES)
-        assert [a.status for a in answers] == ["match", "no_match", "error", "error", "error"]
+        assert [a.status for a in answers] == [
+            "answered",
+            "answered",
+            "unreadable",
+            "unreadable",
+            "failed",
+        ]
         assert answers[2].message == "the answer has no list of results"
 
     @pytest.mark.parametrize(
@@ -195,7 +278,6 @@ class TestBulk:
             [{"index": 0, "status": "no_match"}, {"index": 2, "status": "no_match"}],
             [{"index": 0, "status": "no_match"}, {"index": "1", "status": "no_match"}],
             [{"index": 0, "status": "no_match"}, {"index": True, "status": "no_match"}],
-            [{"index": 0, "status": "no_match"}, {"index": 1, "status": "perhaps"}],
             [{"index": 0, "status": "no_match"}, "text"],
         ],
     )

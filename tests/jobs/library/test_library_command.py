@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,28 +22,33 @@ from psycopg import sql
 from sandbox import schema
 from sandbox.library import Library, LibrarySpec, load_library
 from sandbox.services import Services
+from tests.tiny import wait_for
 
 COMMAND = (str(Path(sys.executable).with_name("artwork-backfill")), "library-artwork-url-backfill")
-SPEC = LibrarySpec(seed=7, size=900)
+SPEC = LibrarySpec(seed=7, size=400)
 LIBRARY = Library(SPEC)
 CANDIDATES = [
     row.id for row in LIBRARY.rows() if row.artwork_url is None and not row.discogs_unavailable
 ]
 EXPECTED = {row.id: row.expected for row in LIBRARY.rows()}
+EMPTY_AT_FIRST = [row.id for row in LIBRARY.rows() if row.artwork_url is None]
 WRONG_KEY = "wr0ng-key-of-lml"
 
 
 @pytest.fixture(scope="module")
 def running_services() -> Iterator[Services]:
     with Services(library=SPEC) as services:
+        services.control("lml", lookup_s=0)
+        services.control("old_lml", lookup_s=0)
         yield services
 
 
 @pytest.fixture
 def services(running_services: Services) -> Iterator[Services]:
     running_services.control("lml", reset_stats=True)
+    running_services.control("old_lml", reset_stats=True)
     yield running_services
-    running_services.control("lml", faults=[], bulk=True, lookup_s=0.02)
+    running_services.control("lml", faults=[], lookup_s=0, uncached_s=0, gone=False, log=False)
 
 
 @pytest.fixture
@@ -94,6 +100,7 @@ def start(services: Services) -> Iterator[Start]:
             "WXYC_DATABASE_URL": dsn,
             "LIBRARY_METADATA_URL": services.lml_url,
             "LML_API_KEY": str(services.lml_api_key),
+            "BACKFILL_WRITE_RATE": "0",
         }
         process = subprocess.Popen(
             [*COMMAND, *arguments],
@@ -123,48 +130,63 @@ def artwork(dsn: str, schema_name: str = "wxyc_schema") -> dict[int, str | None]
         return dict(conn.execute(sql.SQL("SELECT id, artwork_url FROM {}").format(table)))
 
 
-def test_every_row_ends_as_planned(database: str, start: Start) -> None:
-    finished = finish(start(database, "--batch-size", "300"))
+def empty_rows(dsn: str) -> list[int]:
+    return sorted(id_ for id_, url in artwork(dsn).items() if url is None)
+
+
+def test_every_row_ends_as_planned(database: str, start: Start, tmp_path: Path) -> None:
+    changes = tmp_path / "changes.jsonl"
+    finished = finish(start(database, "--changes", str(changes)))
     assert finished.exit_code == 0
     assert artwork(database) == EXPECTED
     assert finished.report["outcome"] == "verified"
     assert finished.totals["scanned"] == len(CANDIDATES)
     planned: Counter[str] = Counter(LIBRARY.row(id_).outcome for id_ in CANDIDATES)
     assert finished.totals["written"] == planned["match"] + planned["match_second"]
-    for reason in ("no_match", "other_album", "no_artwork", "placeholder"):
+    assert finished.totals["not_a_cover"] == planned["photo"] + planned["logo"]
+    for reason in ("no_match", "other_album", "other_artist", "no_artwork", "placeholder"):
         assert finished.totals[reason] == planned[reason]
+    assert len(changes.read_text().splitlines()) == len(CANDIDATES)
+    # And all of it can be taken back.
+    undone = finish(start(database, "--undo", str(changes)))
+    assert undone.exit_code == 0
+    assert undone.totals["written"] == finished.totals["written"]
+    assert empty_rows(database) == EMPTY_AT_FIRST
 
 
-def test_every_log_line_tells_where_it_comes_from(database: str, start: Start) -> None:
-    lines = finish(start(database, "--batch-size", "300", "--fixed-batch-size")).lines
+def test_every_log_line_says_where_it_comes_from(database: str, start: Start) -> None:
+    finished = finish(start(database, "--batch-size", "100", "--fixed-batch-size"))
+    lines = finished.lines
     assert {line["repo"] for line in lines} == {"artwork-backfill"}
     assert {line["tool"] for line in lines} == {"library-artwork-url-backfill"}
     assert len({line["run_id"] for line in lines}) == 1
-    assert [line["step"] for line in lines] == [
-        "started",
-        "batch-1",
-        "batch-2",
-        "batch-3",
-        "verify",
-        "verify",
-        "report",
-    ]
+    steps = list(dict.fromkeys(line["step"] for line in lines))
+    batches = -(-len(CANDIDATES) // 100)
+    expected = [f"batch-{number}" for number in range(1, batches + 1)]
+    assert steps == ["started", *expected, "verify", "report"]
+    refused = {line["library_id"] for line in lines if "library_id" in line}
+    assert refused == {id_ for id_ in CANDIDATES if EXPECTED[id_] is None}
 
 
-def test_killed_at_any_moment_it_goes_on_where_it_was(database: str, start: Start) -> None:
-    process = start(database, "--batch-size", "100", "--concurrency", "1")
-    assert process.stdout is not None
-    while '"step": "batch-2"' not in process.stdout.readline():
-        assert process.poll() is None
+def test_killed_at_any_moment_it_continues_where_it_was(
+    database: str, start: Start, tmp_path: Path
+) -> None:
+    changes = tmp_path / "changes.jsonl"
+    process = start(database, "--batch-size", "20", "--changes", str(changes))
+    wait_for(lambda: any(artwork(database)[id_] for id_ in CANDIDATES))
     process.send_signal(signal.SIGKILL)
     process.wait()
     urls = artwork(database)
     filled = [id_ for id_ in CANDIDATES if urls[id_] is not None]
-    assert 0 < len(filled) < len(CANDIDATES) / 2
-    finished = finish(start(database))
+    assert 0 < len(filled) < len(CANDIDATES)
+    finished = finish(start(database, "--changes", str(changes)))
     assert finished.exit_code == 0
     assert artwork(database) == EXPECTED
     assert finished.totals["scanned"] == len(CANDIDATES) - len(filled)
+    # The file has the lines of both runs.
+    undone = finish(start(database, "--undo", str(changes)))
+    assert undone.exit_code == 0
+    assert empty_rows(database) == EMPTY_AT_FIRST
 
 
 def test_two_partitions_run_at_once(database: str, start: Start) -> None:
@@ -179,16 +201,15 @@ def test_two_partitions_run_at_once(database: str, start: Start) -> None:
 def test_an_older_lml_is_asked_for_one_album_at_a_time(
     database: str, start: Start, services: Services
 ) -> None:
-    services.control("lml", bulk=False, lookup_s=0.001)
-    finished = finish(start(database, "--concurrency", "2"))
+    finished = finish(start(database, LIBRARY_METADATA_URL=services.old_lml_url))
     assert finished.exit_code == 0
     assert artwork(database) == EXPECTED
-    assert services.stats("lml").paths["lookup"] == len(CANDIDATES)
+    assert services.stats("old_lml").paths["lookup"] == len(CANDIDATES)
 
 
 def test_an_older_library_in_a_schema_of_another_name(empty_database: str, start: Start) -> None:
     with psycopg.connect(empty_database, autocommit=True) as conn:
-        schema.create_wxyc(conn, "Radio", discogs_unavailable=False)
+        schema.create_wxyc(conn, "Radio", is_old=True)
         load_library(conn, LIBRARY, "Radio")
     finished = finish(start(empty_database, WXYC_SCHEMA_NAME="Radio"))
     assert finished.exit_code == 0
@@ -197,21 +218,123 @@ def test_an_older_library_in_a_schema_of_another_name(empty_database: str, start
     assert finished.totals["scanned"] == sum(row.artwork_url is None for row in LIBRARY.rows())
 
 
-def test_a_passing_refusal_costs_time_and_nothing_else(
-    database: str, start: Start, services: Services
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_refusal_costs_time_and_nothing_else(
+    database: str, start: Start, services: Services, status: int
 ) -> None:
-    fault = {"kind": "refuse", "times": 2, "retry_after": "0"}
-    services.control("lml", faults=[fault])
-    finished = finish(start(database))
+    fault = {"kind": "refuse", "times": 2, "status": status, "retry_after": "0"}
+    services.control("lml", faults=[fault], log=True)
+    finished = finish(start(database, "--limit", "50"))
     assert finished.exit_code == 0
     assert finished.report["requests"]["LML"]["retries"] == 2
+    stats = services.stats("lml")
+    assert stats.paths == {"bulk": 12}
+    # Never a budget, always a reason, and always beyond the cache.
+    assert {entry["headers"]["x-caller-reason"] for entry in stats.log} == {COMMAND[1]}
+    assert all("x-caller-budget-ms" not in entry["headers"] for entry in stats.log)
+    assert all("allow_release_resolution_fallback=true" in e["target"] for e in stats.log)
+
+
+def test_a_redeployment_costs_time_and_no_row(
+    database: str, start: Start, services: Services
+) -> None:
+    process = start(database, "--fixed-batch-size", "--batch-size", "20")
+    assert process.stdout is not None
+    wait_for(lambda: any(artwork(database)[id_] for id_ in CANDIDATES))
+    services.control("lml", gone=True)
+    while "LML refuses" not in process.stdout.readline():
+        assert process.poll() is None
+    services.control("lml", gone=False)
+    finished = finish(process)
+    assert finished.exit_code == 0
     assert artwork(database) == EXPECTED
+    assert "lookup" not in services.stats("lml").paths
+
+
+def test_what_is_not_cached_is_looked_up_once_and_at_the_rate_of_discogs(
+    wxyc_database: str, start: Start
+) -> None:
+    spec = LibrarySpec(seed=7, size=40, uncached_share=0.25)
+    library = Library(spec)
+    with psycopg.connect(wxyc_database, autocommit=True) as conn:
+        load_library(conn, library)
+    with Services(library=spec) as services:
+        services.control("lml", lookup_s=0, uncached_s=0.2)
+        url = services.lml_url
+        began = time.monotonic()
+        finished = finish(start(wxyc_database, "--discogs-rate", "240", LIBRARY_METADATA_URL=url))
+        seconds = time.monotonic() - began
+        counts = services.stats("lml").counts
+    assert finished.exit_code == 0
+    assert artwork(wxyc_database) == {row.id: row.expected for row in library.rows()}
+    assert counts["asked_again"] == 0
+    assert counts["discogs"] >= 5
+    # At four a second; the last ones have nothing to wait for.
+    assert seconds >= (counts["discogs"] - 5) / 4
+
+
+def test_the_environment_of_wxycs_own_jobs_will_do(database: str, start: Start) -> None:
+    parts = psycopg.conninfo.conninfo_to_dict(database)
+    environment = {
+        "WXYC_DATABASE_URL": "",
+        "DB_HOST": str(parts["host"]),
+        "DB_PORT": str(parts.get("port") or ""),
+        "DB_NAME": str(parts["dbname"]),
+        "DB_USERNAME": str(parts["user"]),
+        "DB_PASSWORD": str(parts.get("password") or "unused"),
+        "DRY_RUN": "true",
+    }
+    before = artwork(database)
+    finished = finish(start(database, "--limit", "50", **environment))
+    assert finished.exit_code == 0
+    assert finished.report["dry_run"] is True
+    assert finished.totals["written"] > 0
+    assert artwork(database) == before
+
+
+def test_existing_covers_are_checked_without_asking_anybody(
+    database: str, start: Start, services: Services
+) -> None:
+    finished = finish(start(database, "--check-existing"))
+    assert finished.exit_code == 0
+    assert finished.totals["unsuspicious"] == sum(
+        row.artwork_url is not None for row in LIBRARY.rows()
+    )
+    assert services.stats("lml").requests == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--check-existing", "--quick"),
+        ("--undo", __file__, "--changes", "x.jsonl"),
+        ("--undo", __file__, "--check-existing"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    database: str, start: Start, arguments: tuple[str, ...]
+) -> None:
+    finished = finish(start(database, *arguments))
+    assert finished.exit_code == 2
+    assert "has no effect together with" in finished.output
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [(__file__, "line 1: not a line of JSON"), ("/nowhere.jsonl", "cannot be read: No such file")],
+)
+def test_a_file_that_is_none_of_changes_is_refused(
+    database: str, start: Start, path: str, problem: str
+) -> None:
+    finished = finish(start(database, "--undo", path))
+    assert finished.exit_code == 2
+    assert problem in finished.output
 
 
 def test_a_refused_key_stops_at_once_and_is_not_shown(database: str, start: Start) -> None:
     before = artwork(database)
     finished = finish(start(database, LML_API_KEY=WRONG_KEY))
-    assert finished.exit_code == 2
+    assert finished.exit_code == 1
     assert "LML refused LML_API_KEY" in finished.report["reason"]
     assert WRONG_KEY not in finished.output
     assert artwork(database) == before
@@ -225,7 +348,7 @@ def test_a_refused_key_stops_at_once_and_is_not_shown(database: str, start: Star
         ({"LML_API_KEY": f"{WRONG_KEY}\N{EURO SIGN}"}, "LML_API_KEY cannot be sent in a header"),
         ({"WXYC_DATABASE_URL": ""}, "WXYC_DATABASE_URL is not set"),
         ({"WXYC_SCHEMA_NAME": "a b"}, "WXYC_SCHEMA_NAME is not a plain schema name"),
-        ({"WXYC_SCHEMA_NAME": "nowhere"}, "no table nowhere.library: check"),
+        ({"WXYC_SCHEMA_NAME": "nowhere"}, "no tables nowhere.library, nowhere.artists: check"),
     ],
 )
 def test_settings_that_cannot_work_are_named_before_anything_is_touched(
@@ -243,7 +366,7 @@ def test_an_address_where_there_is_no_lml_is_named(
 ) -> None:
     url = f"{services.lml_url}/elsewhere"
     finished = finish(start(database, LIBRARY_METADATA_URL=url))
-    assert finished.exit_code == 2
+    assert finished.exit_code == 1
     assert "check LIBRARY_METADATA_URL" in finished.report["reason"]
 
 
@@ -264,7 +387,7 @@ def test_verify_counts_without_asking_anybody(
     )
     finished = Finished(process.returncode, process.stdout)
     assert finished.exit_code == 0
-    assert [check["actual"] for check in finished.report["verification"]] == [
+    assert [note["value"] for note in finished.report["notes"]] == [
         SPEC.size - sum(row.artwork_url is None for row in LIBRARY.rows()),
         len(CANDIDATES),
     ]

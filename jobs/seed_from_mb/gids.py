@@ -1,6 +1,6 @@
 """Where MusicBrainz keeps the gids it knows or knew, and in which order they are seeded.
 
-Each source is a query for rows `(key, shard, gid, priority)`: `key` orders the source and has an
+Each of `GIDS` is a query for rows `(key, shard, gid, priority)`: `key` orders them and has an
 index, `shard` is the number that partitions are cut by.
 """
 
@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-#: What a source is ordered by: a row id, or a gid where there is no id.
+#: What gids are ordered by: a row id, or a gid where there is no id.
 Key = int | UUID
 
 
@@ -24,7 +24,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Gids:
     """The gids of one entity type that are known in one way."""
 
     entity_type: str
@@ -86,11 +86,11 @@ _IDS: Final = (-(2**31), 2**31 - 1)
 _GIDS: Final = (UUID(int=0), UUID(int=2**128 - 1))
 
 #: Live entities come first: one that is merged away meanwhile then has its row already.
-SOURCES: Final = (
-    Source("release", Kind.LIVE, _LIVE_RELEASES, *_IDS),
-    Source("event", Kind.LIVE, _LIVE_EVENTS, *_IDS),
-    Source("release", Kind.MERGED, _MERGED_RELEASES, *_GIDS),
-    Source("event", Kind.MERGED, _MERGED_EVENTS, *_GIDS),
-    Source("release", Kind.DELETED, _DELETED_RELEASES, *_GIDS),
-    Source("event", Kind.DELETED, _DELETED_EVENTS, *_GIDS),
+GIDS: Final = (
+    Gids("release", Kind.LIVE, _LIVE_RELEASES, *_IDS),
+    Gids("event", Kind.LIVE, _LIVE_EVENTS, *_IDS),
+    Gids("release", Kind.MERGED, _MERGED_RELEASES, *_GIDS),
+    Gids("event", Kind.MERGED, _MERGED_EVENTS, *_GIDS),
+    Gids("release", Kind.DELETED, _DELETED_RELEASES, *_GIDS),
+    Gids("event", Kind.DELETED, _DELETED_EVENTS, *_GIDS),
 )

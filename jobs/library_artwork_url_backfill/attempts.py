@@ -1,0 +1,80 @@
+"""The table of attempts: which rows were asked for in vain, and when.
+
+It is ours, in a schema of its own beside the library's, made by `migrate --database wxyc`
+(`sql/wxyc`). Rows without a result are then not asked for again at once. What LML could not say is
+not noted here, and so always asked again; so is a row that was renamed since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from artwork_backfill.jobs.library_artwork_url_backfill.models import Miss, Reason
+from artwork_backfill.shared.engine.errors import DatabaseError
+from psycopg import Connection
+
+_TABLE: Final = "artwork_backfill.library_attempt"
+_RIGHTS: Final = ("SELECT", "INSERT", "UPDATE")
+
+#: The condition that a row of `library` with its `artist` is not due to be asked for again.
+IS_RESTING: Final = """EXISTS (
+    SELECT
+    FROM artwork_backfill.library_attempt attempt
+    WHERE attempt.library_schema = %(schema)s
+    AND attempt.library_id = library.id
+    AND attempt.artist = artist.artist_name
+    AND attempt.title = library.album_title
+    AND attempt.attempted_at > now() - make_interval(secs => %(retry_after_s)s)
+)"""
+
+_NOTE: Final = """
+INSERT INTO artwork_backfill.library_attempt
+    (library_schema, library_id, artist, title, reason, attempted_at)
+SELECT %(schema)s, id, artist, title, reason, now()
+FROM unnest(%(ids)s::bigint[], %(artists)s::text[], %(titles)s::text[], %(reasons)s::text[])
+    AS missed (id, artist, title, reason)
+ON CONFLICT (library_schema, library_id) DO UPDATE
+SET artist = excluded.artist, title = excluded.title,
+    reason = excluded.reason, attempted_at = excluded.attempted_at
+"""
+
+#: Reasons that may be others the next time.
+_ALWAYS_ASKED_AGAIN: Final = frozenset({Reason.COULD_NOT_SAY, Reason.NO_NAME})
+
+
+def check(conn: Connection) -> None:
+    """Check that the table is there and may be used. Raises `DatabaseError`."""
+    # A schema that the role may not use hides the table.
+    there = conn.execute("SELECT to_regclass(%s), current_user", (_TABLE,)).fetchone()
+    if there is None or there[0] is None:
+        raise DatabaseError(
+            f"there is no table {_TABLE}: run `artwork-backfill migrate --database wxyc` first, or"
+            " leave out --attempts-table"
+        )
+    rights = conn.execute(
+        "SELECT bool_and(has_table_privilege(%s, name)) FROM unnest(%s::text[]) name",
+        (_TABLE, list(_RIGHTS)),
+    ).fetchone()
+    if rights is None or not rights[0]:
+        raise DatabaseError(
+            f"role {there[1]} may not use {_TABLE}: ask the owner to GRANT {', '.join(_RIGHTS)}"
+            f" ON {_TABLE} TO {there[1]}"
+        )
+
+
+def note(conn: Connection, schema: str, misses: Sequence[Miss]) -> None:
+    """Note which rows were asked for without a result."""
+    noted = [miss for miss in misses if miss.reason not in _ALWAYS_ASKED_AGAIN]
+    if not noted:
+        return
+    conn.execute(
+        _NOTE,
+        {
+            "schema": schema,
+            "ids": [miss.row.id for miss in noted],
+            "artists": [miss.row.artist for miss in noted],
+            "titles": [miss.row.title for miss in noted],
+            "reasons": [str(miss.reason) for miss in noted],
+        },
+    )

@@ -1,0 +1,108 @@
+"""What becomes of a batch of rows: from what was found for them to what is written and noted.
+
+The last checks before a write need the database: whether another album of the artist has the same
+picture, and whether the row is still as it was when LML was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from artwork_backfill.jobs.library_artwork_url_backfill import attempts
+from artwork_backfill.jobs.library_artwork_url_backfill.changes import ChangesFile, Decided, Fate
+from artwork_backfill.jobs.library_artwork_url_backfill.choice import (
+    album_key,
+    refuse_shared,
+    shared_url,
+)
+from artwork_backfill.jobs.library_artwork_url_backfill.models import (
+    Found,
+    Ground,
+    Match,
+    Miss,
+)
+from artwork_backfill.jobs.library_artwork_url_backfill.writes import Filling, Writes
+from psycopg import Connection
+
+
+class Decisions:
+    """Decides about batches, and writes what was decided.
+
+    Parameters
+    ----------
+    attempts_of
+        The library's schema, under which attempts are noted; `None` where they are not.
+    changes
+        Where each row gets a line.
+    """
+
+    def __init__(
+        self, writes: Writes, *, attempts_of: str | None = None, changes: ChangesFile | None = None
+    ) -> None:
+        self._writes = writes
+        self._attempts_of = attempts_of
+        self._changes = changes
+        # In a dry run, what would have been written: picture and artist, with the album's title.
+        self._would_write: dict[tuple[int, str], tuple[int, str]] = {}
+
+    def write(self, conn: Connection, found: Sequence[Found]) -> list[Decided]:
+        """Write the covers of a batch in the transaction that is open; return every row's fate."""
+        checked = self._refuse_shared(conn, found)
+        filling = self._writes.fill(conn, _matches(checked))
+        decided = _decide(checked, filling, Fate.WRITTEN)
+        if self._attempts_of is not None:
+            misses = [each for each in checked if isinstance(each, Miss)]
+            attempts.note(conn, self._attempts_of, misses)
+        if self._changes is not None:
+            self._changes.add(each for each in decided if each.fate is Fate.WRITTEN)
+        return decided
+
+    def preview(self, conn: Connection, found: Sequence[Found]) -> list[Decided]:
+        """Return the fates that `write` would, reading only."""
+        checked = self._refuse_shared(conn, found)
+        return _decide(checked, self._writes.look(conn, _matches(checked)), Fate.WOULD_WRITE)
+
+    def committed(self, decided: Sequence[Decided]) -> None:
+        """Note what is certain now."""
+        for each in decided:
+            if each.fate is Fate.WOULD_WRITE and isinstance(each.found, Match):
+                row = each.found.row
+                self._would_write[row.artist_id, each.found.url] = (row.id, row.title)
+        if self._changes is not None:
+            self._changes.add(decided)
+            self._changes.end_batch()
+
+    def _refuse_shared(self, conn: Connection, found: Sequence[Found]) -> list[Found]:
+        checked = refuse_shared(found)
+        others = self._writes.others_with(conn, _matches(checked))
+        for place, each in enumerate(checked):
+            if not isinstance(each, Match) or each.ground is Ground.RELEASE_ID:
+                continue
+            having = list(others.get(each.row.id, ()))
+            if planned := self._would_write.get((each.row.artist_id, each.url)):
+                having.append(planned)
+            for id_, title in having:
+                if album_key(title) != album_key(each.row.title):
+                    checked[place] = shared_url(each, f"library row {id_} ({title}) has it")
+                    break
+        return checked
+
+
+def _matches(found: Sequence[Found]) -> list[Match]:
+    return [each for each in found if isinstance(each, Match)]
+
+
+def _decide(found: Sequence[Found], filling: Filling, done: Fate) -> list[Decided]:
+    fates = {
+        **dict.fromkeys(filling.written, done),
+        **dict.fromkeys(filling.raced, Fate.RACED),
+        **dict.fromkeys(filling.changed, Fate.CHANGED),
+        **dict.fromkeys(filling.busy, Fate.BUSY),
+        **dict.fromkeys(filling.gone, Fate.GONE),
+    }
+    return [
+        Decided(each, fates[each.row.id])
+        if isinstance(each, Match)
+        else Decided(each, Fate.FAILED if each.reason.is_failure else Fate.REFUSED)
+        for each in found
+    ]

@@ -1,0 +1,204 @@
+"""Asking LML about many albums, politely.
+
+LML looks up five albums at once for all its callers, the live site among them, so one request of
+five at a time is as fast as it gets. A refusal is answered with patience: the same request again,
+later, never in pieces. What cannot be answered says nothing about the album.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from artwork_backfill.jobs.library_artwork_url_backfill.pace import Clock, Pace
+from artwork_backfill.shared.clients.http import (
+    CredentialsRefused,
+    Interrupted,
+    NotFound,
+    ServiceDown,
+    ServiceError,
+    Unreadable,
+)
+from artwork_backfill.shared.clients.lml import (
+    BulkAnswer,
+    BulkUnsupported,
+    LmlClient,
+    LmlQuery,
+    LookupAnswer,
+)
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_REFUSALS: Final = frozenset({429, 503})
+#: How long to wait before a refused request is repeated, in seconds: at first, and at most.
+FIRST_WAIT_S: Final = 2.0
+LONGEST_WAIT_S: Final = 60.0
+#: How long LML may refuse everything before it counts as down, in seconds.
+PATIENCE_S: Final = 300.0
+
+
+class WrongAddress(Exception):
+    """There is no LML where the settings say. The message names the setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookupFailed:
+    """There is no answer to a query, and why; that says nothing about the album."""
+
+    reason: str
+
+
+Answer = LookupAnswer | LookupFailed
+
+
+class Lookups:
+    """Asks for groups of albums, from any number of threads.
+
+    Parameters
+    ----------
+    discogs
+        The pace of questions to Discogs, as LML reports them; a server that does not report them
+        is not paced.
+    stopping, clock
+        Waiting ends when the one is set; the other is monotonic, in seconds.
+    patience_s, first_wait_s, longest_wait_s
+        How long LML may refuse everything, and how long to wait before a request is repeated.
+    """
+
+    def __init__(
+        self,
+        client: LmlClient,
+        *,
+        discogs: Pace,
+        stopping: threading.Event,
+        clock: Clock = time.monotonic,
+        patience_s: float = PATIENCE_S,
+        first_wait_s: float = FIRST_WAIT_S,
+        longest_wait_s: float = LONGEST_WAIT_S,
+    ) -> None:
+        self._client = client
+        self._discogs = discogs
+        self._stopping = stopping
+        self._clock = clock
+        self._patience_s = patience_s
+        self._first_wait_s = first_wait_s
+        self._longest_wait_s = longest_wait_s
+        # Each only ever changes once, so threads may look at them without a lock.
+        self._has_bulk = True
+        self._bulk_worked = False
+        self._single_worked = False
+
+    def ask(self, queries: Sequence[LmlQuery]) -> list[Answer]:
+        """Return what LML knows of a group of albums, in their order.
+
+        Raises
+        ------
+        ServiceDown
+            LML is down, or keeps refusing.
+        CredentialsRefused, WrongAddress
+            LML does not accept our key, or is not where the settings say.
+        Interrupted
+            The run is stopping.
+        """
+        if not queries:
+            return []
+        return self._together(queries) if self._has_bulk else self._apart(queries)
+
+    # -- together ------------------------------------------------------------------------------
+
+    def _together(self, queries: Sequence[LmlQuery]) -> list[Answer]:
+        try:
+            answers = self._patiently(lambda: self._client.lookup_bulk(queries))
+        except BulkUnsupported as refusal:
+            return self._without_bulk(queries, refusal)
+        except Unreadable as failure:
+            log.info("asking for %d albums one after another: %s", len(queries), failure)
+            return self._apart(queries)
+        self._bulk_worked = True
+        self._pay(answer.lookup for answer in answers)
+        return [self._read(*pair) for pair in zip(queries, answers, strict=True)]
+
+    def _read(self, query: LmlQuery, answer: BulkAnswer) -> Answer:
+        """Return the answer of one query of many; what LML calls an error is asked again, once."""
+        if answer.lookup is not None:
+            return answer.lookup
+        if answer.status == "failed":
+            return self._once(query)
+        return LookupFailed(answer.message)
+
+    def _without_bulk(self, queries: Sequence[LmlQuery], refusal: BulkUnsupported) -> list[Answer]:
+        """Ask a server that seems to have no bulk lookup.
+
+        Everything answers 404 while a new version is deployed. So bulk lookup counts as missing
+        only where a single lookup has worked, and bulk still does not.
+        """
+        if self._single_worked or refusal.status == 405:
+            log.info("looking albums up one after another: %s", refusal)
+            self._has_bulk = False
+            return self._apart(queries)
+        return [self._once(queries[0]), *self.ask(queries[1:])]
+
+    # -- apart ---------------------------------------------------------------------------------
+
+    def _apart(self, queries: Sequence[LmlQuery]) -> list[Answer]:
+        return [self._once(query) for query in queries]
+
+    def _once(self, query: LmlQuery) -> Answer:
+        try:
+            answer = self._patiently(lambda: self._client.lookup(query))
+        except Unreadable as failure:
+            return LookupFailed(str(failure))
+        except NotFound as absence:
+            raise WrongAddress(f"{absence}: check LIBRARY_METADATA_URL") from absence
+        self._single_worked = True
+        self._pay([answer])
+        return answer
+
+    # -- patience ------------------------------------------------------------------------------
+
+    def _patiently(self, request: Callable[[], T]) -> T:
+        """Send a request, and again for as long as LML refuses it or is gone for the moment."""
+        gives_up_at = self._clock() + self._patience_s
+        wait_s = self._first_wait_s
+        while True:
+            self._discogs.wait()
+            try:
+                return request()
+            except (ServiceDown, CredentialsRefused):
+                raise
+            except ServiceError as refusal:
+                if not self._is_passing(refusal):
+                    raise
+                if self._clock() >= gives_up_at:
+                    raise _down(refusal, self._patience_s) from refusal
+                log.warning("LML refuses, repeating the request in %.0f s: %s", wait_s, refusal)
+            if self._stopping.wait(wait_s):
+                raise Interrupted("the run is stopping")
+            wait_s = min(wait_s * 2, self._longest_wait_s)
+
+    def _is_passing(self, refusal: ServiceError) -> bool:
+        if isinstance(refusal, BulkUnsupported):
+            return refusal.status == 404 and self._bulk_worked
+        if isinstance(refusal, NotFound):
+            return self._bulk_worked or self._single_worked
+        return refusal.status in _REFUSALS
+
+    def _pay(self, answers: Iterable[LookupAnswer | None]) -> None:
+        calls = sum(answer.api_calls or 0 for answer in answers if answer is not None)
+        if calls:
+            self._discogs.used(calls)
+
+
+def _down(refusal: ServiceError, patience_s: float) -> ServiceDown:
+    return ServiceDown(
+        f"LML has refused for {patience_s:.0f} s: {refusal}. Run again later",
+        service=refusal.service,
+        url=refusal.url,
+        status=refusal.status,
+    )

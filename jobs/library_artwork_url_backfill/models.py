@@ -1,0 +1,107 @@
+"""The values that travel between this job's modules: rows, and what was found for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from artwork_backfill.shared.clients.lml import Artwork
+
+
+class Reason(StrEnum):
+    """Why there is nothing to write for a row. The values are codes that do not change."""
+
+    NO_NAME = "no_name"  # the row lacks an artist or a title: there is nothing to ask for
+    NO_MATCH = "no_match"  # LML found nothing
+    OTHER_ARTIST = "other_artist"  # only artwork of other artists
+    OTHER_ALBUM = "other_album"  # only artwork of other albums of the artist
+    NO_ARTWORK = "no_artwork"  # the album, without a picture
+    PLACEHOLDER = "placeholder"  # the album, with the picture that stands for none
+    NOT_A_COVER = "not_a_cover"  # the album, with a photo of the artist or the logo of a label
+    BAD_URL = "bad_url"  # the album, with a URL that must not stand in the catalogue
+    LOW_CONFIDENCE = "low_confidence"  # the album, but LML is less sure than it has to be
+    SHARED_URL = "shared_url"  # one picture for two albums of the artist: one of them is wrong
+    COULD_NOT_SAY = "could_not_say"  # LML gave no answer, which says nothing of the album
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether this is no answer, so that the row counts as failed."""
+        return self is Reason.COULD_NOT_SAY
+
+
+class Ground(StrEnum):
+    """Why a picture is taken for the cover of a row."""
+
+    RELEASE_ID = "release_id"  # the artwork's release is the one that the catalogue names
+    NAMES = "names"  # the artwork's artist and album are the row's
+    METADATA = "metadata"  # the site's own enrichment has it
+    FIRST = "first"  # it was the first result (--accept-first)
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What the site's own enrichment (`album_metadata`) has for a row."""
+
+    artwork_url: str
+    release_id: int | None = None
+    discogs_artist_id: int | None = None
+    artist_image_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A candidate: a library row without artwork, whose artist Discogs knows.
+
+    `artist` and `title` are as they are in the tables, empty where there is none. The trusted ids
+    are those of Discogs that the catalogue has for the album.
+    """
+
+    id: int
+    artist_id: int
+    artist: str
+    title: str
+    alternate_artist: str = ""
+    discogs_artist_id: int | None = None
+    trusted_releases: frozenset[int] = frozenset()
+    trusted_masters: frozenset[int] = frozenset()
+    metadata: Metadata | None = None
+
+    def __str__(self) -> str:
+        return f"library row {self.id} ({self.artist} - {self.title})"
+
+    @property
+    def artists(self) -> tuple[str, ...]:
+        """The names under which the artist may be found."""
+        return tuple(filter(str.strip, (self.artist, self.alternate_artist)))
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The cover of a row, and what it was found by."""
+
+    row: Row
+    artwork: Artwork
+    url: str
+    ground: Ground
+
+    def __str__(self) -> str:
+        return str(self.row)
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """Why a row stays as it is.
+
+    `artwork` is what was refused, where there was any; `detail` says more in words.
+    """
+
+    row: Row
+    reason: Reason
+    artwork: Artwork | None = None
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return str(self.row)
+
+
+Found = Match | Miss

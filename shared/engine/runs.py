@@ -1,0 +1,323 @@
+"""The row that each run has in `artwork_indexer.backfill_run`: by it runs know of each other.
+
+A run writes its heartbeat every few seconds, from a thread and a connection of its own. One without
+a heartbeat for a minute is dead: another run declares it so, and takes back what it had claimed. A
+run that is declared dead and is not finds that out in its next transaction, which then does nothing
+(`RunRecord.guard`), and ends.
+
+In a database without the table, everything works without a record.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Event, Lock, Thread
+from typing import Any, Final
+from uuid import UUID
+
+import psycopg
+from artwork_backfill.shared.engine.errors import StopRun
+from artwork_backfill.shared.engine.session import TAKEN_FOR_DEAD, Session, explain
+from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.version import VERSION
+from psycopg import Connection
+from psycopg.types.json import Jsonb
+
+log = logging.getLogger(__name__)
+
+#: A run without a heartbeat for so long is dead, and how often one beats, in seconds.
+DEAD_AFTER_S: Final = 60.0
+BEAT_EVERY_S: Final = 10.0
+
+#: How often a run asks, at most, what people want of it, in seconds.
+_ASK_EVERY_S: Final = 1.0
+_LOOK_AGAIN_S: Final = 1.0
+
+RUNS: Final = "artwork_indexer.backfill_run"
+
+#: What jobs need where there are records of runs.
+RUN_TABLES: Final = (
+    Table(RUNS, ("SELECT", "INSERT", "UPDATE")),
+    Table("artwork_indexer.backfill_hold"),
+)
+
+# Without a right to both tables a job works without a record, unless it asks for them itself.
+_EXISTS: Final = """
+SELECT count(*) = 4
+FROM (VALUES ('backfill_run', 'SELECT'), ('backfill_run', 'INSERT'), ('backfill_run', 'UPDATE'),
+             ('backfill_hold', 'SELECT')) AS needed (name, privilege)
+JOIN pg_class ON relname = name
+JOIN pg_namespace ON pg_namespace.oid = relnamespace AND nspname = 'artwork_indexer'
+WHERE has_schema_privilege(pg_namespace.oid, 'USAGE')
+AND has_table_privilege(pg_class.oid, privilege)
+"""
+
+# Again for a caller that lives on: it may have been declared dead between two calls.
+_BEGIN: Final = """
+INSERT INTO artwork_indexer.backfill_run AS run (id, job, version, host, who, options)
+VALUES (%(id)s, %(job)s, %(version)s, %(host)s, %(who)s, %(options)s)
+ON CONFLICT (id) DO UPDATE
+SET heartbeat = now(), finished = NULL, outcome = NULL, exit_code = NULL
+"""
+
+_BEAT: Final = """
+UPDATE artwork_indexer.backfill_run
+SET heartbeat = now(), totals = coalesce(%(totals)s, totals)
+WHERE id = %(id)s AND finished IS NULL
+RETURNING id
+"""
+
+# Part of the statement that begins a transaction, which takes no parameters; the id is a UUID.
+_IS_ALIVE: Final = """
+SELECT count(*) = 1
+FROM (
+    SELECT
+    FROM artwork_indexer.backfill_run
+    WHERE id = '{id}' AND finished IS NULL
+    FOR KEY SHARE) held
+"""
+
+_ASK: Final = """
+SELECT run.finished IS NULL, run.requested, run.requested_by, run.requested_why,
+       hold.who, hold.why
+FROM artwork_indexer.backfill_run run
+LEFT JOIN artwork_indexer.backfill_hold hold ON hold.job = run.job
+WHERE run.id = %(id)s
+"""
+
+_FINISH: Final = """
+UPDATE artwork_indexer.backfill_run
+SET heartbeat = now(), finished = now(), outcome = %(outcome)s, exit_code = %(exit_code)s,
+    totals = %(totals)s, report = %(report)s
+WHERE id = %(id)s
+"""
+
+# One that is in the middle of a transaction that writes holds its row (see `guard`) and is alive.
+# Where the server has only just started, no run has been able to beat.
+_REAP: Final = """
+UPDATE artwork_indexer.backfill_run
+SET finished = now(), outcome = 'dead'
+WHERE id IN (
+    SELECT id
+    FROM artwork_indexer.backfill_run
+    WHERE finished IS NULL
+    AND heartbeat < now() - make_interval(secs => %(dead_after)s)
+    AND pg_postmaster_start_time() < now() - make_interval(secs => %(dead_after)s)
+    AND id <> %(id)s
+    FOR UPDATE SKIP LOCKED)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing may be taken just now: ask again after `seconds`."""
+
+    reason: str
+    seconds: float = _LOOK_AGAIN_S
+
+
+class RunRecord:
+    """One run's row, from the moment it begins to its end.
+
+    `beat`, `ask`, `guard` and `reap` may be called from any thread.
+
+    Parameters
+    ----------
+    dead_after, beat_every
+        In seconds.
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        run_id: UUID,
+        *,
+        dead_after: float = DEAD_AFTER_S,
+        beat_every: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.id = run_id
+        self.dead_after = dead_after
+        self._beat_every = min(BEAT_EVERY_S, dead_after / 6) if beat_every is None else beat_every
+        self.clock = clock
+        self._lock = Lock()
+        self._exists = False
+        self._beaten_at = clock()
+        self._may_reap_at = clock()
+        self._asked_at = -_ASK_EVERY_S
+        self._answer: Wait | None = None
+        self._over = Event()
+        self._thread: Thread | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether the database keeps records, and this run has begun its own."""
+        return self._exists
+
+    def begin(self, session: Session, job: str, options: Mapping[str, object]) -> None:
+        """Write the row, where the database has the table."""
+
+        def work(conn: Connection) -> bool:
+            found = conn.execute(_EXISTS).fetchone()
+            if found is None or not found[0]:
+                return False
+            conn.execute(
+                _BEGIN,
+                {
+                    "id": self.id,
+                    "job": job,
+                    "version": VERSION,
+                    "host": socket.gethostname(),
+                    "who": _user(),
+                    "options": Jsonb(options),
+                },
+            )
+            return True
+
+        self._exists = session.transaction(work)
+        self._beaten_at = self.clock()
+
+    def guard(self) -> str | None:
+        """Return an expression that holds as long as this run was not declared dead.
+
+        It also keeps others from doing so until the transaction ends.
+        """
+        if not self._exists:
+            return None
+        return _IS_ALIVE.format(id=self.id)
+
+    def beat(self, session: Session, totals: Mapping[str, int] | None = None) -> bool:
+        """Write the heartbeat; return whether the run still counts as alive."""
+        values = {"id": self.id, "totals": None if totals is None else Jsonb(dict(totals))}
+        rows = session.statement(_BEAT, values, lock_timeout="5s", statement_timeout="10s")
+        self._note_beat()
+        return bool(rows)
+
+    def start_beating(
+        self,
+        open_session: Callable[[], Session],
+        totals: Callable[[], Mapping[str, int]],
+        on_dead: Callable[[str], None],
+    ) -> None:
+        """Beat from a thread of its own until `finish`; `on_dead` hears that others gave us up."""
+        if not self._exists:
+            return
+        self._thread = Thread(
+            target=self._keep_beating,
+            args=(open_session, totals, on_dead),
+            name="heartbeat",
+            daemon=True,
+        )
+        self._thread.start()
+
+    def ask(self, session: Session) -> Wait | None:
+        """Return what to wait for, as people have asked; `None` to continue.
+
+        Raises `StopRun` where they want the run to end.
+        """
+        now = self.clock()
+        if not self._exists or now - self._asked_at < _ASK_EVERY_S:
+            return self._answer
+        if now - self._beaten_at > self.dead_after:
+            self.beat(session)
+        rows = session.statement(_ASK, {"id": self.id}, statement_timeout="10s")
+        self._asked_at = now
+        self._answer = _meaning(*rows[0]) if rows else None
+        return self._answer
+
+    def reap(self, conn: Connection) -> None:
+        """Declare dead the runs that are, in the transaction that is open.
+
+        Not for a while after the database was out of reach for this run: the others may not have
+        been able to beat either.
+        """
+        if self._exists and self.clock() >= self._may_reap_at:
+            conn.execute(_REAP, {"id": self.id, "dead_after": self.dead_after})
+
+    def finish(
+        self, session: Session, outcome: str, exit_code: int, report: Mapping[str, Any]
+    ) -> None:
+        """Write how the run ended."""
+        self.stop_beating()
+        if not self._exists:
+            return
+        values = {
+            "id": self.id,
+            "outcome": outcome,
+            "exit_code": exit_code,
+            "totals": Jsonb(report.get("totals", {})),
+            "report": Jsonb(report, dumps=_dumps),
+        }
+        session.transaction(lambda conn: conn.execute(_FINISH, values))
+
+    def stop_beating(self) -> None:
+        """End the thread of `start_beating`."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join(timeout=1.0)
+
+    def _note_beat(self) -> None:
+        with self._lock:
+            now = self.clock()
+            if now - self._beaten_at > self.dead_after:
+                self._may_reap_at = now + self.dead_after
+            self._beaten_at = now
+
+    def _keep_beating(
+        self,
+        open_session: Callable[[], Session],
+        totals: Callable[[], Mapping[str, int]],
+        on_dead: Callable[[str], None],
+    ) -> None:
+        session = open_session()
+        try:
+            while not self._over.wait(self._beat_every):
+                try:
+                    if not self.beat(session, totals()):
+                        on_dead(TAKEN_FOR_DEAD)
+                        return
+                except psycopg.Error as error:
+                    # The run's own transactions say so, and decide for how long to try.
+                    log.debug("no heartbeat: %s", explain(error))
+        finally:
+            session.close()
+
+
+def _meaning(
+    is_alive: bool,
+    requested: str | None,
+    requested_by: str | None,
+    requested_why: str | None,
+    held_by: str | None,
+    held_why: str | None,
+) -> Wait | None:
+    asked = f" by {requested_by}" if requested_by else ""
+    why = f": {requested_why}" if requested_why else ""
+    if held_by is not None:
+        raise StopRun(f"the job is held by {held_by}: {held_why}", planned=True)
+    if requested == "stop":
+        raise StopRun(f"stopped{asked}{why}", planned=True)
+    if requested == "pause":
+        return Wait(f"paused{asked}{why}")
+    return None
+
+
+def _dumps(value: object) -> str:
+    # PostgreSQL's JSON can hold neither NUL nor half of a surrogate pair.
+    text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
+    return text.replace("\\u0000", "\\ufffd")
+
+
+def _user() -> str:
+    with suppress(KeyError, OSError):
+        return getpass.getuser()
+    return f"uid {os.getuid()}"

@@ -1,0 +1,483 @@
+"""Connections to PostgreSQL and the transactions on them.
+
+Nothing is ever set on a session: behind PgBouncer in transaction mode a setting, a session-level
+lock or a prepared statement would stay on a connection that the next transaction of somebody else
+gets. So every transaction begins with its own settings, sent along with BEGIN in one message, and
+`application_name` and the encoding come with the connection, which PgBouncer keeps apart by client.
+
+No SQL of a job lives here. Only the runner, the sources and the run's record write through a
+`Session`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event
+from typing import Any, Final, TypeVar
+
+import psycopg
+from artwork_backfill.shared.engine.errors import StopRun
+from psycopg import ClientCursor, Connection, Cursor, Transaction
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Why a run ends that others have declared dead, see `runs`.
+TAKEN_FOR_DEAD: Final = (
+    "this run did not reach the database for so long that another run took it for dead"
+)
+
+#: A transaction that writes must not keep others waiting, so it gives up early; a count over
+#: millions of rows holds no lock that anybody waits for, and may take its time.
+WRITE_TIMEOUT: Final = "30s"
+READ_TIMEOUT: Final = "15min"
+LOCK_TIMEOUT: Final = "5s"
+IDLE_TIMEOUT: Final = "60s"
+
+#: For how long a transaction is repeated before the run fails, in seconds.
+PATIENCE_S: Final = 300.0
+#: The same once the run has been asked to end: a container is killed soon after.
+ENDING_PATIENCE_S: Final = 3.0
+
+# A server that vanishes without a word is noticed within a minute, not after two hours, which is
+# what most systems take. An explicit connection parameter takes precedence.
+_CONNECTION_DEFAULTS: Final = {
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "client_encoding": "UTF8",
+}
+_FIRST_BACKOFF_S: Final = 0.1
+_LONGEST_BACKOFF_S: Final = 10.0
+
+#: What the code relies on, whatever the server, the database or the role has as its default: how
+#: dates and intervals are written.
+_FORMS: Final = {"DateStyle": "ISO", "IntervalStyle": "postgres", "TimeZone": "UTC"}
+
+_READ_ONLY: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+# Not READ WRITE: where the server is read only for the moment, as in a failover, so are we.
+_WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
+
+
+def _conninfo(dsn: str) -> str:
+    return make_conninfo("", **{**_CONNECTION_DEFAULTS, **conninfo_to_dict(dsn)})
+
+
+def connect(dsn: str, application_name: str) -> Connection:
+    """Open a connection in autocommit mode. Statements are never prepared on the server.
+
+    Raises `psycopg.OperationalError` when the server cannot be reached.
+    """
+    return psycopg.connect(
+        _conninfo(dsn),
+        autocommit=True,
+        application_name=application_name,
+        prepare_threshold=None,
+    )
+
+
+class Standalone(Connection[Any]):
+    """A connection for commands that are no runs, opened by `open_standalone`.
+
+    Each transaction, and each statement outside of one, begins with its own settings.
+    """
+
+    forms = ""
+
+    @contextmanager
+    def transaction(self, *arguments: Any, **named: Any) -> Iterator[Transaction]:
+        is_outermost = self.info.transaction_status == TransactionStatus.IDLE
+        with super().transaction(*arguments, **named) as transaction:
+            if is_outermost:
+                Cursor(self).execute(self.forms.encode())
+            yield transaction
+
+
+class _StandaloneCursor(Cursor[Any]):
+    def execute(self, *arguments: Any, **named: Any) -> Any:
+        conn = self.connection
+        if conn.info.transaction_status != TransactionStatus.IDLE:
+            return super().execute(*arguments, **named)
+        with conn.transaction():
+            return super().execute(*arguments, **named)
+
+
+def open_standalone(
+    dsn: str,
+    application_name: str,
+    *,
+    read_only: bool = False,
+    statement_timeout: str = READ_TIMEOUT,
+) -> Standalone:
+    """Open a connection for a command that is no run; otherwise as `connect`."""
+    conn = Standalone.connect(
+        _conninfo(dsn),
+        autocommit=True,
+        application_name=application_name,
+        prepare_threshold=None,
+        cursor_factory=_StandaloneCursor,
+    )
+    # SET rather than set_config, which would count as a query before SET TRANSACTION.
+    access = "SET TRANSACTION READ ONLY; " if read_only else ""
+    conn.forms = access + _set_local(statement_timeout)
+    return conn
+
+
+def is_passing(error: psycopg.Error) -> bool:
+    """Return whether the same transaction may well succeed a little later.
+
+    By SQLSTATE, see PostgreSQL's appendix on error codes: lost connections (class 08 and no code
+    at all), a server that stops or starts (57P), serialization failure and deadlock (40), lock
+    time-out (55P03), statement time-out (57014), a full disk or too many connections (53), an
+    input/output error (58), and a server that is read only for the moment, as during a failover
+    (25006).
+    """
+    code = error.sqlstate
+    if code is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return code[:2] in ("08", "40", "53", "58") or code in (
+        "57P01",
+        "57P02",
+        "57P03",
+        "57P05",
+        "57014",
+        "55P03",
+        "25006",
+        "25P03",
+    )
+
+
+def is_unavailable(error: psycopg.Error) -> bool:
+    """Return whether a server that is there takes no connection now: it starts up or is full.
+
+    libpq gives no code for an error before the connection stands, hence the words, which are those
+    of the server in English or, behind PgBouncer, of the pooler.
+    """
+    if error.sqlstate is not None:
+        return error.sqlstate in ("57P03", "53300")
+    text = str(error)
+    return isinstance(error, psycopg.OperationalError) and any(
+        words in text for words in _UNAVAILABLE
+    )
+
+
+_UNAVAILABLE: Final = (
+    "the database system is starting up",
+    "the database system is in recovery mode",
+    "the database system is not yet accepting connections",
+    "too many clients already",
+    "remaining connection slots are reserved",
+    "too many connections for",
+    "no more connections allowed",
+)
+
+
+def explain(error: psycopg.Error) -> str:
+    """Return an error as one line, without the parts that quote rows or statements."""
+    text = error.diag.message_primary or str(error) or type(error).__name__
+    code = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
+    return f"{' '.join(text.split())}{code}"
+
+
+def transaction_settings(statement_timeout: str, lock_timeout: str = LOCK_TIMEOUT) -> str:
+    """Return a list of expressions for a SELECT that apply until the transaction ends."""
+    settings = _settings(statement_timeout, lock_timeout).items()
+    return ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings)
+
+
+def _set_local(statement_timeout: str) -> str:
+    settings = _settings(statement_timeout, LOCK_TIMEOUT).items()
+    return "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in settings)
+
+
+def _settings(statement_timeout: str, lock_timeout: str) -> dict[str, str]:
+    return {
+        "statement_timeout": statement_timeout,
+        "lock_timeout": lock_timeout,
+        "idle_in_transaction_session_timeout": IDLE_TIMEOUT,
+        **_FORMS,
+    }
+
+
+def one_statement(
+    conn: Connection,
+    query: str,
+    values: Mapping[str, object] | None = None,
+    *,
+    statement_timeout: str = "1s",
+    lock_timeout: str = "200ms",
+) -> list[tuple[Any, ...]]:
+    """Execute one statement in autocommit, together with its settings in a single message.
+
+    However long this process then takes to look at the answer, or if it is stopped for good, no
+    lock and no transaction waits for it.
+    """
+    settings = transaction_settings(statement_timeout, lock_timeout)
+    cursor = ClientCursor(conn)
+    cursor.execute(f"SELECT {settings}; {query}".encode(), values)
+    while cursor.nextset():
+        pass
+    return cursor.fetchall() if cursor.description else []
+
+
+class _LookCursor(Cursor[Any]):
+    """Executes each statement in a read-only transaction of its own, with its settings."""
+
+    def execute(self, *arguments: Any, **named: Any) -> Any:
+        conn = self.connection
+        if conn.info.transaction_status != TransactionStatus.IDLE:
+            return super().execute(*arguments, **named)
+        begin(conn, read_only=True)
+        try:
+            super().execute(*arguments, **named)
+            conn.commit()
+        except BaseException:
+            roll_back(conn)
+            raise
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """Whether the condition of a transaction holds, and its id where that was asked for."""
+
+    holds: bool
+    xid: str | None
+
+
+def begin(
+    conn: Connection,
+    *,
+    read_only: bool = False,
+    statement_timeout: str | None = None,
+    condition: str | None = None,
+    with_id: bool = False,
+) -> _Begun:
+    """Begin a transaction with its settings, and evaluate `condition`, in a single message."""
+    cursor = Cursor(conn)
+    if read_only:
+        # No query yet, so that the first of `work` is what takes the snapshot.
+        settings = _set_local(statement_timeout or READ_TIMEOUT)
+        cursor.execute(f"{_READ_ONLY}; {settings}".encode())
+        return _Begun(holds=True, xid=None)
+    cursor.execute(
+        f"{_WRITE}; SELECT ({condition or 'true'}),"
+        f" {'pg_current_xact_id()::text' if with_id else 'NULL'},"
+        f" {transaction_settings(statement_timeout or WRITE_TIMEOUT)}".encode()
+    )
+    cursor.nextset()
+    holds, xid, *_ = cursor.fetchone() or (False, None)
+    return _Begun(bool(holds), xid)
+
+
+def _is_committed(conn: Connection, xid: str) -> bool:
+    """Return what became of a transaction whose commit was answered by nothing."""
+    try:
+        row = Cursor(conn).execute("SELECT pg_xact_status(%s::xid8)", (xid,)).fetchone()
+    except psycopg.errors.InvalidParameterValue:
+        # After a failover, the new server may never have heard of it.
+        return False
+    if row is not None and row[0] == "in progress":
+        raise psycopg.OperationalError("the transaction whose answer was lost is still under way")
+    return row is not None and row[0] == "committed"
+
+
+def roll_back(conn: Connection) -> None:
+    """Roll back what is open on a connection; one that fails at that is closed."""
+    try:
+        conn.rollback()
+    except psycopg.Error:
+        conn.close()
+
+
+class Session:
+    """A connection that comes back, and the transactions on it.
+
+    One thread at a time may use it.
+
+    Parameters
+    ----------
+    open_connection
+        Opens a connection, see `connect`.
+    read_only
+        Whether every transaction is read only, as in a dry run.
+    guard
+        Returns an expression that must hold in each transaction that writes, or `None`: whether
+        the run still is what others take it for. Otherwise `StopRun` is raised.
+    ending
+        When set, the process is about to end and a transaction is only repeated for a moment.
+    patience
+        For how long a transaction is repeated, in seconds.
+    """
+
+    def __init__(
+        self,
+        open_connection: Callable[[], Connection],
+        *,
+        read_only: bool = False,
+        guard: Callable[[], str | None] = lambda: None,
+        ending: Event | None = None,
+        patience: float = PATIENCE_S,
+    ) -> None:
+        self.read_only = read_only
+        self._open = open_connection
+        self._guard = guard
+        self._ending = ending or Event()
+        self._patience = patience
+        self._conn: Connection | None = None
+
+    def transaction(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        read_only: bool = False,
+        statement_timeout: str | None = None,
+        once: bool = False,
+    ) -> T:
+        """Run `work` in one transaction, and repeat all of it after passing trouble.
+
+        `work` may thus run several times, and, unless `once` is set, even after a commit whose
+        answer was lost: it must rest on the state of the data alone. With `once`, the server is
+        asked what became of such a transaction.
+
+        Raises
+        ------
+        psycopg.Error
+            Trouble that does not pass, or that did not pass in time.
+        StopRun
+            The guard does not hold.
+        """
+        reads = read_only or self.read_only
+        unanswered: tuple[str, T] | None = None
+
+        def attempt() -> T:
+            nonlocal unanswered
+            conn = self._connection()
+            if unanswered is not None and _is_committed(conn, unanswered[0]):
+                return unanswered[1]
+            unanswered = None
+            try:
+                begun = begin(
+                    conn,
+                    read_only=reads,
+                    statement_timeout=statement_timeout,
+                    condition=None if reads else self._guard(),
+                    with_id=once and not reads,
+                )
+                if not begun.holds:
+                    raise StopRun(TAKEN_FOR_DEAD)
+                result = work(conn)
+                if conn.info.transaction_status == TransactionStatus.INERROR:
+                    # COMMIT would roll back without an error.
+                    raise psycopg.errors.InFailedSqlTransaction("an error was not heeded")
+                if begun.xid is not None:
+                    unanswered = (begun.xid, result)
+                conn.commit()
+            except BaseException:
+                roll_back(conn)
+                raise
+            return result
+
+        return self._repeat(attempt, read_only=reads)
+
+    def look(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, which only reads, with a transaction for each of its statements.
+
+        They see different moments, and no transaction is open for longer than a statement takes.
+        Otherwise as `transaction`.
+        """
+
+        def once() -> T:
+            conn = self._connection()
+            factory = conn.cursor_factory
+            conn.cursor_factory = _LookCursor
+            try:
+                return work(conn)
+            finally:
+                conn.cursor_factory = factory
+
+        return self._repeat(once, read_only=True)
+
+    def autocommit(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, which executes a single statement by `one_statement`, outside of any
+        transaction; otherwise as `transaction`."""
+        return self._repeat(lambda: work(self._connection()), read_only=False)
+
+    def statement(
+        self, query: str, values: Mapping[str, object] | None = None, **timeouts: str
+    ) -> Sequence[tuple[Any, ...]]:
+        """Execute one statement as `one_statement` does, and repeat it after passing trouble."""
+        return self.autocommit(lambda conn: one_statement(conn, query, values, **timeouts))
+
+    def close(self) -> None:
+        """Close the connection; the next transaction opens another."""
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    def _repeat(self, attempt: Callable[[], T], *, read_only: bool) -> T:
+        deadline = time.monotonic() + self._patience
+        backoff = _FIRST_BACKOFF_S
+        while True:
+            try:
+                return attempt()
+            except psycopg.Error as error:
+                # In a transaction that we made read only ourselves, 25006 is a mistake of the job.
+                is_ours = read_only and error.sqlstate == "25006"
+                if is_ours or not is_passing(error) or time.monotonic() >= deadline:
+                    raise
+                log.warning("the database did not answer, trying again: %s", explain(error))
+                self._drop_if_broken()
+                # Jitter, so that containers that lost the same server do not return at once.
+                pause = random.uniform(0.5, 1.0) * backoff
+                if self._ending.wait(pause):
+                    deadline = min(deadline, time.monotonic() + ENDING_PATIENCE_S)
+                    time.sleep(_FIRST_BACKOFF_S)
+                backoff = min(backoff * 2, _LONGEST_BACKOFF_S)
+
+    def _connection(self) -> Connection:
+        if self._conn is None or self._conn.closed:
+            self._conn = self._open()
+        return self._conn
+
+    def _drop_if_broken(self) -> None:
+        if self._conn is not None and (self._conn.broken or self._conn.closed):
+            self.close()
+
+
+def open_patiently(
+    open_connection: Callable[[], Connection], *, patience: float = PATIENCE_S
+) -> Connection:
+    """Open a connection; wait for a server that is starting up or full, but for no other.
+
+    Raises
+    ------
+    StopRun
+        It was not ready within `patience` seconds.
+    psycopg.Error
+        It cannot be reached, or refuses us.
+    """
+    deadline = time.monotonic() + patience
+    backoff = _FIRST_BACKOFF_S
+    while True:
+        try:
+            return open_connection()
+        except psycopg.Error as error:
+            if not is_unavailable(error):
+                raise
+            if time.monotonic() >= deadline:
+                raise StopRun(
+                    f"the database was not ready for {patience:,.0f} s: {explain(error)}"
+                ) from error
+            log.warning("the database is not ready, trying again: %s", explain(error))
+            time.sleep(random.uniform(0.5, 1.0) * backoff)
+            backoff = min(backoff * 2, _LONGEST_BACKOFF_S)

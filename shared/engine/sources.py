@@ -1,0 +1,533 @@
+"""Where batches come from: a source is a value that a job returns, and three kinds serve every job.
+
+| source   | for                                                                | cursor       |
+|----------|--------------------------------------------------------------------|--------------|
+| `Keyset` | rows that still need work, in the order of a key                   | in memory    |
+| `Stream` | pages that come from outside, in their own order                   | the stream's |
+| `Claims` | rows shared out among runs: FOR UPDATE SKIP LOCKED and a token     | in the table |
+
+A source opens its own transactions on the session that it is given, and moves its cursor only once
+they are committed: a transaction whose answer was lost is repeated from where the cursor is.
+
+Threads: `prepare` and `count` come first, on the main thread. After that `next` is called by the
+claiming thread alone, and `give_back` by the main thread alone, at the same time as `next`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from artwork_backfill.shared.engine.runs import RUNS, RunRecord, Wait
+from artwork_backfill.shared.engine.session import Session
+from psycopg import Connection
+from psycopg.sql import SQL, Composed, Identifier, Literal
+
+Item = TypeVar("Item")
+
+__all__ = ["ClaimTable", "Claims", "Keyset", "Partition", "Source", "Stream", "Wait"]
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """The share of the rows that this container takes: those whose id modulo `count` is `index`."""
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def values(self) -> dict[str, int]:
+        """The share as parameters of a query: `partition` and `partitions`."""
+        return {"partition": self.index, "partitions": self.count}
+
+
+class Source(Protocol[Item]):
+    """Where a job's batches come from. What `next` raises ends the run, see `errors`."""
+
+    def prepare(self, session: Session) -> None:
+        """Get ready. May write, but not in a dry run."""
+
+    def count(self, session: Session) -> int | None:
+        """Return how many rows the run is expected to touch, `None` where that is not known."""
+
+    def next(self, session: Session, size: int) -> Sequence[Item] | Wait:
+        """Return the next items, about `size` rows of them; none when there are no more."""
+
+    def give_back(self, session: Session, items: Sequence[Item]) -> None:
+        """Return items that are not going to be written; they stand where they stood.
+
+        Those that were written after all stay as they are.
+        """
+
+    def fail(self, session: Session, failed: Sequence[tuple[Item, str]]) -> None:
+        """Return items that failed, each with the reason; they come up again after all others."""
+
+
+class Keyset(Generic[Item]):
+    """Items in the order of a key. Nothing is marked as taken: what is written leaves the query.
+
+    Parameters
+    ----------
+    rows
+        Returns the first items behind a key, about so many rows of them, in the key's order; or
+        the query of those rows, without an ORDER BY.
+    key
+        Returns an item's key; or names the column of the query to order by and to share rows out
+        by, an integer. The items of a query are values where it has one column, else tuples that
+        begin with the key.
+    count
+        Counts what is expected, where `rows` is no query.
+    partition, values
+        The share of the query's rows to take, and its parameters.
+    """
+
+    def __init__(
+        self,
+        rows: str | Callable[[Connection, Any, int], Sequence[Item]],
+        key: str | Callable[[Item], Any],
+        count: Callable[[Connection], int | None] | None = None,
+        *,
+        partition: Partition | None = None,
+        values: Mapping[str, object] | None = None,
+    ) -> None:
+        self._after: Any = None
+        if isinstance(rows, str) and isinstance(key, str):
+            query = _Query(rows, key, dict(values or {}) | (partition or Partition()).values)
+            self._rows: Callable[[Connection, Any, int], Sequence[Item]] = query.page
+            self._key: Callable[[Item], Any] = _first
+            self._left: Callable[[Connection, Any], int] | None = query.left
+            self._count: Callable[[Connection], int | None] = lambda conn: query.left(conn, None)
+        elif callable(rows) and callable(key):
+            self._rows, self._key = rows, key
+            self._left, self._count = None, count or (lambda _: None)
+        else:
+            raise TypeError("either both rows and key are SQL, or both are functions")
+
+    def prepare(self, session: Session) -> None:
+        """There is nothing to prepare."""
+
+    def count(self, session: Session) -> int | None:
+        return session.look(self._count)
+
+    def next(self, session: Session, size: int) -> Sequence[Item]:
+        items = session.transaction(
+            lambda conn: self._rows(conn, self._after, size), read_only=True
+        )
+        if items:
+            self._after = self._key(items[-1])
+        return items
+
+    def give_back(self, session: Session, items: Sequence[Item]) -> None:
+        """Nothing was taken."""
+
+    def fail(self, session: Session, failed: Sequence[tuple[Item, str]]) -> None:
+        """Nothing was taken."""
+
+    def left(self, conn: Connection, last: Item | None) -> int:
+        """Return how many rows of the query are left, up to an item where that is given."""
+        if self._left is None:
+            raise TypeError("only a query can be counted again: write verify")
+        return self._left(conn, None if last is None else self._key(last))
+
+
+class _Query:
+    """A query by key, with its parameters."""
+
+    def __init__(self, rows: str, key: str, values: Mapping[str, object]) -> None:
+        names = {"rows": SQL(rows), "key": Identifier(key)}
+        source = SQL(
+            "FROM ({rows}) AS source"
+            " WHERE (%(partitions)s = 1 OR mod({key}, %(partitions)s) = %(partition)s)"
+        ).format(**names)
+        self._page = SQL(
+            "SELECT source.* {source} AND ({key} > %(after)s OR %(after)s::bigint IS NULL)"
+            " ORDER BY {key} LIMIT %(size)s"
+        ).format(source=source, **names)
+        self._left = SQL(
+            "SELECT count(*) {source} AND ({key} <= %(last)s OR %(last)s::bigint IS NULL)"
+        ).format(source=source, **names)
+        self._values = values
+
+    def page(self, conn: Connection, after: Any, size: int) -> list[Any]:
+        values = {**self._values, "after": after, "size": size}
+        rows = conn.execute(self._page, values).fetchall()
+        return [row[0] if len(row) == 1 else row for row in rows]
+
+    def left(self, conn: Connection, last: Any) -> int:
+        row = conn.execute(self._left, {**self._values, "last": last}).fetchone()
+        return int(row[0]) if row is not None else 0
+
+
+def _first(item: Any) -> Any:
+    return item[0] if isinstance(item, tuple) else item
+
+
+class Stream(Generic[Item]):
+    """Pages that come from outside, such as files or the answers of a service.
+
+    Where a run has to continue where an earlier one stopped, `open` reads the checkpoint, and the
+    job's `write` stores the page's cursor in the page's own transaction.
+
+    Parameters
+    ----------
+    open
+        Opens the stream, in a transaction that only reads. Returns a function that returns the next
+        page, of about as many rows as it is asked for where that can be chosen, and `None` after
+        the last. That one is called outside of any transaction, and may wait for a service.
+    count
+        Counts what is expected, reading only.
+    """
+
+    def __init__(
+        self,
+        open: Callable[[Connection], Callable[[int], Item | None]],  # noqa: A002 - what it does
+        count: Callable[[Connection], int | None] = lambda _: None,
+    ) -> None:
+        self._open = open
+        self._count = count
+        self._next: Callable[[int], Item | None] | None = None
+
+    def prepare(self, session: Session) -> None:
+        self._next = session.transaction(self._open, read_only=True)
+
+    def count(self, session: Session) -> int | None:
+        return session.look(self._count)
+
+    def next(self, session: Session, size: int) -> Sequence[Item]:
+        if self._next is None:
+            raise RuntimeError("a stream is opened by `prepare`")
+        page = self._next(size)
+        return [] if page is None else [page]
+
+    def give_back(self, session: Session, items: Sequence[Item]) -> None:
+        """Nothing was taken: what is not written is read again by the next run."""
+
+    def fail(self, session: Session, failed: Sequence[tuple[Item, str]]) -> None:
+        """Nothing was taken."""
+
+
+# -- claims --------------------------------------------------------------------------------------
+
+#: The claims of a run that is in no table are taken back after so long.
+_STALE_AFTER: Final = "15 minutes"
+
+#: How often a run looks for the claims of dead ones, as a part of the time after which a run is
+#: dead; and always when nothing else is left.
+_RECLAIM_PART: Final = 6
+
+# The order is the one of a partial index, so that the claim reads as many index entries as it
+# returns. What this run has put back has a later token than the run's start, and is not taken a
+# second time; written with coalesce, that condition is no reason for the planner to collect all
+# matches and sort them, whatever it knows of a table that was just filled.
+CLAIM: Final = """
+WITH next AS (
+    SELECT id, {token} AS before
+    FROM {table} entity
+    WHERE status = {waiting}
+    AND coalesce({token}, '-infinity') < %(started)s
+    AND ({due})
+    AND (%(partitions)s = 1 OR mod(id, %(partitions)s) = %(partition)s)
+    ORDER BY {order}
+    LIMIT %(size)s
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE {table} entity
+SET status = {claimed}, {token} = now(), claimed_by = %(run)s
+FROM next
+WHERE entity.id = next.id
+RETURNING entity.id, entity.{token}, next.before, {columns}
+"""
+
+_GIVE_BACK: Final = """
+UPDATE {table} entity
+SET status = {waiting}, claimed_by = NULL, {token} = held.before
+FROM unnest(%(ids)s::bigint[], %(tokens)s::timestamptz[], %(before)s::timestamptz[])
+     AS held (id, token, before)
+WHERE entity.id = held.id AND entity.status = {claimed} AND entity.{token} = held.token
+"""
+
+# Just before this run's start: behind all that was waiting, and yet open to this run.
+_RECLAIM: Final = """
+WITH dead AS (
+    SELECT entity.id
+    FROM {table} entity
+    LEFT JOIN {runs} run ON run.id = entity.claimed_by
+    WHERE entity.status = {claimed}
+    AND (run.finished IS NOT NULL
+         OR (run.id IS NULL AND entity.{token} < now() - %(stale_after)s::interval))
+    AND entity.claimed_by IS DISTINCT FROM %(run)s
+    FOR UPDATE OF entity SKIP LOCKED
+)
+UPDATE {table} entity
+SET status = {waiting}, claimed_by = NULL,
+    {token} = least({token}, %(started)s - interval '1 microsecond')
+FROM dead
+WHERE entity.id = dead.id
+"""
+
+_COUNT: Final = """
+SELECT count(*)
+FROM {table} entity
+WHERE status = {waiting}
+AND ({due})
+AND (%(partitions)s = 1 OR mod(id, %(partitions)s) = %(partition)s)
+"""
+
+_COUNT_DEAD: Final = """
+SELECT count(*)
+FROM {table} entity
+LEFT JOIN {runs} run ON run.id = entity.claimed_by
+WHERE entity.status = {claimed}
+AND (run.finished IS NOT NULL
+     OR run.heartbeat < now() - make_interval(secs => %(dead_after)s)
+     OR (run.id IS NULL AND entity.{token} < now() - %(stale_after)s::interval))
+"""
+
+_COUNT_HELD: Final = """
+SELECT count(*) FROM {table} entity WHERE status = {claimed} AND claimed_by = %(run)s
+"""
+
+
+class Claimed(Protocol):
+    """What an item of `Claims` says of its claim."""
+
+    @property
+    def id(self) -> int:
+        """The row."""
+
+    @property
+    def claimed_at(self) -> datetime:
+        """The token: the row holds it as long as no other run took it."""
+
+    @property
+    def audited_before(self) -> datetime | None:
+        """What stood in the token's place before."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimTable:
+    """A table whose rows are shared out among runs.
+
+    It has the columns `id` (BIGINT), `status`, `claimed_by` (UUID, the run) and `token`, a
+    TIMESTAMPTZ that holds the time of the claim as long as the claim is good.
+
+    Parameters
+    ----------
+    waiting, claimed
+        Values of `status`.
+    order
+        The order in which rows are claimed, which a partial index on waiting rows serves.
+    due
+        Further condition for a row to be claimed, as SQL.
+    columns
+        What else an item is made of, as SQL; `entity` is the table.
+    """
+
+    name: str
+    waiting: str
+    claimed: str
+    order: str
+    columns: str
+    token: str = "last_audit_at"  # noqa: S105 - the token of a claim, no secret
+    due: str = "true"
+
+    def format(self, statement: str) -> Composed:
+        """Return a statement with the table's names in their places."""
+        return SQL(statement).format(
+            table=Identifier(*self.name.split(".")),
+            runs=SQL(RUNS),
+            token=Identifier(self.token),
+            waiting=Literal(self.waiting),
+            claimed=Literal(self.claimed),
+            order=SQL(self.order),
+            columns=SQL(self.columns),
+            due=SQL(self.due),
+        )
+
+    def give_back(self, conn: Connection, items: Sequence[Claimed]) -> None:
+        """Give back claims, as far as the run still holds them, to stand where they stood."""
+        if items:
+            conn.execute(
+                self.format(_GIVE_BACK),
+                {
+                    "ids": [item.id for item in items],
+                    "tokens": [item.claimed_at for item in items],
+                    "before": [item.audited_before for item in items],
+                },
+            )
+
+
+class Reserve(Protocol):
+    """Rows that become claimable once nothing else is left."""
+
+    def count(self, conn: Connection) -> int:
+        """Return how many there are."""
+
+    def take_up(self, conn: Connection, size: int) -> int:
+        """Make up to `size` of them claimable; return how many."""
+
+
+ClaimedItem = TypeVar("ClaimedItem", bound=Claimed)
+
+
+@dataclass(slots=True)
+class Claims(Generic[ClaimedItem]):
+    """Rows that several runs share out among themselves, each row claimed by one run at a time.
+
+    A claim is a status, a token and the run that holds it. Claims of dead runs are taken back.
+
+    Parameters
+    ----------
+    table
+        The table.
+    record
+        This run's record.
+    item
+        Makes an item of the columns `id`, token, token before, and those of the table.
+    room
+        Returns how many of so many rows may be claimed now, or what to wait for. Runs in the
+        transaction of the claim, which is repeated when its answer is lost.
+    complete
+        Adds what else the database says about items, in the same transaction.
+    taken
+        Hears how many items were claimed, after the commit.
+    failed
+        Gives back items that failed, each with the reason, in the transaction that is open.
+    reserve
+        More rows, which are made claimable when nothing else is left.
+    partition
+        The share of the rows to take.
+    revisit_after
+        Seconds after which this caller may claim a row again; `None` for never.
+    browse
+        Returns, for a dry run, the rows that a real one would claim behind a place, and the place
+        behind those; the first place is `None`.
+    """
+
+    table: ClaimTable
+    record: RunRecord
+    item: Callable[..., ClaimedItem]
+    room: Callable[[Connection, int], int | Wait] = lambda _, size: size
+    complete: Callable[[Connection, list[ClaimedItem]], list[ClaimedItem]] = lambda _, items: items
+    taken: Callable[[int], None] = lambda _: None
+    failed: Callable[[Connection, Sequence[tuple[ClaimedItem, str]]], None] = lambda _, __: None
+    reserve: Reserve | None = None
+    partition: Partition = field(default_factory=Partition)
+    revisit_after: float | None = None
+    browse: Callable[[Connection, Any, int], tuple[list[ClaimedItem], Any]] | None = None
+    _place: Any = field(default=None, init=False)
+    _started: datetime | None = field(default=None, init=False)
+    _reclaims_at: float = field(default=0.0, init=False)
+
+    def prepare(self, session: Session) -> None:
+        if not session.read_only:
+            session.transaction(self.reclaim)
+
+    def count(self, session: Session) -> int:
+        def work(conn: Connection) -> int:
+            waiting = self._value(conn, _COUNT, **self.partition.values)
+            # A dry run may not make them claimable.
+            has_reserve = self.reserve is not None and not session.read_only
+            return waiting + (self.reserve.count(conn) if self.reserve and has_reserve else 0)
+
+        return session.transaction(work, read_only=True)
+
+    def next(self, session: Session, size: int) -> Sequence[ClaimedItem] | Wait:
+        if session.read_only:
+            return self._browse(session, size)
+
+        def claim(conn: Connection) -> list[ClaimedItem] | Wait:
+            if self.record.clock() >= self._reclaims_at:
+                self.reclaim(conn)
+            room = self.room(conn, size)
+            if isinstance(room, Wait):
+                return room
+            items = self.take(conn, room)
+            if not items and (self.reclaim(conn) or self._take_up(conn, room)):
+                items = self.take(conn, room)
+            return items
+
+        return self.claim_with(session, claim)
+
+    def claim_with(
+        self,
+        session: Session,
+        claim: Callable[[Connection], list[ClaimedItem] | Wait],
+    ) -> Sequence[ClaimedItem] | Wait:
+        """Claim in another way, with everything else as in `next`."""
+        attempt: list[ClaimedItem] = []
+
+        def work(conn: Connection) -> list[ClaimedItem] | Wait:
+            # Of an attempt whose commit was answered by nothing, in case that it went through.
+            self.table.give_back(conn, attempt)
+            items = claim(conn)
+            if isinstance(items, Wait):
+                return items
+            attempt[:] = items
+            return self.complete(conn, items)
+
+        items = session.transaction(work)
+        if not isinstance(items, Wait) and items:
+            self.taken(len(items))
+        return items
+
+    def give_back(self, session: Session, items: Sequence[ClaimedItem]) -> None:
+        if items:
+            session.transaction(lambda conn: self.table.give_back(conn, items))
+
+    def fail(self, session: Session, failed: Sequence[tuple[ClaimedItem, str]]) -> None:
+        if failed:
+            session.transaction(lambda conn: self.failed(conn, failed))
+
+    def reclaim(self, conn: Connection) -> int:
+        """Take back the claims of dead runs; return how many there were."""
+        self.record.reap(conn)
+        self._reclaims_at = self.record.clock() + self.record.dead_after / _RECLAIM_PART
+        return conn.execute(
+            self.table.format(_RECLAIM),
+            {"run": self.record.id, "started": self.started(conn), "stale_after": _STALE_AFTER},
+        ).rowcount
+
+    def _take_up(self, conn: Connection, size: int) -> int:
+        return 0 if self.reserve is None else self.reserve.take_up(conn, size)
+
+    def count_held(self, conn: Connection) -> int:
+        """Return how many rows this run holds."""
+        return self._value(conn, _COUNT_HELD, run=self.record.id)
+
+    def count_dead(self, conn: Connection) -> int:
+        """Return how many rows are held by runs that are dead."""
+        return self._value(
+            conn, _COUNT_DEAD, dead_after=self.record.dead_after, stale_after=_STALE_AFTER
+        )
+
+    def started(self, conn: Connection) -> datetime:
+        """Return the time before which a row must have been audited last to be claimed."""
+        if self._started is None or self.revisit_after is not None:
+            query = "SELECT now() - make_interval(secs => %s)"
+            ((self._started,),) = conn.execute(query, (self.revisit_after or 0,)).fetchall()
+        return self._started
+
+    def _browse(self, session: Session, size: int) -> Sequence[ClaimedItem]:
+        if self.browse is None:
+            raise RuntimeError("these claims cannot be looked at without claiming")
+        browse = self.browse
+
+        def work(conn: Connection) -> tuple[list[ClaimedItem], Any]:
+            items, place = browse(conn, self._place, size)
+            return self.complete(conn, items), place
+
+        items, self._place = session.transaction(work, read_only=True)
+        return items
+
+    def take(self, conn: Connection, size: int) -> list[ClaimedItem]:
+        """Claim up to `size` rows, the first in order, in the transaction that is open."""
+        values = {"size": size, "started": self.started(conn), "run": self.record.id}
+        rows = conn.execute(self.table.format(CLAIM), values | self.partition.values)
+        return [self.item(*row) for row in rows]
+
+    def _value(self, conn: Connection, statement: str, **values: Any) -> int:
+        row = conn.execute(self.table.format(statement), values).fetchone()
+        return int(row[0]) if row is not None else 0
