@@ -7,6 +7,7 @@ pictures of the tabs go to DASHBOARD_SCREENSHOTS when that is set (`make screens
 from __future__ import annotations
 
 import codecs
+import hashlib
 import http.client
 import os
 import random
@@ -15,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -47,6 +49,7 @@ TABS: Final = ("Overview", "Reviews", "Failed events", "Entities", "Checks", "Ru
 SIZE: Final = ViewportSize(width=1280, height=860)
 
 #: Columns of the lists of reviews and failed events.
+AGE: Final = 1
 REASON: Final = 2
 ID: Final = 9
 
@@ -63,8 +66,12 @@ FLAGS: Final = (
     "--disable-sync",
 )
 
-#: Where requests to outside hosts would go: a port that `_asked_outside` listens on.
-OUTSIDE: Final = {"no_proxy": "127.0.0.1,localhost"}
+#: The version of axe-core that is asked, and what npm's archive of it has to be.
+AXE_VERSION: Final = "4.10.3"
+AXE_SHA512: Final = (
+    "5e6edba515e70d25f6604d9815f064d859c5d1ea7ab661bbc4f87c88779ef0c2"
+    "1cae0abbeb636471ef39e9d62d2582e4b88a1866f19f4ecfcf6d986275e4dc12"
+)
 
 pytestmark = pytest.mark.skipif(
     not Path(CHROMIUM).is_file(),
@@ -99,15 +106,19 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _served(around: Surroundings, *options: str, port: int | None = None) -> Iterator[str]:
+def _served(
+    around: Surroundings,
+    *options: str,
+    port: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[str]:
     port = port or _free_port()
     process = subprocess.Popen(
         [
             *(str(sandbox_dashboard.COMMAND), "dashboard", "--by", "tester"),
             *("--port", str(port), *options),
         ],
-        # Were an outside host asked for anything, it would be asked through this proxy.
-        env=sandbox_dashboard.environment(around.environment) | OUTSIDE,
+        env=sandbox_dashboard.environment(around.environment) | dict(environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -277,6 +288,64 @@ def test_every_tab_opens_and_has_its_picture_taken(
         _take_picture(page, folder / name)
         page.set_viewport_size(SIZE)
         assert (folder / name).stat().st_size > 10_000
+
+
+def test_a_phone_shows_age_and_reason_first(visit: Visit, browser: Browser, tmp_path: Path) -> None:
+    folder = Path(os.environ.get("DASHBOARD_SCREENSHOTS") or tmp_path)
+    page = visit("Reviews")
+    page.set_viewport_size({"width": 390, "height": 1000})
+    _settled(page)
+    table = _table(page, "Reviews")
+    expect(_cell(table, AGE)).to_be_attached()
+    expect(_cell(table, REASON)).to_be_attached()
+    width = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollWidth")
+    assert width <= 390
+    _take_picture(page, folder / "dashboard-phone.png")
+
+
+def _axe(folder: Path) -> str:
+    """Return the source of axe-core, which is not part of this project.
+
+    It is that of AXE_CORE, or npm's; without either, the test is skipped.
+    """
+    if path := os.environ.get("AXE_CORE"):
+        return Path(path).read_text(encoding="utf-8")
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("no axe-core: install npm, or set AXE_CORE to the path of axe.min.js")
+    command = [npm, "pack", "--silent", f"axe-core@{AXE_VERSION}"]
+    got = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=90, check=False
+    )
+    archive = folder / f"axe-core-{AXE_VERSION}.tgz"
+    if got.returncode or not archive.is_file():
+        pytest.skip(f"npm has no axe-core for us: {got.stderr.strip()[-200:]}")
+    assert hashlib.sha512(archive.read_bytes()).hexdigest() == AXE_SHA512
+    with tarfile.open(archive) as packed:
+        member = packed.extractfile("package/axe.min.js")
+        assert member is not None
+        return member.read().decode()
+
+
+def test_axe_core_finds_nothing_in_light_and_dark(visit: Visit, tmp_path: Path) -> None:
+    source = _axe(tmp_path)
+    found: list[str] = []
+    for dark in (False, True):
+        page = visit("Overview", dark=dark)
+        for tab in TABS:
+            page.get_by_role("tab", name=tab).click()
+            expect(page.get_by_role("tab", name=tab)).to_have_attribute("aria-selected", "true")
+            _settled(page)
+            if tab == "Reviews":
+                _select(page, "Reviews")
+            page.evaluate(source)
+            result = page.evaluate("() => axe.run()")
+            found += [
+                f"{tab}: {violation['id']}: {node['html'][:200]}"
+                for violation in result["violations"]
+                for node in violation["nodes"]
+            ]
+    assert found == []
 
 
 def _take_picture(page: Page, path: Path) -> None:
@@ -552,14 +621,7 @@ def test_the_focus_stays_where_an_action_was_pressed(visit: Visit) -> None:
 )
 def test_pages_of_others_get_no_connection(address: str, header: str, value: str | None) -> None:
     host = str(urlsplit(address).netloc)
-    headers: dict[str, str | None] = {
-        "Host": host,
-        "Origin": f"http://{host}",
-        "Upgrade": "websocket",
-        "Connection": "Upgrade",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    }
+    headers: dict[str, str | None] = {**HANDSHAKE, "Host": host, "Origin": f"http://{host}"}
     assert _ask(address, "/_stcore/stream", headers)[0] == 101
     assert _ask(address, "/_stcore/stream", headers | {header: value})[0] == 403
 
@@ -604,6 +666,14 @@ def test_a_download_is_only_for_the_browser_that_was_offered_it(visit: Visit, ad
     assert _ask(address, urlsplit(link).path, {})[0] == 410
 
 
+HANDSHAKE: Final = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
 def _ask(
     address: str, path: str, headers: Mapping[str, str | None]
 ) -> tuple[int, http.client.HTTPMessage]:
@@ -615,6 +685,21 @@ def _ask(
         return response.status, response.headers
     finally:
         connection.close()
+
+
+def test_no_outside_host_is_asked_for_anything(around: Surroundings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        outside = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        environment = {"no_proxy": "127.0.0.1,localhost"}
+        environment |= dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), outside)
+        options = ("--address", "0.0.0.0", "--read-only")
+        with _served(around, *options, environment=environment) as url:
+            host = str(urlsplit(url).netloc)
+            headers = HANDSHAKE | {"Host": host, "Origin": "http://evil.example"}
+            assert _ask(url, "/_stcore/stream", headers)[0] == 403
+        proxy.settimeout(0.0)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
 
 
 def test_it_does_not_start_for_everyone(around: Surroundings) -> None:
