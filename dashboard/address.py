@@ -8,6 +8,7 @@ have changed. Widgets with a field here must be made without a default of their 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,10 @@ import streamlit as st
 TAB: Final = "tab"
 
 _KNOWN: Final = "address.known"
+_PUBLISHED: Final = "address.published"
+
+#: For how long a browser may not have heard of an address, in seconds.
+_MOMENT_S: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,8 @@ def adopt(fields: Fields, first_tab: str) -> None:
     for field in (field for of_tab in fields.values() for field in of_tab):
         st.session_state.setdefault(field.key, field.initial)
     brought = {name: st.query_params.get_all(name) for name in st.query_params}
-    if st.session_state.get(_KNOWN) == brought:
+    known = st.session_state.get(_KNOWN)
+    if known is not None and (brought == known or _is_late(fields, first_tab, known)):
         return
     st.session_state[_KNOWN] = brought
     tab = (brought.get(TAB) or [first_tab])[-1]
@@ -86,11 +92,22 @@ def adopt(fields: Fields, first_tab: str) -> None:
         st.session_state[field.key] = field.read(brought.get(field.name, ()))
 
 
+def _is_late(fields: Fields, first_tab: str, known: Mapping[str, list[str]]) -> bool:
+    """Return whether the browser acted before it had heard of the latest address.
+
+    It brings the one before along then, as it does when a person goes back. But who goes back
+    changes no field at the same time, nor within the moment that an answer takes.
+    """
+    published = st.session_state.get(_PUBLISHED, 0.0)
+    return current(fields, first_tab) != known or time.monotonic() - published < _MOMENT_S
+
+
 def publish(fields: Fields, first_tab: str) -> None:
     """Write what is shown now to the address, where it is not there yet."""
     shown = current(fields, first_tab)
     if st.session_state.get(_KNOWN) != shown:
         st.session_state[_KNOWN] = shown
+        st.session_state[_PUBLISHED] = time.monotonic()
         st.query_params.from_dict(shown)
 
 

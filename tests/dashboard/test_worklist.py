@@ -268,3 +268,25 @@ def test_visitors_are_told_apart_and_the_oldest_is_forgotten() -> None:
     memories.of("another", "anna")
     assert memories.of("browser", "anna") is first
     assert memories.of("browser", "ben").journal == []
+
+
+# -- a browser that is late ------------------------------------------------------------------------
+
+
+def test_an_action_that_overtakes_the_address_is_not_taken_for_going_back(
+    reviews: Any, rows: Rows
+) -> None:
+    rows.review("orphan.image: a", kind="only_copy")
+    rows.review("item.dark: b")
+    app = reviews()
+    before = dict(app.query_params)
+    press(app, "reviews.group.only copy")
+    # The browser has not heard of the new address when the next button is pressed.
+    app.query_params.clear()
+    app.query_params.update(before)
+    press(app, "reviews.Resolve")
+    assert reasons(app) == ["orphan.image: a"]
+    app.query_params.clear()
+    app.query_params.update(before)
+    app.session_state["address.published"] = 0.0
+    assert len(reasons(run(app))) == 2
