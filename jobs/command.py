@@ -23,19 +23,20 @@ from uuid import uuid4
 
 import click
 import psycopg
+from artwork_backfill.shared.durations import parse_duration
 from artwork_backfill.shared.engine import report as reports
 from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.engine.errors import EngineError, StopRun
 from artwork_backfill.shared.engine.job import Job, Partition, Run, RunOptions
 from artwork_backfill.shared.engine.log import (
     LEVELS,
-    Redactor,
     RunLog,
     configure,
     start_sentry,
     stop_sentry,
 )
 from artwork_backfill.shared.engine.progress import Progress
+from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.runner import INTERRUPTED, Runner
 from artwork_backfill.shared.engine.stop import Stopping, on_signals
 from artwork_backfill.shared.engine.tables import Table, check_tables
@@ -51,11 +52,9 @@ Build = Callable[..., Job[Any, Any]]
 #: How long a thread may keep the interpreter from others, in seconds, where there are few of them.
 _SWITCH_INTERVAL_S: Final = 0.0005
 
-_DURATION: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", re.IGNORECASE)
-
 
 class DurationType(click.ParamType[float]):
-    """Text such as 90s, 30m, 2h, 1h30m or 14d, as seconds."""
+    """Text such as 90s, 30m, 1h30m or 5d, as seconds."""
 
     name = "duration"
 
@@ -64,13 +63,10 @@ class DurationType(click.ParamType[float]):
     ) -> float:
         if isinstance(value, int | float):
             return float(value)
-        match = _DURATION.fullmatch(value.strip())
-        parts = match.groups(default="0") if match and value.strip() else ("0",) * 4
-        days, hours, minutes, seconds = (int(part) for part in parts)
-        total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-        if total == 0:
-            self.fail(f"{value!r} is not a duration: write it like 90s, 30m or 1h30m", param, ctx)
-        return float(total)
+        try:
+            return parse_duration(value).total_seconds()
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class PartitionType(click.ParamType[Partition]):
@@ -256,7 +252,7 @@ def _execute(
     run_options = _take_run_options(job_type, options)
     console = terminal()
     run_id = uuid4()
-    run_log = RunLog(job_type.name, run_id, Redactor(settings.secrets()))
+    run_log = RunLog(job_type.name, run_id, Redactor.of_process(settings))
     configure(run_log, log_level, console)
     # Before anything starts a thread: it would not inherit the mask and take the signals itself.
     with on_signals(stopping):
@@ -380,7 +376,7 @@ def musicbrainz_database(
     Whatever is wrong with the settings or the database becomes one clear line.
     """
     settings = Settings(os.environ)
-    with usage_errors(Redactor(settings.secrets())):
+    with usage_errors(Redactor.of_process(settings)):
         dsn = database(settings)
         name = f"artwork-backfill {command}"
         with closing(db.open_patiently(lambda: db.open_standalone(dsn, name))) as conn:
@@ -421,7 +417,7 @@ def _log_refusal(error: click.ClickException, name: str | None) -> None:
     context = error.ctx if isinstance(error, click.UsageError) else None
     tool = context.command.name if context is not None else name
     settings = Settings(os.environ)
-    run_log = RunLog(tool or "artwork-backfill", uuid4(), Redactor(settings.secrets()))
+    run_log = RunLog(tool or "artwork-backfill", uuid4(), Redactor.of_process(settings))
     run_log.enter("failed")
     console = terminal()
     configure(run_log, "error", console)

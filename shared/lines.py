@@ -1,4 +1,4 @@
-"""Reads large line-by-line inputs, plain or gzipped, in blocks and with constant memory.
+"""Reads large line-by-line inputs, plain or compressed, in blocks and with constant memory.
 
 What a line means is its reader's business. Everything stays bytes: an input of millions of lines
 must not be decoded for the sake of the few that are shown to anybody.
@@ -6,20 +6,34 @@ must not be decoded for the sake of the few that are shown to anybody.
 
 from __future__ import annotations
 
+import gzip
+import lzma
+import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import IO, Final, NamedTuple, Protocol, cast
 
 _READ_BYTES: Final = 256 * 1024
-#: What a read may become when it is unpacked; bounds what a gzip bomb can do.
+#: What one read may become when it is unpacked.
 _UNPACKED_BYTES: Final = 1024 * 1024
 #: A longer line is handed on cut, to whoever finds it damaged.
 LONGEST_LINE: Final = 64 * 1024
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
-#: zlib's number for "a gzip header and trailer are to be expected".
-_GZIP_WINDOW: Final = 31
+_XZ_MAGIC: Final = b"\xfd7zXZ\0"
+_TAR_MAGIC: Final = (257, b"ustar")
+_HEAD_BYTES: Final = 1024
+
+#: What unpacks to more than so many bytes, and to so many times its size, is a bomb: lines about
+#: entities hold UUIDs, which do not compress well.
+_HARMLESS_BYTES: Final = 64 * 1024 * 1024
+_MOST_FOLD: Final = 500
+#: Memory for unpacking xz; `xz -9` needs 65 MiB.
+_XZ_MEMORY: Final = 80 * 1024 * 1024
+#: What may stand between two files of an archive: their names and attributes.
+_TAR_HEADER_BYTES: Final = 1024 * 1024
+
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
@@ -48,84 +62,278 @@ class Block:
     lines: list[bytes]
 
 
-class _Broken(Exception):
-    """The bytes of an input end before they should."""
+class Part(NamedTuple):
+    """One file of an input: its name where the input is an archive, else the empty string."""
+
+    name: str
+    stream: Readable
+
+
+class _Broken(OSError):
+    """The bytes of an input are not what they should be."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+def read_parts(stream: Readable) -> Iterator[Part]:
+    """Yield the files of a stream: those of a tar archive, or else the stream itself.
+
+    The stream may be compressed with gzip or xz. Each part is to be read before the next is asked
+    for. Opening and reading raise `OSError` where that fails.
+    """
+    content = _Ahead(_unpacked(stream))
+    start, magic = _TAR_MAGIC
+    if content.head[start : start + len(magic)] == magic:
+        yield from _files(content)
+    else:
+        yield Part("", content)
 
 
 def read_blocks(stream: Readable) -> Iterator[Block]:
-    """Yield all lines of a stream. A byte order mark and the kind of line ends make no difference.
+    """Yield all lines of a stream, which may be compressed with gzip or xz.
+
+    A byte order mark and the kind of line ends make no difference.
 
     Raises
     ------
     DamagedInput
-        After everything that could be read: the stream failed, or its gzip data is damaged or cut.
-        A line that has no end for that reason is not handed on.
+        After everything that could be read: the stream failed, its compressed data is damaged or
+        cut, or it is no text in UTF-8 or an encoding like it. A line that has no end for that
+        reason is not handed on.
     """
     number = 1
     rest = b""
     try:
-        for data in _without_mark(_unpacked(stream)):
+        content = _Ahead(_unpacked(stream))
+        _check_text(content.head)
+        for data in _pieces(content):
             text = rest + data
-            end = text.rfind(b"\n") + 1
-            rest = text[end:][:LONGEST_LINE]
+            # The other half of a line end may be yet to come.
+            half = text.endswith(b"\r")
+            end = max(text.rfind(b"\n"), text.rfind(b"\r", 0, len(text) - half)) + 1
+            rest = text[end:]
+            if len(rest) > LONGEST_LINE:
+                rest = rest[:LONGEST_LINE] + b"\r" * half
             if end:
                 lines = _split(text[:end])
                 yield Block(number, lines)
                 number += len(lines)
-    except (_Broken, OSError) as error:
+    except OSError as error:
         raise DamagedInput(number, str(error) or type(error).__name__) from error
     if rest:
-        yield Block(number, _split(rest + b"\n"))
+        yield Block(number, _split(rest.removesuffix(b"\r") + b"\n"))
 
 
 def _split(text: bytes) -> list[bytes]:
     """Split text that ends with a line end."""
     if b"\r" in text:
-        text = text.replace(b"\r\n", b"\n")
+        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     lines = text.split(b"\n")
     lines.pop()
     return lines
 
 
-def _without_mark(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    head = b""
-    for piece in pieces:
-        head += piece
-        if len(head) >= len(_BYTE_ORDER_MARK):
-            break
-    yield head.removeprefix(_BYTE_ORDER_MARK)
-    yield from pieces
+def _pieces(content: Readable) -> Iterator[bytes]:
+    data = content.read(_UNPACKED_BYTES).removeprefix(_BYTE_ORDER_MARK)
+    while data:
+        yield data
+        data = content.read(_UNPACKED_BYTES)
 
 
-def _unpacked(stream: Readable) -> Iterator[bytes]:
-    head = stream.read(_READ_BYTES)
-    while 0 < len(head) < len(_GZIP_MAGIC) and (more := stream.read(_READ_BYTES)):
-        head += more
-    if head.startswith(_GZIP_MAGIC):
-        yield from _inflated(stream, head)
-        return
-    while head:
-        yield head
-        head = stream.read(_READ_BYTES)
+def _check_text(head: bytes) -> None:
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head:
+        raise _Broken("it is no text in UTF-8; convert it first, for example with iconv")
 
 
-def _inflated(stream: Readable, data: bytes) -> Iterator[bytes]:
-    """Unpack gzip data: one member after another, as `cat a.gz b.gz` leaves them."""
-    member = zlib.decompressobj(_GZIP_WINDOW)
+class _Ahead:
+    """A stream whose first bytes have been looked at."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self.head = b""
+        #: What the first bytes were followed by; raised in their turn.
+        self._error: OSError | None = None
+        try:
+            while len(self.head) < _HEAD_BYTES and (more := stream.read(_READ_BYTES)):
+                self.head += more
+        except OSError as error:
+            self._error = error
+        self._left = self.head
+
+    def read(self, size: int, /) -> bytes:
+        if self._left:
+            taken, self._left = self._left[:size], self._left[size:]
+            return taken
+        if self._error is not None:
+            raise self._error
+        return self._stream.read(size)
+
+
+# -- unpacking -------------------------------------------------------------------------------------
+
+
+def _unpacked(stream: Readable) -> Readable:
+    packed = _Counted(_Ahead(stream))
+    if packed.head.startswith(_GZIP_MAGIC):
+        return _Unpacked(packed, _Gzip(packed))
+    if packed.head.startswith(_XZ_MAGIC):
+        return _Unpacked(packed, _Xz(packed))
+    return packed
+
+
+class _Counted:
+    """Counts what is read of a stream."""
+
+    def __init__(self, stream: _Ahead) -> None:
+        self._stream = stream
+        self.head = stream.head
+        self.count = 0
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        self.count += len(data)
+        return data
+
+
+class _Unpacked:
+    """What comes out of compressed data, unless it is out of all proportion."""
+
+    def __init__(self, packed: _Counted, unpacking: Readable) -> None:
+        self._packed = packed
+        self._unpacking = unpacking
+        self._count = 0
+
+    def read(self, size: int, /) -> bytes:
+        data = self._unpacking.read(min(size, _UNPACKED_BYTES))
+        self._count += len(data)
+        if self._count > _HARMLESS_BYTES and self._count > _MOST_FOLD * self._packed.count:
+            raise _Broken(f"it unpacks to more than {_MOST_FOLD} times its size")
+        return data
+
+
+class _Gzip:
+    """Unpacks one gzip member after another, as `cat a.gz b.gz` leaves them."""
+
+    def __init__(self, packed: Readable) -> None:
+        self._file = gzip.GzipFile(fileobj=cast("IO[bytes]", packed), mode="rb")
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            # Unlike read(), which loses what came before an error.
+            return self._file.read1(size)
+        except EOFError:
+            raise _Broken("the gzip data is cut off") from None
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise _Broken(f"the gzip data is damaged ({error})") from error
+
+
+class _Xz:
+    """Unpacks one xz stream after another, within a bound on memory, which LZMAFile has not."""
+
+    def __init__(self, packed: Readable) -> None:
+        self._packed = packed
+        self._stream = self._next_stream()
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            while True:
+                needs_input = self._stream.needs_input and not self._stream.eof
+                more = self._packed.read(_READ_BYTES) if needs_input else b""
+                if needs_input and not more:
+                    raise _Broken("the xz data is cut off")
+                if not self._stream.eof and (data := self._stream.decompress(more, size)):
+                    return data
+                if self._stream.eof and not self._begin_next():
+                    return b""
+        except lzma.LZMAError as error:
+            raise _Broken(f"the xz data is damaged ({error})") from error
+
+    def _begin_next(self) -> bool:
+        # Streams may be followed by zeros.
+        rest = self._stream.unused_data.lstrip(b"\0")
+        while not rest and (more := self._packed.read(_READ_BYTES)):
+            rest = more.lstrip(b"\0")
+        if not rest:
+            return False
+        self._stream = self._next_stream()
+        self._packed = _Followed(rest, self._packed)
+        return True
+
+    @staticmethod
+    def _next_stream() -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+
+
+class _Followed:
+    """Some bytes, followed by a stream."""
+
+    def __init__(self, first: bytes, stream: Readable) -> None:
+        self._first = first
+        self._stream = stream
+
+    def read(self, size: int, /) -> bytes:
+        taken, self._first = self._first, b""
+        return taken or self._stream.read(size)
+
+
+# -- archives --------------------------------------------------------------------------------------
+
+
+class _Archive:
+    """The bytes of an archive. What stands between its files may be only so long."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self.header_bytes = 0
+        self._tail = b""
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        self.header_bytes += len(data)
+        if self.header_bytes > _TAR_HEADER_BYTES:
+            raise _Broken("a header of the archive is too long")
+        self._tail = (self._tail + data)[-tarfile.BLOCKSIZE :]
+        return data
+
+    def check_complete(self) -> None:
+        """Read to the end, where compressed data is checked; a whole archive ends with zeros."""
+        while data := self._stream.read(_READ_BYTES):
+            self._tail = (self._tail + data)[-tarfile.BLOCKSIZE :]
+        if self._tail.strip(b"\0"):
+            raise _Broken("the archive is cut off")
+
+
+class _Member:
+    """One file of an archive."""
+
+    def __init__(self, archive: _Archive, content: IO[bytes]) -> None:
+        self._archive = archive
+        self._content = content
+
+    def read(self, size: int, /) -> bytes:
+        self._archive.header_bytes = 0
+        try:
+            return self._content.read(min(size, _READ_BYTES))
+        except tarfile.TarError as error:
+            raise _Broken(f"the archive is damaged ({error})") from error
+
+
+def _files(stream: Readable) -> Iterator[Part]:
+    archive = _Archive(stream)
     try:
-        while data:
-            yield member.decompress(data, _UNPACKED_BYTES)
-            data = member.unconsumed_tail
-            if member.eof:
-                # Tapes and block devices pad with zeros.
-                data = member.unused_data.lstrip(b"\0")
-                while not data and (more := stream.read(_READ_BYTES)):
-                    data = more.lstrip(b"\0")
-                if data:
-                    member = zlib.decompressobj(_GZIP_WINDOW)
-            data = data or stream.read(_READ_BYTES)
-        yield member.flush()
-    except zlib.error as error:
-        raise _Broken(f"the gzip data is damaged ({error})") from error
-    if not member.eof:
-        raise _Broken("the gzip data is cut off")
+        with tarfile.open(fileobj=cast("IO[bytes]", archive), mode="r|") as tar:
+            while (member := tar.next()) is not None:
+                content = tar.extractfile(member) if member.isfile() else None
+                if content is None:
+                    continue
+                part = _Member(archive, content)
+                yield Part(member.name, part)
+                while part.read(_READ_BYTES):
+                    pass
+                archive.header_bytes = 0
+                # It would remember them all.
+                tar.members = []  # type: ignore[attr-defined]
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise _Broken(f"the archive is damaged ({error})") from error
+    archive.check_complete()

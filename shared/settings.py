@@ -108,7 +108,12 @@ _BY_NAME: Final = {variable.name: variable for variable in VARIABLES}
 #: Hosts whose operators ask every client to say who it is.
 PUBLIC_HOSTS: Final = ("archive.org", "musicbrainz.org")
 
-_PASSWORD_PARAMETER: Final = re.compile(r"(?:^|&)password=([^&]*)")
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]{0,30}://\S+", re.IGNORECASE)
+_PASSWORD_PARAMETER: Final = re.compile(r"[?&](?:ssl)?password=([^&#]*)")
+_DELIMITERS_OF_HOST: Final = re.compile(r"[/?#]")
+_DELIMITERS: Final = re.compile(r"[@/?#]")
+#: Shorter values in a query are no secrets, such as a page number.
+_SHORTEST_VALUE: Final = 6
 _HOST: Final = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 _SCHEMA_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _RATE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?:\s*/\s*(?P<unit>s|m|h))?", re.IGNORECASE)
@@ -116,7 +121,7 @@ _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class Endpoint:
     """Where a web service is and how fast it may be asked.
 
     `rate` is in requests per second, `None` for no limit of ours.
@@ -187,9 +192,9 @@ class Settings:
             raise _problem("WXYC_SCHEMA_NAME", "is not a plain schema name")
         return name
 
-    def archive_org(self) -> Service:
+    def archive_org(self) -> Endpoint:
         """Return where archive.org is."""
-        return self._service("ARCHIVE_ORG_URL", "ARCHIVE_ORG_RATE")
+        return self._endpoint("ARCHIVE_ORG_URL", "ARCHIVE_ORG_RATE")
 
     def archive_org_keys(self) -> tuple[str, str] | None:
         """Return archive.org's access and secret key, or `None` when neither is set."""
@@ -198,13 +203,17 @@ class Settings:
             return None
         return self.require("ARCHIVE_ORG_ACCESS_KEY"), self.require("ARCHIVE_ORG_SECRET_KEY")
 
-    def musicbrainz(self) -> Service:
+    def musicbrainz(self) -> Endpoint:
         """Return where the MusicBrainz web service is."""
-        return self._service("MUSICBRAINZ_URL", "MUSICBRAINZ_RATE")
+        return self._endpoint("MUSICBRAINZ_URL", "MUSICBRAINZ_RATE")
 
-    def lml(self) -> Service:
+    def musicbrainz_set_database(self) -> str | None:
+        """Return the value of the `mb-set-database` header, or `None` to send none."""
+        return self.get("MUSICBRAINZ_SET_DATABASE")
+
+    def lml(self) -> Endpoint:
         """Return where Library Metadata Lookup is."""
-        return self._service("LIBRARY_METADATA_URL", "LML_RATE")
+        return self._endpoint("LIBRARY_METADATA_URL", "LML_RATE")
 
     def contact(self) -> str | None:
         """Return the contact for the User-Agent, which must fit on one header line."""
@@ -252,9 +261,15 @@ class Settings:
         except ProgrammingError:
             # libpq's own message quotes the string, and with it the password.
             raise _problem(name, "is not a PostgreSQL connection string") from None
+        if "://" in dsn and _credentials(dsn)[2]:
+            raise _problem(
+                name,
+                "has a user or password with an @, / or : in it, which have to be percent-encoded"
+                " there (%40, %2F, %3A)",
+            )
         return dsn
 
-    def _service(self, url_name: str, rate_name: str) -> Service:
+    def _endpoint(self, url_name: str, rate_name: str) -> Endpoint:
         url = self.require(url_name).rstrip("/")
         try:
             parts = urlsplit(url)
@@ -271,7 +286,7 @@ class Settings:
                 f"BACKFILL_CONTACT is not set, and {host} asks every client to name a contact: "
                 "set it to an e-mail address or URL, for example BACKFILL_CONTACT=ops@example.org"
             )
-        return Service(url, self._rate(rate_name))
+        return Endpoint(url, self._rate(rate_name))
 
     def _rate(self, name: str) -> float | None:
         text = self.require(name)
@@ -302,20 +317,50 @@ def _problem(name: str, what: str) -> SettingsError:
     return SettingsError(f"{name} {what}: set it to the {variable.meaning}, like {name}={example}")
 
 
+def url_secrets(text: str) -> set[str]:
+    """Return what of the URLs in a text nothing may show: users, passwords, and their queries."""
+    found: set[str] = set()
+    for url in _URL.findall(text):
+        user, password, _ = _credentials(url)
+        query = url.partition("?")[2].partition("#")[0]
+        values = (pair.partition("=")[2] for pair in query.split("&"))
+        found |= _spellings(user, password, query)
+        found |= _spellings(*(value for value in values if len(value) >= _SHORTEST_VALUE))
+    return found
+
+
 def _passwords(dsn: str) -> set[str]:
+    """Return what of a connection string may be (part of) a password, however it is read."""
     found: set[str] = set()
     try:
         found.add(str(conninfo_to_dict(dsn).get("password") or ""))
     except ProgrammingError:
         # Not even libpq can tell where the password is: hide the whole string.
         found.add(dsn)
-    try:
-        url = urlsplit(dsn)
-        written = [url.password or "", *_PASSWORD_PARAMETER.findall(url.query)]
-    except ValueError:
-        written = []
-    # As written in the URL, and as it reads: messages may quote either.
-    found.update(written)
-    found.update(unquote(text) for text in written)
-    found.update(quote(text, safe="") for text in tuple(found))
-    return {text for text in found if text}
+    user, password, is_ambiguous = _credentials(dsn)
+    found.update([password, *_PASSWORD_PARAMETER.findall(dsn)])
+    if is_ambiguous:
+        # What libpq takes for a host, a port or a database is in its messages.
+        found.update([f"{user}:{password}", *_DELIMITERS.split(password)])
+    return _spellings(*found)
+
+
+def _credentials(url: str) -> tuple[str, str, bool]:
+    """Return user and password of a URL, and whether it may be read in another way.
+
+    A password that holds an unencoded `@` or `/` ends there for some readers. Here it ends at the
+    last `@` that can be meant.
+    """
+    rest = url.partition("://")[2]
+    netloc = _DELIMITERS_OF_HOST.split(rest, maxsplit=1)[0]
+    is_cut = "@" not in netloc and ":" in netloc and "@" in rest
+    before_host = (rest if is_cut else netloc).rpartition("@")[0]
+    user, _, password = before_host.partition(":")
+    return user, password, is_cut or "@" in before_host
+
+
+def _spellings(*texts: str) -> set[str]:
+    """Return texts as they are written in a URL, and as they read: messages may quote either."""
+    found = {spelling for text in texts for spelling in (text, unquote(text))}
+    found |= {quote(text, safe=safe) for text in tuple(found) for safe in ("", "/")}
+    return found - {""}

@@ -24,6 +24,13 @@ WHERE passed.check_name = ANY (%(checks)s::text[])
 AND passed.severity >= %(min_severity)s
 AND (%(deletions)s OR NOT passed.is_deletion)
 AND entity.status = 'clean'
+-- What a person wants left as it is since that audit is not taken up.
+AND NOT EXISTS (
+    SELECT
+    FROM artwork_indexer.needs_manual_review review
+    WHERE review.audit_entity_id = entity.id
+    AND review.status = 'wont_fix'
+    AND review.resolved_at >= entity.last_audit_at)
 AND (%(partitions)s = 1 OR mod(entity.id, %(partitions)s) = %(partition)s)
 """
 

@@ -21,6 +21,7 @@ from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
+from artwork_backfill.shared.durations import parse_duration
 from artwork_backfill.shared.engine.log import plain
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review import actions, questions
@@ -71,17 +72,16 @@ class AgeType(click.ParamType[timedelta]):
     """Text such as 30m, 12h, 7d or 2w."""
 
     name = "age"
-    _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
         if isinstance(value, timedelta):
             return value
-        match = re.fullmatch(r"(\d{1,5})([mhdw])", value.strip().lower())
-        if match is None:
-            self.fail(f"{value!r} is not an age: write it like 30m, 12h, 7d or 2w", param, ctx)
-        return timedelta(**{self._UNITS[match[2]]: int(match[1])})
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 # -- options that several commands share ---------------------------------------------------------

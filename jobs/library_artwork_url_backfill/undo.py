@@ -52,9 +52,10 @@ class _Covers:
     def next(self, session: Session, size: int) -> Sequence[WrittenCover]:
         return list(islice(self._covers, min(size, BATCH_MAX)))
 
-    def give_back(
-        self, session: Session, items: Sequence[WrittenCover], *, keep_place: bool
-    ) -> None:
+    def give_back(self, session: Session, items: Sequence[WrittenCover]) -> None:
+        """Nothing was taken."""
+
+    def fail(self, session: Session, failed: Sequence[tuple[WrittenCover, str]]) -> None:
         """Nothing was taken."""
 
 

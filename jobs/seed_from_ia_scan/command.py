@@ -34,8 +34,8 @@ _ARCHIVES: Final[Mapping[str, ArtArchive]] = {
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     envvar="BACKFILL_FROM_LIST",
-    help="Read the identifiers from a file, one per line, plain or gzipped, and ask nothing of"
-    " archive.org.",
+    help="Read the identifiers from a file, one per line, plain or compressed, and ask nothing"
+    " of archive.org.",
 )
 @option(
     "--restart",
@@ -43,8 +43,18 @@ _ARCHIVES: Final[Mapping[str, ArtArchive]] = {
     envvar="BACKFILL_RESTART",
     help="Scan from the start although an earlier scan was interrupted.",
 )
+@option(
+    "--accept-total",
+    is_flag=True,
+    envvar="BACKFILL_ACCEPT_TOTAL",
+    help="End with exit code 0 although archive.org's own total is over 1 % more than was seen.",
+)
 def command(
-    run: Run, collections: tuple[str, ...], listed: Path | None, restart: bool
+    run: Run,
+    collections: tuple[str, ...],
+    listed: Path | None,
+    restart: bool,
+    accept_total: bool,
 ) -> SeedFromIaScan:
     """Give every entity that archive.org has an item for a row in the audit table.
 
@@ -64,4 +74,4 @@ def command(
         raise click.UsageError("--from-list takes the identifiers of one --collection")
     chosen = collections or (("caa",) if listed else tuple(_ARCHIVES))
     archives = [_ARCHIVES[name] for name in dict.fromkeys(chosen)]
-    return SeedFromIaScan(run, archives, listed=listed, restart=restart)
+    return SeedFromIaScan(run, archives, listed=listed, restart=restart, accept_total=accept_total)

@@ -49,9 +49,10 @@ GONE: Final = 150
 #: Foreign identifiers of a collection that are reported one by one.
 _REPORTED: Final = 5
 
-#: How often a page is asked for, about two minutes with the pauses between: nothing comes after a
-#: page that is missing, so a service that refuses for a minute must not end the scan.
+#: How often a page is asked for, and within how many seconds: nothing comes after a page that is
+#: missing, so a service that refuses for a minute must not end the scan.
 _ATTEMPTS: Final = 10
+_PATIENCE_S: Final = 240.0
 
 # A page may answer somebody else's query, such as the one for the other collection. An index finds
 # a whole array in one go; without MATERIALIZED, the planner may rather read the whole table, or
@@ -131,6 +132,8 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
         A file with the identifiers of the only collection, in place of archive.org's own answers.
     restart
         Scan from the start although an earlier scan was interrupted.
+    accept_total
+        Whether the run is in order although archive.org's total is larger than what was seen.
     """
 
     name: ClassVar[str] = "seed-from-ia-scan"
@@ -155,12 +158,18 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
         *,
         listed: Path | None = None,
         restart: bool = False,
+        accept_total: bool = False,
     ) -> None:
         super().__init__(run)
         self._archives = archives
+        self._accept_total = accept_total
         self._source = listed or run.use(
             ArchiveOrgClient.from_settings(
-                run.settings, concurrency=1, attempts=_ATTEMPTS, stopping=run.stopping
+                run.settings,
+                concurrency=1,
+                attempts=_ATTEMPTS,
+                call_s=_PATIENCE_S,
+                stopping=run.stopping,
             )
         )
         self._restart = restart
@@ -190,12 +199,20 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
         if run is not None:
             for scan in self._scans:
                 if scan.has_begun:
-                    yield from verification.of_scan(conn, scan, partition)
+                    yield from verification.of_scan(
+                        conn,
+                        scan,
+                        partition,
+                        seeded=not self.run.options.dry_run,
+                        accept_total=self._accept_total,
+                    )
         elif isinstance(self._source, Path):
             scan = self._begin(conn, self._archives[0])
             yield from verification.of_list(conn, scan, partition)
         else:
-            yield from verification.of_earlier_scans(conn, self._archives, partition)
+            yield from verification.of_earlier_scans(
+                conn, self._archives, partition, accept_total=self._accept_total
+            )
 
     # -- taking pages ----------------------------------------------------------------------------
 

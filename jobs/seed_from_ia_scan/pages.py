@@ -21,6 +21,7 @@ from artwork_backfill.shared.clients.archive_org import (
 )
 from artwork_backfill.shared.clients.http import CredentialsRefused, ServiceDown, Unreadable
 from artwork_backfill.shared.engine.job import Partition, RunFailed, StopRun
+from artwork_backfill.shared.id_set import IdSet
 from artwork_backfill.shared.lines import DamagedInput, read_blocks
 
 #: How often a page that cannot be right is asked for, and the seconds between.
@@ -30,10 +31,21 @@ _PAUSE_S: Final = 1.0
 #: A page of at least so many identifiers, none of which is an entity's, answers another query.
 _TELLING: Final = 20
 
+_RETRY: Final = "retry later or pass an exported list with --from-list"
+
 #: Foreign identifiers of a page that are kept to be shown.
 _SHOWN: Final = 5
 
-_IDENTIFIER: Final = re.compile(r"mbid-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+#: So many pages in a row without a gid that is new end an enumeration, which would go on for ever.
+_MOST_BARREN: Final = 20
+
+#: Gids that were seen are remembered as one of so many numbers each, in 16 MiB at most. Of four
+#: million gids, a few in a hundred then seem to be known though they are new: never a whole page.
+_REMEMBERED: Final = 1 << 27
+
+_IDENTIFIER: Final = re.compile(
+    r"mbid-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE | re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +111,9 @@ class ScrapedPages:
         self._stopping = stopping
         self._number, self._cursor = after
         #: Marks of cursors and pages that were seen; a collection has thousands.
-        self._seen = {_mark_of_cursor(self._cursor)}
+        self._seen = _marks_of_cursor(self._cursor)
+        self._known = IdSet()
+        self._barren = 0
         self._may_start_over = self._cursor is not None
 
     def next_page(self, size: int) -> Page:
@@ -113,11 +127,23 @@ class ScrapedPages:
             It does not accept our keys, answers with an error, or in circles.
         """
         answer = self._answer()
-        self._seen.update(_marks(answer))
+        self._seen |= _marks(answer)
         self._number += 1
         self._cursor = answer.cursor
         self.finished = answer.cursor is None
+        self._look_for_new(answer)
         return _page(answer.identifiers, self._number, self._partition, answer.cursor, answer.total)
+
+    def _look_for_new(self, answer: ScrapePage) -> None:
+        numbers = {hash(gid) % _REMEMBERED for gid in _gids(answer.identifiers)}
+        is_barren = all(number in self._known for number in numbers)
+        self._known.update(numbers)
+        self._barren = self._barren + 1 if is_barren else 0
+        if self._barren == _MOST_BARREN and not self.finished:
+            raise RunFailed(
+                f"archive.org returned {_MOST_BARREN} pages of {self._archive.collection} in a row"
+                f" without a new item, up to page {self._number}; {_RETRY}"
+            )
 
     def _answer(self) -> ScrapePage:
         before: tuple[str, ...] | None = None
@@ -132,8 +158,8 @@ class ScrapedPages:
             self._stopping.wait(_PAUSE_S)
         wrong = "repeats an earlier one" if is_repeated else "answers another query"
         raise RunFailed(
-            f"archive.org leads astray: page {self._number + 1} of {self._archive.collection}"
-            f" {wrong}. Run again later, or pass an exported list with --from-list"
+            f"archive.org returned an inconsistent page (page {self._number + 1} of"
+            f" {self._archive.collection} {wrong}); {_RETRY}"
         )
 
     def _ask(self) -> ScrapePage:
@@ -156,15 +182,16 @@ class ScrapedPages:
         """Begin anew after a cursor has expired: gids that have a row already cost little."""
         self._may_start_over = False
         self._number, self._cursor = 0, None
-        self._seen = {_mark_of_cursor(None)}
+        self._seen = set()
+        self._known = IdSet()
         return self._ask()
 
     def _is_repeated(self, answer: ScrapePage) -> bool:
-        return answer.cursor is not None and any(mark in self._seen for mark in _marks(answer))
+        return not self._seen.isdisjoint(_marks(answer))
 
 
 class ListedPages:
-    """The identifiers in a file, one per line, plain or gzipped.
+    """The identifiers in a file, one per line, plain or compressed.
 
     Nothing is known of a list's size, and where it was left is not remembered.
     """
@@ -210,18 +237,13 @@ def _page(
     cursor: str | None = None,
     total: int | None = None,
 ) -> Page:
-    gids: list[bytes] = []
-    foreign: list[str] = []
-    for identifier in identifiers:
-        match = _IDENTIFIER.fullmatch(identifier)
-        if match is None:
-            foreign.append(identifier)
-        else:
-            gids.append(bytes.fromhex(match[1].replace("-", "")))
+    every = list(identifiers)
+    gids = list(_gids(every))
+    foreign = [identifier for identifier in every if not _IDENTIFIER.fullmatch(identifier)]
     return Page(
         number,
         frozenset(gids if partition.count == 1 else _share(gids, partition)),
-        len(gids) + len(foreign),
+        len(every),
         len(foreign),
         tuple(foreign[:_SHOWN]),
         cursor,
@@ -234,16 +256,22 @@ def _share(gids: Iterable[bytes], partition: Partition) -> list[bytes]:
     return [gid for gid in gids if int.from_bytes(gid[:4]) % shares == share]
 
 
-def _marks(answer: ScrapePage) -> list[int]:
-    """Return what tells that a page or its cursor was seen before."""
-    marks = [_mark_of_cursor(answer.cursor)]
+def _gids(identifiers: Iterable[str]) -> Iterator[bytes]:
+    for identifier in identifiers:
+        if match := _IDENTIFIER.fullmatch(identifier):
+            yield bytes.fromhex(match[1].replace("-", ""))
+
+
+def _marks(answer: ScrapePage) -> set[int]:
+    """Return what shows that a page, in whatever order, or its cursor was seen before."""
+    marks = _marks_of_cursor(answer.cursor)
     if answer.identifiers:
-        marks.append(hash(answer.identifiers))
+        marks.add(hash(frozenset(answer.identifiers)))
     return marks
 
 
-def _mark_of_cursor(cursor: str | None) -> int:
-    return hash(("cursor", cursor))
+def _marks_of_cursor(cursor: str | None) -> set[int]:
+    return set() if cursor is None else {hash(("cursor", cursor))}
 
 
 def _is_of_another_query(answer: ScrapePage) -> bool:

@@ -18,6 +18,13 @@ from psycopg import Connection
 #: comes across none or a few hundred; items that are really missing are a few in a thousand.
 PLAUSIBLE_SHARE: Final = 0.9
 
+#: How much of archive.org's own total a scan may miss. The total has been seen to be wrong, but
+#: what is not known must not count as complete.
+TOLERATED_SHARE: Final = 0.01
+
+#: Share of a list that must be identifiers of items: otherwise it is another file.
+IDENTIFIERS_SHARE: Final = 0.5
+
 #: Identifiers of a list that are looked up at once.
 _PAGE: Final = 20_000
 
@@ -65,6 +72,11 @@ AND (%(partitions)s = 1 OR (
 """,
 }
 
+_TOTAL: Final = (
+    "more than 1 % was not seen: scan again with --restart, or pass --accept-total if you know that"
+    " the total is wrong"
+)
+
 _OTHER_WAYS: Final = (
     "; or pass an exported list of identifiers with --from-list, or find what was left behind with"
     " `artwork-backfill seed-from-mb --source merged --source deleted`"
@@ -83,14 +95,21 @@ def count_with_art(conn: Connection, archive: ArtArchive, partition: Partition) 
     return _count(conn, query, partition=partition.index, partitions=partition.count)
 
 
-def of_scan(conn: Connection, scan: Scan, partition: Partition) -> Iterator[Verification | Note]:
-    """Verify what this run did of a scan."""
-    yield _present(conn, scan)
+def of_scan(
+    conn: Connection, scan: Scan, partition: Partition, *, seeded: bool, accept_total: bool
+) -> Iterator[Verification | Note]:
+    """Verify what this run did of a scan.
+
+    `seeded` says whether it was to make rows, and `accept_total` that archive.org's total is not to
+    be believed.
+    """
+    if seeded:
+        yield _present(conn, scan)
     if isinstance(scan.pages, ListedPages):
         yield _read_whole(scan.pages)
         yield _list_coverage(conn, scan, partition)
     else:
-        yield from _completeness(conn, scan.archive, scan.standing, partition)
+        yield from _completeness(conn, scan.archive, scan.standing, partition, accept_total)
 
 
 def of_list(conn: Connection, scan: Scan, partition: Partition) -> Iterator[Verification | Note]:
@@ -110,7 +129,11 @@ def of_list(conn: Connection, scan: Scan, partition: Partition) -> Iterator[Veri
 
 
 def of_earlier_scans(
-    conn: Connection, archives: Iterable[ArtArchive], partition: Partition
+    conn: Connection,
+    archives: Iterable[ArtArchive],
+    partition: Partition,
+    *,
+    accept_total: bool,
 ) -> Iterator[Verification | Note]:
     """Verify, without a run, what is on record of the last scan of each collection."""
     for archive in archives:
@@ -133,7 +156,7 @@ def of_earlier_scans(
             "at least as many as the scan found gids",
             ok=rows >= standing.gids,
         )
-        yield from _completeness(conn, archive, standing, partition)
+        yield from _completeness(conn, archive, standing, partition, accept_total)
 
 
 def _present(conn: Connection, scan: Scan, absent: int = 0) -> Verification:
@@ -153,7 +176,11 @@ def _present(conn: Connection, scan: Scan, absent: int = 0) -> Verification:
 
 
 def _completeness(
-    conn: Connection, archive: ArtArchive, standing: Standing, partition: Partition
+    conn: Connection,
+    archive: ArtArchive,
+    standing: Standing,
+    partition: Partition,
+    accept_total: bool,
 ) -> Iterator[Verification | Note]:
     """Compare a scan with what archive.org and MusicBrainz say there should be."""
     name = f"gids of {archive.collection} against entities with art in MusicBrainz"
@@ -163,12 +190,13 @@ def _completeness(
         yield Note(name, standing.gids, f"of {with_art:,}; {detail}")
         return
     if standing.total is not None:
+        is_enough = standing.identifiers >= (1 - TOLERATED_SHARE) * standing.total
         yield Verification(
             f"identifiers of {archive.collection} against archive.org's total",
             standing.total,
             standing.identifiers,
-            "a hint and no proof: the total has been seen to be wrong",
-            ok=True,
+            "" if is_enough else "accepted" if accept_total else _TOTAL,
+            ok=is_enough or accept_total,
         )
     ok = standing.gids >= PLAUSIBLE_SHARE * with_art
     detail = "" if ok else _what_is_missing(archive, standing) + _OTHER_WAYS
@@ -190,14 +218,19 @@ def _what_is_missing(archive: ArtArchive, standing: Standing) -> str:
 
 def _list_coverage(conn: Connection, scan: Scan, partition: Partition) -> Verification:
     """Compare a list with MusicBrainz; lists may be partial, but not of something else."""
-    gids = scan.standing.gids
-    detail = "" if gids else f"no line is an identifier of {scan.archive.collection}, like mbid-GID"
+    standing = scan.standing
+    usable = standing.identifiers - standing.foreign_identifiers
+    ok = usable > 0 and usable >= IDENTIFIERS_SHARE * standing.identifiers
+    detail = (
+        f"{usable:,} of {standing.identifiers:,} lines are an identifier of"
+        f" {scan.archive.collection}, like mbid-GID"
+    )
     return Verification(
         "gids of the list against entities with art in MusicBrainz",
         count_with_art(conn, scan.archive, partition),
-        gids,
-        detail,
-        ok=gids > 0,
+        standing.gids,
+        "" if ok else detail,
+        ok=ok,
     )
 
 

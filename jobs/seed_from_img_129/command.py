@@ -28,7 +28,7 @@ from artwork_backfill.shared.engine.job import Run
     "--allow-damaged",
     is_flag=True,
     envvar="BACKFILL_ALLOW_DAMAGED",
-    help="End with exit code 0 although something could not be read.",
+    help="End with exit code 0 although something could not be read, or a source was empty.",
 )
 def command(
     run: Run,
@@ -39,9 +39,10 @@ def command(
 ) -> SeedFromImg129:
     """Give the items that the audit of 2021 (IMG-129) found fault with a high priority.
 
-    SOURCE is a file, a folder of files, a URL, or - for standard input, plain or gzipped:
-    bad_items.csv, failed_checks.log, skipped_items.log, an action list such as reindex, a list of
-    gids such as darkened_items, or results_cache.gz. The kind shows in the content.
+    SOURCE is a file, a folder of files, a URL, or - for standard input: bad_items.csv,
+    failed_checks.log, skipped_items.log, an action list such as reindex, a list of gids such as
+    darkened_items, or results_cache.gz; plain, compressed with gzip or xz, or several in a tar
+    archive. The kind shows in the content.
 
     Priority 300 when the index was missing or malformed, or an image missing, unexpected or without
     its original; 200 otherwise, skipped items included. Test items are not seeded.
@@ -49,7 +50,7 @@ def command(
     Example: artwork-backfill seed-from-img-129 bad_items.csv skipped_items.log --report seed.md
     """
     try:
-        sources, passed_over = find(places)
+        sources, passed_over = find(places, run.stopping)
     except SourceError as error:
         raise click.UsageError(str(error)) from error
     return SeedFromImg129(

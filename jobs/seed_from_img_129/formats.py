@@ -31,10 +31,17 @@ from artwork_backfill.jobs.seed_from_img_129.checks import (
 )
 from artwork_backfill.shared.lines import Block
 
-#: Verdicts that are remembered per source; a file of nothing but odd lines must not fill memory.
+#: Verdicts that are remembered per source, of tails that are not too long; a file of nothing but
+#: odd lines must not fill memory.
 _REMEMBERED_TAILS: Final = 5_000
+_LONGEST_TAIL: Final = 4_000
+
+#: The auditor knew a hundred checks.
+_MOST_COLUMNS: Final = 1_000
 
 _GID_CHARS: Final = 36
+#: A gid in whatever form is not longer; the pattern below takes its time with what is.
+_LONGEST_GID: Final = 500
 
 # A gid on its own, as an archive.org identifier, or in the URL of a release or of its item.
 _ODD_GID: Final = re.compile(
@@ -82,12 +89,15 @@ class Reader(ABC):
     ----------
     seeds
         Highest priority by packed gid, of what was read since the caller last emptied it.
+    usable
+        How many lines of the latest block said something of an entity.
     """
 
     kind: ClassVar[Kind]
 
     def __init__(self) -> None:
         self.seeds: dict[bytes, int] = {}
+        self.usable = 0
         self._verdicts = _Verdicts(self.judge)
         self._last: tuple[bytes, bytes | None] = (b"", None)
 
@@ -104,6 +114,7 @@ class Reader(ABC):
         remarks: list[Remark] = []
         seeds, verdicts = self.seeds, self._verdicts
         text, gid = self._last
+        useless = 0
         for number, line in enumerate(block.lines, block.first):
             tail = line[_GID_CHARS:]
             if line[:_GID_CHARS] != text:
@@ -115,13 +126,16 @@ class Reader(ABC):
                     text = b""
             if gid is None:
                 remarks += self._without_gid(number, line)
+                useless += 1
                 continue
             priority, note = verdicts[tail]
             if priority > seeds.get(gid, 0):
                 seeds[gid] = priority
             if note is not None:
                 remarks.append(Remark(number, note, line))
+                useless += note is Note.DAMAGED
         self._last = text, gid
+        self.usable = len(block.lines) - useless
         return remarks
 
     def _without_gid(self, number: int, line: bytes) -> list[Remark]:
@@ -141,13 +155,15 @@ class _Verdicts(dict[bytes, Verdict]):
     def __missing__(self, tail: bytes) -> Verdict:
         if len(self) >= _REMEMBERED_TAILS:
             self.clear()
-        verdict = self[tail] = self._judge_tail(tail.rstrip())
+        verdict = self._judge_tail(tail.rstrip())
+        if len(tail) <= _LONGEST_TAIL:
+            self[tail] = verdict
         return verdict
 
 
 def _split_line(line: bytes) -> tuple[bytes | None, bytes]:
     """Return the gid and the tail of a line whose gid may be written in any of its forms."""
-    column = re.split(rb"[\t,]", line, maxsplit=1)[0]
+    column = re.split(rb"[\t,]", line[:_LONGEST_GID], maxsplit=1)[0]
     odd = _ODD_GID.fullmatch(column.strip())
     return pack_gid(odd[1]) if odd else None, line[len(column) :]
 
@@ -221,7 +237,12 @@ class TableReader(Reader):
     def heading(self, number: int, line: bytes) -> list[Remark] | None:
         if not is_heading(line):
             return None
-        (header,) = csv.reader([line.decode("utf-8", "surrogateescape")])
+        try:
+            (header,) = csv.reader([line.decode("utf-8", "surrogateescape")])
+        except csv.Error:
+            return None
+        if len(header) > _MOST_COLUMNS:
+            return None
         names = [name.strip().encode("utf-8", "surrogateescape") for name in header[1:]]
         self._name_columns(names)
         self._verdicts.clear()
@@ -240,7 +261,7 @@ class TableReader(Reader):
         return _URGENT if self._is_line(tail) else DAMAGED
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def _judge_all(checks: bytes) -> Verdict:
     return gravest([judge(check.strip()) for check in checks.split(b";")])
 
@@ -297,6 +318,11 @@ _READERS: Final[Mapping[Kind, Callable[[], Reader]]] = {
     Kind.LOG: LogReader,
     Kind.LIST: ListReader,
 }
+
+
+def may_be_empty(name: str) -> bool:
+    """Return whether the auditor leaves a file of this name empty when it has nothing to list."""
+    return any(kind is Kind.ACTIONS and name.startswith(start) for start, kind in _NAMES.items())
 
 
 def is_heading(line: bytes) -> bool:

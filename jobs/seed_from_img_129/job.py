@@ -129,8 +129,8 @@ class SeedFromImg129(Job[Chunk, Chunk]):
             problems=passed_over,
         )
         self._allow_damaged = allow_damaged
-        self._ledger = Ledger(len(sources))
-        self._damaged = 0
+        self._ledger = Ledger()
+        self._damaged = self._empty = 0
         # Of a verification without a run.
         self._problems: list[Problem] = []
 
@@ -158,11 +158,12 @@ class SeedFromImg129(Job[Chunk, Chunk]):
             yield from self._problems
         is_complete = run is None or run.is_complete
         yield from self._verify_gids(_look_up(conn, self._ledger), is_complete)
-        yield self._verify_readable()
+        yield from self._verify_readable()
 
     def _take_note(self, chunk: Chunk) -> None:
         self._ledger.add(chunk.seeds, chunk.source)
         self._damaged += chunk.counts.get("damaged", 0)
+        self._empty += chunk.counts.get("empty_sources", 0)
 
     # -- counting again --------------------------------------------------------------------------
 
@@ -173,10 +174,10 @@ class SeedFromImg129(Job[Chunk, Chunk]):
         detail = "" if is_complete else "only as far as this run came"
         yield _present("gids in audit_entity", everything, detail)
         for position, source in enumerate(self._sources):
-            of_source = _add(f for (_, mask), f in found.items() if mask >> position & 1)
+            of_source = _add(f for entry, f in found.items() if position in entry.sources)
             yield _present(f"gids of {source}", of_source, source.kind or "")
-        for priority in sorted({priority for priority, _ in found}, reverse=True):
-            of_priority = _add(f for (other, _), f in found.items() if other == priority)
+        for priority in sorted({entry.priority for entry in found}, reverse=True):
+            of_priority = _add(f for entry, f in found.items() if entry.priority == priority)
             yield Verification.equal(
                 f"gids of priority {priority}",
                 of_priority.gids,
@@ -186,14 +187,14 @@ class SeedFromImg129(Job[Chunk, Chunk]):
         for standing in ("live", "merged", "deleted", "unknown"):
             yield Note(f"gids {standing} in MusicBrainz", getattr(everything, standing))
 
-    def _verify_readable(self) -> Verification:
-        return Verification(
-            "lines and files that could not be read",
-            0,
-            self._damaged,
-            "accepted" if self._allow_damaged else "--allow-damaged accepts them",
-            ok=self._allow_damaged or not self._damaged,
-        )
+    def _verify_readable(self) -> Iterator[Verification]:
+        for name, count in (
+            ("lines and files that could not be read", self._damaged),
+            ("sources without a usable line", self._empty),
+        ):
+            detail = "accepted" if self._allow_damaged else "--allow-damaged accepts them"
+            ok = self._allow_damaged or not count
+            yield Verification(name, 0, count, detail, ok=ok)
 
 
 def _seeded(chunks: Sequence[Chunk], seeded: Sequence[seeding.Seeded]) -> _Seeded:
@@ -211,15 +212,14 @@ def _look_up(conn: Connection, ledger: Ledger) -> dict[Entry, _Found]:
 
     def settle(entry: Entry) -> None:
         gids = waiting.pop(entry)
-        values = {"gids": seeding.uuid_array(gids), "priority": entry[0]}
+        values = {"gids": seeding.uuid_array(gids), "priority": entry.priority}
         row = conn.execute(_LOOK_UP, values).fetchone() or ()
         refused = seeding.count_refused(conn, _ENTITY_TYPE, gids)
         found[entry] = _add([found.get(entry, _NONE), _Found(len(gids) - refused, *row)])
 
-    for bucket in ledger.buckets():
-        for gid, entry in bucket.items():
-            waiting[entry].append(gid)
-        for entry in [entry for entry, gids in waiting.items() if len(gids) >= _LOOKED_UP]:
+    for gid, entry in ledger.entries():
+        waiting[entry].append(gid)
+        if len(waiting[entry]) >= _LOOKED_UP:
             settle(entry)
     for entry in list(waiting):
         settle(entry)

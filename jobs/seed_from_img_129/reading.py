@@ -10,15 +10,23 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import PurePath
 from threading import Event
 from typing import Final
 from uuid import UUID
 
 from artwork_backfill.jobs.seed_from_img_129.checks import Note
-from artwork_backfill.jobs.seed_from_img_129.formats import Reader, Remark, reader_for, recognise
+from artwork_backfill.jobs.seed_from_img_129.formats import (
+    Kind,
+    Reader,
+    Remark,
+    may_be_empty,
+    reader_for,
+    recognise,
+)
 from artwork_backfill.jobs.seed_from_img_129.sources import UNKNOWN_KIND, Source, explain
 from artwork_backfill.shared.engine.job import Partition, Problem
-from artwork_backfill.shared.lines import Block, DamagedInput, read_blocks
+from artwork_backfill.shared.lines import Block, DamagedInput, Part, read_blocks
 
 #: Lines of one source that are reported one by one; the counts have the number of all.
 _REPORTED_LINES: Final = 20
@@ -121,40 +129,55 @@ class Reading:
             yield from self._read(position, source)
 
     def _read(self, position: int, source: Source) -> Iterator[Chunk]:
-        reader: Reader | None = None
-        counts: Counter[str] = Counter()
         reported = 0
-        for block in self._blocks(source, counts):
-            reader = reader or self._reader(source, block, counts)
-            if reader is None:
-                break
+        seeds: dict[bytes, int] = {}
+        counts: Counter[str] = Counter()
+        usable = 0
+        for name, reader, block in self._blocks(source, seeds, counts):
             counts["lines"] += len(block.lines)
             for remark in reader.read(block):
                 counts[_COUNTED_AS[remark.note]] += 1
-                reported += self._report(source, remark, reported)
-            while len(reader.seeds) >= self._size or self._ends_early(counts):
-                yield self._chunk(position, reader.seeds, counts)
-        seeds = reader.seeds if reader else {}
+                reported += self._report(name, remark, reported)
+            usable += reader.usable
+            while len(seeds) >= self._size or self._ends_early(counts):
+                yield self._chunk(position, seeds, counts)
+        if not usable and not self._stopping.is_set() and not may_be_empty(source.file_name):
+            counts["empty_sources"] += 1
+            self._problems.append(Problem(str(source), "not one line of it says something"))
         while counts or seeds:
             chunk = self._chunk(position, seeds, counts)
             self.finished = not seeds and source is self._sources[-1]
             yield chunk
 
-    def _blocks(self, source: Source, counts: Counter[str]) -> Iterator[Block]:
+    def _blocks(
+        self, source: Source, seeds: dict[bytes, int], counts: Counter[str]
+    ) -> Iterator[tuple[str, Reader, Block]]:
+        """Yield all blocks of a source with their readers, which fill `seeds`, and their file."""
         try:
-            with source.open() as stream:
-                yield from read_blocks(stream)
-        except DamagedInput as error:
-            self._cannot_go_on(source, error.line, str(error), counts)
+            with source.parts(self._stopping) as parts:
+                for part in parts:
+                    name = f"{source}/{part.name}" if part.name else str(source)
+                    try:
+                        for reader, block in self._read_part(name, part, source.kind, counts):
+                            reader.seeds = seeds
+                            yield name, reader, block
+                    except DamagedInput as error:
+                        self._cannot_go_on(f"{name}:{error.line}", str(error), counts)
         except OSError as error:
-            self._cannot_go_on(source, 1, explain(error), counts)
+            self._cannot_go_on(str(source), explain(error), counts)
 
-    def _reader(self, source: Source, first: Block, counts: Counter[str]) -> Reader | None:
-        kind = source.kind or recognise(first.lines, source.file_name)
-        if kind is None:
-            self._cannot_go_on(source, 1, UNKNOWN_KIND, counts)
-            return None
-        return reader_for(kind, include_passed=self._include_passed)
+    def _read_part(
+        self, name: str, part: Part, kind: Kind | None, counts: Counter[str]
+    ) -> Iterator[tuple[Reader, Block]]:
+        reader: Reader | None = None
+        for block in read_blocks(part.stream):
+            if reader is None:
+                kind = kind or recognise(block.lines, PurePath(name).name)
+                if kind is None:
+                    self._cannot_go_on(f"{name}:1", UNKNOWN_KIND, counts)
+                    return
+                reader = reader_for(kind, include_passed=self._include_passed)
+            yield reader, block
 
     def _ends_early(self, counts: Counter[str]) -> bool:
         return counts["lines"] >= _MOST_LINES or (self._stopping.is_set() and bool(counts))
@@ -181,19 +204,22 @@ class Reading:
 
     # -- reporting -------------------------------------------------------------------------------
 
-    def _report(self, source: Source, remark: Remark, reported: int) -> bool:
-        """Report a line, unless there were enough; tell whether it was."""
+    def _report(self, name: str, remark: Remark, reported: int) -> bool:
+        """Report a line, unless there were enough; return whether it was."""
         if remark.note not in _MEANING or reported == _REPORTED_LINES:
             return False
         detail = f"{_MEANING[remark.note]}: {_shown(remark.text)}"
         if reported == _REPORTED_LINES - 1:
             detail += "; further lines of this file are only counted"
-        self._problems.append(Problem(f"{source}:{remark.line}", detail))
+        self._problems.append(Problem(f"{name}:{remark.line}", detail))
         return True
 
-    def _cannot_go_on(self, source: Source, line: int, reason: str, counts: Counter[str]) -> None:
+    def _cannot_go_on(self, where: str, reason: str, counts: Counter[str]) -> None:
+        if self._stopping.is_set():
+            # What ends because the run ends is not damaged.
+            return
         counts["damaged"] += 1
-        self._problems.append(Problem(f"{source}:{line}", f"unreadable from here on: {reason}"))
+        self._problems.append(Problem(where, f"unreadable from here on: {reason}"))
 
 
 def _shown(text: bytes) -> str:

@@ -6,19 +6,29 @@ nothing.
 
 from __future__ import annotations
 
+import os
+import select
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Final
 from urllib.parse import urlsplit
 
 import requests
-import urllib3
 from artwork_backfill.jobs.seed_from_img_129.formats import Kind, recognise
+from artwork_backfill.shared.clients.download import Download
 from artwork_backfill.shared.engine.job import Problem
-from artwork_backfill.shared.lines import DamagedInput, Readable, read_blocks
+from artwork_backfill.shared.lines import (
+    DamagedInput,
+    Part,
+    Readable,
+    read_blocks,
+    read_parts,
+)
 
 STDIN: Final = "-"
 
@@ -27,12 +37,16 @@ UNKNOWN_KIND: Final = (
     " list, a list of gids, or a results cache"
 )
 
-#: Seconds for a connection, and for each silence while an answer is read.
-_TIMEOUTS: Final = (10.0, 60.0)
+#: How often a pipe on which nothing arrives is left to look whether the run is to stop.
+_LOOK_EVERY_S: Final = 0.2
 
 
 class SourceError(Exception):
     """A source cannot be used. The message names it and says what to do."""
+
+
+class UnreadableSource(SourceError):
+    """A source is there and cannot be read, which says nothing of what is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +74,49 @@ class Source:
         return Path(urlsplit(self.place).path if _is_url(self.place) else self.place).name
 
     @contextmanager
-    def open(self) -> Iterator[Readable]:
-        """Open the source. Opening it and reading from it raise `OSError` when that fails."""
+    def open(self, stopping: Event) -> Iterator[Readable]:
+        """Open the source. Opening it and reading from it raise `OSError` when that fails.
+
+        Once `stopping` is set, what is waited for ends.
+        """
         if self.place == STDIN:
-            yield sys.stdin.buffer
+            yield _Pipe(sys.stdin.fileno(), stopping)
         elif _is_url(self.place):
-            with closing(_Download(self.place)) as download:
+            with closing(Download(self.place, stopping)) as download:
                 yield download
         else:
-            with Path(self.place).open("rb") as file:
-                yield file
+            # Opening a pipe that no one writes to would wait for ever.
+            descriptor = os.open(self.place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(descriptor, "rb") as file:  # noqa: PTH123 - it is open already
+                is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+                yield file if is_regular else _Pipe(descriptor, stopping)
+
+    @contextmanager
+    def parts(self, stopping: Event) -> Iterator[Iterator[Part]]:
+        """Open the source, and yield the files in it: one, unless it is an archive."""
+        with self.open(stopping) as stream:
+            yield read_parts(stream)
 
 
-def find(arguments: Sequence[str]) -> tuple[list[Source], list[Problem]]:
+class _Pipe:
+    """Reads what arrives, for as long as the run is not to stop."""
+
+    def __init__(self, descriptor: int, stopping: Event) -> None:
+        self._descriptor = descriptor
+        self._stopping = stopping
+
+    def read(self, size: int, /) -> bytes:
+        while not self._stopping.is_set():
+            if select.select([self._descriptor], [], [], _LOOK_EVERY_S)[0]:
+                return os.read(self._descriptor, size)
+        return b""
+
+
+def find(arguments: Sequence[str], stopping: Event) -> tuple[list[Source], list[Problem]]:
     """Find the sources that the command line names, each once, in its order.
 
-    Returns them with the files in folders that are none.
+    Returns them with the files in folders that are none. A file in a folder that cannot be read is
+    a source nevertheless: reading it fails, and is reported as damage.
 
     Raises
     ------
@@ -85,12 +126,16 @@ def find(arguments: Sequence[str]) -> tuple[list[Source], list[Problem]]:
     sources: dict[str, Source] = {}
     passed_over: list[Problem] = []
     for argument in arguments:
+        if not argument.strip():
+            raise SourceError("a SOURCE is empty: name a file, a folder or a URL, or - for a pipe")
         if not _is_folder(argument):
-            sources.setdefault(_identity(argument), _recognised(argument))
+            sources.setdefault(_identity(argument), _recognised(argument, stopping))
             continue
         for path in _files(Path(argument)):
             try:
-                sources.setdefault(_identity(path), _recognised(path))
+                sources.setdefault(_identity(path), _recognised(path, stopping))
+            except UnreadableSource:
+                sources.setdefault(_identity(path), Source(path, None))
             except SourceError as error:
                 passed_over.append(Problem("file passed over", str(error)))
     if not sources:
@@ -104,8 +149,6 @@ def find(arguments: Sequence[str]) -> tuple[list[Source], list[Problem]]:
 def explain(error: OSError) -> str:
     """Return why a source cannot be read, without the URL, which may hold a password."""
     match error:
-        case requests.HTTPError():
-            return f"the server answers HTTP {error.response.status_code}"
         case requests.Timeout():
             return "the server does not answer in time"
         case requests.ConnectionError():
@@ -115,24 +158,32 @@ def explain(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
-def _recognised(place: str) -> Source:
+def _recognised(place: str, stopping: Event) -> Source:
     source = Source(place, None)
     try:
         if place == STDIN or not (_is_url(place) or _is_file(place)):
             return source
-        kind = recognise(_first_lines(source), source.file_name)
+        name, first_lines = _first_lines(source, stopping)
     except OSError as error:
-        raise SourceError(f"{source} cannot be read: {explain(error)}") from error
+        raise UnreadableSource(f"{source} cannot be read: {explain(error)}") from error
     except DamagedInput as error:
-        raise SourceError(f"{source} cannot be read: {error}") from error
+        raise UnreadableSource(f"{source} cannot be read: {error}") from error
+    if name:
+        # Each file of an archive has a kind of its own.
+        return source
+    kind = recognise(first_lines, source.file_name)
     if kind is None:
         raise SourceError(f"{source} cannot be used: {UNKNOWN_KIND}")
     return Source(place, kind)
 
 
-def _first_lines(source: Source) -> list[bytes]:
-    with source.open() as stream:
-        return next((block.lines for block in read_blocks(stream)), [])
+def _first_lines(source: Source, stopping: Event) -> tuple[str, list[bytes]]:
+    """Return the name of the first file, which only files of archives have, and its first lines."""
+    with source.parts(stopping) as parts:
+        part = next(parts, None)
+        if part is None or part.name:
+            return "an archive", []
+        return "", next((block.lines for block in read_blocks(part.stream)), [])
 
 
 def _files(folder: Path) -> list[str]:
@@ -144,32 +195,6 @@ def _files(folder: Path) -> list[str]:
         )
     except OSError as error:
         raise SourceError(f"{folder} cannot be read: {explain(error)}") from error
-
-
-class _Download:
-    """The bytes behind a URL; a gzipped file stays gzipped."""
-
-    def __init__(self, url: str) -> None:
-        self._session = requests.Session()
-        try:
-            self._response = self._session.get(
-                url, stream=True, timeout=_TIMEOUTS, headers={"Accept-Encoding": "identity"}
-            )
-            self._response.raise_for_status()
-        except BaseException:
-            self._session.close()
-            raise
-
-    def read(self, size: int, /) -> bytes:
-        try:
-            # Decoded nevertheless, for servers that compress whatever is asked for.
-            return bytes(self._response.raw.read(size, decode_content=True))
-        except urllib3.exceptions.HTTPError as error:
-            raise OSError(f"the download broke off ({type(error).__name__})") from error
-
-    def close(self) -> None:
-        self._response.close()
-        self._session.close()
 
 
 def _is_url(place: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Final
 
 from artwork_backfill.shared.audit import entity_xml
@@ -41,6 +41,7 @@ __all__ = [
     "Finding",
     "UnreadableXml",
     "absence_counts",
+    "capped",
     "check_expected_xml",
     "compare",
     "downloads_needed",
@@ -48,15 +49,14 @@ __all__ = [
     "needs_xml",
 ]
 
-INDEX_MAX_BYTES: Final = 10_000_000
+INDEX_MAX_BYTES: Final = 3 * 1024 * 1024
 """Largest index.json that is read; a listing takes about 700 bytes an image."""
 
-XML_MAX_BYTES: Final = 5_000_000
+XML_MAX_BYTES: Final = 2 * 1024 * 1024
 """Largest mb_metadata.xml that is read; an answer of the web service takes a few kilobytes."""
 
 FINDINGS_PER_CHECK: Final = 50
-"""The number of findings of one check that are kept, before a count of the rest; only for checks
-whose findings all have one event as their remedy, or none."""
+"""The number of findings of one check that are kept, before a count of the rest."""
 
 
 def needs_xml(expected: Expected, item: Item) -> bool:
@@ -145,18 +145,27 @@ def compare(expected: Expected, actual: Actual) -> tuple[Finding, ...]:
                 actual=collections,
             ),
         )
-    return _capped(_live(expected, actual) if expected.is_live else _orphan(expected, item))
+    # Where an image's remedy depends on whose it is, every one of them has to be decided.
+    depends = {check for check, entry in CHECKS.items() if entry.remedy not in _SAME_FOR_ALL}
+    return capped(_live(expected, actual) if expected.is_live else _orphan(expected, item), depends)
 
 
-def _capped(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Bound what one hostile file can add to the findings; the gravest severity is not lost."""
+_SAME_FOR_ALL: Final = (Remedy.INDEX, Remedy.RECORD)
+
+
+def capped(
+    findings: Iterable[Finding], uncapped: Container[str] = frozenset()
+) -> tuple[Finding, ...]:
+    """Bound what one hostile item can add to the findings; the gravest severity is not lost.
+
+    Findings of `uncapped` checks are all kept.
+    """
     kept: list[Finding] = []
     counts: Counter[str] = Counter()
     gravest: dict[str, Severity] = {}
     for finding in findings:
         counts[finding.check] += 1
-        unlimited = CHECKS[finding.check].remedy not in (Remedy.INDEX, Remedy.RECORD)
-        if unlimited or counts[finding.check] <= FINDINGS_PER_CHECK:
+        if finding.check in uncapped or counts[finding.check] <= FINDINGS_PER_CHECK:
             kept.append(finding)
         else:
             known = gravest.get(finding.check, finding.severity)

@@ -20,6 +20,11 @@ from artwork_backfill.shared.audit.finding import Finding, found
 
 JsonObject = Mapping[str, object]
 
+MAX_IMAGES: Final = 10_000
+MAX_OBJECTS: Final = 5 * MAX_IMAGES
+MAX_KEYS: Final = 1_000
+"""More than any listing has; each of what is odd in one takes its time to compare and to word."""
+
 
 class MalformedIndex(ValueError):
     """Content that is no JSON object in UTF-8; the message says why."""
@@ -44,8 +49,13 @@ class ParsedIndex:
 def parse_index(content: bytes) -> ParsedIndex:
     """Read an index.json. Raises `MalformedIndex`."""
     repeated: list[str] = []
+    objects = 0
 
     def build_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        nonlocal objects
+        objects += 1
+        if objects > MAX_OBJECTS or len(pairs) > MAX_KEYS:
+            raise MalformedIndex("more objects or keys than any listing has")
         built = dict(pairs)
         if len(built) < len(pairs):
             repeated.extend(key for key, times in Counter(k for k, _ in pairs).items() if times > 1)
@@ -55,6 +65,8 @@ def parse_index(content: bytes) -> ParsedIndex:
         document = json.loads(
             content.decode(), object_pairs_hook=build_object, parse_constant=_refuse_constant
         )
+    except MalformedIndex:
+        raise
     except UnicodeDecodeError as error:
         raise MalformedIndex("not UTF-8") from error
     except RecursionError as error:
@@ -63,6 +75,9 @@ def parse_index(content: bytes) -> ParsedIndex:
         raise MalformedIndex(f"not JSON: {error}") from error
     if not isinstance(document, dict):
         raise MalformedIndex("not an object")
+    images = document.get("images")
+    if isinstance(images, list) and len(images) > MAX_IMAGES:
+        raise MalformedIndex(f"lists {len(images):,} images")
     return ParsedIndex(document, tuple(dict.fromkeys(repeated)))
 
 

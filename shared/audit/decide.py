@@ -193,17 +193,19 @@ def decide(
     judged = [(finding, case.remedy(finding)) for finding in findings]
     passed = tuple(dict.fromkeys(case.passed(judged)))
     events, causes = _repairs(expected, judged, case)
-    review_reasons = (
-        *(reasons.of_finding(finding) for finding, remedy in judged if remedy is Remedy.REVIEW),
-        *case.doubts(judged),
-        *_repairs_not_held(causes, history),
-        *_failed_before(events, history),
+    review_reasons = reasons.few(
+        (
+            *(reasons.of_finding(finding) for finding, remedy in judged if remedy is Remedy.REVIEW),
+            *case.doubts(judged),
+            *_repairs_not_held(causes, history),
+            *_failed_before(events, history),
+        )
     )
     if review_reasons:
         return Decision(Status.MANUAL_REVIEW, review_reasons=review_reasons, passed=passed)
     if events:
         return Decision(Status.REPAIR_QUEUE, events=events, causes=causes, passed=passed)
-    late = tuple(
+    late = reasons.few(
         reasons.of_finding(finding) for finding, remedy in judged if remedy is Remedy.LATE_REVIEW
     )
     if late:

@@ -5,8 +5,11 @@ Nothing is ever decided by matching the text.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from artwork_backfill.shared.audit.catalogue import CHECKS
 from artwork_backfill.shared.audit.copies import CopyState
@@ -99,3 +102,27 @@ def describe(finding: Finding) -> str:
         if value is not None
     ]
     return f"{text} ({', '.join(details)})" if details else text
+
+
+REASONS_OF_A_KIND: Final = 50
+"""Reasons of one check and code that are named, before a count of the rest: an item may list
+thousands of files."""
+
+
+def few(reasons: Iterable[ReviewReason]) -> tuple[ReviewReason, ...]:
+    """Return the reasons in their order, those of each kind up to `REASONS_OF_A_KIND`."""
+    kept: list[ReviewReason] = []
+    counts: Counter[tuple[str | None, str]] = Counter()
+    for reason in reasons:
+        kind = reason.check, reason.code
+        counts[kind] += 1
+        if counts[kind] <= REASONS_OF_A_KIND:
+            kept.append(reason)
+    return (
+        *kept,
+        *(
+            ReviewReason(code, f"{check or code}: {count - REASONS_OF_A_KIND:,} more", check)
+            for (check, code), count in counts.items()
+            if count > REASONS_OF_A_KIND
+        ),
+    )

@@ -22,6 +22,7 @@ from artwork_backfill.shared.audit.compare import (
     XML_MAX_BYTES,
     UnreadableXml,
     absence_counts,
+    capped,
     compare,
     downloads_needed,
     needs_xml,
@@ -124,6 +125,7 @@ class Examiner:
         stopping: Event | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._budget = services.budget
         self._archive = services.archive
         self._musicbrainz = services.musicbrainz
         self._concurrency = services.concurrency
@@ -170,7 +172,8 @@ class Examiner:
     def _guarded(self, claim: Claim, work: Callable[[], Audit]) -> Audit:
         """Return what `work` returns, or the deferral that it ends with."""
         try:
-            return work()
+            with self._budget.scope():
+                return work()
         except _Deferred as deferred:
             return _deferral(claim, deferred.reason, deferred.detail)
         except ServiceDown as error:
@@ -192,7 +195,8 @@ class Examiner:
         history = claim.past.history
         decision = decide(expected, findings, owners, history, self._policy)
         evidence = _evidence(expected, decision, look)
-        return Audit(claim, decision, findings, proofs(findings, history), evidence)
+        # All that is kept until the batch is written is small, whatever the item was.
+        return Audit(claim, decision, capped(findings), proofs(findings, history), evidence)
 
     def _owners_of(
         self, expected: Expected, images: Sequence[OriginalImage], look: _Look
@@ -279,7 +283,7 @@ class Examiner:
             return audit
         deletions = [event for event in audit.outcome.events if event.action == "delete_image"]
         expected = _expected(audit)
-        before = audit.evidence.items[expected.gid]
+        before = audit.evidence.item
         look = _Look(self.listings, self._clock())
         for event in deletions:
             if event.owner is None:
@@ -301,7 +305,15 @@ def _evidence(expected: Expected, decision: Decision, look: _Look) -> Evidence |
     deletes = any(event.action == "delete_image" for event in decision.events)
     if not absent and not deletes:
         return None
-    return Evidence(look.items, look.read_at, absent)
+    deleted = [event for event in decision.events if event.action == "delete_image"]
+    return Evidence(_with_only(look.item(expected.gid), deleted), look.read_at, absent)
+
+
+def _with_only(item: Item, deletions: Sequence[QueuedAction]) -> Item:
+    """Return the item with nothing but the images that are to be deleted."""
+    ids = {event.artwork_id for event in deletions}
+    files = (image.file for image in item.originals() if image.artwork_id in ids)
+    return Item(item.gid, item.state, tuple(files))
 
 
 def _expected(audit: Audit) -> Expected:

@@ -145,12 +145,12 @@ class Deferral:
 class Evidence:
     """What an audit rests on that has to be looked at again before it is written.
 
-    `items` are the answers by gid, those of images' owners included; `read_at` is when the first of
-    them came, in monotonic seconds. `absent_once` are the gids whose item only one answer called
-    absent.
+    `item` is the entity's, with nothing but the images that are to be deleted; `read_at` is when
+    the first answer came, in monotonic seconds. `absent_once` are the gids whose item only one
+    answer called absent.
     """
 
-    items: Mapping[str, Item]
+    item: Item
     read_at: float
     absent_once: frozenset[str] = frozenset()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 from typing import Final, Self
 
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
+from artwork_backfill.shared.clients.http import Budget
 from artwork_backfill.shared.clients.musicbrainz import MusicBrainzClient
 from artwork_backfill.shared.settings import Settings
 
@@ -22,7 +23,8 @@ class Services:
     """Both clients.
 
     `rate` is what the slower of them may be asked, per second; `concurrency` how many threads ask.
-    `second_look_after` is in seconds.
+    `second_look_after` is in seconds. `budget` is what large answers of both may take together:
+    whoever works on what they said stays within a `scope` of it.
     """
 
     archive: ArchiveOrgClient
@@ -30,6 +32,7 @@ class Services:
     rate: float | None
     concurrency: int = 1
     second_look_after: float = SECOND_LOOK_AFTER_S
+    budget: Budget = field(default_factory=Budget)
 
     @classmethod
     def from_settings(cls, settings: Settings, *, concurrency: int, stopping: Event) -> Self:
@@ -37,16 +40,28 @@ class Services:
 
         Raises `SettingsError` where a setting is missing or malformed.
         """
+        budget = Budget()
+        archive = ArchiveOrgClient.from_settings(
+            settings,
+            concurrency=concurrency,
+            stopping=stopping,
+            patience_s=PATIENCE_S,
+            budget=budget,
+        )
+        musicbrainz = MusicBrainzClient.from_settings(
+            settings,
+            concurrency=concurrency,
+            stopping=stopping,
+            patience_s=PATIENCE_S,
+            budget=budget,
+        )
         rates = (settings.archive_org().rate, settings.musicbrainz().rate)
         return cls(
-            ArchiveOrgClient.from_settings(
-                settings, concurrency=concurrency, stopping=stopping, patience_s=PATIENCE_S
-            ),
-            MusicBrainzClient.from_settings(
-                settings, concurrency=concurrency, stopping=stopping, patience_s=PATIENCE_S
-            ),
+            archive,
+            musicbrainz,
             rate=min((rate for rate in rates if rate), default=None),
             concurrency=concurrency,
+            budget=budget,
         )
 
     def close(self) -> None:

@@ -1,19 +1,19 @@
 """How fast and how often a service is asked, and when asking it has become pointless.
 
-Four small thread-safe parts, each knowing nothing of HTTP: `Pace` (requests per second),
-`Gate` (requests at once), `Health` (is the service failing broadly?) and `Meter` (counters
-and latencies). `shared.clients.http` decides what they are told.
+Three small thread-safe parts, each knowing nothing of HTTP: `Pace` (requests per second), `Health`
+(is the service failing broadly?) and `Meter` (counters and latencies). `shared.clients.http`
+decides what they are told. How many requests are under way at once is up to who calls.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
+import random
+import statistics
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 
 Clock = Callable[[], float]
 """Seconds from any fixed point, never going back."""
@@ -42,14 +42,18 @@ class ServiceStats:
 class Pace:
     """Hands out evenly spaced turns to all threads, so that no burst follows a pause.
 
-    `rate` is in requests per second, `None` means that turns come at once.
+    `rate` is in requests per second, `None` means that turns come at once; what is halved then is
+    the rate at which they have been taken.
     """
 
     _MAX_SLOWDOWN = 16
     _TURNS_TO_RECOVER = 50
+    _SLOW_DOWN_AT_MOST_EVERY_S = 10.0
 
     def __init__(self, rate: float | None, *, clock: Clock, stopping: threading.Event) -> None:
         self._interval = 1 / rate if rate else 0.0
+        # When turns were taken lately, where no rate says how often that is.
+        self._taken: deque[float] | None = None if rate else deque(maxlen=self._TURNS_TO_RECOVER)
         self._clock = clock
         self._stopping = stopping
         self._lock = threading.Lock()
@@ -57,6 +61,7 @@ class Pace:
         self._successes = 0
         self._next_turn = -math.inf
         self._held_until = -math.inf
+        self._slowed_at = -math.inf
 
     def take_turn(self) -> None:
         """Return when it is this thread's turn. Raises `Interrupted`."""
@@ -77,10 +82,15 @@ class Pace:
             self._held_until = max(self._held_until, self._clock() + seconds)
 
     def slow_down(self) -> None:
-        """Halve the rate, down to a sixteenth."""
+        """Halve the rate, down to a sixteenth; one wave of refusals counts once."""
         with self._lock:
-            self._slowdown = min(self._slowdown * 2, self._MAX_SLOWDOWN)
             self._successes = 0
+            now = self._clock()
+            if now - self._slowed_at >= self._SLOW_DOWN_AT_MOST_EVERY_S:
+                self._slowed_at = now
+                if self._taken and self._slowdown == 1:
+                    self._interval = (now - self._taken[0]) / len(self._taken)
+                self._slowdown = min(self._slowdown * 2, self._MAX_SLOWDOWN)
 
     def succeeded(self) -> None:
         """Double a halved rate again after enough successes."""
@@ -96,73 +106,11 @@ class Pace:
         with self._lock:
             now = self._clock()
             turn = max(now, self._next_turn, self._held_until)
-            self._next_turn = turn + self._interval * self._slowdown
+            if self._taken is None or self._slowdown > 1:
+                self._next_turn = turn + self._interval * self._slowdown
+            else:
+                self._taken.append(now)
             return turn - now
-
-
-class Gate:
-    """Lets a limited number of threads through at once: `with gate: ...`.
-
-    The limit is halved on refusals and grows back slowly; it is never below 1.
-    """
-
-    _HALVE_AT_MOST_EVERY_S = 10.0
-    _SUCCESSES_TO_GROW = 20
-    # threading.Event cannot be waited for together with a condition, so waiters look at it.
-    _LOOK_FOR_STOP_EVERY_S = 0.1
-
-    def __init__(self, limit: int, *, clock: Clock, stopping: threading.Event) -> None:
-        self._max = limit
-        self._limit = limit
-        self._clock = clock
-        self._stopping = stopping
-        self._changed = threading.Condition()
-        self._busy = 0
-        self._successes = 0
-        self._halved_at = -math.inf
-
-    @property
-    def limit(self) -> int:
-        """How many may pass at once now."""
-        return self._limit
-
-    def __enter__(self) -> None:
-        with self._changed:
-            while self._busy >= self._limit:
-                if self._stopping.is_set():
-                    raise Interrupted("the run is stopping")
-                self._changed.wait(self._LOOK_FOR_STOP_EVERY_S)
-            self._busy += 1
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with self._changed:
-            self._busy -= 1
-            self._changed.notify()
-
-    def halve(self) -> None:
-        """Halve the limit, unless that has just been done: one wave of refusals counts once."""
-        with self._changed:
-            self._successes = 0
-            now = self._clock()
-            if now - self._halved_at >= self._HALVE_AT_MOST_EVERY_S:
-                self._halved_at = now
-                self._limit = max(self._limit // 2, 1)
-
-    def succeeded(self) -> None:
-        """Grow a reduced limit by one after enough successes."""
-        if self._limit == self._max:
-            return
-        with self._changed:
-            self._successes += 1
-            if self._successes >= self._SUCCESSES_TO_GROW and self._limit < self._max:
-                self._successes = 0
-                self._limit += 1
-                self._changed.notify()
 
 
 class Health:
@@ -235,26 +183,26 @@ class Health:
 
 
 class Meter:
-    """Counts requests and keeps their latencies in a histogram of fixed size (5 % per bucket)."""
+    """Counts requests and keeps a fair sample of their latencies."""
 
-    _SHORTEST_S = 0.0001
-    _GROWTH = math.log(1.05)
-    _BUCKETS = 340  # the last one begins at about half an hour
+    _SAMPLE = 1000
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._requests = 0
         self._retries = 0
         self._errors = 0
-        self._histogram = [0] * self._BUCKETS
+        self._latencies: list[float] = []
 
     def request(self, seconds: float) -> None:
         """One HTTP request took that long, whatever became of it."""
-        steps = math.log(max(seconds, self._SHORTEST_S) / self._SHORTEST_S) / self._GROWTH
-        bucket = min(int(steps), self._BUCKETS - 1)
         with self._lock:
             self._requests += 1
-            self._histogram[bucket] += 1
+            if len(self._latencies) < self._SAMPLE:
+                self._latencies.append(seconds)
+            # Each request is in the sample with equal chances (Vitter's algorithm R).
+            elif (place := random.randrange(self._requests)) < self._SAMPLE:
+                self._latencies[place] = seconds
 
     def retry(self) -> None:
         """A call is about to be tried again."""
@@ -269,19 +217,13 @@ class Meter:
     def stats(self) -> ServiceStats:
         """The figures so far."""
         with self._lock:
+            # quantiles() wants two values.
+            sample = self._latencies * 2 if len(self._latencies) == 1 else self._latencies
+            cuts = statistics.quantiles(sample, n=20, method="inclusive") if sample else [0.0] * 19
             return ServiceStats(
                 requests=self._requests,
                 retries=self._retries,
                 errors=self._errors,
-                p50_ms=self._percentile_ms(0.50),
-                p95_ms=self._percentile_ms(0.95),
+                p50_ms=round(cuts[9] * 1000, 2),
+                p95_ms=round(cuts[18] * 1000, 2),
             )
-
-    def _percentile_ms(self, share: float) -> float:
-        rank = math.ceil(share * self._requests)
-        if rank == 0:
-            return 0.0
-        seen = itertools.accumulate(self._histogram)
-        bucket = next(index for index, total in enumerate(seen) if total >= rank)
-        middle_s = self._SHORTEST_S * math.exp((bucket + 0.5) * self._GROWTH)
-        return round(middle_s * 1000, 2)

@@ -2,21 +2,19 @@
 
 Stands on requests' transport adapter (and so on urllib3's thread-safe connection pool), and adds
 what neither has: a deadline for the exchange as a whole, a limit on the size of the answer as it
-is after decompression, and certainty that a body is complete. Knows nothing of retries,
-redirects or what a status means for a service.
+is after decompression and on all large answers together, and certainty that a body is complete.
+Knows nothing of retries, redirects or what a status means for a service.
 """
 
 from __future__ import annotations
 
 import functools
 import http.client
-import io
 import os
-import socket
 import threading
-import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +23,8 @@ import requests
 import requests.adapters
 import requests.utils
 import urllib3
+from artwork_backfill.shared.clients._budget import Budget, NoRoom
+from artwork_backfill.shared.clients._deadline import Deadlines, Exchange, attach
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError as Urllib3Error
@@ -81,6 +81,16 @@ class BodyTooLarge(ExchangeFailed):
         super().__init__(f"the answer is larger than {max_bytes:,} bytes", transient=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one exchange may take: seconds, bytes of the answer, and its share of all large ones."""
+
+    deadline_s: float
+    max_bytes: int
+    budget: Budget
+    stopping: threading.Event
+
+
 class Transport:
     """A pool of kept-alive connections for all threads of one client.
 
@@ -90,22 +100,18 @@ class Transport:
     """
 
     def __init__(
-        self,
-        *,
-        connections: int,
-        connect_timeout_s: float,
-        read_timeout_s: float,
-        deadline_s: float,
+        self, *, connections: int, connect_timeout_s: float, read_timeout_s: float
     ) -> None:
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
-        self._deadline_s = deadline_s
         self._adapter = _Adapter(pool_connections=32, pool_maxsize=connections, max_retries=0)
         self._verify: bool | str = os.environ.get("REQUESTS_CA_BUNDLE") or True
+        self._deadlines = Deadlines()
 
     def close(self) -> None:
         """Close the idle connections."""
         self._adapter.close()
+        self._deadlines.close()
 
     def exchange(
         self,
@@ -115,118 +121,112 @@ class Transport:
         headers: Mapping[str, str],
         body: bytes | None,
         wanted: frozenset[int],
-        max_bytes: int,
+        limits: Limits,
     ) -> Response:
         """Send one request and read its answer, without following redirects.
 
         Raises `ExchangeFailed` when there is no complete answer within the deadline, and
-        `BodyTooLarge` when a body with a `wanted` status exceeds `max_bytes`.
+        `BodyTooLarge` when a body with a `wanted` status exceeds the limit.
         """
-        request = requests.PreparedRequest()
-        _time_left.until = time.monotonic() + self._deadline_s
-        try:
-            request.prepare(method=method, url=url, headers=headers, data=body)
-            answer = self._adapter.send(
-                request,
-                stream=True,
-                timeout=(self._connect_timeout_s, self._read_timeout_s),
-                verify=self._verify,
-                proxies=_proxies_for(_origin_of(url)),
-            )
-            raw: urllib3.HTTPResponse = answer.raw
+        with self._deadlines.exchange(limits.deadline_s) as exchange:
             try:
-                if answer.status_code in wanted:
-                    content = _read_body(raw, max_bytes)
-                else:
-                    raw.read(_DRAIN_BYTES, decode_content=False)
-                    content = b""
-            finally:
-                # Closes the connection unless the body has been read to its end.
-                raw.close()
-                raw.release_conn()
-        except (requests.RequestException, Urllib3Error, zlib.error, UnicodeError) as error:
-            raise ExchangeFailed(self._reason(error)) from error
+                answer = self._send(method, url, headers, body, limits.deadline_s)
+                content = b""
+                with _closing(answer.raw) as raw:
+                    if answer.status_code in wanted:
+                        content = _read_body(raw, limits, exchange)
+                    else:
+                        raw.read(_DRAIN_BYTES, decode_content=False)
+            except (
+                *(requests.RequestException, Urllib3Error, http.client.HTTPException),
+                *(OSError, zlib.error, UnicodeError, ValueError),
+            ) as error:
+                raise ExchangeFailed(self._reason(error, exchange, limits)) from error
+            if exchange.is_cut:
+                raise ExchangeFailed(self._too_late(limits))
         return Response(answer.status_code, answer.headers, content, url)
 
-    def _reason(self, error: Exception) -> str:
+    @contextmanager
+    def stream(
+        self, url: str, *, headers: Mapping[str, str], stopping: threading.Event
+    ) -> Iterator[tuple[requests.Response, Exchange]]:
+        """Open an answer whose body is read piece by piece, for as long as it takes.
+
+        Raises `OSError` when there is none. When the run stops, reading ends, and `is_cut` is set.
+        """
+        with self._deadlines.exchange(stopping=stopping) as exchange:
+            answer = self._send("GET", url, headers, None, self._read_timeout_s)
+            with _closing(answer.raw):
+                yield answer, exchange
+
+    def _send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, most_s: float
+    ) -> requests.Response:
+        request = requests.PreparedRequest()
+        request.prepare(method=method, url=url, headers=headers, data=body)
+        return self._adapter.send(
+            request,
+            stream=True,
+            timeout=(min(self._connect_timeout_s, most_s), min(self._read_timeout_s, most_s)),
+            verify=self._verify,
+            proxies=_proxies_for(_origin_of(url)),
+        )
+
+    def _reason(self, error: Exception, exchange: Exchange, limits: Limits) -> str:
+        if exchange.is_cut:
+            return self._too_late(limits)
         if isinstance(error, requests.ConnectTimeout):
             return f"no connection within {self._connect_timeout_s:g} s"
         if isinstance(error, (requests.Timeout, Urllib3Timeout)):
-            return (
-                f"no complete answer in time ({self._read_timeout_s:g} s of silence or "
-                f"{self._deadline_s:g} s in all)"
-            )
+            return self._too_late(limits)
         root: BaseException = error
         # Beyond these, the context is whatever our caller was busy with.
         while isinstance(cause := root.__cause__ or root.__context__, _NETWORK_ERRORS):
             root = cause
         return f"{type(root).__name__}: {root}"[:200]
 
-
-class _TimeLeft(threading.local):
-    """When the exchange that this thread carries out has to be over."""
-
-    until: float = float("inf")
-
-
-_time_left = _TimeLeft()
+    def _too_late(self, limits: Limits) -> str:
+        return (
+            f"no complete answer in time ({self._read_timeout_s:g} s of silence or "
+            f"{limits.deadline_s:.3g} s in all)"
+        )
 
 
-class _DeadlineReader(io.RawIOBase):
-    """Reads from a socket, never waiting beyond the thread's deadline.
-
-    A socket's own time-out starts again with every byte received, so a server that sends a byte
-    now and then could hold a thread for ever, in the headers as well as in the body.
-    """
-
-    def __init__(self, sock: socket.socket, stream: io.RawIOBase) -> None:
-        self._sock = sock
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left = _time_left.until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the deadline of the exchange has passed")
-        patience = self._sock.gettimeout()
-        if patience is None or left < patience:
-            self._sock.settimeout(left)
-        return self._stream.readinto(buffer)
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()
+@contextmanager
+def _closing(raw: urllib3.HTTPResponse) -> Iterator[urllib3.HTTPResponse]:
+    try:
+        yield raw
+    finally:
+        # Closes the connection unless the body has been read to its end.
+        raw.close()
+        raw.release_conn()
 
 
-class _DeadlineResponse(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        self.fp = io.BufferedReader(_DeadlineReader(sock, self.fp.detach()), _CHUNK_BYTES)
+class _Connection(HTTPConnection):
+    def getresponse(self) -> Any:
+        attach(self.sock)
+        return super().getresponse()
 
 
-class _HttpConnection(HTTPConnection):
-    response_class = _DeadlineResponse
+class _TlsConnection(HTTPSConnection):
+    def getresponse(self) -> Any:
+        attach(self.sock)
+        return super().getresponse()
 
 
-class _HttpsConnection(HTTPSConnection):
-    response_class = _DeadlineResponse
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
 
 
-class _HttpPool(HTTPConnectionPool):
-    ConnectionCls = _HttpConnection
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
 
 
-class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _HttpsConnection
-
-
-_POOLS = {"http": _HttpPool, "https": _HttpsPool}
+_POOLS = {"http": _Pool, "https": _TlsPool}
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """requests' adapter over connections that keep the deadline."""
+    """requests' adapter over connections that show their sockets to the exchange under way."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
@@ -238,26 +238,38 @@ class _Adapter(requests.adapters.HTTPAdapter):
         return manager
 
 
-def _read_body(raw: urllib3.HTTPResponse, max_bytes: int) -> bytes:
+def _read_body(raw: urllib3.HTTPResponse, limits: Limits, exchange: Exchange) -> bytes:
     # Compressed bodies are inflated here and not by urllib3, which takes a gzip stream that ends
     # too early for a complete one.
     encoding = raw.headers.get("content-encoding", "identity").lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise ExchangeFailed(f"the answer is encoded as {encoding[:40]!r}, which was not asked for")
+    max_bytes, budget = limits.max_bytes, limits.budget
     if raw.length_remaining is not None and raw.length_remaining > max_bytes:
         raise BodyTooLarge(max_bytes)
     gunzip = None if encoding == "identity" else _Gunzip(max_bytes)
-    chunks: list[bytes] = []
-    size = 0
+    largest = max_bytes if gunzip or raw.length_remaining is None else raw.length_remaining
+    taken = 0
+    content = bytearray()
     while data := raw.read(_CHUNK_BYTES, decode_content=False):
-        chunk = gunzip.feed(data) if gunzip else data
-        size += len(chunk)
-        if size > max_bytes:
+        content += gunzip.feed(data) if gunzip else data
+        if len(content) > max_bytes:
             raise BodyTooLarge(max_bytes)
-        chunks.append(chunk)
+        if len(content) > budget.SMALL and not taken:
+            taken = largest
+            _take(taken, limits, exchange)
     if gunzip:
         gunzip.check_complete()
-    return b"".join(chunks)
+    if taken:
+        budget.give_back(taken - len(content))
+    return bytes(content)
+
+
+def _take(size: int, limits: Limits, exchange: Exchange) -> None:
+    try:
+        limits.budget.take(size, exchange.until, limits.stopping)
+    except NoRoom as error:
+        raise ExchangeFailed(str(error)) from error
 
 
 class _Gunzip:

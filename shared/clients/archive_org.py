@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import threading
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Self
 from urllib.parse import quote, urlencode, urlsplit
 from uuid import UUID
 
 from artwork_backfill.shared.clients.http import (
     MEBIBYTE,
     BadAnswer,
+    Budget,
     HttpClient,
     Origin,
     Response,
@@ -24,13 +25,16 @@ from artwork_backfill.shared.clients.http import (
     ServiceStats,
     parse_json,
 )
-from artwork_backfill.shared.settings import Settings, SettingsError
+from artwork_backfill.shared.settings import Settings
 
-#: Items of several thousand files have listings of a few megabytes.
-_METADATA_MAX_BYTES: Final = 64 * MEBIBYTE
+#: The listing of an item of 10,000 files takes 2.3 MiB.
+_METADATA_MAX_BYTES: Final = 3 * MEBIBYTE
 
 #: A size that cannot be true, and that no database could take.
 _MORE_THAN_ANY_COLLECTION: Final = 2**63
+
+#: Those of the live service have some hundred characters.
+_LONGEST_CURSOR: Final = 4_000
 
 _ARCHIVE_HOST: Final = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)*archive\.org")
 _ITEM_DIR: Final = re.compile(r"/[0-9]+/items/(?P<item>mbid-[0-9a-f-]{36})")
@@ -57,46 +61,18 @@ class ScrapePage:
     total: int | None
 
 
-def connect(
-    *,
-    base_url: str,
-    stopping: threading.Event,
-    access_key: str | None = None,
-    secret_key: str | None = None,
-    rate: float | None = None,
-    contact: str | None = None,
-    concurrency: int = 16,
-    attempts: int = 4,
-    patience_s: float = 180.0,
-) -> ArchiveOrgClient:
-    """Return a client; see `Service` and `HttpClient` for what the parameters mean.
-
-    Raises `ValueError` when a value cannot be used, or when only one of the two keys is given.
-    """
-    if bool(access_key) != bool(secret_key):
-        raise ValueError("ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY go together: set both")
-    service = Service(
-        name="archive.org",
-        url_setting="ARCHIVE_ORG_URL",
-        base_url=base_url,
-        contact=contact,
-        rate=rate,
-        concurrency=concurrency,
-        credentials={"authorization": f"LOW {access_key}:{secret_key}"} if access_key else {},
-        key_settings="ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY",
-        may_redirect_to=_is_archive_org,
-        trusts=lambda origin: origin.scheme == "https" and _is_archive_org(origin),
-        attempts=attempts,
-        patience_s=patience_s,
-    )
-    return ArchiveOrgClient(HttpClient(service, stopping=stopping))
-
-
 class ArchiveOrgClient:
     """Asks archive.org, from any number of threads.
 
     Every method raises `Unreadable`, `ServiceDown` or `Interrupted` where there is no answer.
     """
+
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
+        base = urlsplit(http.service.base_url)
+        self._scheme = base.scheme
+        self._base_host = base.netloc.lower()
+        self._is_the_archive = _is_archive_org(http.service.origin)
 
     @classmethod
     def from_settings(
@@ -104,35 +80,38 @@ class ArchiveOrgClient:
         settings: Settings,
         *,
         stopping: threading.Event,
-        concurrency: int,
+        concurrency: int = 16,
         attempts: int = 4,
+        call_s: float = 120.0,
         patience_s: float = 180.0,
-    ) -> ArchiveOrgClient:
-        """Return a client as the settings have it; nothing is sent yet.
+        budget: Budget | None = None,
+    ) -> Self:
+        """Return a client for the archive.org of the settings; nothing is sent yet.
 
-        Raises `SettingsError` where a setting is missing or malformed.
+        See `Service` and `HttpClient` for what the parameters mean. Raises `SettingsError` where a
+        setting is missing or malformed.
         """
-        place, keys = settings.archive_org(), settings.archive_org_keys() or (None, None)
-        try:
-            return connect(
-                base_url=place.base_url,
-                rate=place.rate,
-                contact=settings.contact(),
-                access_key=keys[0],
-                secret_key=keys[1],
-                concurrency=concurrency,
-                attempts=attempts,
-                stopping=stopping,
-                patience_s=patience_s,
-            )
-        except ValueError as error:
-            raise SettingsError(str(error)) from None
-
-    def __init__(self, http: HttpClient) -> None:
-        self._http = http
-        base = urlsplit(http.service.base_url)
-        self._scheme = base.scheme
-        self._base_host = base.netloc.lower()
+        endpoint, keys = settings.archive_org(), settings.archive_org_keys()
+        is_the_archive = _is_archive_org(Origin.of(endpoint.base_url))
+        service = Service(
+            name="archive.org",
+            url_setting="ARCHIVE_ORG_URL",
+            base_url=endpoint.base_url,
+            contact=settings.contact(),
+            rate=endpoint.rate,
+            concurrency=concurrency,
+            credentials={"authorization": f"LOW {keys[0]}:{keys[1]}"} if keys else {},
+            key_settings="ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY",
+            # What stands in for archive.org must not lead to the real one.
+            may_redirect_to=lambda origin: is_the_archive and _is_archive_org(origin),
+            trusts=lambda origin: (
+                is_the_archive and origin.scheme == "https" and _is_archive_org(origin)
+            ),
+            attempts=attempts,
+            call_s=call_s,
+            patience_s=patience_s,
+        )
+        return cls(HttpClient(service, stopping=stopping, budget=budget))
 
     @property
     def name(self) -> str:
@@ -243,7 +222,9 @@ class ArchiveOrgClient:
         return [f"{self._scheme}://{host}{directory}" for host in dict.fromkeys(known)]
 
     def _is_ours(self, host: str) -> bool:
-        return host == self._base_host or _ARCHIVE_HOST.fullmatch(host) is not None
+        if host == self._base_host:
+            return True
+        return self._is_the_archive and _ARCHIVE_HOST.fullmatch(host) is not None
 
 
 def _is_archive_org(origin: Origin) -> bool:
@@ -281,14 +262,19 @@ def _parse_scrape_page(response: Response) -> ScrapePage:
     if not isinstance(items, list):
         raise BadAnswer("the page has no list of items")
     cursor = document.get("cursor")
-    if not isinstance(cursor, str | None):
-        raise BadAnswer("the page's cursor is not a string")
+    if cursor is not None and not _is_cursor(cursor):
+        raise BadAnswer("the page's cursor is damaged", transient=False)
     total = document.get("total")
     return ScrapePage(
         identifiers=tuple(_identifier(item) for item in items),
         cursor=cursor or None,
         total=total if type(total) is int and 0 <= total < _MORE_THAN_ANY_COLLECTION else None,
     )
+
+
+def _is_cursor(cursor: object) -> bool:
+    # It is sent as part of a URL, and stored.
+    return isinstance(cursor, str) and len(cursor) <= _LONGEST_CURSOR and cursor.isprintable()
 
 
 def _identifier(item: object) -> str:

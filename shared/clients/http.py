@@ -1,16 +1,19 @@
 """The one HTTP layer under every client.
 
-`HttpClient` asks one service: politely (rate, concurrency that adapts to refusals, `Retry-After`,
-back-off with jitter), within limits (time and size of every answer), safely (redirects only where
-the service may send us, credentials only to whom they belong) and honestly (every way not to get
-an answer is an error that says what to do; none looks like "there is no such thing").
+`HttpClient` asks one service: politely (a rate that adapts to refusals, `Retry-After`, back-off
+with jitter), within limits (time of a call, size of every answer and of all large ones together),
+safely (redirects only where the service may send us, credentials only to whom they belong) and
+honestly (every way not to get an answer is an error that says what to do; none looks like "there is
+no such thing").
 
 Clients give it a `Service` and, per call, a function that reads the answer. What the bytes mean is
-their business. The pieces below are `_transport` (one exchange) and `_pacing` (how fast, how many).
+their business. The pieces below are `_transport` (one exchange), `_deadline` (its end), `_budget`
+(memory) and `_pacing` (how fast).
 """
 
 from __future__ import annotations
 
+import datetime
 import email.utils
 import importlib.metadata
 import json
@@ -23,19 +26,27 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, NoReturn, TypeVar
 from urllib.parse import urljoin, urlsplit
 
+from artwork_backfill.shared.clients._budget import MEBIBYTE, Budget
 from artwork_backfill.shared.clients._pacing import (
     Clock,
-    Gate,
     Health,
     Interrupted,
     Meter,
     Pace,
     ServiceStats,
 )
-from artwork_backfill.shared.clients._transport import ExchangeFailed, Response, Transport
+from artwork_backfill.shared.clients._transport import (
+    ExchangeFailed,
+    Limits,
+    Response,
+    Transport,
+)
+from artwork_backfill.shared.settings import SettingsError
 
 __all__ = [
+    "MEBIBYTE",
     "BadAnswer",
+    "Budget",
     "CredentialsRefused",
     "HttpClient",
     "Interrupted",
@@ -52,8 +63,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-MEBIBYTE: Final = 1024 * 1024
-
 _OK: Final = frozenset({200})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 #: Of these, a POST may follow only those that keep the method (RFC 9110, section 15.4).
@@ -62,7 +71,7 @@ _MAX_REDIRECTS: Final = 5
 _REFUSALS: Final = frozenset({429, 503})
 _TRANSIENT: Final = frozenset({408, 429})
 
-_MAX_RETRY_AFTER_S: Final = 120.0
+_MAX_RETRY_AFTER_S: Final = 60.0
 _BACK_OFF_BASE_S: Final = 1.0
 _BACK_OFF_CAP_S: Final = 60.0
 
@@ -145,18 +154,22 @@ class Service:
     contact
         E-mail or URL of whoever runs this, for `User-Agent`.
     rate, concurrency
-        Requests per second (`None`: no limit of ours) and at most how many at once.
+        Requests per second (`None`: no limit of ours), and how many threads will ask at once.
     headers, credentials
         Headers of every request, and those that only requests made with `authorized=True` carry,
         and only to the base URL's own origin or one that `trusts` allows.
     may_redirect_to, trusts
         Which other origins answers may send us to, and which may see the credentials.
-    connect_timeout_s, read_timeout_s, deadline_s
-        For a connection, for each silence, and for one whole exchange, body included.
+    connect_timeout_s, read_timeout_s, deadline_s, call_s
+        For a connection, for each silence, for one whole exchange, body included, and for a whole
+        call: all its attempts at all its URLs with the pauses between, but not the waiting for
+        turns, which our own rate or a 429 demands.
     max_bytes
         Largest body, after decompression, where a call does not set its own limit.
     attempts, patience_s
         How often a call is tried, and how long the service may fail broadly before `ServiceDown`.
+
+    Raises `SettingsError` for a value that cannot be used.
     """
 
     name: str
@@ -173,6 +186,7 @@ class Service:
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 30.0
     deadline_s: float = 60.0
+    call_s: float = 120.0
     max_bytes: int = 16 * MEBIBYTE
     attempts: int = 4
     patience_s: float = 180.0
@@ -182,7 +196,7 @@ class Service:
             Origin.of(self.base_url)
         except ValueError as error:
             # The URL itself is not shown: it may hold a password.
-            raise ValueError(
+            raise SettingsError(
                 f"{self.url_setting} is {error}; give one such as https://host.example"
             ) from None
         _check_header_value("BACKFILL_CONTACT", self.contact or "-")
@@ -191,9 +205,9 @@ class Service:
         for value in self.credentials.values():
             _check_header_value(self.key_settings, value)
         if self.rate is not None and self.rate <= 0:
-            raise ValueError(f"the rate for {self.name} must be above 0")
+            raise SettingsError(f"the rate for {self.name} must be above 0")
         if self.concurrency < 1:
-            raise ValueError(f"the concurrency for {self.name} must be at least 1")
+            raise SettingsError(f"the concurrency for {self.name} must be at least 1")
 
     @property
     def origin(self) -> Origin:
@@ -220,6 +234,14 @@ class _Call:
     authorized: bool
     wanted: frozenset[int]
     max_bytes: int
+    time: _TimeLeft
+
+
+class _TimeLeft:
+    """The seconds that a call may still take."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
 
 
 class HttpClient:
@@ -232,6 +254,8 @@ class HttpClient:
     stopping
         Once set, every wait (for a turn, for a place, before another attempt) ends at once with
         `Interrupted`. Exchanges under way are finished.
+    budget
+        What large answers may take together, where several clients share it.
     clock, wall_clock, uniform
         Monotonic seconds, seconds since the epoch, and random numbers between two bounds.
     """
@@ -241,11 +265,14 @@ class HttpClient:
         service: Service,
         *,
         stopping: threading.Event,
+        budget: Budget | None = None,
         clock: Clock = time.monotonic,
         wall_clock: Clock = time.time,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self.service = service
+        self._stopping = stopping
+        self._budget = budget or Budget()
         self._origin = service.origin
         self._base_url = service.base_url.rstrip("/")
         self._clock = clock
@@ -257,14 +284,12 @@ class HttpClient:
             **service.headers,
         }
         self._pace = Pace(service.rate, clock=clock, stopping=stopping)
-        self._gate = Gate(service.concurrency, clock=clock, stopping=stopping)
         self._health = Health(service.patience_s, clock=clock)
         self._meter = Meter()
         self._transport = Transport(
             connections=service.concurrency,
             connect_timeout_s=service.connect_timeout_s,
             read_timeout_s=service.read_timeout_s,
-            deadline_s=service.deadline_s,
         )
 
     def get(
@@ -300,7 +325,8 @@ class HttpClient:
         urls = (self._base_url + target, *alternatives)
         wanted = _OK | also_wanted
         limit = self.service.max_bytes if max_bytes is None else max_bytes
-        return self._perform(_Call("GET", urls, None, authorized, wanted, limit), parse)
+        left = _TimeLeft(self.service.call_s)
+        return self._perform(_Call("GET", urls, None, authorized, wanted, limit, left), parse)
 
     def post_json(
         self,
@@ -315,7 +341,8 @@ class HttpClient:
         body = json.dumps(document).encode()
         urls = (self._base_url + target,)
         wanted = _OK | also_wanted
-        call = _Call("POST", urls, body, authorized, wanted, self.service.max_bytes)
+        left = _TimeLeft(self.service.call_s)
+        call = _Call("POST", urls, body, authorized, wanted, self.service.max_bytes, left)
         return self._perform(call, parse)
 
     def stats(self) -> ServiceStats:
@@ -327,18 +354,18 @@ class HttpClient:
         self._transport.close()
 
     def _perform(self, call: _Call, parse: Callable[[Response], T]) -> T:
-        attempts_left = self.service.attempts
+        attempts_made = 0
         while True:
+            attempts_made += 1
             try:
-                with self._gate:
-                    self._check_health(call)
+                self._check_health(call)
+                with self._budget.scope():
                     value = self._attempt(call, parse)
             except ExchangeFailed as failure:
                 self._note_failure(failure)
-                attempts_left -= 1
-                if not failure.transient or not attempts_left:
-                    self._raise_unreadable(call, failure)
-                self._back_off(self.service.attempts - attempts_left, failure)
+                if not failure.transient or attempts_made == self.service.attempts:
+                    self._raise_unreadable(call, failure, attempts_made)
+                self._back_off(call, failure, attempts_made)
             except (NotFound, CredentialsRefused):
                 self._note_success()
                 raise
@@ -387,6 +414,14 @@ class HttpClient:
             headers = {**headers, "Content-Type": "application/json"}
         if call.authorized and self._may_see_credentials(Origin.of(url)):
             headers = {**headers, **self.service.credentials}
+        if call.time.seconds <= 0:
+            raise ExchangeFailed(f"not answered within {self.service.call_s:g} s")
+        limits = Limits(
+            min(self.service.deadline_s, call.time.seconds),
+            call.max_bytes,
+            self._budget,
+            self._stopping,
+        )
         self._pace.take_turn()
         began = self._clock()
         try:
@@ -396,10 +431,12 @@ class HttpClient:
                 headers=headers,
                 body=call.body,
                 wanted=call.wanted,
-                max_bytes=call.max_bytes,
+                limits=limits,
             )
         finally:
-            self._meter.request(self._clock() - began)
+            took = self._clock() - began
+            call.time.seconds -= took
+            self._meter.request(took)
 
     def _may_see_credentials(self, origin: Origin) -> bool:
         return origin == self._origin or self.service.trusts(origin)
@@ -446,19 +483,20 @@ class HttpClient:
     def _retry_after(self, response: Response) -> float | None:
         """Read `Retry-After`: seconds or an HTTP date (RFC 9110, section 10.2.3)."""
         value = response.headers.get("Retry-After", "").strip()
-        if re.fullmatch(r"[0-9]{1,9}", value):
+        if re.fullmatch(r"[0-9]+", value):
             seconds = float(value)
         else:
             try:
                 moment = email.utils.parsedate_to_datetime(value)
             except (ValueError, OverflowError):
                 return None
+            # Without a time zone it is UTC; anything else depends on where we run.
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
             seconds = moment.timestamp() - self._wall_clock()
         return min(max(seconds, 0.0), _MAX_RETRY_AFTER_S)
 
     def _note_success(self) -> None:
         self._health.succeeded()
-        self._gate.succeeded()
         self._pace.succeeded()
 
     def _note_failure(self, failure: ExchangeFailed) -> None:
@@ -466,25 +504,28 @@ class HttpClient:
             # The service is well; it is the request that it does not like.
             self._note_success()
             return
-        if failure.status in _REFUSALS:
-            self._gate.halve()
         if failure.status == 429 and failure.retry_after_s:
             # Too Many Requests is meant for the client as a whole, not for one of its threads.
             self._pace.hold(failure.retry_after_s)
-        if self._health.failed(failure.reason):
-            self._gate.halve()
+        is_in_trouble = self._health.failed(failure.reason)
+        if is_in_trouble or failure.status in _REFUSALS:
             self._pace.slow_down()
 
-    def _back_off(self, attempts_made: int, failure: ExchangeFailed) -> None:
-        self._meter.retry()
+    def _back_off(self, call: _Call, failure: ExchangeFailed, attempts_made: int) -> None:
         ceiling = min(_BACK_OFF_BASE_S * 2 ** (attempts_made - 1), _BACK_OFF_CAP_S)
+        # What a 429 asks for is waited for by all threads alike, before their next turns.
+        asked_for = 0.0 if failure.status == 429 else failure.retry_after_s or 0.0
         # Jitter over the whole range, so that threads that failed together do not return together.
-        self._pace.pause((failure.retry_after_s or 0.0) + self._uniform(0.0, ceiling))
+        pause = asked_for + self._uniform(0.0, ceiling)
+        if pause >= call.time.seconds:
+            self._raise_unreadable(call, failure, attempts_made)
+        self._meter.retry()
+        call.time.seconds -= pause
+        self._pace.pause(pause)
 
-    def _raise_unreadable(self, call: _Call, failure: ExchangeFailed) -> NoReturn:
+    def _raise_unreadable(self, call: _Call, failure: ExchangeFailed, attempts: int) -> NoReturn:
         self._meter.error()
-        repeated = failure.transient and self.service.attempts > 1
-        tried = f" in {self.service.attempts} attempts" if repeated else ""
+        tried = f" in {attempts} attempts" if attempts > 1 else ""
         raise Unreadable(
             f"{self.service.name} did not answer {call.method} {call.urls[0]}{tried}: "
             f"{failure.reason}. Try again later; if it stays so, check {self.service.url_setting}",
@@ -524,7 +565,7 @@ def _user_agent(contact: str | None) -> str:
 def _check_header_value(name: str, value: str) -> None:
     """Refuse what cannot stand in a header, before requests does so and shows the value."""
     if not _HEADER_VALUE.fullmatch(value):
-        raise ValueError(
+        raise SettingsError(
             f"{name} cannot be sent in a header: only visible ASCII characters and spaces "
             "between them are possible"
         )

@@ -9,59 +9,38 @@ from __future__ import annotations
 import codecs
 import threading
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Self
 from uuid import UUID
 
 from artwork_backfill.shared.clients.http import (
+    MEBIBYTE,
     BadAnswer,
+    Budget,
     HttpClient,
     Response,
     Service,
     ServiceStats,
 )
-from artwork_backfill.shared.settings import Settings, SettingsError
+from artwork_backfill.shared.settings import Settings
 
 #: What artwork-indexer asks for. The `+` separates values and must not be percent-encoded.
 _QUERIES: Final = MappingProxyType(
     {"release": "inc=artists", "event": "inc=artist-rels+place-rels"}
 )
 
+#: An answer takes a few kilobytes, and 300 bytes more for each further artist.
+_MAX_BYTES: Final = 2 * MEBIBYTE
 
 #: All that the web service says is in it; the page that a proxy or a gate puts in its place is not,
 #: and must count against the service's health, whatever its status.
 _NAMESPACE: Final = b"http://musicbrainz.org/ns/mmd-2.0#"
 
 
-def connect(
-    *,
-    base_url: str,
-    stopping: threading.Event,
-    rate: float | None = None,
-    contact: str | None = None,
-    set_database: str | None = None,
-    concurrency: int = 16,
-    patience_s: float = 180.0,
-) -> MusicBrainzClient:
-    """Return a client; see `Service` and `HttpClient` for what the parameters mean.
-
-    `set_database` selects a database on hosts that support it. Raises `ValueError` when a value
-    cannot be used.
-    """
-    service = Service(
-        name="MusicBrainz",
-        url_setting="MUSICBRAINZ_URL",
-        base_url=base_url,
-        contact=contact,
-        rate=rate,
-        concurrency=concurrency,
-        headers={"mb-set-database": set_database} if set_database else {},
-        patience_s=patience_s,
-    )
-    return MusicBrainzClient(HttpClient(service, stopping=stopping))
-
-
 class MusicBrainzClient:
     """Asks the MusicBrainz web service, from any number of threads."""
+
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
 
     @classmethod
     def from_settings(
@@ -69,29 +48,28 @@ class MusicBrainzClient:
         settings: Settings,
         *,
         stopping: threading.Event,
-        concurrency: int,
+        concurrency: int = 16,
         patience_s: float = 180.0,
-    ) -> MusicBrainzClient:
-        """Return a client as the settings have it; nothing is sent yet.
+        budget: Budget | None = None,
+    ) -> Self:
+        """Return a client for the web service of the settings; nothing is sent yet.
 
-        Raises `SettingsError` where a setting is missing or malformed.
+        See `Service` and `HttpClient` for what the parameters mean. Raises `SettingsError` where a
+        setting is missing or malformed.
         """
-        place = settings.musicbrainz()
-        try:
-            return connect(
-                base_url=place.base_url,
-                rate=place.rate,
-                contact=settings.contact(),
-                set_database=settings.get("MUSICBRAINZ_SET_DATABASE"),
-                concurrency=concurrency,
-                stopping=stopping,
-                patience_s=patience_s,
-            )
-        except ValueError as error:
-            raise SettingsError(str(error)) from None
-
-    def __init__(self, http: HttpClient) -> None:
-        self._http = http
+        endpoint, database = settings.musicbrainz(), settings.musicbrainz_set_database()
+        service = Service(
+            name="MusicBrainz",
+            url_setting="MUSICBRAINZ_URL",
+            base_url=endpoint.base_url,
+            contact=settings.contact(),
+            rate=endpoint.rate,
+            concurrency=concurrency,
+            headers={"mb-set-database": database} if database else {},
+            max_bytes=_MAX_BYTES,
+            patience_s=patience_s,
+        )
+        return cls(HttpClient(service, stopping=stopping, budget=budget))
 
     @property
     def name(self) -> str:

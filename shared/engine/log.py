@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TextIO
 from uuid import UUID
 
+from artwork_backfill.shared.engine.redaction import Redactor as Redactor
 from artwork_backfill.shared.settings import Settings
 from artwork_backfill.shared.version import VERSION
 from pythonjsonlogger.json import JsonFormatter
@@ -29,33 +28,7 @@ REPO: Final = "artwork-backfill"
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 _LOGGER: Final = "artwork_backfill"
-_HIDDEN: Final = "***"
-#: Shorter secrets than this would blot out ordinary words of a line.
-_SHORTEST_SECRET: Final = 4
 _SENTRY_FLUSH_S: Final = 2.0
-
-
-class Redactor:
-    """Hides secrets in whatever text is about to leave the process."""
-
-    def __init__(self, secrets: Iterable[str]) -> None:
-        # The longest first, so that a secret that contains another leaves no remainder.
-        texts = sorted((s for s in secrets if len(s) >= _SHORTEST_SECRET), key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, texts))) if texts else None
-
-    def text(self, text: str) -> str:
-        """Return the text with every secret replaced."""
-        return self._pattern.sub(_HIDDEN, text) if self._pattern else text
-
-    def value(self, value: object) -> Any:
-        """Return the value with every secret in its texts replaced, however deep they are."""
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, Mapping):
-            return {self.value(key): self.value(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.value(item) for item in value]
-        return value
 
 
 def plain(text: str) -> str:

@@ -72,8 +72,8 @@ def dice(request: pytest.FixtureRequest) -> random.Random:
 
 @pytest.fixture(scope="session")
 def world(is_long: bool) -> World:
-    """A third of its gids have drifted, in every way there is."""
-    return World(Spec(seed=70, size=1_500 if is_long else 240, drift_rate=0.33, orphan_share=0.1))
+    """A third of its gids have drifted, in every way there is; a scan of it is plausible."""
+    return World(Spec(seed=21, size=1_500 if is_long else 240, drift_rate=0.33, orphan_share=0.1))
 
 
 @pytest.fixture(scope="session")

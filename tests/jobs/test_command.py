@@ -416,14 +416,14 @@ def test_bad_usage_is_exit_code_2_with_one_clear_line(
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("45", 45), ("1H2M3S", 3723)],
+    [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("5d", 432_000)],
 )
 def test_durations(text: str, seconds: float) -> None:
     assert DurationType().convert(text, None, None) == seconds
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "0", "0s", "-5", "5 minutes", "m", "1.5h", "30m1h", "1w"]
+    "text", ["", " ", "0", "45", "0s", "-5", "5 minutes", "m", "1.5h", "30m1h"]
 )
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(click.BadParameter, match="is not a duration"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import gzip
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import psycopg
 import pytest
 from artwork_backfill.jobs.seed_from_ia_scan import pages as pages_module
 from artwork_backfill.jobs.seed_from_ia_scan.job import ScanPage, SeedFromIaScan
+from artwork_backfill.jobs.seed_from_ia_scan.pages import Page, ScrapedPages
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
 from artwork_backfill.shared.clients.archive_org import (
     ArchiveOrgClient,
@@ -27,8 +30,10 @@ from artwork_backfill.shared.clients.http import (
     ServiceStats,
     Unreadable,
 )
-from artwork_backfill.shared.engine.job import Partition, Run, RunResult, Verification
+from artwork_backfill.shared.engine.job import Partition, Run, RunFailed, RunResult, Verification
 from artwork_backfill.shared.engine.report import Outcome, Report
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from psycopg import Connection
 
 from sandbox.load import load
@@ -126,6 +131,10 @@ def scan(dsn: str, run: dict[str, Any] | None = None, **options: Any) -> Report:
 
 def rows(dsn: str) -> dict[str, int]:
     return dict(query(dsn, ROWS))
+
+
+def consume(pages: Iterator[Page]) -> None:
+    collections.deque(pages, maxlen=0)
 
 
 def checks(report: Report) -> dict[str, Verification]:
@@ -358,8 +367,10 @@ def test_a_page_that_comes_again_is_asked_for_once_more(database: str, archive: 
         ScrapePage(tuple(identifiers(*range(10))), "9", 60),
         ScrapePage(tuple(identifiers(77)), "1", 60),
         ScrapePage((), "2", 60),
+        ScrapePage(tuple(identifiers(*range(10))), None, 60),
+        ScrapePage(tuple(identifiers(*reversed(range(10)))), "9", 60),
     ],
-    ids=["the first page", "an old cursor", "the same cursor"],
+    ids=["the first page", "an old cursor", "the same cursor", "the first and last", "shuffled"],
 )
 def test_answers_that_go_in_circles_end_the_run(
     database: str, archive: Archive, page: ScrapePage
@@ -400,6 +411,67 @@ def test_a_page_that_always_answers_another_query_ends_the_run(
     assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
     assert "page 3 of coverartarchive answers another query" in report.reason
     assert query(database, STANDING) == [("2", 2, 20, 0, 20)]
+
+
+@given(st.data())
+@settings(max_examples=15)
+def test_fresh_cursors_that_bring_nothing_new_end_the_enumeration(data: st.DataObject) -> None:
+    """Empty pages, foreign ones, and what was seen already in ever new mixtures."""
+    known = identifiers(*range(40))
+    pages = st.one_of(
+        st.just([]),
+        st.lists(st.sampled_from(known), max_size=30),
+        st.lists(st.sampled_from([name.upper() for name in known]), max_size=30),
+        st.lists(st.text(max_size=5), max_size=19),
+    )
+
+    class Endless(Archive):
+        def page(self, collection: str, number: int) -> ScrapePage:
+            page = data.draw(pages) if number else known
+            return ScrapePage(tuple(page), str(number + 1), None)
+
+    endless = Endless()
+    scraped = ScrapedPages(endless, RELEASES, Partition(), threading.Event())
+    with pytest.raises(RunFailed, match=r"without a new item|repeats an earlier one"):
+        consume(scraped.next_page(1) for _ in range(1000))
+    assert len(endless.asked) < 200
+
+
+def test_pages_of_known_items_here_and_there_end_nothing(database: str, archive: Archive) -> None:
+    pages = archive.pages[CAA]
+    archive.pages = {CAA: [page for each in pages for page in (each, [*each, "mbid-test"])]}
+    report = scan(database)
+    assert report.totals["written"] == 60
+    assert report.exit_code == 0
+
+
+@pytest.mark.parametrize(("seen", "code"), [(60, 0), (6, 3), (59, 3)])
+def test_a_total_that_is_larger_than_what_was_seen_is_not_verified(
+    database: str, archive: Archive, seen: int, code: int
+) -> None:
+    """Although 59 of 60 are enough where MusicBrainz has 48 with art."""
+    archive.pages = {CAA: [identifiers(*range(seen))]}
+    archive.instead[1] = ScrapePage(tuple(identifiers(*range(seen))), None, 60)
+    report = scan(database)
+    assert report.exit_code == code
+    total = checks(report)[f"identifiers of {CAA} against archive.org's total"]
+    assert (total.expected, total.actual, total.ok) == (60, seen, seen == 60)
+    assert "--accept-total" in total.detail or total.ok
+    verify = driver(database).runner(job(), concurrency=1).verify()
+    assert verify.exit_code == code
+
+
+def test_a_total_can_be_overruled(database: str, archive: Archive) -> None:
+    archive.instead[6] = ScrapePage(tuple(identifiers(*range(50, 60))), None, 5_000_000)
+    assert scan(database).exit_code == 3
+    archive.instead = {len(archive.asked) + 6: archive.instead[6]}
+    assert scan(database, accept_total=True).exit_code == 0
+
+
+def test_upper_case_gids_are_gids(database: str, archive: Archive) -> None:
+    archive.pages = {CAA: [[name.upper() for name in page] for page in archive.pages[CAA]]}
+    report = scan(database)
+    assert (report.exit_code, len(rows(database))) == (0, 60)
 
 
 # -- writing --------------------------------------------------------------------------------------
@@ -491,6 +563,8 @@ def test_a_list_can_be_verified_alone(database: str, listed: Path) -> None:
     [
         (gzip.compress("\n".join(identifiers(*range(30))).encode())[:-9], "cut off"),
         (b"nonsense\n", "like mbid-GID"),
+        ("\n".join(["nonsense"] * 2_000 + identifiers(1)).encode(), "1 of 2,001 lines"),
+        ("\n".join(identifiers(*range(30))).encode("utf-16"), "no text in UTF-8"),
         (b"", "like mbid-GID"),
     ],
 )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gzip
 import io
 import os
 import re
+import socket
 import subprocess
 import sys
+import tarfile
 import threading
+import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -48,7 +53,7 @@ def job(*places: Path | str, **options: Any) -> type[SeedFromImg129]:
 
     class Bound(SeedFromImg129):
         def __init__(self, run: Run) -> None:
-            sources, passed_over = find([str(place) for place in places])
+            sources, passed_over = find([str(place) for place in places], run.stopping)
             super().__init__(run, sources, passed_over=passed_over, **options)
 
     return Bound
@@ -409,34 +414,44 @@ def test_a_source_that_cannot_be_one_is_refused_before_anything_is_touched(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(SourceError, match=what) as caught:
-        find([str(path)])
+        find([str(path)], threading.Event())
     assert str(path) in str(caught.value)
 
 
 def test_a_folder_without_sources_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no file of the 2021 audit"):
-        find([str(tmp_path)])
+        find([str(tmp_path)], threading.Event())
 
 
 def test_a_file_is_read_once_however_often_it_is_named(log: Path) -> None:
-    sources, _ = find([str(log), str(log.parent), f"{log.parent}/../{log.parent.name}/{log.name}"])
+    sources, _ = find(
+        [str(log), str(log.parent), f"{log.parent}/../{log.parent.name}/{log.name}"],
+        threading.Event(),
+    )
     assert [source.place for source in sources] == [str(log)]
 
 
-Serve = Callable[[bytes, int], str]
+Serve = Callable[..., str]
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Serve a body under any path; the declared length may be another."""
+    """Serve a body under /bad_items.csv; the declared length and the headers may be others."""
     with contextlib.ExitStack() as stack:
 
-        def start(body: bytes, length: int) -> str:
+        def start(
+            body: bytes, length: int | None = None, seen: list[Any] | None = None, **headers: str
+        ) -> str:
             class Handler(BaseHTTPRequestHandler):
                 def do_GET(self) -> None:
+                    if seen is not None:
+                        seen.append(self.headers)
                     found = self.path.startswith("/bad_items.csv")
-                    self.send_response(200 if found else 404)
-                    self.send_header("Content-Length", str(length if found else 0))
+                    self.send_response((302 if "Location" in headers else 200) if found else 404)
+                    declared = len(body) if length is None else length
+                    self.send_header("Content-Length", str(declared if found else 0))
+                    for name, value in headers.items():
+                        self.send_header(name.replace("_", "-"), value)
                     self.end_headers()
                     self.wfile.write(body if found else b"")
 
@@ -472,12 +487,160 @@ def test_a_download_that_breaks_off_is_damage(migrated_database: str, serve: Ser
     assert "the download broke off" in report.problems[0].detail
 
 
+def test_a_gzip_encoded_download_that_ends_too_early_is_damage(
+    migrated_database: str, serve: Serve
+) -> None:
+    """urllib3 would take what is there for the whole file, which ends with a line here."""
+    packer = zlib.compressobj(wbits=31)
+    half = packer.compress("".join(f"{gid(n)}\n" for n in range(500)).encode())
+    half += packer.flush(zlib.Z_FULL_FLUSH)
+    url = f"http://{serve(half, Content_Encoding='gzip')}/bad_items.csv"
+    report = seed(migrated_database, url)
+    assert (report.exit_code, len(rows(migrated_database))) == (3, 500)
+    whole = half + packer.compress(f"{gid(500)}\n".encode()) + packer.flush()
+    url = f"http://{serve(whole, Content_Encoding='gzip')}/bad_items.csv"
+    assert seed(migrated_database, url).exit_code == 0
+
+
+def test_a_url_gets_its_own_credentials_and_no_others(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password something")
+    monkeypatch.setenv("NETRC", str(netrc))
+    seen: list[Any] = []
+    host = serve(f"{gid(1)}\n".encode(), seen=seen)
+    for user in ("", "me:p%40ss@"):
+        find([f"http://{user}{host}/bad_items.csv"], threading.Event())
+    basic = "Basic " + base64.b64encode(b"me:p@ss").decode()
+    assert [headers["authorization"] for headers in seen] == [None, basic]
+
+
+def test_redirects_lead_nowhere_but_to_the_same_host(serve: Serve) -> None:
+    seen: list[Any] = []
+    elsewhere = serve(f"{gid(1)}\n".encode(), seen=seen)
+    host = serve(b"", Location=f"http://{elsewhere}/bad_items.csv")
+    with pytest.raises(SourceError, match="redirects to another host"):
+        find([f"http://me:secret@{host}/bad_items.csv"], threading.Event())
+    assert seen == []
+    host = serve(b"", Location="/bad_items.csv")
+    with pytest.raises(SourceError, match="redirects more than 5 times"):
+        find([f"http://{host}/bad_items.csv"], threading.Event())
+
+
+@pytest.mark.parametrize("part", ["headers", "body"])
+def test_a_url_that_drips_ends_with_the_run(part: str) -> None:
+    stopping = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            with contextlib.suppress(OSError):
+                conn, _ = server.accept()
+                head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n"
+                conn.sendall(head + (b"X-Slow: " if part == "headers" else b"\r\n"))
+                while True:
+                    conn.sendall(b"x")
+                    stopping.set()
+                    time.sleep(0.02)
+
+        threading.Thread(target=drip, daemon=True).start()
+        source = Source(f"http://127.0.0.1:{server.getsockname()[1]}/bad_items.csv", None)
+        began = time.monotonic()
+        chunk = reading(source, stopping).next_chunk(1_000)
+        assert time.monotonic() - began < 2
+    assert chunk is None or chunk.counts.get("damaged", 0) == 0
+
+
+def test_a_pipe_that_no_one_writes_to_ends_with_the_run(tmp_path: Path) -> None:
+    pipe, stopping = tmp_path / "pipe", threading.Event()
+    os.mkfifo(pipe)
+    threading.Timer(0.3, stopping.set).start()
+    began = time.monotonic()
+    assert reading(Source(str(pipe), None), stopping).next_chunk(1_000) is None
+    assert time.monotonic() - began < 2
+
+
+# -- what is no success ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n\n", gzip.compress(b""), b"mbid,Item::exists\n"],
+    ids=["empty", "blank", "packed empty", "heading alone"],
+)
+def test_a_source_without_a_usable_line_is_no_success(
+    migrated_database: str, log: Path, content: bytes
+) -> None:
+    empty = log.parent / "empty.csv"
+    empty.write_bytes(content)
+    report = seed(migrated_database, log, empty)
+    assert wrong(report) == {"sources without a usable line": (0, 1)}
+    assert (report.exit_code, len(rows(migrated_database))) == (3, 60)
+    assert [problem.what for problem in report.problems] == [str(empty)]
+    assert seed(migrated_database, log, empty, allow_damaged=True).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [gzip.compress(b"a" * 1000)[:-9], "mbid\n".encode("utf-16"), b"\xfd7zXZ\0nonsense"],
+    ids=["cut gzip", "utf-16", "damaged xz"],
+)
+def test_a_file_in_a_folder_that_cannot_be_read_is_damage(
+    migrated_database: str, log: Path, content: bytes
+) -> None:
+    (log.parent / "skipped_items.log").write_bytes(content)
+    report = seed(migrated_database, log.parent)
+    assert (report.exit_code, len(rows(migrated_database))) == (3, 60)
+    assert "skipped_items.log:1" in report.problems[0].what
+
+
+def test_a_heading_with_a_carriage_return_does_not_end_the_reading(
+    migrated_database: str, log: Path
+) -> None:
+    first = log.parent / "bad_items.csv"
+    first.write_bytes(b"mbid,Item::exists\rItem::darkened\n")
+    report = seed(migrated_database, first, log)
+    assert (report.exit_code, len(rows(migrated_database))) == (3, 60)
+
+
+# -- as the files of 2021 are published -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["w:", "w:gz", "w:xz"])
+def test_an_archive_is_read_like_its_folder(
+    migrated_database: str, tmp_path: Path, mode: str
+) -> None:
+    path = tmp_path / "audit.tar"
+    (tmp_path / "notes.txt").write_text("Dear diary,\n")
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        tar.add(DATA, "caa-audit")
+    report = seed(migrated_database, path)
+    assert report.exit_code == 0, report.problems
+    seeded = rows(migrated_database)
+    execute(migrated_database, "TRUNCATE artwork_indexer.audit_entity CASCADE")
+    seed(migrated_database, DATA)
+    assert seeded == rows(migrated_database)
+
+
+def test_an_archive_says_which_of_its_files_is_damaged(
+    migrated_database: str, log: Path, tmp_path: Path
+) -> None:
+    path, cut = tmp_path / "audit.tar.xz", tmp_path / "results_cache.gz"
+    cut.write_bytes(gzip.compress(b"a" * 1000)[:-9])
+    with tarfile.open(path, "w:xz") as tar:
+        tar.add(cut, "caa/results_cache.gz")
+        tar.add(log, "caa/failed_checks.log")
+    report = seed(migrated_database, path)
+    assert (report.exit_code, len(rows(migrated_database))) == (3, 60)
+    assert [problem.what for problem in report.problems] == [f"{path}/caa/results_cache.gz:1"]
+
+
 def test_a_url_that_does_not_answer_is_refused_without_its_secrets(serve: Serve) -> None:
     host = serve(b"", 0)
     with pytest.raises(SourceError, match="HTTP 404") as missing:
-        find([f"http://{host}/missing?token=secret"])
+        find([f"http://{host}/missing?token=secret"], threading.Event())
     with pytest.raises(SourceError, match="cannot be reached") as down:
-        find(["http://me:secret@127.0.0.1:9/x?token=secret"])
+        find(["http://me:secret@127.0.0.1:9/x?token=secret"], threading.Event())
     assert "secret" not in str(missing.value) + str(down.value)
 
 
@@ -486,7 +649,10 @@ def test_a_url_that_does_not_answer_is_refused_without_its_secrets(serve: Serve)
     [
         (["-"], f"{gid(1)}\n{gid(2)}\n".encode(), 0, "verified"),
         (["-"], gzip.compress(f"{gid(1)}\tItem::exists\n".encode()), 0, "verified"),
-        (["-"], b"", 0, "verified"),
+        (["-"], b"", 3, "sources without a usable line"),
+        (["-", "--allow-damaged"], b"", 0, "verified"),
+        (["/dev/null"], b"", 3, "sources without a usable line"),
+        ([""], b"", 2, "a SOURCE is empty"),
         (["-"], b"Dear diary,\n", 3, "no known kind"),
         (["/dev/stdin"], f"{gid(1)}\n".encode(), 0, "verified"),
         (["/no/such/file"], b"", 2, "/no/such/file cannot be read: No such file"),
@@ -497,6 +663,9 @@ def test_a_url_that_does_not_answer_is_refused_without_its_secrets(serve: Serve)
         "standard input",
         "gzipped standard input",
         "empty standard input",
+        "accepted empty standard input",
+        "the null device",
+        "an empty name",
         "no kind",
         "a pipe by its path",
         "no file",
@@ -521,7 +690,7 @@ def test_the_command_line_answers_with_its_exit_code(
 class Endless(Source):
     """A results cache that goes on for ever, of items that passed everything."""
 
-    def open(self) -> Any:
+    def open(self, stopping: threading.Event) -> Any:
         class Stream(io.RawIOBase):
             def read(self, size: int = -1, /) -> bytes:
                 return f"{gid(1)}\tItem::exists\tPASSED\n".encode() * 4_000
@@ -555,7 +724,7 @@ def test_a_chunk_ends_when_the_run_is_to_end() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 59, 60, 61, 1_000])
 def test_chunks_are_bounded_and_hold_everything(log: Path, size: int) -> None:
-    one_pass = reading(find([str(log)])[0][0], threading.Event())
+    one_pass = reading(find([str(log)], threading.Event())[0][0], threading.Event())
     chunks = list(iter(lambda: one_pass.next_chunk(size), None))
     assert max(len(chunk.seeds) for chunk in chunks) <= size
     assert len(set().union(*(chunk.seeds for chunk in chunks))) == 60

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+import time
+import tracemalloc
 from pathlib import Path
 from uuid import UUID
 
@@ -14,7 +18,8 @@ from artwork_backfill.jobs.seed_from_img_129.formats import (
     reader_for,
     recognise,
 )
-from artwork_backfill.jobs.seed_from_img_129.ledger import Ledger
+from artwork_backfill.jobs.seed_from_img_129.ledger import Entry, Ledger
+from artwork_backfill.shared.engine.job import RunFailed
 from artwork_backfill.shared.lines import Block, read_blocks
 from hypothesis import given
 from hypothesis import strategies as st
@@ -234,6 +239,26 @@ def test_rows_of_the_table_are_read_by_its_columns(
     assert notes(remarks) == [(1, Note.UNKNOWN_CHECK), *([(2, note)] if note else [])]
 
 
+@pytest.mark.parametrize(
+    "heading",
+    ["mbid,a\rb", "mbid" + ",x" * 2_000, 'mbid,"' + "x" * 200_000],
+    ids=["cr", "many columns", "long name"],
+)
+def test_an_odd_heading_is_damaged_and_ends_nothing(heading: str) -> None:
+    seeds, remarks = read(
+        Kind.TABLE, heading, f"{A},1", "mbid,Item::exists,Item::darkened", f"{B},1,0"
+    )
+    assert seeds == {B: 300}
+    assert (1, Note.DAMAGED) in notes(remarks)
+
+
+def test_a_line_of_gids_without_end_takes_no_time() -> None:
+    url = f"https://archive.org/release/{A}"
+    began = time.monotonic()
+    read(Kind.LIST, *[url + f"/release/{A}" * 1_400 + " x"] * 20)
+    assert time.monotonic() - began < 2
+
+
 @pytest.mark.parametrize("row", [A, f"{A},1"])
 def test_rows_of_a_table_without_a_heading_are_damaged(row: str) -> None:
     seeds, remarks = read(Kind.TABLE, row)
@@ -297,23 +322,31 @@ def test_no_line_breaks_a_reader(line: bytes, kind: Kind) -> None:
 def test_the_ledger_knows_each_gid_once_with_all_its_sources(
     seeds: list[tuple[bytes, int, int]],
 ) -> None:
-    ledger = Ledger(12)
-    expected: dict[bytes, tuple[int, int]] = {}
-    for gid, priority, source in seeds:
-        ledger.add({gid: priority}, source)
-        known = expected.get(gid, (0, 0))
-        expected[gid] = max(known[0], priority), known[1] | 1 << source
-    entries = [item for bucket in ledger.buckets() for item in bucket.items()]
-    assert len(entries) == len(expected)
-    assert dict(entries) == expected
+    with contextlib.closing(Ledger()) as ledger:
+        expected: dict[bytes, Entry] = {}
+        for gid, priority, source in seeds:
+            ledger.add({gid: priority}, source)
+            known = expected.get(gid, Entry(0, frozenset()))
+            expected[gid] = Entry(max(known.priority, priority), known.sources | {source})
+        assert list(ledger.entries()) == sorted(expected.items())
 
 
-def test_the_ledger_frees_itself_of_repetitions() -> None:
-    ledger = Ledger(1)
-    seeds = {number.to_bytes(16): 200 for number in range(1_000)}
-    for _ in range(100):
-        ledger.add(seeds, 0)
-    # All of these gids begin alike, which is the worst case; each takes 19 bytes.
-    held = sum(len(piece) for bucket in ledger._buckets for piece in bucket)
-    assert held < 2 * 19 * 1_000 + 128 * 1024
-    assert sum(len(bucket) for bucket in ledger.buckets()) == 1_000
+def test_the_ledger_takes_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        with contextlib.closing(Ledger()) as ledger:
+            for n in range(20):
+                ledger.add({(n * 5_000 + i).to_bytes(16): 200 for i in range(5_000)}, 0)
+            assert sum(1 for _ in ledger.entries()) == 100_000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4_000_000
+
+
+def test_a_ledger_without_room_says_what_to_do() -> None:
+    file = sqlite3.connect("")
+    with contextlib.closing(Ledger(file)) as ledger:
+        file.execute("PRAGMA max_page_count = 20")
+        with pytest.raises(RunFailed, match="free disk space"):
+            ledger.add({number.to_bytes(16): 200 for number in range(50_000)}, 0)

@@ -2,7 +2,7 @@
 
 A round is one run of audit-batch under one policy. Between two rounds artwork-indexer, people and
 time do something to what the last one has left: events complete and repair the item or not, fail,
-vanish or stay; entities are to be audited once more.
+vanish or stay; entities are to be audited once more, or are to be left as they are.
 """
 
 from __future__ import annotations
@@ -45,6 +45,19 @@ FROM unnest(%s::artwork_indexer.event_state[], %s::artwork_indexer.indexable_ent
 _ITS_EVENTS = """
 SELECT id FROM artwork_indexer.event_queue
 WHERE entity_type = %s AND message->>'gid' = %s AND state IN ('queued', 'running')
+"""
+
+# What `review wont-fix` does.
+_LEAVE = """
+WITH reviewed AS (
+    UPDATE artwork_indexer.needs_manual_review review
+    SET status = 'wont_fix', resolved_at = now(), resolution_notes = 'it is right as it is'
+    FROM artwork_indexer.audit_entity entity
+    WHERE entity.id = review.audit_entity_id AND review.status = 'open'
+    AND entity.entity_type = %s AND entity.gid = %s
+    RETURNING entity.id
+)
+UPDATE artwork_indexer.audit_entity SET status = 'clean' WHERE id IN (SELECT id FROM reviewed)
 """
 
 _AGAIN = """
@@ -199,6 +212,8 @@ class _Run:
         # What the last round left, and what it should have audited: all that wait at first.
         self._last: dict[Key, tuple[Found, Verdict]] = {}
         self._waiting: set[Key] = set()
+        # What a person wants left as it is: no policy takes it up again.
+        self._left_alone: set[Key] = set()
         # Mixtures in which something is wrong already: what follows says nothing.
         self._spoilt: set[int] = set()
 
@@ -220,6 +235,8 @@ class _Run:
             self._remember(mixture, key, verdict, got)
 
     def _expected(self, mixture: Mixture, policy: Policy, key: Key) -> Verdict:
+        if key in self._left_alone:
+            return Verdict((Outcome("clean"),), (_NOT_DUE, "a person wants it left as it is"))
         verdict = audit(mixture.world, policy, key)
         if key not in self._last or key in self._waiting:
             return verdict
@@ -261,6 +278,11 @@ class _Run:
                 got, _ = self._last[key]
                 if got.events:
                     changed |= self._let_events_end(mixture, key, got, luck)
+                if got.status == "manual_review" and luck.random() < 0.15:
+                    self._place.conn.execute(_LEAVE, (str(key[0]), key[1]))
+                    self._left_alone.add(key)
+                if key in self._left_alone:
+                    continue
                 again = got.status == "unchecked" or got.events or luck.random() < 0.3
                 if again or moving:
                     self._place.conn.execute(_AGAIN, (str(key[0]), key[1]))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from artwork_backfill.shared.settings import (
     VARIABLES,
-    Service,
+    Endpoint,
     Settings,
     SettingsError,
     Variable,
@@ -115,7 +115,7 @@ def test_the_public_hosts_require_a_contact(url_name: str) -> None:
 )
 def test_a_rate_is_read_as_requests_per_second(text: str, per_second: float | None) -> None:
     settings = Settings({"ARCHIVE_ORG_URL": "http://mirror:8080/ia/", "ARCHIVE_ORG_RATE": text})
-    assert settings.archive_org() == Service("http://mirror:8080/ia", per_second)
+    assert settings.archive_org() == Endpoint("http://mirror:8080/ia", per_second)
 
 
 @pytest.mark.parametrize("variable", VARIABLES, ids=lambda variable: variable.name)

@@ -55,6 +55,24 @@ def test_the_images_of_an_orphan_are_taken_up_once_they_may_be_deleted(
     assert [event.action for event in scene.events(gid)] == ["delete_image", "deindex"]
 
 
+def test_what_a_person_leaves_as_it_is_is_not_taken_up_by_a_wider_policy(scene: Scene) -> None:
+    gid = scene.plan("original-missing").gid
+    document = scene.archive.document(gid)
+    document["metadata"]["title"] = "Untitled"
+    scene.archive.answers[gid] = lambda: document
+    scene.only(gid)
+    scene.run(policy=MAJOR_ONLY)
+    [review] = scene.reviews(gid)
+    result = CliRunner().invoke(
+        main,
+        ["review", "wont-fix", str(review.id), "--note", "as it should be"],
+        env={"MUSICBRAINZ_DATABASE_URL": scene.dsn, "BACKFILL_BY": "alice"},
+    )
+    assert result.exit_code == 0, result.output
+    assert scene.run().totals["scanned"] == 0
+    assert scene.status(gid) == "clean"
+
+
 def test_what_is_unchecked_comes_before_what_a_wider_policy_takes_up(scene: Scene) -> None:
     minor, waiting = scene.plan("meta-title").gid, scene.plan("index-missing").gid
     scene.audit(minor, policy=MAJOR_ONLY)

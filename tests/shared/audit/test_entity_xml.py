@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
+
 import pytest
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.entity_xml import UnreadableXml, compare_xml, parse_entity_xml
 from artwork_backfill.shared.audit.expected import Expected
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.shared.audit.audit_states import EVENT, EVENT_GID, OTHER_GID, RELEASE, RELEASE_GID
 
@@ -217,3 +222,44 @@ BOMB = (
 def test_what_is_no_answer_about_this_entity_is_refused(content, reason):
     with pytest.raises(UnreadableXml, match=reason):
         parse_entity_xml(content, EntityType.RELEASE, RELEASE_GID)
+
+
+HEAD = f'<metadata xmlns="{NS}"><release id="{RELEASE_GID}">'
+TAIL = "</release></metadata>"
+MEBIBYTE = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (HEAD + "<a/>" * (MEBIBYTE // 4) + TAIL, "more elements"),
+        (HEAD + "".join(f"<a{n}/>" for n in range(2_000)) + TAIL, "more kinds of elements"),
+        (HEAD + "<a" + "".join(f" a{n}='x'" for n in range(2_000)) + "/>" + TAIL, "more kinds"),
+        (HEAD + "<a>" * (MEBIBYTE // 3), "nested too deeply"),
+        (HEAD + f"<{'x' * 100_000}>" + "<a/>" * 10_000, "nested too deeply"),
+        (HEAD + ("<b>" * 30 + "</b>" * 30) * 10_000 + TAIL, "more elements"),
+    ],
+    ids=["many elements", "many names", "many attributes", "depth", "a long name", "bushes"],
+)
+def test_xml_that_no_service_sends_takes_neither_memory_nor_time(content, reason):
+    data = content.encode()
+    tracemalloc.start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(UnreadableXml, match=reason):
+            parse_entity_xml(data, EntityType.RELEASE, RELEASE_GID)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * MEBIBYTE
+    assert time.monotonic() - began < 10
+
+
+@given(st.integers(1, 60), st.integers(1, 200))
+def test_what_is_kept_of_xml_is_in_proportion_to_it(depth, width):
+    """Paths grew with the square of the depth."""
+    tree = "<bush>" * depth + "<leaf>x</leaf>" * width + "</bush>" * depth
+    data = (HEAD + tree * 20 + TAIL).encode()
+    parsed = parse_entity_xml(data, EntityType.RELEASE, RELEASE_GID)
+    kept = sum(len(path) + sum(map(len, texts)) for path, texts in parsed.texts.items())
+    assert kept < 2 * len(data)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from artwork_backfill.shared.clients.http import HttpClient, Service
+from artwork_backfill.shared.clients.http import Budget, HttpClient, Service
 
 
 class FakeTime(threading.Event):
@@ -138,10 +138,20 @@ def connect(time: FakeTime) -> Iterator[Connect]:
     """Build clients on the fake clock, whose random numbers are the largest possible."""
     clients: list[HttpClient] = []
 
-    def build(base_url: str, *, stopping: threading.Event = time, **options: object) -> HttpClient:
+    def build(
+        base_url: str,
+        *,
+        stopping: threading.Event = time,
+        budget: Budget | None = None,
+        **options: object,
+    ) -> HttpClient:
         service = Service(name="Testing", url_setting="TESTING_URL", base_url=base_url, **options)
         client = HttpClient(
-            service, stopping=stopping, clock=time.clock, uniform=lambda _, high: high
+            service,
+            stopping=stopping,
+            budget=budget,
+            clock=time.clock,
+            uniform=lambda _, high: high,
         )
         clients.append(client)
         return client

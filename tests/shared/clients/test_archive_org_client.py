@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 import responses
-from artwork_backfill.shared.clients import archive_org
-from artwork_backfill.shared.clients.archive_org import CursorRefused, ScrapeError, ScrapePage
+from artwork_backfill.shared.clients.archive_org import (
+    ArchiveOrgClient,
+    CursorRefused,
+    ScrapeError,
+    ScrapePage,
+)
 from artwork_backfill.shared.clients.http import CredentialsRefused, NotFound, Unreadable
+from artwork_backfill.shared.settings import Settings, SettingsError
 from responses import matchers
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -22,19 +27,29 @@ DIR = f"/3/items/mbid-{GID}"
 D1 = "ia600800.us.archive.org"
 D2 = "ia800800.us.archive.org"
 SCRAPE = f"{BASE}/services/search/v1/scrape"
-KEYS = {"access_key": "acc3ss", "secret_key": "s3cr3t"}
+KEYS = {"ARCHIVE_ORG_ACCESS_KEY": "acc3ss", "ARCHIVE_ORG_SECRET_KEY": "s3cr3t"}
+
+
+def client_of(url, stopping, keys=None):
+    environ = {
+        "ARCHIVE_ORG_URL": url,
+        "ARCHIVE_ORG_RATE": "unlimited",
+        "BACKFILL_CONTACT": "ops@example.org",
+        **(keys or {}),
+    }
+    return ArchiveOrgClient.from_settings(Settings(environ), stopping=stopping)
 
 
 @pytest.fixture
 def client(time):
-    client = archive_org.connect(base_url=BASE, stopping=time)
+    client = client_of(BASE, time)
     yield client
     client.close()
 
 
 @pytest.fixture
 def insider(time):
-    client = archive_org.connect(base_url=BASE, stopping=time, **KEYS)
+    client = client_of(BASE, time, KEYS)
     yield client
     client.close()
 
@@ -244,7 +259,7 @@ class TestDownload:
             exchange.reply(500 if exchange.path.startswith("/download/") else 200, b"{}")
 
         server = serve(respond)
-        client = archive_org.connect(base_url=server.url, stopping=time)
+        client = client_of(server.url, time)
         assert self.download(client, d1=server.host, dir=DIR) == b"{}"
         client.close()
         assert server.paths == [f"/download/mbid-{GID}/index.json", f"{DIR}/index.json"]
@@ -252,7 +267,7 @@ class TestDownload:
     def test_does_not_use_the_base_urls_host_at_another_port(self, serve, time):
         other = serve(lambda exchange: exchange.reply(200, b"stolen"))
         server = serve(lambda exchange: exchange.reply(500))
-        client = archive_org.connect(base_url=server.url, stopping=time)
+        client = client_of(server.url, time)
         for host in (other.host, "127.0.0.1"):
             with pytest.raises(Unreadable):
                 self.download(client, d1=host, dir=DIR)
@@ -270,7 +285,7 @@ class TestDownload:
     )
     def test_quotes_names(self, serve, time, name, quoted):
         server = serve(lambda exchange: exchange.reply(200, b"ok"))
-        client = archive_org.connect(base_url=server.url, stopping=time)
+        client = client_of(server.url, time)
         client.download(GID, name, max_bytes=10)
         client.close()
         assert server.paths == [f"/download/mbid-{GID}/{quoted}"]
@@ -343,7 +358,7 @@ class TestScrape:
             "http://archive.org/services/search/v1/scrape", status=302, headers={"Location": node}
         )
         mocked.get(node, body=self.sample())
-        client = archive_org.connect(base_url="http://archive.org", stopping=time, **KEYS)
+        client = client_of("http://archive.org", time, KEYS)
         client.scrape("coverartarchive")
         client.close()
         assert "authorization" in mocked.calls[0].request.headers
@@ -394,13 +409,43 @@ class TestScrape:
         with pytest.raises(Unreadable):
             client.scrape("coverartarchive")
 
+    @pytest.mark.parametrize(
+        "cursor",
+        ["1", "[]", "{}", "true", '"\\ud800"', '"a\\u0000b"', '"\\n"', '"' + "x" * 5000 + '"'],
+    )
+    def test_says_at_once_that_a_cursor_is_damaged(self, client, mocked, cursor):
+        mocked.get(SCRAPE, body=f'{{"items": [], "cursor": {cursor}}}')
+        with pytest.raises(Unreadable, match="cursor is damaged"):
+            client.scrape("coverartarchive")
+        assert len(mocked.calls) == 1
+
     @pytest.mark.parametrize("total", ["null", '"many"', "true", "1.5", "-1", str(2**63)])
     def test_takes_the_total_for_the_hint_it_is(self, client, mocked, total):
         mocked.get(SCRAPE, body=f'{{"items": [], "total": {total}}}')
         assert client.scrape("coverartarchive") == ScrapePage((), None, None)
 
 
-@pytest.mark.parametrize("keys", [{"access_key": "a"}, {"secret_key": "b"}])
-def test_one_key_alone_is_refused(time, keys):
-    with pytest.raises(ValueError, match="ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY"):
-        archive_org.connect(base_url=BASE, stopping=time, **keys)
+@pytest.mark.parametrize("missing", KEYS)
+def test_one_key_alone_is_refused(time, missing):
+    with pytest.raises(SettingsError, match=f"{missing} is not set"):
+        client_of(BASE, time, {key: value for key, value in KEYS.items() if key != missing})
+
+
+class TestStandIn:
+    """What stands in for archive.org, such as the sandbox, never leads to archive.org's nodes."""
+
+    def test_is_not_left_for_the_nodes_that_an_item_names(self, serve, time):
+        server = serve(lambda exchange: exchange.reply(500))
+        client = client_of(server.url, time)
+        with pytest.raises(Unreadable):
+            client.download(GID, "index.json", max_bytes=10, d1=D1, d2="archive.org", dir=DIR)
+        client.close()
+        assert server.paths == [f"/download/mbid-{GID}/index.json"] * 4
+
+    def test_is_not_left_by_a_redirect(self, serve, time):
+        location = f"https://{D1}{DIR}/index.json"
+        server = serve(lambda exchange: exchange.reply(302, Location=location))
+        client = client_of(server.url, time)
+        with pytest.raises(Unreadable, match=f"{D1}:443, which is not one of its hosts"):
+            client.download(GID, "index.json", max_bytes=10)
+        client.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import gzip
 import importlib.metadata
@@ -17,6 +18,7 @@ import pytest
 import responses
 from artwork_backfill.shared.clients.http import (
     BadAnswer,
+    Budget,
     CredentialsRefused,
     HttpClient,
     Interrupted,
@@ -28,6 +30,7 @@ from artwork_backfill.shared.clients.http import (
     Unreadable,
     parse_json,
 )
+from artwork_backfill.shared.settings import SettingsError
 
 SECRET = "Bearer s3cr3t-k3y"
 
@@ -91,10 +94,10 @@ class TestRequests:
         assert len(server.seen) == 4
         assert server.connections == 1
 
-    def test_from_many_threads_use_no_more_connections_than_the_concurrency(self, serve, connect):
+    def test_from_many_threads_share_connections(self, serve, connect):
         server = serve(answer_with(b"ok"))
         client = connect(server.url, concurrency=4)
-        with ThreadPoolExecutor(16) as threads:
+        with ThreadPoolExecutor(4) as threads:
             bodies = list(threads.map(lambda n: client.get(f"/{n}", body_of), range(200)))
         assert bodies == [b"ok"] * 200
         assert server.connections <= 4
@@ -181,10 +184,15 @@ class TestRetries:
         [
             ("7", 7),
             ("0", 0),
-            ("86400", 120),
+            ("86400", 60),
+            ("9999999999", 60),
+            ("9" * 1000, 60),
             (email.utils.formatdate(5_000_030, usegmt=True), 30),
             (email.utils.formatdate(4_999_000, usegmt=True), 0),
-            (email.utils.formatdate(9_999_999, usegmt=True), 120),
+            (email.utils.formatdate(9_999_999, usegmt=True), 60),
+            ("Fri, 31 Dec 9999 23:59:59 -2359", 60),
+            ("Fri, 31 Dec 9999 23:59:59 -0000", 60),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", 60),
             ("soon", 0),
             ("-5", 0),
             ("²", 0),
@@ -617,7 +625,7 @@ class TestServices:
     )
     def test_that_cannot_be_asked_are_refused_by_setting(self, options, message):
         given = {"base_url": "https://service.example", **options}
-        with pytest.raises(ValueError, match=message) as caught:
+        with pytest.raises(SettingsError, match=message) as caught:
             Service(name="Testing", url_setting="TESTING_URL", key_settings="TESTING_KEY", **given)
         assert "hidden" not in str(caught.value)
 
@@ -675,31 +683,125 @@ class TestTrouble:
                 client.get("/", body_of)
         assert time.waits == [1] * 10 + [2]
 
-    def test_refusals_reduce_how_many_requests_run_at_once(self, serve, connect):
-        """After one refusal a client of four threads keeps to two."""
-        together = threading.Barrier(2)
+    def test_one_refusal_halves_the_rate(self, serve, connect, time):
+        client = connect(serve(answer_with(503, b"ok")).url, rate=1, attempts=1)
+        with pytest.raises(Unreadable):
+            client.get("/refused", body_of)
+        for _ in range(2):
+            client.get("/", body_of)
+        assert time.waits == [1, 2]
+
+
+class TestCallsAreBounded:
+    """One call ends in time, however many attempts and URLs it could still try."""
+
+    def test_over_all_attempts_and_alternatives(self, serve, connect, time):
+        def slow(exchange):
+            time.now += 25
+            exchange.reply(500)
+
+        server = serve(slow)
+        with pytest.raises(Unreadable, match="not answered within 60 s"):
+            connect(server.url, call_s=60.0).get("/", body_of, alternatives=[f"{server.url}/d1"])
+        assert len(server.seen) == 3
+
+    def test_by_giving_up_rather_than_waiting_beyond_it(self, serve, connect, time):
+        server = serve(lambda exchange: exchange.reply(503, Retry_After="50"))
+        with pytest.raises(Unreadable, match="in 2 attempts: HTTP 503"):
+            connect(server.url, call_s=100.0).get("/", body_of)
+        assert time.waits == [51]
+
+    def test_but_not_by_the_wait_for_turns(self, serve, connect, time):
+        client = connect(serve(answer_with(b"ok")).url, rate=0.001, call_s=60.0)
+        for _ in range(3):
+            assert client.get("/", body_of) == b"ok"
+
+    def test_down_to_the_exchange_that_drips(self, serve, connect):
+        def drip(exchange):
+            exchange.start(Content_Length="1000000")
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    exchange.wfile.write(b"x")
+                    real_time.sleep(0.01)
+
+        client = connect(serve(drip).url, attempts=1, call_s=0.3, deadline_s=60)
+        began = real_time.monotonic()
+        with pytest.raises(Unreadable, match="no complete answer in time"):
+            client.get("/", body_of)
+        assert real_time.monotonic() - began < 3
+
+
+class TestLargeAnswers:
+    """What large answers take together is bounded, whatever each of them may take."""
+
+    LARGE = 300_000
+
+    def test_are_read_one_after_another_where_there_is_room_for_one(self, serve, connect, time):
+        budget = Budget(self.LARGE)
+        server = serve(answer_with(b"x" * self.LARGE))
+        clients = [connect(server.url, budget=budget, max_bytes=self.LARGE) for _ in range(2)]
         lock = threading.Lock()
         active = most = 0
 
-        def respond(exchange):
+        def parse(response):
             nonlocal active, most
-            if exchange.path == "/refuse":
-                exchange.reply(503)
-                return
             with lock:
                 active += 1
                 most = max(most, active)
-            together.wait(10)
+            real_time.sleep(0.02)
             with lock:
                 active -= 1
-            exchange.reply(200)
+            return len(response.body)
 
-        client = connect(serve(respond).url, concurrency=4, attempts=1)
-        with pytest.raises(Unreadable):
-            client.get("/refuse", body_of)
-        with ThreadPoolExecutor(4) as threads:
-            list(threads.map(lambda n: client.get(f"/{n}", body_of), range(16)))
-        assert most == 2
+        with ThreadPoolExecutor(8) as threads:
+            sizes = list(threads.map(lambda n: clients[n % 2].get("/", parse), range(16)))
+        assert sizes == [self.LARGE] * 16
+        assert most == 1
+        assert budget.held == 0
+
+    def test_do_not_hold_small_ones_up(self, serve, connect):
+        budget = Budget(self.LARGE)
+        client = connect(serve(answer_with(b"x" * Budget.SMALL)).url, budget=budget)
+        with budget.scope(), ThreadPoolExecutor(1) as threads:
+            budget.take(self.LARGE, float("inf"), threading.Event())
+            assert len(threads.submit(client.get, "/", body_of).result(10)) == Budget.SMALL
+
+    def test_wait_no_longer_than_their_exchange_may_take(self, serve, connect):
+        budget = Budget(self.LARGE)
+        server = serve(answer_with(b"x" * self.LARGE))
+        client = connect(server.url, budget=budget, attempts=1, deadline_s=0.2)
+        with budget.scope(), ThreadPoolExecutor(1) as threads:
+            budget.take(self.LARGE, float("inf"), threading.Event())
+            with pytest.raises(Unreadable):
+                threads.submit(client.get, "/", body_of).result(10)
+
+    @pytest.mark.parametrize("room", [1, 2, 3])
+    def test_of_threads_that_each_need_more_than_their_share_are_all_read(
+        self, serve, connect, room
+    ):
+        budget = Budget(room * self.LARGE)
+        client = connect(serve(answer_with(b"x" * self.LARGE)).url, budget=budget, deadline_s=20)
+
+        def work(_: int) -> int:
+            with budget.scope():
+                return sum(len(client.get("/", body_of)) for _ in range(3))
+
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(work, range(24))) == [3 * self.LARGE] * 24
+        assert budget.held == 0
+
+    def test_are_held_until_the_scope_of_the_thread_ends(self, serve, connect):
+        budget = Budget(10 * self.LARGE)
+        client = connect(serve(answer_with(b"x" * self.LARGE)).url, budget=budget)
+        with budget.scope():
+            client.get("/", body_of)
+            client.get("/", body_of)
+            assert budget.held == 2 * self.LARGE
+            with contextlib.suppress(BadAnswer), budget.scope():
+                budget.take(5, float("inf"), threading.Event())
+                raise BadAnswer("of no use")
+            assert budget.held == 2 * self.LARGE
+        assert budget.held == 0
 
 
 class TestStopping:

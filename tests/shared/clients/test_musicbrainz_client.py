@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import responses
-from artwork_backfill.shared.clients import musicbrainz
 from artwork_backfill.shared.clients.http import NotFound, Unreadable
+from artwork_backfill.shared.clients.musicbrainz import MusicBrainzClient
+from artwork_backfill.shared.settings import Settings, SettingsError
 
 SAMPLES = Path(__file__).parent / "samples"
 GID = "8745795a-190f-4be5-84fd-a8cfe5365cc6"
@@ -15,9 +16,19 @@ URL = f"https://musicbrainz.org/ws/2/release/{GID}?inc=artists"
 XML = (SAMPLES / "musicbrainz-release.xml").read_bytes()
 
 
+def client_of(url, stopping, set_database=""):
+    environ = {
+        "MUSICBRAINZ_URL": url,
+        "MUSICBRAINZ_RATE": "unlimited",
+        "MUSICBRAINZ_SET_DATABASE": set_database,
+        "BACKFILL_CONTACT": "ops@example.org",
+    }
+    return MusicBrainzClient.from_settings(Settings(environ), stopping=stopping)
+
+
 @pytest.fixture
 def client(time):
-    client = musicbrainz.connect(base_url="https://musicbrainz.org", stopping=time)
+    client = client_of("https://musicbrainz.org", time)
     yield client
     client.close()
 
@@ -32,7 +43,7 @@ def client(time):
 def test_the_xml_comes_as_the_indexer_would_archive_it(serve, time, entity_type, sample, path):
     xml = (SAMPLES / sample).read_bytes()
     server = serve(lambda exchange: exchange.reply(200, xml))
-    client = musicbrainz.connect(base_url=server.url, stopping=time)
+    client = client_of(server.url, time)
     assert client.entity_xml(entity_type, GID) == xml
     client.close()
     assert server.paths == [path]
@@ -41,10 +52,15 @@ def test_the_xml_comes_as_the_indexer_would_archive_it(serve, time, entity_type,
 
 def test_a_database_can_be_selected(serve, time):
     server = serve(lambda exchange: exchange.reply(200, XML))
-    client = musicbrainz.connect(base_url=server.url, stopping=time, set_database="TEST_CAA")
+    client = client_of(server.url, time, "TEST_CAA")
     client.entity_xml("release", GID)
     client.close()
     assert server.seen[0].headers["mb-set-database"] == "TEST_CAA"
+
+
+def test_a_database_that_no_header_can_carry_is_refused(time):
+    with pytest.raises(SettingsError, match="mb-set-database cannot be sent in a header"):
+        client_of("https://musicbrainz.org", time, "TEST\nX-Evil: 1")
 
 
 @responses.activate

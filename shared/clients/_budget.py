@@ -1,0 +1,126 @@
+"""How much memory answers may take together, whatever services send.
+
+Reading a document takes many times its bytes, so what counts is how many bytes of large answers are
+under way at once, over all threads. Small answers are not counted: threads are few.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+MEBIBYTE: Final = 1024 * 1024
+
+
+#: Of glibc's malloc.h.
+_M_MMAP_THRESHOLD: Final = -3
+
+
+def _return_freed_blocks() -> None:
+    """Have the C library give large blocks back to the system as soon as they are freed.
+
+    glibc does so at first, and then keeps ever larger ones for each thread by itself: with sixteen
+    threads, as much again as all answers take.
+    """
+    # Other C libraries have nothing to set.
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
+
+
+class NoRoom(Exception):
+    """Other large answers took the whole time that there was."""
+
+
+class Budget:
+    """Shares out a number of bytes among threads.
+
+    A thread holds what it took until the outermost `scope` that it is in ends. While it holds
+    something it may come to need more than there is: one thread at a time may, so that those that
+    wait for each other's share never do so for ever.
+
+    Parameters
+    ----------
+    total
+        In bytes.
+    """
+
+    #: Answers up to this size are not counted.
+    SMALL: Final = 64 * 1024
+    # threading.Event cannot be waited for together with a condition, so waiters look at it.
+    _LOOK_EVERY_S: Final = 0.1
+
+    def __init__(self, total: int = 3 * MEBIBYTE) -> None:
+        _return_freed_blocks()
+        self._total = total
+        self._changed = threading.Condition()
+        self._held: dict[int, int] = {}
+        #: The thread that may take more than there is.
+        self._exceeding: int | None = None
+        self._depth = threading.local()
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Hold what this thread takes within until the end, or until that of an outer scope.
+
+        After an error, it is given back at once: what was read is not used.
+        """
+        me = threading.get_ident()
+        depth = getattr(self._depth, "value", 0)
+        before = self._held.get(me, 0)
+        self._depth.value = depth + 1
+        try:
+            yield
+        except BaseException:
+            self._hold(me, before)
+            raise
+        finally:
+            self._depth.value = depth
+            if depth == 0:
+                self._hold(me, 0)
+
+    def take(self, size: int, until: float, stopping: threading.Event) -> None:
+        """Wait until there is room for `size` more bytes, and hold them.
+
+        Raises `NoRoom` when there is none by `until` (monotonic seconds), or the run is to stop.
+        """
+        me = threading.get_ident()
+        with self._changed:
+            while not self._has_room(me, size):
+                left = until - time.monotonic()
+                if left <= 0 or stopping.is_set():
+                    raise NoRoom("other large answers were being read all the time")
+                self._changed.wait(min(left, self._LOOK_EVERY_S))
+            self._held[me] = self._held.get(me, 0) + size
+
+    def give_back(self, size: int) -> None:
+        """Hold less than was taken: the answer turned out to be smaller."""
+        me = threading.get_ident()
+        self._hold(me, self._held.get(me, 0) - size)
+
+    @property
+    def held(self) -> int:
+        """How many bytes are held by all threads."""
+        with self._changed:
+            return sum(self._held.values())
+
+    def _has_room(self, me: int, size: int) -> bool:
+        held = self._held.get(me, 0)
+        if self._exceeding == me or sum(self._held.values()) + size <= self._total:
+            return True
+        if self._exceeding is None and (held or not self._held):
+            self._exceeding = me
+            return True
+        return False
+
+    def _hold(self, me: int, size: int) -> None:
+        with self._changed:
+            if size > 0:
+                self._held[me] = size
+            else:
+                self._held.pop(me, None)
+                self._exceeding = None if self._exceeding == me else self._exceeding
+            self._changed.notify_all()

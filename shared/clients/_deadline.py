@@ -1,0 +1,108 @@
+"""The end of exchanges whose time is up, and of those that a stopped run no longer waits for.
+
+A socket's own time-out starts again with every byte received, so a server that sends a byte now and
+then could hold a thread for ever, in the headers as well as in the body. Here a thread of its own
+shuts such a socket down, which ends whatever waits for it.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+class Exchange:
+    """One exchange under way: until when it may take, and the socket that it uses.
+
+    `until` is in monotonic seconds; `stopping` ends it early.
+    """
+
+    def __init__(self, until: float, stopping: threading.Event | None) -> None:
+        self.until = until
+        self.is_cut = False
+        self._stopping = stopping
+        self._socket: socket.socket | None = None
+
+    def attach(self, sock: socket.socket | None) -> None:
+        """Take note of the socket on which the answer arrives."""
+        self._socket = sock
+        if self.is_cut:
+            # Too late for the thread that watches: it has looked already.
+            self.cut()
+
+    def is_due(self) -> bool:
+        """Return whether it has to end now."""
+        is_stopped = self._stopping is not None and self._stopping.is_set()
+        return is_stopped or time.monotonic() >= self.until
+
+    def cut(self) -> None:
+        """Shut the socket down. What was read by then is not an answer, even if it looks whole."""
+        self.is_cut = True
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class Deadlines:
+    """Watches the exchanges of one transport."""
+
+    _LOOK_EVERY_S = 0.1
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._exchanges: set[Exchange] = set()
+        self._watcher: threading.Thread | None = None
+        self._closed = False
+
+    @contextmanager
+    def exchange(
+        self, seconds: float = math.inf, stopping: threading.Event | None = None
+    ) -> Iterator[Exchange]:
+        """Watch what this thread does within, for so long, or until the run stops."""
+        exchange = Exchange(time.monotonic() + seconds, stopping)
+        with self._changed:
+            self._exchanges.add(exchange)
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch, name="deadlines", daemon=True)
+                self._watcher.start()
+            elif len(self._exchanges) == 1:
+                self._changed.notify()
+        _under_way.exchange = exchange
+        try:
+            yield exchange
+        finally:
+            _under_way.exchange = None
+            # From here on the connection may serve another exchange.
+            with self._changed:
+                self._exchanges.discard(exchange)
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _watch(self) -> None:
+        with self._changed:
+            while not self._closed:
+                for exchange in self._exchanges:
+                    if not exchange.is_cut and exchange.is_due():
+                        exchange.cut()
+                self._changed.wait(self._LOOK_EVERY_S if self._exchanges else None)
+
+
+class _UnderWay(threading.local):
+    exchange: Exchange | None = None
+
+
+_under_way = _UnderWay()
+
+
+def attach(sock: socket.socket | None) -> None:
+    """Give the exchange of this thread its socket."""
+    if _under_way.exchange is not None:
+        _under_way.exchange.attach(sock)

@@ -1,0 +1,128 @@
+"""Reads a file behind a URL that a person gave, piece by piece, for as long as it takes.
+
+Unlike the services, whose answers are small and asked for often, such a file is large and read
+once. Its URL may hold a user name and a password; they go to that host only, and nothing else is
+sent along: no `.netrc`, no cookies.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import threading
+import zlib
+from contextlib import ExitStack
+from typing import IO, Final, cast
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+
+import urllib3
+from artwork_backfill.shared.clients._transport import Transport
+
+_CONNECT_TIMEOUT_S: Final = 10.0
+_READ_TIMEOUT_S: Final = 60.0
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS: Final = 5
+
+
+class Download:
+    """The bytes behind a URL. Opening it and reading from it raise `OSError` when that fails.
+
+    Parameters
+    ----------
+    stopping
+        Once set, waiting for the server ends, and so does the file.
+    """
+
+    def __init__(self, url: str, stopping: threading.Event) -> None:
+        self._stopping = stopping
+        self._transport = Transport(
+            connections=1, connect_timeout_s=_CONNECT_TIMEOUT_S, read_timeout_s=_READ_TIMEOUT_S
+        )
+        self._answer = ExitStack()
+        try:
+            self._raw = self._follow(urlsplit(url))
+        except ValueError as error:
+            # requests' own kinds of it are OSErrors as well.
+            self.close()
+            raise error if isinstance(error, OSError) else OSError("the URL is malformed") from None
+        except BaseException:
+            self.close()
+            raise
+        self._gunzip: gzip.GzipFile | None = None
+        if self._raw.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip"):
+            # By us and not by urllib3, which takes a stream that ends too early for a complete one.
+            packed = cast("IO[bytes]", _Packed(self._raw))
+            self._gunzip = gzip.GzipFile(fileobj=packed, mode="rb")
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            if self._gunzip is not None:
+                return self._gunzip.read1(size)
+            return _read(self._raw, size)
+        except (OSError, EOFError, zlib.error) as error:
+            if self._stopping.is_set():
+                return b""
+            raise OSError(f"the download broke off ({type(error).__name__})") from error
+
+    def close(self) -> None:
+        self._answer.close()
+        self._transport.close()
+
+    def _follow(self, url: SplitResult) -> urllib3.HTTPResponse:
+        """Ask for the file, also where the same host says that it is."""
+        headers = {"Accept-Encoding": "identity", **_credentials(url)}
+        here = url
+        for _ in range(_MAX_REDIRECTS + 1):
+            bare = here._replace(netloc=_host(here), fragment="").geturl()
+            answer, _exchange = self._answer.enter_context(
+                self._transport.stream(bare, headers=headers, stopping=self._stopping)
+            )
+            if answer.status_code == 200:
+                raw: urllib3.HTTPResponse = answer.raw
+                return raw
+            if answer.status_code not in _REDIRECTS:
+                raise OSError(f"the server answers HTTP {answer.status_code}")
+            self._answer.close()
+            here = urlsplit(urljoin(bare, answer.headers.get("location", "")))
+            if not _is_same_place(url, here):
+                raise OSError("the server redirects to another host")
+        raise OSError(f"the server redirects more than {_MAX_REDIRECTS} times")
+
+
+class _Packed:
+    """What the gzip module reads from."""
+
+    def __init__(self, raw: urllib3.HTTPResponse) -> None:
+        self._raw = raw
+
+    def read(self, size: int, /) -> bytes:
+        return _read(self._raw, size)
+
+
+def _read(raw: urllib3.HTTPResponse, size: int) -> bytes:
+    try:
+        return raw.read(size, decode_content=False)
+    except urllib3.exceptions.HTTPError as error:
+        raise OSError(str(error)) from error
+
+
+def _is_same_place(asked: SplitResult, sent_to: SplitResult) -> bool:
+    """Return whether both are at one host and port, or the second is the first with TLS."""
+    if (asked.scheme, _host(asked)) == (sent_to.scheme, _host(sent_to)):
+        return True
+    return (asked.scheme, sent_to.scheme, asked.port, sent_to.port, asked.hostname) == (
+        *("http", "https", None, None),
+        sent_to.hostname,
+    )
+
+
+def _host(url: SplitResult) -> str:
+    return url.netloc.rpartition("@")[2].lower()
+
+
+def _credentials(url: SplitResult) -> dict[str, str]:
+    user, at, _ = url.netloc.rpartition("@")
+    if not at:
+        return {}
+    token = base64.b64encode(unquote(user).encode()).decode()
+    return {"Authorization": f"Basic {token}"}

@@ -1,0 +1,86 @@
+"""Hides secrets in whatever text is about to leave the process.
+
+What is secret is known beforehand: the settings say it, and the URLs among the arguments. A secret
+that no sentence would hold is hidden wherever it stands; one that reads like a word is hidden only
+where values stand, since it would blot words out of messages otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Self
+
+from artwork_backfill.shared.settings import Settings, url_secrets
+
+HIDDEN: Final = "***"
+
+#: Secrets that are shorter, or of letters alone up to so many, may be words of a message.
+_SHORTEST_DISTINCT: Final = 4
+_LONGEST_WORD: Final = 16
+
+#: What a value follows: a sign, or the name of a kind of secret.
+_BEFORE_VALUE: Final = r"""(?P<before>[=:/?&"'`(]|\b(?i:password|secret|token|key) )"""
+
+#: The user and password of a URL, of which nothing was known beforehand.
+_USER_OF_URL: Final = re.compile(r"""://[^\s/?#"'<>]*@""")
+
+
+class Redactor:
+    """Replaces secrets in texts.
+
+    Parameters
+    ----------
+    secrets
+        Texts to hide, as they may be written.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        # The longest first, so that a secret that contains another leaves no remainder.
+        texts = sorted(filter(None, secrets), key=len, reverse=True)
+        self._texts = frozenset(texts)
+        distinct = [text for text in texts if not _may_be_word(text)]
+        words = [text for text in texts if _may_be_word(text)]
+        self._anywhere = re.compile(_any_of(distinct)) if distinct else None
+        self._as_value = (
+            re.compile(rf"{_BEFORE_VALUE}(?:{_any_of(words)})(?!\w)") if words else None
+        )
+
+    @classmethod
+    def of_process(cls, settings: Settings, arguments: Sequence[str] | None = None) -> Self:
+        """Return a redactor of what this process knows: its settings and its arguments."""
+        arguments = sys.argv[1:] if arguments is None else arguments
+        in_arguments = {secret for text in arguments for secret in url_secrets(text)}
+        return cls(settings.secrets() | in_arguments)
+
+    def text(self, text: str) -> str:
+        """Return the text with every secret replaced."""
+        if text in self._texts:
+            return HIDDEN
+        text = _USER_OF_URL.sub(f"://{HIDDEN}@", text)
+        if self._anywhere is not None:
+            text = self._anywhere.sub(HIDDEN, text)
+        if self._as_value is not None:
+            text = self._as_value.sub(rf"\g<before>{HIDDEN}", text)
+        return text
+
+    def value(self, value: object) -> Any:
+        """Return the value with every secret in its texts replaced, however deep they are."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {self.value(key): self.value(item) for key, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self.value(item) for item in value]
+        return value
+
+
+def _may_be_word(secret: str) -> bool:
+    if len(secret) < _SHORTEST_DISTINCT:
+        return True
+    return len(secret) <= _LONGEST_WORD and (secret.isalpha() or secret.isdecimal())
+
+
+def _any_of(texts: Iterable[str]) -> str:
+    return "|".join(map(re.escape, texts))
