@@ -187,9 +187,10 @@ def action_bar(name: str) -> Iterator[None]:
 
 def draft(kept: Memory, key: str) -> None:
     """Bring back what was being written when the page was loaded again, and keep it from now on."""
-    if key not in st.session_state:
-        st.session_state[key] = kept.drafts.get(key, "")
-    kept.drafts[key] = st.session_state[key]
+    draft = kept.drafts.get(key, "")
+    if key not in st.session_state and draft:
+        st.session_state[key] = draft
+    kept.drafts[key] = st.session_state.get(key, draft)
 
 
 def literally(content: str) -> str:

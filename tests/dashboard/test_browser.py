@@ -527,14 +527,21 @@ def test_a_tick_never_moves_to_another_row_when_the_connection_is_lost(
         _note(page, "about the second")
         page.get_by_label("Note for people who look at this later").press("Tab")
         _settled(page)
+        app = page.get_by_test_id("stApp")
+    expect(app).not_to_have_attribute("data-test-connection-state", "CONNECTED")
     actions.resolve(rows.conn, first, by="another", note="gone from the list")
     with _served(around, port=port):
+        expect(app).to_have_attribute("data-test-connection-state", "CONNECTED")
+        # The old page is still there, its tick on what is the third row's place now.
+        _press(page, "Resolve")
         expect(page.get_by_text("The connection was lost for some time.")).to_be_visible()
         _settled(page)
         expect(_cell(_table(page, "Reviews"), ID)).to_have_text(str(second.id))
         expect(page.get_by_text("1 selected")).to_have_count(0)
+        expect(page.get_by_text(f"Acts on review {second.id}, which is open.")).to_be_visible()
+        assert [rows.seen(second.id), rows.seen(third.id)] == [second, third]
         _press(page, "Resolve")
-        expect(page.get_by_text("of 1 reviews: resolved.")).to_be_visible()
+        expect(page.get_by_text("1 of 1 reviews: resolved.")).to_be_visible()
         assert rows.seen(third.id) == third
         assert "about the second" in str(rows.seen(second.id).notes)
     rows.conn.execute(
