@@ -200,34 +200,54 @@ AND (%(kind)s::text IS NULL OR EXISTS (
                                               ELSE reason->>'code' END))
 """
 
+# The kinds are read for the rows that are wanted only, not for all that are sorted. And OFFSET 0
+# keeps the planner from reading millions of entities to join them with the few in review.
 _REVIEW_COLUMNS: Final = """
-SELECT review.id, entity.entity_type::text, entity.gid, entity.status::text AS entity_status,
-       review.status::text, review.review_reason AS reason, review.resolution_notes AS notes,
-       review.created_at, review.resolved_at, entity.priority,
-       ARRAY(SELECT DISTINCT CASE reason->>'code' WHEN 'finding' THEN reason->>'check'
-                                                  ELSE reason->>'code' END
-             FROM jsonb_array_elements(review.reasons) AS reason
+SELECT id, entity_type::text, gid, entity_status, status::text, reason, notes, created_at,
+       resolved_at, priority,
+       ARRAY(SELECT DISTINCT CASE one->>'code' WHEN 'finding' THEN one->>'check'
+                                               ELSE one->>'code' END
+             FROM jsonb_array_elements(reasons) AS one
              ORDER BY 1) AS kinds
+"""
+
+_REVIEW_ROWS: Final = """
+SELECT review.id, entity.entity_type, entity.gid, entity.status::text AS entity_status,
+       review.status, review.review_reason AS reason, review.resolution_notes AS notes,
+       review.created_at, review.resolved_at, entity.priority, review.reasons
 FROM artwork_indexer.needs_manual_review review
-JOIN artwork_indexer.audit_entity entity ON entity.id = review.audit_entity_id
+CROSS JOIN LATERAL (
+    SELECT entity_type, gid, status, priority
+    FROM artwork_indexer.audit_entity
+    WHERE id = review.audit_entity_id
+    OFFSET 0
+) AS entity
 """
 
 _REVIEWS: Final = f"""
 {_REVIEW_COLUMNS}
-WHERE {REVIEW_CONDITIONS}
-AND (%(id)s::bigint IS NULL OR review.id = %(id)s)
-AND (%(entity_id)s::bigint IS NULL OR entity.id = %(entity_id)s)
-ORDER BY review.created_at, review.id
-LIMIT %(limit)s OFFSET %(offset)s
+FROM (
+    {_REVIEW_ROWS}
+    WHERE {REVIEW_CONDITIONS}
+    AND (%(id)s::bigint IS NULL OR review.id = %(id)s)
+    AND (%(entity_id)s::bigint IS NULL OR review.audit_entity_id = %(entity_id)s)
+    ORDER BY review.created_at, review.id
+    LIMIT %(limit)s OFFSET %(offset)s
+) AS page
+ORDER BY created_at, id
 """
 
 # A walk over all that match, for what is done to them all: rows leave the list as it goes on.
 _REVIEWS_AFTER: Final = f"""
 {_REVIEW_COLUMNS}
-WHERE {REVIEW_CONDITIONS}
-AND review.id > %(after)s AND review.id <= %(up_to)s
-ORDER BY review.id
-LIMIT %(limit)s
+FROM (
+    {_REVIEW_ROWS}
+    WHERE {REVIEW_CONDITIONS}
+    AND review.id > %(after)s AND review.id <= %(up_to)s
+    ORDER BY review.id
+    LIMIT %(limit)s
+) AS page
+ORDER BY id
 """
 
 # A gid alone cannot use the index, whose first column is the entity type.
