@@ -1,9 +1,21 @@
 # The image holds the jobs and what they need to run, nothing else: `make image` builds it.
+#
+# The base is named once, so that Dependabot, or `make base-digest`, can pin it to a digest.
+FROM python:3.14-slim-trixie AS base
 
-FROM python:3.13-slim-bookworm AS build
+
+FROM base AS build
+# Behind a proxy: --build-arg PIP_INDEX_URL=..., --build-arg CA_CERTIFICATE="$(cat ca.pem)"; the
+# proxy itself is HTTPS_PROXY, which every builder passes on.
+ARG PIP_INDEX_URL
+ARG CA_CERTIFICATE
 WORKDIR /src
+RUN if [ -n "${CA_CERTIFICATE}" ]; then \
+        printf '%s\n' "${CA_CERTIFICATE}" > /opt/ca.pem \
+     && pip config --global set global.cert /opt/ca.pem; \
+    fi
 COPY requirements.txt requirements-build.txt ./
-# First what changes seldom, so that a changed job does not install everything anew.
+# What changes seldom comes first: a change of a job then needs none of it again.
 RUN pip install --no-cache-dir --require-hashes --requirement requirements-build.txt \
  && python -m venv --without-pip /opt/artwork-backfill \
  && pip --python /opt/artwork-backfill/bin/python install --no-cache-dir \
@@ -13,27 +25,39 @@ COPY dashboard dashboard
 COPY jobs jobs
 COPY shared shared
 COPY sql sql
-RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /opt/wheels . \
+# There is no history in here to take the version from.
+ARG VERSION=0.0.0
+RUN SETUPTOOLS_SCM_PRETEND_VERSION_FOR_ARTWORK_BACKFILL="${VERSION}" \
+    pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /opt/wheels . \
  && pip --python /opt/artwork-backfill/bin/python install --no-cache-dir \
         --no-deps /opt/wheels/*.whl
 
 
-FROM python:3.13-slim-bookworm
-ARG VERSION
+FROM base
+ARG VERSION=0.0.0
 ARG REVISION
+ARG CREATED
+ARG SOURCE
 LABEL org.opencontainers.image.title="artwork-backfill" \
       org.opencontainers.image.description="Jobs that bring cover-art data back in step" \
       org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
-# Reports are written here, usually to a folder of the host: see the README.
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin backfill \
- && install --directory --owner backfill --group backfill /reports
+      org.opencontainers.image.base.name="docker.io/library/python:3.14-slim-trixie"
+# Reports are written here, usually to a mounted folder. Group 0 may write as well: OpenShift, and
+# `docker run --user UID`, run the image as a user that it does not know, in that group.
+RUN useradd --uid 10001 --gid 0 --no-create-home --shell /usr/sbin/nologin backfill \
+ && install --directory --owner backfill --group 0 --mode 0775 /reports
 COPY --from=build /opt/artwork-backfill /opt/artwork-backfill
+# PYTHONSAFEPATH: no module is imported from the folder of reports, which others may write to.
 ENV PATH="/opt/artwork-backfill/bin:${PATH}" \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    PYTHONSAFEPATH=1 \
+    ARTWORK_BACKFILL_CONTAINER=1
 WORKDIR /reports
-USER 10001
-# In this form the job is process 1 itself, and hears the signals that are to stop it.
+USER 10001:0
+# In this form the job is process 1 itself and receives the signals that stop it.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["artwork-backfill"]

@@ -6,43 +6,67 @@ BIN    := $(VENV)/bin
 
 DOCKER   ?= docker
 IMAGE    ?= artwork-backfill
-VERSION   = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-REVISION  = $(shell git rev-parse HEAD)
+VERSION   = $(shell .ci/version)
+REVISION  = $(shell git rev-parse HEAD 2>/dev/null)
+CREATED   = $(shell date -u +%Y-%m-%dT%H:%M:%SZ)
+# As a URL, and without a password or token that stands in it.
+SOURCE    = $(shell git remote get-url origin 2>/dev/null | sed -E 's,^git@([^:]+):,https://\1/,; s,//[^/@]*@,//,; s,\.git$$,,')
+# A plus sign, as in the version of an untagged commit, cannot stand in the name of an image.
+TAG       = $(subst +,-,$(VERSION))
 
-# The suite and the demo start processes by the hundred, which must not compile everything anew.
+# Compiling every module again would slow down the hundreds of processes of the suite and the demo.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dashboard test screenshots faults lint docs image bench requirements clean
+.PHONY: help install dev demo dashboard test screenshots faults lint docs image base-digest bench requirements clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-install: $(VENV)/.installed  ## create .venv with the pinned requirements and the project
+install: $(VENV)/.demo  ## create .venv with what the jobs, the demo and the sandbox need
 
-$(VENV)/.installed: pyproject.toml requirements-dev.txt
+dev: $(VENV)/.installed  ## add the dashboard and the tools for testing and linting to it
+
+# The tools that build the project are pinned as well, so pip need not fetch others to build it.
+PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check
+INSTALL     = $(PIP_INSTALL) --require-hashes -r requirements-build.txt
+INSTALL_ALL = $(PIP_INSTALL) --no-build-isolation --no-deps -e .
+
+$(VENV)/bin/pip:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+
+$(VENV)/.demo: pyproject.toml requirements-build.txt requirements-demo.txt | $(VENV)/bin/pip
+	$(INSTALL) -r requirements-demo.txt
+	$(INSTALL_ALL)
 	@touch $@
 
-demo: install  ## run the main jobs against an embedded PostgreSQL and local stand-ins
+$(VENV)/.dashboard: pyproject.toml requirements-build.txt requirements-demo.txt requirements-dashboard.txt | $(VENV)/bin/pip
+	$(INSTALL) -r requirements-demo.txt -r requirements-dashboard.txt
+	$(INSTALL_ALL)
+	@touch $(VENV)/.demo $@
+
+$(VENV)/.installed: pyproject.toml requirements-build.txt requirements-dev.txt | $(VENV)/bin/pip
+	$(INSTALL) -r requirements-dev.txt
+	$(INSTALL_ALL)
+	@touch $(VENV)/.demo $(VENV)/.dashboard $@
+
+demo: $(VENV)/.demo  ## run the main jobs against an embedded PostgreSQL and local stand-ins
 	$(BIN)/python -m sandbox demo
 
-dashboard: install  ## serve the dashboard on the demo's world
+dashboard: $(VENV)/.dashboard  ## serve the dashboard on the data of the demo
 	$(BIN)/python -m sandbox dashboard
 
-test: install  ## run the test suite
+test: dev  ## run the test suite
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
-screenshots: install  ## take the pictures of the dashboard again (needs Chromium)
+screenshots: dev  ## take the pictures of the dashboard again (needs Chromium)
 	DASHBOARD_SCREENSHOTS=docs $(BIN)/python -m pytest -q tests/dashboard/test_browser.py -k picture
 
-faults: install  ## break things in earnest: kills, outages, millions of rows (an hour)
+faults: dev  ## test with kills, outages and millions of rows (takes an hour)
 	$(BIN)/python -m pytest tests/faults --long --timeout 14400
 
-lint: install  ## check the code, the workflows, the manifests and the Dockerfile
+lint: dev  ## check the code, the workflows, the Compose file and the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	mkdir -p build/types/artwork_backfill
@@ -51,26 +75,37 @@ lint: install  ## check the code, the workflows, the manifests and the Dockerfil
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/zizmor --offline --quiet .github
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
-	$(BIN)/kubernetes-validate --quiet --strict deploy/kubernetes/*.yaml
 
-docs: install  ## rewrite the parts of the documentation that are generated
+docs: dev  ## rewrite the parts of the documentation that are generated
 	$(BIN)/python docs/generate.py
 
 image:  ## build the container image (needs docker, or DOCKER=podman)
 	$(DOCKER) build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
-		--tag $(IMAGE):$(VERSION) --tag $(IMAGE):$(REVISION) --tag $(IMAGE):latest .
+		--build-arg CREATED=$(CREATED) --build-arg SOURCE=$(SOURCE) $(BUILD_OPTIONS) \
+		--tag $(IMAGE):$(TAG) --tag $(IMAGE):latest .
 
-bench: install  ## measure speed and memory
+# Needs docker with buildx and the registry. Dependabot keeps the digest current afterwards.
+base-digest:  ## pin the base of the image to the digest that its tag has now
+	base=$$(sed -n 's/^FROM \(python:[^@ ]*\).*/\1/p' Dockerfile) && \
+	digest=$$($(DOCKER) buildx imagetools inspect "$$base" --format '{{.Manifest.Digest}}') && \
+	sed -i "s|^FROM python:[^ ]*|FROM $$base@$$digest|" Dockerfile
+
+bench: dev  ## measure speed and memory
 	$(BIN)/python -m bench
 
-requirements:  ## pin the requirements anew (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade pyproject.toml -o requirements.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --extra dashboard pyproject.toml -o requirements-dashboard.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --extra dev --extra dashboard pyproject.toml -o requirements-dev.txt
-	echo 'setuptools>=77' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade - -o requirements-build.txt
+PIN = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-clean:  ## remove everything that the other targets made
+# The others are constrained by that of the developers, so that all can be installed together.
+requirements:  ## pin the newest requirements (needs uv)
+	$(PIN) --upgrade --extra dev --extra dashboard pyproject.toml -o requirements-dev.txt
+	$(PIN) --upgrade -c requirements-dev.txt pyproject.toml -o requirements.txt
+	$(PIN) --upgrade -c requirements-dev.txt --extra demo pyproject.toml -o requirements-demo.txt
+	$(PIN) --upgrade -c requirements-dev.txt --extra dashboard pyproject.toml -o requirements-dashboard.txt
+	printf 'setuptools>=77\nsetuptools-scm>=9\n' | $(PIN) --upgrade -c requirements-dev.txt - -o requirements-build.txt
+
+clean:  ## remove everything that the other targets have made
 	rm -rf $(VENV) .sandbox reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import statistics
 import time
-from datetime import datetime
-from typing import Any, Final
+from typing import Final
+from uuid import uuid4
 
 import psycopg
 from artwork_backfill.jobs.audit_batch import claims
 from artwork_backfill.jobs.audit_batch.job import AuditBatch
-from artwork_backfill.shared.engine.job import Partition
+from artwork_backfill.shared.engine.runs import RunRecord
+from artwork_backfill.shared.engine.sources import CLAIM, Claims
 from artwork_backfill.shared.migrations import migrate
 from psycopg import Connection
+from psycopg.sql import SQL
 
 from sandbox import schema
 from sandbox.postgres import DURABLE, start_server
@@ -59,26 +61,22 @@ def run() -> None:
 
 
 def _median_ms(conn: Connection, size: int) -> float:
-    started = _now(conn)
+    run = Claims(claims.TABLE, RunRecord(uuid4()), claims.claim)
     times = []
     for _ in range(CLAIMS):
         began = time.monotonic()
         with conn.transaction():
-            claims.claim(conn, size, run_started=started, partition=Partition())
+            run.take(conn, size)
         times.append(time.monotonic() - began)
     return 1000 * statistics.median(times)
 
 
 def _check_plan(conn: Connection) -> None:
     """Raise `RuntimeError` when the claim would sort, or not read the index."""
-    values = {"size": LARGE_SIZE, "run_started": _now(conn), "partition": 0, "partitions": 1}
-    rows = conn.execute(f"EXPLAIN {claims.CLAIM}".encode(), values).fetchall()
+    run = Claims(claims.TABLE, RunRecord(uuid4()), claims.claim)
+    values = {"size": LARGE_SIZE, "started": run.started(conn), "run": run.record.id}
+    statement = SQL("EXPLAIN ") + claims.TABLE.format(CLAIM)
+    rows = conn.execute(statement, values | run.partition.values).fetchall()
     plan = "\n".join(line for (line,) in rows)
     if INDEX not in plan or "Sort" in plan:
         raise RuntimeError(f"the claim does not read {INDEX} in order:\n{plan}")
-
-
-def _now(conn: Connection) -> datetime:
-    row: Any = conn.execute("SELECT now()").fetchone()
-    now: datetime = row[0]
-    return now

@@ -6,6 +6,7 @@
 | `guard`     | what the server answers, to whom, and what a page of it may load                |
 | `config`    | what the page is told through the environment                                   |
 | `database`  | a visitor's way to the database: reads, and one transaction per change          |
+| `tables`    | the tables that the questions read, known without pandas                        |
 | `queries`   | one helper per question: filters in, a DataFrame out                            |
 | `address`   | the address bar: the tab, its filters, what is open                             |
 | `memory`    | what is remembered of a visitor when their page is loaded again                 |
@@ -20,5 +21,5 @@
 | `serve`     | the server                                                                      |
 
 The questions that the command line asks as well, and every change, are `shared.review`'s and
-`jobs.cli.status`'s; here is only what a page adds to them. No job imports anything from here.
+`shared.review.status`'s; here is only what a page adds to them. No job imports anything from here.
 """

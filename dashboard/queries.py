@@ -20,10 +20,8 @@ import pandas as pd
 from artwork_backfill.dashboard import words
 from artwork_backfill.shared.audit.archives import EntityType, entity_url, image_url, item_name
 from artwork_backfill.shared.audit.catalogue import CHECKS
-from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.review.questions import (
-    REPAIR_TABLES,
     Case,
     Event,
     Review,
@@ -32,23 +30,6 @@ from artwork_backfill.shared.review.questions import (
 )
 from artwork_backfill.shared.review.sides import ImageFile
 from psycopg import Connection
-
-#: The tables that these questions are about, besides those of `shared.review.questions`.
-TABLES: Final = (
-    *REPAIR_TABLES,
-    Table("artwork_indexer.audit_tally"),
-    Table("artwork_indexer.finding_tally"),
-    Table("artwork_indexer.audit_status_history"),
-    Table("musicbrainz.release"),
-    Table("musicbrainz.event"),
-    Table("musicbrainz.release_gid_redirect"),
-    Table("musicbrainz.event_gid_redirect"),
-    Table("cover_art_archive.index_listing"),
-    Table("cover_art_archive.image_type"),
-    Table("cover_art_archive.cover_art"),
-    Table("event_art_archive.index_listing"),
-    Table("event_art_archive.event_art"),
-)
 
 #: Points of a chart: more than this many cannot be told apart on a screen.
 _POINTS: Final = 200

@@ -26,7 +26,7 @@ FILES: Final = ("README.md", "CLAUDE.md", *(f"docs/{name}.md" for name in ("chec
 _PART: Final = re.compile(
     r"(?P<begin><!-- generated: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
 )
-_WIDTH: Final = 100
+_WIDTH: Final = 80
 
 
 def settings() -> str:

@@ -13,7 +13,7 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -24,17 +24,21 @@ from uuid import uuid4
 import click
 import psycopg
 from artwork_backfill.shared.durations import parse_duration
+from artwork_backfill.shared.engine import container
 from artwork_backfill.shared.engine import report as reports
 from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.engine.errors import EngineError, StopRun
 from artwork_backfill.shared.engine.job import Job, Partition, Run, RunOptions
 from artwork_backfill.shared.engine.log import (
     LEVELS,
+    REPO,
     RunLog,
     configure,
     start_sentry,
     stop_sentry,
 )
+from artwork_backfill.shared.engine.metrics import MetricsFile
+from artwork_backfill.shared.engine.ping import Pinger
 from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.runner import INTERRUPTED, Runner
@@ -89,15 +93,18 @@ class PartitionType(click.ParamType[Partition]):
         return Partition(int(match[1]), int(match[2]))
 
 
-class ReportType(click.ParamType[Path]):
-    """A file that a report can be written to; checked before the run starts."""
+class OutputType(click.ParamType[Path]):
+    """A file with one of these suffixes that can be written; checked before the run starts."""
 
     name = "file"
 
+    def __init__(self, suffixes: tuple[str, ...]) -> None:
+        self._suffixes = suffixes
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = Path(value)
-        if path.suffix not in reports.REPORT_SUFFIXES:
-            known = " or ".join(reports.REPORT_SUFFIXES)
+        if path.suffix not in self._suffixes:
+            known = " or ".join(self._suffixes)
             self.fail(f"{value!r} has an unknown suffix: name the file *{known}", param, ctx)
         try:
             if path.is_dir():
@@ -116,6 +123,7 @@ class ReportType(click.ParamType[Path]):
 class JobCommand:
     """A job on the command line: to run it, and to verify only."""
 
+    job: type[Job[Any, Any]]
     run: click.Command
     verify: click.Command
 
@@ -136,6 +144,7 @@ def job_command(job: type[Job[Any, Any]]) -> Callable[[Build], JobCommand]:
 
         own = list(reversed(getattr(build, "__click_params__", [])))
         return JobCommand(
+            job,
             LoggedCommand(
                 job.name, callback=run, params=own + _run_options(job), help=build.__doc__
             ),
@@ -212,6 +221,15 @@ def _run_options(job: type[Job[Any, Any]]) -> list[click.Parameter]:
                 help="Requests that may be under way at once.",
             ),
         )
+    options.append(
+        _option(
+            "--metrics",
+            type=OutputType((".prom",)),
+            metavar="FILE.prom",
+            help="Keep the run's metrics in this file, as OpenMetrics for node_exporter's textfile"
+            " collector. Rewritten after each batch, at most once a second.",
+        )
+    )
     return [*options, *_output_options()]
 
 
@@ -220,7 +238,7 @@ def _output_options() -> list[click.Parameter]:
         _option(
             "--report",
             "reports",
-            type=ReportType(),
+            type=OutputType(reports.REPORT_SUFFIXES),
             multiple=True,
             envvar="BACKFILL_REPORT",
             help="Write the report to this file, .json or .md by its suffix. Repeatable.",
@@ -249,27 +267,72 @@ def _execute(
     settings = Settings(os.environ)
     stopping = Stopping()
     log_level = options.pop("log_level")
+    metrics_path = options.pop("metrics", None)
     run_options = _take_run_options(job_type, options)
     console = terminal()
     run_id = uuid4()
     run_log = RunLog(job_type.name, run_id, Redactor.of_process(settings))
     configure(run_log, log_level, console)
+    _warn_about_lost_reports(run_options.reports, run_log)
     # Before anything starts a thread: it would not inherit the mask and take the signals itself.
     with on_signals(stopping):
-        with usage_errors(run_log.redactor):
+        pinger = _pinger(settings, run_log, is_wanted=not (verify_only or run_options.dry_run))
+        pinger.started()
+        with _pinged(pinger), usage_errors(run_log.redactor):
             start_sentry(run_log, settings)
             dsn = job_type.database(settings)
             open_connection = partial(db.connect, dsn, f"artwork-backfill {job_type.name}")
             with closing(db.open_patiently(open_connection)) as conn:
-                check_tables(conn, job_type.tables_for(settings))
+                check_tables(
+                    conn,
+                    job_type.tables_for(settings),
+                    command=job_type.name,
+                    read_only=run_options.dry_run or verify_only,
+                )
             run = Run(run_id, run_options, settings, stopping.event, open_connection)
             job = build(run, **options)
         _tune_interpreter(run_options.concurrency)
         progress = Progress(run_log, console)
-        runner = Runner(job, run, log=run_log, progress=progress, stopping=stopping)
+        metrics = (
+            None
+            if metrics_path is None
+            else MetricsFile(metrics_path, job, run, log=run_log, progress=progress)
+        )
+        runner = Runner(
+            job, run, log=run_log, progress=progress, stopping=stopping, metrics=metrics
+        )
         report = runner.verify() if verify_only else _with_time_limit(runner, run, stopping)
+        # Before the report, which is the last thing that every run says.
+        pinger.ended(report.exit_code)
         _publish(report, run, run_log, console)
     _leave(report.exit_code, has_stragglers=runner.has_stragglers)
+
+
+def _pinger(settings: Settings, run_log: RunLog, *, is_wanted: bool) -> Pinger:
+    """Return what tells a health-check service of this run, where it changes anything."""
+    with usage_errors(run_log.redactor):
+        url = settings.ping_url()
+    return Pinger(url if is_wanted else None, run_log)
+
+
+@contextmanager
+def _pinged(pinger: Pinger) -> Iterator[None]:
+    """Let the health-check service know of a run that cannot start."""
+    try:
+        yield
+    except click.ClickException as error:
+        pinger.ended(error.exit_code)
+        raise
+
+
+def _warn_about_lost_reports(paths: Iterable[Path], run_log: RunLog) -> None:
+    """Warn, before a run that may take days, about reports that end with the container."""
+    if container.in_container():
+        for path in filter(container.vanishes, paths):
+            run_log.warning(
+                f"the report {path} is deleted together with the container: mount a folder,"
+                ' for example with -v "$PWD/reports:/reports"'
+            )
 
 
 def _tune_interpreter(concurrency: int) -> None:
@@ -370,6 +433,7 @@ def musicbrainz_database(
     tables: tuple[Table, ...] = (),
     *,
     database: Callable[[Settings], str] = Settings.musicbrainz_database,
+    statement_timeout: str = db.READ_TIMEOUT,
 ) -> Iterator[Connection]:
     """Open the MusicBrainz or another database for a command that is not a job; check its tables.
 
@@ -378,9 +442,14 @@ def musicbrainz_database(
     settings = Settings(os.environ)
     with usage_errors(Redactor.of_process(settings)):
         dsn = database(settings)
-        name = f"artwork-backfill {command}"
-        with closing(db.open_patiently(lambda: db.open_standalone(dsn, name))) as conn:
-            check_tables(conn, tables)
+        opens = partial(
+            db.open_standalone,
+            dsn,
+            f"artwork-backfill {command}",
+            statement_timeout=statement_timeout,
+        )
+        with closing(db.open_patiently(opens)) as conn:
+            check_tables(conn, tables, command=command)
             yield conn
 
 
@@ -402,8 +471,10 @@ def _logged(main: Callable[..., Any], name: str | None, *arguments: Any, **extra
     try:
         code = main(*arguments, **{**extra, "standalone_mode": False})
     except click.ClickException as error:
-        error.show()
-        _log_refusal(error, name)
+        # In a container, where every line is JSON, the log is enough.
+        if not _only_logs():
+            error.show()
+        _log_refusal(error, _tool(name, *arguments))
         code = error.exit_code
     except click.Abort:
         click.echo("Aborted!", err=True)
@@ -412,12 +483,19 @@ def _logged(main: Callable[..., Any], name: str | None, *arguments: Any, **extra
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _log_refusal(error: click.ClickException, name: str | None) -> None:
+def _tool(name: str | None, args: Sequence[str] | None = None, *_: Any) -> str:
+    """Return the command that was called, for errors that belong to none of its options."""
+    words = sys.argv[1:] if args is None else args
+    called = next((word for word in words if not word.startswith("-")), None)
+    return name if name and name != REPO else (called or REPO)
+
+
+def _log_refusal(error: click.ClickException, name: str) -> None:
     """Log why a command ended before its run began, unless people read it on a terminal."""
     context = error.ctx if isinstance(error, click.UsageError) else None
-    tool = context.command.name if context is not None else name
+    tool = (context.command.name if context is not None else None) or name
     settings = Settings(os.environ)
-    run_log = RunLog(tool or "artwork-backfill", uuid4(), Redactor.of_process(settings))
+    run_log = RunLog(tool, uuid4(), Redactor.of_process(settings))
     run_log.enter("failed")
     console = terminal()
     configure(run_log, "error", console)
@@ -425,6 +503,20 @@ def _log_refusal(error: click.ClickException, name: str | None) -> None:
         start_sentry(run_log, settings)
     if console is None or "sentry_sdk" in sys.modules:
         run_log.error(error.format_message())
+
+
+def announce(command: str, message: str) -> None:
+    """Say what a command that is no job has done: as text, in a container as a line of the log."""
+    if not _only_logs():
+        click.echo(message)
+        return
+    run_log = RunLog(command, uuid4(), Redactor.of_process(Settings(os.environ)))
+    configure(run_log, "info", None)
+    run_log.info(message)
+
+
+def _only_logs() -> bool:
+    return container.in_container() and terminal() is None
 
 
 def terminal() -> Console | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import signal
 import sys
 import threading
 import types
+from collections.abc import Mapping
+from pathlib import Path
 
 from sandbox import dashboard, demo, surroundings
 from sandbox.library import LibrarySpec
@@ -33,6 +36,15 @@ def main() -> int:
         default=1.0,
         help="how long the indexer takes for each event (1)",
     )
+    up.add_argument(
+        "--tcp", action="store_true", help="let PostgreSQL listen on TCP, as containers need it"
+    )
+    up.add_argument(
+        "--env-file",
+        type=Path,
+        metavar="FILE",
+        help="write the settings to FILE, for docker run --env-file, instead of printing them",
+    )
     arguments = parser.parse_args()
     if arguments.command == "demo":
         return demo.main()
@@ -42,10 +54,19 @@ def main() -> int:
         Spec(seed=arguments.seed, size=arguments.size),
         LibrarySpec(seed=arguments.seed, size=arguments.library_size),
         arguments.seconds_per_event,
+        tcp=arguments.tcp,
+        env_file=arguments.env_file,
     )
 
 
-def _up(spec: Spec, library: LibrarySpec, seconds_per_event: float) -> int:
+def _up(
+    spec: Spec,
+    library: LibrarySpec,
+    seconds_per_event: float,
+    *,
+    tcp: bool,
+    env_file: Path | None,
+) -> int:
     stopped = threading.Event()
 
     def stop(signum: int, frame: types.FrameType | None) -> None:
@@ -54,17 +75,30 @@ def _up(spec: Spec, library: LibrarySpec, seconds_per_event: float) -> int:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-    with surroundings.start(spec, library) as around:
+    with surroundings.start(spec, library, tcp=tcp) as around:
         indexer = around.indexer(seconds_per_event=seconds_per_event)
         worker = threading.Thread(target=indexer.run)
         worker.start()
-        for name, value in around.environment.items():
-            print(f"export {name}={shlex.quote(value)}")
-        print("# Running, with an indexer at work. Ctrl-C ends it.", flush=True)
+        if env_file is None:
+            for name, value in around.environment.items():
+                print(f"export {name}={shlex.quote(value)}")
+        else:
+            _write_env_file(env_file, around.environment)
+            print(f"# The settings are in {env_file}.")
+        print("# Running, with a stand-in for artwork-indexer. Ctrl-C stops it.", flush=True)
         stopped.wait()
         indexer.stop()
         worker.join()
+    if env_file is not None:
+        env_file.unlink(missing_ok=True)
     return 0
+
+
+def _write_env_file(path: Path, environment: Mapping[str, str]) -> None:
+    """Write settings as `docker run --env-file` reads them: no quotes, readable to the owner."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.writelines(f"{name}={value}\n" for name, value in environment.items())
 
 
 if __name__ == "__main__":

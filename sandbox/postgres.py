@@ -1,8 +1,9 @@
 """A real PostgreSQL, started from binaries in a Python wheel, for tests, the demo and benchmarks.
 
-`start_server` runs a private server that listens on a Unix socket only and vanishes, with its
-files, when its owner leaves the ``with`` block or dies. `Cluster` creates and drops databases on
-any server, also one that was there before. What is in those databases is in `sandbox.schema`.
+`start_server` runs a private server that listens on a Unix socket, on request also on a TCP port of
+loopback, and vanishes, with its files, when its owner leaves the ``with`` block or dies. `Cluster`
+creates and drops databases on any server, also one that was there before. What is in those
+databases is in `sandbox.schema`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import contextlib
 import fcntl
 import os
 import pwd
+import secrets
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -55,6 +58,8 @@ SOCKET_PATH_LIMIT = 103
 
 START_TIMEOUT_S = 30.0
 
+LOOPBACK = "127.0.0.1"
+
 # A file system in memory, as Linux has it, and how much room it must have to be used. A container's
 # is often tiny.
 MEMORY = Path("/dev/shm")
@@ -96,9 +101,11 @@ class Cluster:
         """Create a database, as a copy of `template` when given; return its connection URL."""
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         if template is not None:
-            # The default would write every page of the copy to the log as well.
-            copied = " TEMPLATE {} STRATEGY FILE_COPY"
-            statement += sql.SQL(copied).format(sql.Identifier(template))
+            statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
+            if self._connect().info.server_version >= 150_000:
+                # The default would write every page of the copy to the log as well. Older servers
+                # know no other way than this one.
+                statement += sql.SQL(" STRATEGY FILE_COPY")
         self._administer(statement)
         return self.dsn(name)
 
@@ -114,23 +121,42 @@ class Cluster:
             self._admin = None
 
     def _administer(self, statement: sql.Composed) -> None:
+        self._connect().execute(statement)
+
+    def _connect(self) -> psycopg.Connection:
         if self._admin is None:
             self._admin = psycopg.connect(self.admin_dsn, autocommit=True)
-        self._admin.execute(statement)
+        return self._admin
 
 
 class Server(Cluster):
     """A server of our own, which can also be stopped and started again."""
 
-    def __init__(self, data: Path, sockets: Path) -> None:
-        super().__init__(make_conninfo(host=str(sockets), user=SUPERUSER, dbname="postgres"))
+    def __init__(self, data: Path, sockets: Path, port: int | None = None) -> None:
+        super().__init__(
+            make_conninfo(host=str(sockets), port=port, user=SUPERUSER, dbname="postgres")
+        )
         self._data = data
+        self._port = port
+        # Everybody on this machine reaches a TCP port, and a superuser may start programs.
+        self._password = secrets.token_urlsafe(18)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def is_running(self) -> bool:
         """Whether it was started and not stopped since."""
         return self._process is not None
+
+    def tcp_dsn(self, database: str) -> str:
+        """Return the connection URL of `database` over TCP.
+
+        Raises:
+            RuntimeError: the server was started without `tcp`.
+        """
+        if self._port is None:
+            raise RuntimeError("the server does not listen on TCP")
+        login = {"user": SUPERUSER, "password": self._password}
+        return _url(make_conninfo(host=LOOPBACK, port=self._port, dbname=database, **login))
 
     def stop(self) -> None:
         """Stop the server, ending every session; databases stay."""
@@ -154,6 +180,10 @@ class Server(Cluster):
                 tail = log.read_text(errors="replace")[-2000:]
                 raise RuntimeError(f"PostgreSQL did not start. Its log ends with:\n{tail}")
             time.sleep(0.01)
+        if self._port is not None:
+            password = sql.Literal(self._password)
+            role = sql.Identifier(SUPERUSER)
+            self._administer(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, password))
 
     def wait(self) -> None:
         """Wait until the server has ended."""
@@ -172,7 +202,7 @@ class Server(Cluster):
 
 @contextlib.contextmanager
 def start_server(
-    directory: Path | None = None, *, settings: Mapping[str, str] = FAST
+    directory: Path | None = None, *, settings: Mapping[str, str] = FAST, tcp: bool = False
 ) -> Iterator[Server]:
     """Run a PostgreSQL server as long as the ``with`` block lasts.
 
@@ -185,6 +215,7 @@ def start_server(
             creating a database ten times as fast, and all others to the system's temporary
             directory.
         settings: lines of postgresql.conf: `FAST`, `DURABLE` or your own.
+        tcp: whether to listen on a free TCP port of loopback as well; see `Server.tcp_dsn`.
     """
     if directory is None and settings.get("fsync") == "off":
         directory = _memory()
@@ -192,7 +223,10 @@ def start_server(
     sockets = data
     if len(os.fsencode(data / ".s.PGSQL.5432.lock")) > SOCKET_PATH_LIMIT:
         sockets = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
-    server = Server(data, sockets)
+    port = _free_port() if tcp else None
+    if port is not None:
+        settings = {**settings, "listen_addresses": LOOPBACK, "port": str(port)}
+    server = Server(data, sockets, port)
     try:
         with _guarded(data, sockets):
             _let_the_server_user_in(data, sockets)
@@ -202,6 +236,13 @@ def start_server(
     finally:
         server.close()
         server.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _memory() -> Path | None:
@@ -228,7 +269,8 @@ def _initialise(data: Path, sockets: Path, settings: Mapping[str, str]) -> None:
     with tempfile.TemporaryFile("w+") as output:
         process = _spawn(
             "initdb",
-            *("--pgdata", str(data), "--username", SUPERUSER, "--auth", "trust"),
+            *("--pgdata", str(data), "--username", SUPERUSER),
+            *("--auth-local", "trust", "--auth-host", "scram-sha-256"),
             *("--encoding", "UTF8", "--no-sync", "--no-instructions", *_LOCALE),
             output=output,
         )
@@ -309,4 +351,8 @@ def _url(conninfo: str) -> str:
     if "password" in fields:
         login += ":" + quote(fields.pop("password"), safe="")
     database = quote(fields.pop("dbname", ""), safe="")
-    return f"postgresql://{login}@/{database}?{urlencode(fields, quote_via=quote)}"
+    address = ""
+    if not fields.get("host", "/").startswith("/"):
+        address = f"{fields.pop('host')}:{fields.pop('port')}"
+    query = urlencode(fields, quote_via=quote)
+    return f"postgresql://{login}@{address}/{database}" + (f"?{query}" if query else "")

@@ -50,12 +50,13 @@ class Surroundings:
         }
 
     def indexer(self, *, seconds_per_event: float = 0.0) -> Indexer:
-        """A stand-in for artwork-indexer, not yet running."""
+        """A stand-in for artwork-indexer, not yet running, without the real one's pauses."""
         return Indexer(
             self.musicbrainz_dsn,
             self.services.archive_url,
             self.services.musicbrainz_url,
             seconds_per_event=seconds_per_event,
+            taking_s=0,
         )
 
 
@@ -65,18 +66,25 @@ def start(
     library_spec: LibrarySpec | None = None,
     *,
     settings: Mapping[str, str] = FAST,
+    tcp: bool = False,
 ) -> Iterator[Surroundings]:
     """Start everything, as long as the ``with`` block lasts.
 
     Parameters:
         settings: of PostgreSQL; see `sandbox.postgres`.
+        tcp: whether the URLs of the databases name a TCP port, as containers need it.
     """
     world = World(spec or Spec())
     library = Library(library_spec or LibrarySpec())
-    with start_server(settings=settings) as server, Services(world.spec, library.spec) as services:
+    with (
+        start_server(settings=settings, tcp=tcp) as server,
+        Services(world.spec, library.spec) as services,
+    ):
         musicbrainz_dsn = server.create_database("musicbrainz")
         build_database(musicbrainz_dsn, world)
         wxyc_dsn = server.create_database("wxyc")
+        if tcp:
+            musicbrainz_dsn, wxyc_dsn = server.tcp_dsn("musicbrainz"), server.tcp_dsn("wxyc")
         with psycopg.connect(wxyc_dsn) as conn:
             schema.create_wxyc(conn, WXYC_SCHEMA)
             load_library(conn, library, WXYC_SCHEMA)

@@ -33,6 +33,7 @@ PAGES = {
         "docs/architecture.md",
         "docs/checks.md",
         "docs/commands.md",
+        "docs/operations.md",
     )
 }
 BIN = Path(sys.executable).parent
@@ -89,6 +90,8 @@ def test_every_command_is_explained_with_an_example(path: tuple[str, ...]) -> No
 def _commands_of(page: str) -> list[str]:
     """Every command line of a page, in code blocks and within its text."""
     text = re.sub(r"\\\n\s*", " ", PAGES[page])
+    # An example of a help page continues in the next line.
+    text = re.sub(r"(Example: [^\n]*)\n +(?=\S)", r"\1 ", text)
     by_itself = re.findall(
         r"(?:^(?:\$ )?|`|Example: )artwork-backfill ([^`\n]+)", text, re.MULTILINE
     )
@@ -144,13 +147,25 @@ def _known_variables() -> set[str]:
     return known | {"PARTITION_INDEX", "PARTITION_COUNT", "JOB_COMPLETION_INDEX"}
 
 
+def _of_deployments() -> set[str]:
+    """Return the variables of the image, the Compose file and the workflow, and other programs'."""
+    workflows = (f".github/workflows/{name}.yml" for name in ("ci", "deploy-manual"))
+    files = ("Dockerfile", "Makefile", "deploy/compose.yaml", *workflows)
+    text = "".join((PROJECT / name).read_text(encoding="utf-8") for name in files)
+    outside = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"}
+    return set(_VARIABLE.findall(text)) | outside | {"_ARTWORK_BACKFILL_COMPLETE"}
+
+
+_VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+\b")
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_documented_variables_exist(page: str) -> None:
     # Placeholders of SQL and of the example of a new job are no variables.
     others = {"RUN_ID", "SKIP_LOCKED", "FOR_UPDATE", "BACKFILL_TO", "_NEXT", "_COUNT", "NO_END"}
-    named = set(re.findall(r"\b[A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+\b", PAGES[page])) - others
+    named = set(_VARIABLE.findall(PAGES[page])) - others
 
-    assert named <= _known_variables()
+    assert named <= _known_variables() | _of_deployments()
 
 
 @pytest.mark.parametrize("page", ["README.md"])
@@ -286,8 +301,34 @@ class Stopping:
     def wait(self, seconds):
         assert seconds >= 1.0
 
-stopping, has_work, work = Stopping(), lambda: False, None
+stopping, work_that_is_waiting = Stopping(), lambda: False
 """
+
+
+def _documented_fields(beginning: str) -> set[str]:
+    """Return the names in the first column of the table that follows a text of operations.md."""
+    after = PAGES["docs/operations.md"].partition(beginning)[2].lstrip()
+    cells = [line.split("|")[1] for line in after.partition("\n\n")[0].splitlines()]
+    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+
+
+def test_every_field_of_logs_and_reports_is_documented(
+    around: Surroundings, tmp_path: Path
+) -> None:
+    command = [str(BIN / "artwork-backfill")]
+    assert _run([*command, "migrate"], around, tmp_path).returncode == 0
+    lines, reports = set(), set()
+    for job in ("seed-from-mb", "audit-batch", "library-artwork-url-backfill"):
+        ran = _run([*command, job, "--dry-run", "--limit", "20"], around, tmp_path)
+        for line in map(json.loads, ran.stdout.splitlines()):
+            lines |= set(line)
+            reports |= set(line.get("report", ()))
+
+    assert "report" in lines
+    assert lines <= _documented_fields("error to stderr.")
+    # Each job may add sections of its own.
+    known = _documented_fields("`--report FILE.json`:")
+    assert known - {"findings"} <= reports
 
 
 def _priorities(conn: psycopg.Connection, gids: list[UUID]) -> list[int]:

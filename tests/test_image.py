@@ -1,7 +1,8 @@
-"""The image, without a container engine: the Dockerfile's own steps, in folders of a test.
+"""The image without a container engine: the steps of the Dockerfile, in folders of a test.
 
-The build stage's COPY and RUN instructions are carried out as they stand, with every path put below
-a temporary root, and the jobs are run from what the last stage would hold.
+The COPY and RUN instructions of the build stage are carried out as they stand, with every path put
+below a temporary root, and commands are run from what the last stage would hold. What only a
+container shows (users, mounts, signals) is in `test_image_built`, where buildah can be had.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.timeout(300)
 
 PROJECT = Path(__file__).resolve().parent.parent
 JOBS = sorted(main.commands)
+VERSION = "1.2.3.post4+g0123abc"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def _stages() -> list[list[Instruction]]:
     return stages
 
 
-BUILD, FINAL = _stages()
+BASE, BUILD, FINAL = _stages()
 
 
 def _one(stage: list[Instruction], name: str) -> str:
@@ -61,7 +63,7 @@ def _one(stage: list[Instruction], name: str) -> str:
 
 
 def _ignored(path: Path) -> bool:
-    """Tell whether .dockerignore keeps a path of the project out of the build."""
+    """Return whether .dockerignore keeps a path of the project out of the build."""
     relative = path.relative_to(PROJECT)
     is_out = False
     for line in (PROJECT / ".dockerignore").read_text().splitlines():
@@ -98,7 +100,7 @@ class Image:
                     self._copy(*step.words, folder=folder)
                 case "RUN":
                     self._run(step.text, folder, tools)
-                case "FROM":
+                case "FROM" | "ARG":
                     pass
                 case other:
                     raise AssertionError(f"the test does not know {other}")
@@ -146,7 +148,7 @@ class Image:
             ["/bin/sh", "-c", command.replace("/opt/", f"{self.root}/opt/")],
             cwd=folder,
             # Not compiled ahead: that takes seconds, and what is tested is what is there.
-            env={**os.environ, "PATH": path, "PIP_NO_COMPILE": "1"},
+            env={**os.environ, "PATH": path, "PIP_NO_COMPILE": "1", "VERSION": VERSION},
             capture_output=True,
             text=True,
             check=False,
@@ -169,10 +171,12 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 
 # One process for all: each would import everything anew.
 _EXPLAIN = """
+import contextlib
 import sys
 from artwork_backfill.jobs.cli.main import main
 for name in sys.argv[1:]:
-    main.main([name, "--help"], prog_name="artwork-backfill", standalone_mode=False)
+    with contextlib.suppress(SystemExit):
+        main.main([name, "--help"], prog_name="artwork-backfill")
 """
 
 
@@ -187,7 +191,7 @@ def test_every_command_explains_itself(image: Image) -> None:
 
 
 def test_the_image_knows_its_version(image: Image) -> None:
-    assert re.search(r"\d+\.\d+\.\d+", image.command("--version").stdout)
+    assert image.command("--version").stdout.split()[-1] == VERSION
 
 
 def test_the_image_has_the_migrations(image: Image, musicbrainz_database: str) -> None:
@@ -214,9 +218,23 @@ def test_missing_settings_are_named_before_anything_else(image: Image) -> None:
 
 
 def test_the_job_is_process_1_and_not_root() -> None:
+    user, group = _one(FINAL, "USER").split(":")
+
     assert json.loads(_one(FINAL, "ENTRYPOINT")) == ["artwork-backfill"]
     assert _one(FINAL, "STOPSIGNAL") == "SIGTERM"
-    assert int(_one(FINAL, "USER")) > 0
+    assert int(user) > 0
+    # The group as which OpenShift and `docker run --user` run users that the image does not know.
+    assert int(group) == 0
+
+
+def test_the_base_is_named_once_with_system_and_python() -> None:
+    assert re.match(r"python:3\.\d+-slim-[a-z]+(@sha256:[0-9a-f]{64})? AS base", BASE[0].text)
+    assert [stage[0].text.split()[0] for stage in (BUILD, FINAL)] == ["base", "base"]
+    assert BASE[0].text.split()[0].split("@")[0] in _one(FINAL, "LABEL")
+
+
+def test_nothing_is_imported_from_the_folder_of_reports() -> None:
+    assert "PYTHONSAFEPATH=1" in _one(FINAL, "ENV").split()
 
 
 def test_everything_installed_is_pinned() -> None:
@@ -230,8 +248,7 @@ def test_everything_installed_is_pinned() -> None:
             assert {"--no-deps", "--no-build-isolation"} <= set(words)
 
 
-def test_the_image_says_what_it_was_built_from() -> None:
-    labels = _one(FINAL, "LABEL")
-
-    assert 'org.opencontainers.image.version="${VERSION}"' in labels
-    assert 'org.opencontainers.image.revision="${REVISION}"' in labels
+@pytest.mark.parametrize("name", ["version", "revision", "created", "source"])
+def test_the_image_says_what_it_was_built_from(name: str) -> None:
+    assert f'org.opencontainers.image.{name}="${{{name.upper()}}}"' in _one(FINAL, "LABEL")
+    assert f"--build-arg {name.upper()}=$({name.upper()})" in (PROJECT / "Makefile").read_text()

@@ -17,8 +17,8 @@ from artwork_backfill.dashboard.database import DashboardDb
 from artwork_backfill.dashboard.memory import Memory
 from artwork_backfill.dashboard.tabs.entities import QUERY as ENTITIES_QUERY
 from artwork_backfill.dashboard.tabs.entities import STATUS as ENTITIES_STATUS
-from artwork_backfill.jobs.cli import status as audit_status
-from artwork_backfill.jobs.cli.status import AuditStatus, QueueCount
+from artwork_backfill.shared.review import status as audit_status
+from artwork_backfill.shared.review.status import AuditStatus, QueueCount
 from psycopg import Connection
 
 PERIODS: Final = {

@@ -1,4 +1,4 @@
-"""The catalogue of checks for people: as a table on a terminal, and as the documentation has it."""
+"""The catalogue of checks for people: as a list on a terminal, and as the documentation has it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import asdict
 from artwork_backfill.shared.audit.catalogue import CHECKS, Check, Remedy
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.review.questions import RepairTally
-from rich.console import RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 _COLUMNS = ("Check", "Severity", "Entity", "What differs", "Remedy", "Note")
@@ -23,17 +23,20 @@ Repairs = Mapping[str, RepairTally]
 
 
 def to_terminal(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) -> RenderableType:
-    """Return the catalogue as a rich table, with the remedies that are in force.
+    """Return the catalogue as a list, with the remedies that are in force.
 
-    With `repairs`, it has two columns more: how often the repair of each check held, and how often
-    it did not.
+    A table of so many columns would not fit a terminal. With `repairs`, it says how often the
+    repair of each check held, and how often it did not.
     """
-    table = Table()
-    for column in _columns(repairs):
-        table.add_column(column, overflow="fold", no_wrap=column == "Check")
+    entries: list[RenderableType] = []
     for check in CHECKS.values():
-        table.add_row(*map(Text, _row(check, policy, repairs)))
-    return table
+        name, severity, entity, summary, remedy, note, *proof = _row(check, policy, repairs)
+        heading = Text.assemble((name, "bold"), f"  {severity}, {entity}: {remedy}")
+        if any(proof):
+            heading.append("  (held {}, did not hold {})".format(*proof))
+        entries.append(heading)
+        entries.append(Padding(Text(f"{summary} ({note})" if note else summary), (0, 0, 0, 4)))
+    return Group(*entries)
 
 
 def to_markdown(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) -> str:

@@ -12,7 +12,7 @@ import os
 import click
 from artwork_backfill.jobs.cli.review import by_option
 from artwork_backfill.jobs.command import UnusableError, musicbrainz_database, option
-from artwork_backfill.shared.review import actions, questions
+from artwork_backfill.shared.review import questions
 
 
 @click.command(name="dashboard")
@@ -79,7 +79,7 @@ def command(
             "the dashboard is not installed: pip install -r requirements-dashboard.txt and"
             " pip install --no-deps . in a checkout"
         )
-    from artwork_backfill.dashboard import access, config, queries, serve
+    from artwork_backfill.dashboard import access, config, serve, tables
 
     try:
         access.check(
@@ -87,10 +87,10 @@ def command(
         )
     except access.AccessError as error:
         raise UnusableError(str(error)) from None
-    needed = (*questions.TABLES, *queries.TABLES)
-    with musicbrainz_database(
-        "dashboard", needed if read_only else (*needed, *actions.TABLES, *actions.DELETION_TABLES)
-    ):
+    needed = (*questions.TABLES, *tables.TABLES)
+    if not read_only:
+        needed = (*needed, *tables.CHANGED)
+    with musicbrainz_database("dashboard", needed):
         pass
     os.environ[config.READ_ONLY] = "1" if read_only else ""
     os.environ[config.ALLOW] = " ".join(allow)

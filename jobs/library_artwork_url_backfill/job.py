@@ -225,7 +225,7 @@ class _Library:
 
         Raises `DatabaseError`.
         """
-        shape = library.read_shape(conn, run.settings.wxyc_schema())
+        shape = library.read_shape(conn, run.settings.wxyc_schema(), read_only=run.options.dry_run)
         if options.from_metadata and not shape.has("album_metadata", "album_id", "artwork_url"):
             raise DatabaseError(
                 f"{shape.schema}.album_metadata does not exist or may not be read: leave out"

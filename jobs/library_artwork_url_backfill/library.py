@@ -98,11 +98,17 @@ class Shape:
 
 def tables(schema: str) -> tuple[Table, ...]:
     """Return the tables that the job needs, in the schema of that name."""
-    return (Table(f"{schema}.library", ("SELECT", "UPDATE")), Table(f"{schema}.artists"))
+    return (
+        Table(f"{schema}.library", ("SELECT", "UPDATE"), ("artwork_url",)),
+        Table(f"{schema}.artists"),
+        Table(f"{schema}.album_metadata", optional=True),
+        Table(f"{schema}.library_identity", optional=True),
+        Table(f"{schema}.{_WATERMARK}", ("SELECT", "UPDATE"), optional=True),
+    )
 
 
-def read_shape(conn: Connection, schema: str) -> Shape:
-    """Look what kind of database this is, and check the rights that follow from it.
+def read_shape(conn: Connection, schema: str, *, read_only: bool = False) -> Shape:
+    """Look what kind of database this is, and check the rights that writing to it takes.
 
     Raises
     ------
@@ -113,7 +119,7 @@ def read_shape(conn: Connection, schema: str) -> Shape:
     for table, column in conn.execute(_COLUMNS, {"schema": schema}):
         columns.setdefault(table, set()).add(column)
     shape = Shape(schema, {table: frozenset(names) for table, names in columns.items()})
-    if shape.has_watermark:
+    if shape.has_watermark and not read_only:
         _check_watermark(conn, f"{schema}.{_WATERMARK}", f'"{schema}"."{_WATERMARK}"')
     return shape
 

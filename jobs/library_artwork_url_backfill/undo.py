@@ -39,6 +39,8 @@ class _Emptied(Written):
 class _Covers:
     """The lines of a changes file that say that a cover was written, as a source."""
 
+    is_shared = False
+
     def __init__(self, covers: Iterator[WrittenCover], count: int) -> None:
         self._covers = covers
         self._count = count
@@ -78,7 +80,10 @@ class Undo(Job[WrittenCover, WrittenCover]):
         self._pause_between = pause_between
         self._pace = Pace(write_rate, run.stopping)
         schema = run.settings.wxyc_schema()
-        self._writes = run.session().look(lambda conn: Writes(library.read_shape(conn, schema)))
+        dry_run = run.options.dry_run
+        self._writes = run.session().look(
+            lambda conn: Writes(library.read_shape(conn, schema, read_only=dry_run))
+        )
         # Read to its end first: what is not a file of changes must not be half undone.
         self._count = sum(1 for _ in self._read())
 

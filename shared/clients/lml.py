@@ -46,6 +46,11 @@ _LONGEST_LOOKUP_S: Final = 30.0
 _NO_ANSWER: Final = frozenset({"deadline_exceeded", "upstream_unavailable"})
 
 
+#: How often a look-up is tried, and what the pauses between take at most.
+_ATTEMPTS: Final = 4
+_PAUSES_S: Final = 120.0
+
+
 class BulkUnsupported(ServiceError):
     """This LML server has no bulk lookup: ask one by one. A 404 may also pass."""
 
@@ -141,6 +146,8 @@ def connect(
         key_settings="LML_API_KEY",
         read_timeout_s=deadline_s,
         deadline_s=deadline_s,
+        call_s=_ATTEMPTS * deadline_s + _PAUSES_S,
+        attempts=_ATTEMPTS,
         patience_s=patience_s,
     )
     return LmlClient(HttpClient(service, stopping=stopping))

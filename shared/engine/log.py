@@ -20,6 +20,7 @@ from artwork_backfill.shared.version import VERSION
 from pythonjsonlogger.json import JsonFormatter
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.text import Text
 
 if TYPE_CHECKING:
     from sentry_sdk import Scope
@@ -159,7 +160,13 @@ def configure(run_log: RunLog, level: str, console: Console | None) -> None:
 
 def _handlers(run_log: RunLog, console: Console | None) -> list[logging.Handler]:
     if console is not None:
-        rich = RichHandler(console=console, show_path=False, markup=False, highlighter=None)
+        rich = RichHandler(
+            console=console,
+            show_path=False,
+            markup=False,
+            highlighter=None,
+            log_time_format=lambda moment: Text(moment.astimezone().isoformat(timespec="seconds")),
+        )
         rich.setFormatter(_PlainFormatter(run_log.redactor))
         return [rich]
     out, err = _LineHandler(sys.stdout), _LineHandler(sys.stderr)

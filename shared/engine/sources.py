@@ -46,6 +46,10 @@ class Partition:
 class Source(Protocol[Item]):
     """Where a job's batches come from. What `next` raises ends the run, see `errors`."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether items are claimed: what a run gives back, it or another run claims again."""
+
     def prepare(self, session: Session) -> None:
         """Get ready. May write, but not in a dry run."""
 
@@ -92,6 +96,7 @@ class Keyset(Generic[Item]):
         partition: Partition | None = None,
         values: Mapping[str, object] | None = None,
     ) -> None:
+        self.is_shared = False
         self._after: Any = None
         if isinstance(rows, str) and isinstance(key, str):
             query = _Query(rows, key, dict(values or {}) | (partition or Partition()).values)
@@ -185,6 +190,7 @@ class Stream(Generic[Item]):
         open: Callable[[Connection], Callable[[int], Item | None]],  # noqa: A002 - what it does
         count: Callable[[Connection], int | None] = lambda _: None,
     ) -> None:
+        self.is_shared = False
         self._open = open
         self._count = count
         self._next: Callable[[int], Item | None] | None = None
@@ -265,6 +271,7 @@ SET status = {waiting}, claimed_by = NULL,
     {token} = least({token}, %(started)s - interval '1 microsecond')
 FROM dead
 WHERE entity.id = dead.id
+RETURNING entity.id
 """
 
 _COUNT: Final = """
@@ -395,6 +402,8 @@ class Claims(Generic[ClaimedItem]):
         Hears how many items were claimed, after the commit.
     failed
         Gives back items that failed, each with the reason, in the transaction that is open.
+    reclaimed
+        Hears the ids of rows that were taken back from dead runs, in the same transaction.
     reserve
         More rows, which are made claimable when nothing else is left.
     partition
@@ -413,10 +422,13 @@ class Claims(Generic[ClaimedItem]):
     complete: Callable[[Connection, list[ClaimedItem]], list[ClaimedItem]] = lambda _, items: items
     taken: Callable[[int], None] = lambda _: None
     failed: Callable[[Connection, Sequence[tuple[ClaimedItem, str]]], None] = lambda _, __: None
+    before: Callable[[Session], None] = lambda _: None
+    reclaimed: Callable[[Connection, Sequence[int]], None] = lambda _, __: None
     reserve: Reserve | None = None
     partition: Partition = field(default_factory=Partition)
     revisit_after: float | None = None
     browse: Callable[[Connection, Any, int], tuple[list[ClaimedItem], Any]] | None = None
+    is_shared: bool = field(default=True, init=False)
     _place: Any = field(default=None, init=False)
     _started: datetime | None = field(default=None, init=False)
     _reclaims_at: float = field(default=0.0, init=False)
@@ -457,6 +469,7 @@ class Claims(Generic[ClaimedItem]):
         claim: Callable[[Connection], list[ClaimedItem] | Wait],
     ) -> Sequence[ClaimedItem] | Wait:
         """Claim in another way, with everything else as in `next`."""
+        self.before(session)
         attempt: list[ClaimedItem] = []
 
         def work(conn: Connection) -> list[ClaimedItem] | Wait:
@@ -485,10 +498,14 @@ class Claims(Generic[ClaimedItem]):
         """Take back the claims of dead runs; return how many there were."""
         self.record.reap(conn)
         self._reclaims_at = self.record.clock() + self.record.dead_after / _RECLAIM_PART
-        return conn.execute(
+        rows = conn.execute(
             self.table.format(_RECLAIM),
             {"run": self.record.id, "started": self.started(conn), "stale_after": _STALE_AFTER},
-        ).rowcount
+        )
+        ids = sorted(id_ for (id_,) in rows)
+        if ids:
+            self.reclaimed(conn, ids)
+        return len(ids)
 
     def _take_up(self, conn: Connection, size: int) -> int:
         return 0 if self.reserve is None else self.reserve.take_up(conn, size)

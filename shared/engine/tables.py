@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -12,10 +13,16 @@ from psycopg import Connection
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table that a job uses, by its qualified name, and the privileges it needs on it."""
+    """A table that a job uses, by its qualified name, and the privileges it needs on it.
+
+    `updated` names the columns that UPDATE is needed on; of all of them where it is empty. A job
+    does without an `optional` table, and looks itself whether it is there and may be used.
+    """
 
     name: str
     privileges: tuple[str, ...] = ("SELECT",)
+    updated: tuple[str, ...] = ()
+    optional: bool = False
 
     @property
     def schema(self) -> str:
@@ -44,65 +51,113 @@ FROM (
 ) AS looked
 """
 
+# A right on a table includes one on each of its columns.
 _LACKS: Final = """
 SELECT privilege
 FROM unnest(%(privileges)s::text[]) AS wanted (privilege)
-WHERE NOT has_table_privilege(%(table)s, privilege)
+WHERE NOT CASE
+    WHEN privilege = 'UPDATE' AND %(updated)s::text[] <> '{}' THEN (
+        SELECT bool_and(has_column_privilege(attrelid, attnum, 'UPDATE'))
+        FROM pg_attribute
+        WHERE attrelid = to_regclass(%(table)s) AND attname = ANY (%(updated)s))
+    ELSE has_table_privilege(%(table)s, privilege)
+END
 """
 
 
-def check_tables(conn: Connection, tables: Iterable[Table]) -> None:
+def check_tables(
+    conn: Connection, tables: Iterable[Table], *, command: str = "", read_only: bool = False
+) -> None:
     """Check that a database has what a job needs, before the job touches anything.
+
+    Parameters
+    ----------
+    command
+        What `artwork-backfill grants` calls whatever needs the tables.
+    read_only
+        Whether nothing will be written, so that SELECT is all that is needed.
 
     Raises
     ------
     DatabaseError
         Names everything that is missing and says how to get it.
     """
-    problems = list(dict.fromkeys(_problems(conn, tuple(tables))))
+    wanted = [table for table in merge(tables) if not table.optional]
+    if read_only:
+        wanted = [Table(table.name) for table in wanted]
+    missing, lacking = _look(conn, wanted)
+    problems = list(_missing(missing))
+    if lacking:
+        problems.append(_no_rights(conn, lacking, command))
     if problems:
         raise DatabaseError("; ".join(problems))
+
+
+def merge(tables: Iterable[Table]) -> list[Table]:
+    """Return each table once, with all privileges that are needed on it."""
+    merged: dict[str, Table] = {}
+    for table in tables:
+        before = merged.get(table.name, Table(table.name, (), optional=True))
+        privileges = dict.fromkeys((*before.privileges, *table.privileges))
+        updates = [t.updated for t in (before, table) if "UPDATE" in t.privileges]
+        # All of a table includes each of its columns.
+        columns = dict.fromkeys(c for updated in updates for c in updated) if all(updates) else ()
+        merged[table.name] = Table(
+            table.name, tuple(privileges), tuple(columns), before.optional and table.optional
+        )
+    return list(merged.values())
 
 
 def check_may_create(conn: Connection, schema: str) -> None:
     """Check that the role may create tables in a schema that exists, or raise `DatabaseError`."""
     if not _one(conn, "SELECT has_schema_privilege(%s, 'CREATE')", schema):
-        raise DatabaseError(_no_right(conn, "CREATE", f"SCHEMA {schema}"))
+        raise DatabaseError(_no_rights(conn, {("CREATE", "SCHEMA "): [schema]}, "migrate"))
 
 
-def _problems(conn: Connection, tables: tuple[Table, ...]) -> Iterator[str]:
-    wanted = {table.name: table for table in tables}
-    rows = conn.execute(
-        _LOOK,
-        {
-            "names": list(wanted),
-            "schemas": [table.schema for table in wanted.values()],
-            "quoted": [table.quoted for table in wanted.values()],
-        },
-    ).fetchall()
+#: Objects by the privileges that are lacking on them and by their kind, as GRANT spells both.
+_Lacking = dict[tuple[str, str], list[str]]
+
+
+def _look(conn: Connection, wanted: list[Table]) -> tuple[list[Table], _Lacking]:
+    """Return the tables that do not exist, and the rights that the role does not have."""
+    by_name = {table.name: table for table in wanted}
+    values = {
+        "names": list(by_name),
+        "schemas": [table.schema for table in wanted],
+        "quoted": [table.quoted for table in wanted],
+    }
+    rows = {name: row for name, *row in conn.execute(_LOOK, values).fetchall()}
     missing: list[Table] = []
-    order = list(wanted)
-    for name, has_schema, may_use, has_table, sequence in sorted(
-        rows, key=lambda row: order.index(row[0])
-    ):
-        table = wanted[name]
+    lacking: _Lacking = {}
+    for name, table in by_name.items():
+        has_schema, may_use, has_table, sequence = rows[name]
         if has_schema and not may_use:
-            yield _no_right(conn, "USAGE", f"SCHEMA {table.schema}")
+            schemas = lacking.setdefault(("USAGE", "SCHEMA "), [])
+            schemas += [] if table.schema in schemas else [table.schema]
         elif not has_table:
             missing.append(table)
         else:
-            yield from _lacking(conn, table, sequence)
-    yield from _missing(missing)
+            _look_at_rights(conn, table, sequence, lacking)
+    return missing, lacking
 
 
-def _lacking(conn: Connection, table: Table, sequence: str | None) -> Iterator[str]:
-    values = {"table": table.quoted, "privileges": list(table.privileges)}
-    lacking = [privilege for (privilege,) in conn.execute(_LACKS, values).fetchall()]
-    if lacking:
-        yield _no_right(conn, ", ".join(lacking), table.name)
+def _look_at_rights(
+    conn: Connection, table: Table, sequence: str | None, lacking: _Lacking
+) -> None:
+    values = {
+        "table": table.quoted,
+        "privileges": list(table.privileges),
+        "updated": list(table.updated),
+    }
+    found = [
+        f"UPDATE ({', '.join(table.updated)})" if name == "UPDATE" and table.updated else name
+        for (name,) in conn.execute(_LACKS, values).fetchall()
+    ]
+    if found:
+        lacking.setdefault((", ".join(found), ""), []).append(table.name)
     inserts = "INSERT" in table.privileges and sequence
     if inserts and not _one(conn, "SELECT has_sequence_privilege(%s, 'USAGE')", sequence):
-        yield _no_right(conn, "USAGE", f"SEQUENCE {sequence}")
+        lacking.setdefault(("USAGE", "SEQUENCE "), []).append(str(sequence))
 
 
 def _missing(tables: list[Table]) -> Iterator[str]:
@@ -126,9 +181,16 @@ def _remedy(table: Table) -> str:
     )
 
 
-def _no_right(conn: Connection, privileges: str, on: str) -> str:
+def _no_rights(conn: Connection, lacking: _Lacking, command: str) -> str:
     role = _one(conn, "SELECT current_user")
-    return f"role {role} may not use {on}: ask the owner to GRANT {privileges} ON {on} TO {role}"
+    statements = [
+        f"GRANT {privileges} ON {kind}{', '.join(objects)} TO {role}"
+        for (privileges, kind), objects in lacking.items()
+    ]
+    text = f"role {role} may not use all that is needed: ask the owner to {'; '.join(statements)}"
+    if command:
+        text += f"; `artwork-backfill grants {shlex.quote(str(role))} {command}` prints everything"
+    return text
 
 
 def _one(conn: Connection, query: str, *values: object) -> object:

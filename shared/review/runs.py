@@ -22,6 +22,9 @@ TABLES: Final = (
     Table("artwork_indexer.backfill_hold", ("SELECT", "INSERT", "DELETE")),
 )
 
+#: To look is less than to steer.
+LOOK: Final = tuple(Table(table.name) for table in TABLES)
+
 #: A run without a heartbeat for so long is dead.
 DEAD_AFTER: Final = timedelta(seconds=60)
 
@@ -47,6 +50,8 @@ class Run:
     requested: str | None
     requested_by: str | None
     requested_why: str | None
+    #: How far it has come: `done`, `total`, `rate` in rows per second, `eta_s`, `said`, `requests`.
+    progress: Mapping[str, Any]
     report: Mapping[str, Any] | None = None
 
     def state(self, now: datetime) -> str:
@@ -74,9 +79,15 @@ class Hold:
 
 _EXISTS: Final = "SELECT to_regclass('artwork_indexer.backfill_run') IS NOT NULL"
 
+_MAY_READ: Final = """
+SELECT count(*) = 2
+FROM (VALUES ('artwork_indexer.backfill_run'), ('artwork_indexer.backfill_hold')) AS needed (name)
+WHERE has_table_privilege(to_regclass(name), 'SELECT')
+"""
+
 _COLUMNS: Final = """
 id, job, version, host, who, options, started, heartbeat, finished, outcome, exit_code, totals,
-requested, requested_by, requested_why
+requested, requested_by, requested_why, progress
 """
 
 # Those that have not ended first: there are few.
@@ -92,6 +103,29 @@ LIMIT %(limit)s
 """  # noqa: S608
 
 _RUN: Final = f"SELECT {_COLUMNS}, report FROM artwork_indexer.backfill_run WHERE id = %(id)s"  # noqa: S608
+
+_FIND: Final = """
+SELECT id
+FROM artwork_indexer.backfill_run
+WHERE id::text LIKE %(prefix)s || '%%'
+ORDER BY started DESC
+LIMIT 3
+"""
+
+# A claim of a run without a row is taken back all the same, only later.
+_PRUNE_BY_AGE: Final = """
+DELETE FROM artwork_indexer.backfill_run WHERE finished < now() - %(age)s
+"""
+
+_PRUNE_BY_COUNT: Final = """
+DELETE FROM artwork_indexer.backfill_run
+WHERE id IN (
+    SELECT id
+    FROM artwork_indexer.backfill_run
+    WHERE finished IS NOT NULL
+    ORDER BY finished DESC
+    OFFSET %(count)s)
+"""
 
 _REQUEST: Final = """
 UPDATE artwork_indexer.backfill_run
@@ -114,6 +148,36 @@ def exist(conn: Connection) -> bool:
     """Return whether the database keeps records of runs."""
     row = conn.execute(_EXISTS).fetchone()
     return row is not None and row[0] is True
+
+
+def may_read(conn: Connection) -> bool:
+    """Return whether the database keeps records of runs that this role may read."""
+    row = conn.execute(_MAY_READ).fetchone()
+    return row is not None and row[0] is True
+
+
+def find_id(conn: Connection, prefix: str) -> UUID:
+    """Return the id of the one run whose id begins so.
+
+    Raises `Refused` when there is none, or more than one.
+    """
+    found = [run_id for (run_id,) in conn.execute(_FIND, {"prefix": prefix.lower()})]
+    if not found:
+        raise Refused(f"there is no run {prefix}: `runs list` shows which there are")
+    if len(found) > 1:
+        raise Refused(
+            f"the ids of several runs begin with {prefix}, such as {found[0]} and {found[1]}:"
+            " give more characters"
+        )
+    run_id: UUID = found[0]
+    return run_id
+
+
+def prune(conn: Connection, keep: timedelta | int) -> int:
+    """Delete the records of runs that ended longer ago, or all but so many; return how many."""
+    if isinstance(keep, int):
+        return conn.execute(_PRUNE_BY_COUNT, {"count": keep}).rowcount
+    return conn.execute(_PRUNE_BY_AGE, {"age": keep}).rowcount
 
 
 def list_runs(conn: Connection, limit: int, *, ended: bool = True) -> list[Run]:

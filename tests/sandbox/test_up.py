@@ -42,6 +42,35 @@ def test_up_prints_the_environment_and_ends_on_ctrl_c(tmp_path: Path) -> None:
         psycopg.connect(environment["MUSICBRAINZ_DATABASE_URL"])
 
 
+def test_up_writes_an_env_file_that_works_over_tcp(tmp_path: Path) -> None:
+    env_file = tmp_path / "sandbox.env"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "sandbox", "up", "--size", "50", "--library-size", "5"),
+            *("--tcp", "--env-file", str(env_file)),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)},
+    )
+    with process:
+        assert process.stdout is not None
+        assert str(env_file) in process.stdout.readline()
+        assert env_file.stat().st_mode & 0o077 == 0
+        environment = dict(line.split("=", 1) for line in env_file.read_text().splitlines())
+        url = environment["WXYC_DATABASE_URL"]
+        assert "@127.0.0.1:" in url
+        with psycopg.connect(url) as conn:
+            assert conn.execute(COUNT_ALBUMS).fetchone() == (5,)
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(url, password="another", connect_timeout=5)
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    assert not list(tmp_path.iterdir())
+
+
 def _exports(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
     for line in lines:
         if line.startswith("#"):

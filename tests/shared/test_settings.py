@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def test_a_malformed_value_is_named_with_an_example_and_not_quoted_if_secret(
     assert f"{name}=" in message
     assert "\n" not in message
     assert "hunter22" not in message
+    assert not re.search(r"\b(\w+) \1\b", message)
 
 
 @pytest.mark.parametrize("url_name", ["ARCHIVE_ORG_URL", "MUSICBRAINZ_URL"])

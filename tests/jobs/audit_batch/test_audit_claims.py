@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import uuid4
 
 import psycopg
 import pytest
 from artwork_backfill.jobs.audit_batch import claims
-from artwork_backfill.jobs.audit_batch.writing import fail
+from artwork_backfill.jobs.audit_batch.writing import count_dead, fail
 from artwork_backfill.shared.audit.archives import EntityType
-from artwork_backfill.shared.auditing.models import Claim
+from artwork_backfill.shared.auditing.models import STREAK_LIMIT, Claim
 from artwork_backfill.shared.engine.job import Partition
 from artwork_backfill.shared.engine.session import Session, connect
 from artwork_backfill.shared.engine.sources import Claims
@@ -171,6 +172,32 @@ def test_claims_without_a_record_of_their_run_are_taken_back_when_they_are_old(
     run = _begun(scene)
     assert run.count_dead(scene.conn) == taken
     assert run.reclaim(scene.conn) == taken
+
+
+def test_a_run_that_died_counts_as_an_audit_that_could_not_be_read(scene: Scene) -> None:
+    """It may have died of the entity, and so would all others."""
+    gid = scene.plan(None).gid
+    scene.only(gid)
+    run_id = scene.run_id
+    audits = []
+    for _ in range(STREAK_LIMIT):
+        dead = _begun(scene)
+        assert len(scene.claim()) == 1
+        session = Session(lambda: connect(scene.dsn, "test"))
+        dead.record.finish(session, "stopped", 0, {})
+        session.close()
+        scene.run_id = uuid4()
+        taking_back = replace(
+            scene.claims(), reclaimed=lambda conn, ids: count_dead(conn, ids, run_id)
+        )
+        with scene.conn.transaction():
+            assert taking_back.reclaim(scene.conn) == 1
+        audits.append(scene.value("SELECT max(audits) FROM artwork_indexer.audit_streak"))
+    assert audits == [1, 2, 3, 4, None]
+    assert scene.status(gid) == "manual_review"
+    assert "the last run ended while it audited the entity" in scene.value(
+        "SELECT review_reason FROM artwork_indexer.needs_manual_review"
+    )
 
 
 def test_a_run_never_takes_back_its_own_claims(scene: Scene) -> None:

@@ -1,0 +1,161 @@
+"""`grants`: the SQL that gives a role what commands need, and no more.
+
+Each command says which tables it uses and how; here that becomes statements. No database is asked:
+the one who prints them need not be the one who may run them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import click
+from artwork_backfill.dashboard import tables as dashboard_tables
+from artwork_backfill.jobs.cli.main import JOBS, load_job
+from artwork_backfill.jobs.command import usage_errors
+from artwork_backfill.shared.engine.redaction import Redactor
+from artwork_backfill.shared.engine.tables import Table, merge
+from artwork_backfill.shared.migrations import Target
+from artwork_backfill.shared.review import actions, questions, runs, status
+from artwork_backfill.shared.settings import Settings
+
+#: Tables of MusicBrainz's database whose `id` is taken from a sequence when a row is inserted.
+_NUMBERED: Final = frozenset(
+    f"artwork_indexer.{name}"
+    for name in ("event_queue", "audit_entity", "needs_manual_review", "audit_result")
+)
+
+#: What belongs to no job, with its tables in MusicBrainz's database.
+_OTHERS: Final = {
+    "status": (*status.TABLES, *runs.LOOK),
+    "checks": questions.REPAIR_TABLES,
+    "review": (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES),
+    "events": (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES),
+    "runs": runs.TABLES,
+    "dashboard": (
+        *questions.TABLES,
+        *dashboard_tables.TABLES,
+        *dashboard_tables.CHANGED,
+    ),
+    "migrate": (
+        *Target.MUSICBRAINZ.rights,
+        Table("artwork_indexer.event_failure_reason", ("SELECT", "TRIGGER")),
+    ),
+}
+_MIGRATE: Final = "GRANT CREATE ON SCHEMA artwork_indexer TO {role};"
+
+_WIDTH: Final = 80
+_ORDER: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRIGGER")
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What commands need in one database.
+
+    `variable` is the setting that names the database; `more` are statements beside those on tables,
+    with `{role}` for the role.
+    """
+
+    variable: str
+    tables: tuple[Table, ...]
+    more: tuple[str, ...] = ()
+
+
+def to_sql(role: str, needs: Iterable[Needs], *, read_only: bool) -> str:
+    """Return the statements for all databases, each database under a comment that names it."""
+    by_database: dict[str, list[Needs]] = {}
+    for need in needs:
+        by_database.setdefault(need.variable, []).append(need)
+    # Quoted in any case: a role may be called user.
+    role = '"' + role.replace('"', '""') + '"'
+    parts = []
+    for variable, found in by_database.items():
+        tables = [table for need in found for table in need.tables]
+        statements = list(_statements(role, tables, read_only=read_only))
+        if not read_only:
+            more = dict.fromkeys(line for need in found for line in need.more)
+            statements += [line.format(role=role) for line in more]
+        lines = "\n".join(statements)
+        parts.append(f"-- In the database of {variable}, as the owner of the tables:\n{lines}")
+    return "\n\n".join(parts)
+
+
+def _statements(role: str, tables: Sequence[Table], *, read_only: bool) -> Iterator[str]:
+    for schema in sorted({table.schema for table in tables}):
+        yield _grant("USAGE", f"SCHEMA {_quote(schema)}", role)
+    needed = sorted(merge(tables), key=lambda table: table.name)
+    for table in needed:
+        privileges = ["SELECT"] if read_only else _spelled(table)
+        statement = _grant(", ".join(privileges), _qualified(table.name), role)
+        yield _where_it_exists(table, statement) if table.optional else statement
+    if not read_only:
+        for table in needed:
+            if "INSERT" in table.privileges and table.name in _NUMBERED:
+                yield _grant("USAGE", f"SEQUENCE {_qualified(table.name + '_id_seq')}", role)
+
+
+def _grant(privileges: str, on: str, role: str) -> str:
+    line = f"GRANT {privileges} ON {on} TO {role};"
+    return line if len(line) <= _WIDTH else f"GRANT {privileges}\n    ON {on}\n    TO {role};"
+
+
+def _where_it_exists(table: Table, statement: str) -> str:
+    name = _qualified(table.name).replace("'", "''")
+    lines = statement.replace("\n", "\n    ")
+    return f"DO $$ BEGIN IF to_regclass('{name}') IS NOT NULL THEN\n    {lines}\nEND IF; END $$;"
+
+
+def _spelled(table: Table) -> list[str]:
+    columns = ", ".join(map(_quote, sorted(table.updated)))
+    return [
+        f"UPDATE ({columns})" if privilege == "UPDATE" and columns else privilege
+        for privilege in sorted(table.privileges, key=_ORDER.index)
+    ]
+
+
+def _qualified(name: str) -> str:
+    return ".".join(_quote(part) for part in name.split("."))
+
+
+def _quote(name: str) -> str:
+    """Return the name of a schema, table or column as SQL spells it."""
+    if name.isidentifier() and name == name.lower() and name.isascii():
+        return name
+    return '"' + name.replace('"', '""') + '"'
+
+
+@click.command()
+@click.argument("role")
+@click.argument(
+    "commands",
+    nargs=-1,
+    metavar="[JOB]...",
+    type=click.Choice([*JOBS, *_OTHERS], case_sensitive=False),
+)
+@click.option("--read-only", is_flag=True, help="Only what dry runs, status and figures need.")
+def command(role: str, commands: tuple[str, ...], *, read_only: bool) -> None:
+    """Print the SQL that gives ROLE the rights that commands need, and no more.
+
+    JOB is a job, or status, checks, review, events, dashboard or migrate. Without any, ROLE gets
+    what all of them need but migrate. Run the statements as the owner of the tables, and again
+    after each update.
+
+    Example: artwork-backfill grants backfill audit-batch review > grants.sql
+    """
+    settings = Settings(os.environ)
+    chosen = commands or tuple(name for name in (*JOBS, *_OTHERS) if name != "migrate")
+    with usage_errors(Redactor.of_process(settings)):
+        needs = [_needs(name, settings) for name in dict.fromkeys(chosen)]
+    click.echo(to_sql(role, needs, read_only=read_only))
+
+
+def _needs(name: str, settings: Settings) -> Needs:
+    if name in _OTHERS:
+        more = (_MIGRATE,) if name == "migrate" else ()
+        return Needs("MUSICBRAINZ_DATABASE_URL", _OTHERS[name], more)
+    job = load_job(name).job
+    is_library = job.database is Settings.wxyc_database
+    variable = "WXYC_DATABASE_URL" if is_library else "MUSICBRAINZ_DATABASE_URL"
+    return Needs(variable, job.tables_for(settings))
