@@ -40,8 +40,7 @@ _OTHERS: Final = {
     "dashboard": (
         *questions.TABLES,
         *dashboard_tables.TABLES,
-        *actions.TABLES,
-        *actions.DELETION_TABLES,
+        *dashboard_tables.CHANGED,
     ),
     "migrate": (
         *Target.MUSICBRAINZ.rights,

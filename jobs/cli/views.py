@@ -7,9 +7,7 @@ for a formula; and links are built here from a gid, never copied.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +17,7 @@ from uuid import UUID
 
 from artwork_backfill.shared.audit.archives import EntityType, entity_url, item_name
 from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.review import spreadsheet
 from artwork_backfill.shared.review.questions import Case, Event, PastAudit, Review
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -26,9 +25,6 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-
-#: Spreadsheets take a cell that begins so for a formula.
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 #: Characters in a line of a table that goes to a file or a pipe.
 _PIPE_WIDTH: Final = 200
@@ -39,34 +35,12 @@ _PIPE_WIDTH: Final = 200
 
 def to_json(rows: Sequence[DataclassInstance]) -> str:
     """Return rows as a JSON array, one object per row."""
-    return json.dumps([dataclasses.asdict(row) for row in rows], default=_text, indent=2)
+    return json.dumps([dataclasses.asdict(row) for row in rows], default=spreadsheet.text, indent=2)
 
 
 def to_csv(row_type: type[DataclassInstance], rows: Iterable[DataclassInstance]) -> str:
     """Return rows as CSV with a header, safe to be opened as a spreadsheet."""
-    names = [field.name for field in dataclasses.fields(row_type)]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(names)
-    for row in rows:
-        writer.writerow([_cell(getattr(row, name)) for name in names])
-    return out.getvalue()
-
-
-def _cell(value: object) -> str:
-    text = plain(_text(value))
-    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA_STARTS) else text
-
-
-def _text(value: object) -> str:
-    """Return a value in the one form that machines read; nothing for `None`."""
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, dict | list):
-        return json.dumps(value)
-    return str(value)
+    return "".join(spreadsheet.lines(row_type, rows))
 
 
 # -- for people --------------------------------------------------------------------------------
