@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from artwork_backfill.shared.audit.archives import EntityType, entity_url, item_name
 from artwork_backfill.shared.engine.log import plain
 from artwork_backfill.shared.review import spreadsheet
 from artwork_backfill.shared.review.questions import Case, Event, PastAudit, Review
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+#: Characters in a line of a table that goes to a file or a pipe.
+_PIPE_WIDTH: Final = 200
 
 
 # -- for machines ------------------------------------------------------------------------------
@@ -44,7 +48,7 @@ def to_csv(row_type: type[DataclassInstance], rows: Iterable[DataclassInstance])
 
 def reviews_table(reviews: Sequence[Review]) -> RenderableType:
     """Return a list of reviews."""
-    return _table(
+    return table(
         ("Review", "Since", "Status", "Entity", "Reason"),
         (
             (
@@ -61,7 +65,7 @@ def reviews_table(reviews: Sequence[Review]) -> RenderableType:
 
 def events_table(events: Sequence[Event]) -> RenderableType:
     """Return a list of artwork-indexer's events."""
-    return _table(
+    return table(
         (
             "Event",
             "State",
@@ -97,9 +101,9 @@ def case_view(case: Case) -> RenderableType:
             f"{entity.status}, priority {entity.priority},"
             f" last audit {_moment(entity.last_audit_at)}"
         ),
-        *(_link(url) for url in links(entity.entity_type, entity.gid)),
-        _heading("Reviews"),
-        _table(
+        *link_lines(entity.entity_type, entity.gid),
+        heading("Reviews"),
+        table(
             ("Review", "Since", "Status", "Reason", "Notes"),
             (
                 (
@@ -112,11 +116,11 @@ def case_view(case: Case) -> RenderableType:
                 for review in case.reviews
             ),
         ),
-        _heading("Events"),
+        heading("Events"),
         events_table(case.events),
     ]
     for audit in case.audits:
-        parts += [_heading(_audit_title(audit)), _findings_table(audit)]
+        parts += [heading(_audit_title(audit)), _findings_table(audit)]
     return Group(*parts)
 
 
@@ -136,7 +140,7 @@ def _audit_title(audit: PastAudit) -> str:
 
 
 def _findings_table(audit: PastAudit) -> RenderableType:
-    return _table(
+    return table(
         ("Check", "Severity", "Subject", "Expected", "Found", "Repair"),
         (
             (
@@ -152,22 +156,30 @@ def _findings_table(audit: PastAudit) -> RenderableType:
     )
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
     """Return a table, or a word in its place where there is nothing to show."""
-    table = Table()
+    lines = Table()
     for column in columns:
-        table.add_column(column, overflow="fold")
+        lines.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    return table if table.row_count else Text("none")
+        lines.add_row(*(Text(plain(cell)) for cell in row))
+    return lines if lines.row_count else Text("none")
 
 
-def _heading(text: str) -> Text:
+def show(renderable: RenderableType) -> None:
+    """Print for people: in the width of the terminal, or of a line where it goes elsewhere."""
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    Console(width=width).print(renderable)
+
+
+def link_lines(entity_type: EntityType, gid: UUID) -> tuple[Text, ...]:
+    """Return the links of an entity as lines for a terminal."""
+    return tuple(Text(url, style=f"link {url}") for url in links(entity_type, gid))
+
+
+def heading(text: str) -> Text:
+    """Return a heading within a view."""
     return Text(f"\n{plain(text)}", style="bold")
-
-
-def _link(url: str) -> Text:
-    return Text(url, style=f"link {url}")
 
 
 def _message(message: Mapping[str, Any]) -> str:
