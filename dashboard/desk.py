@@ -54,6 +54,8 @@ class Desk:
     def act(self, change: Callable[[Connection, str], T]) -> T:
         """Make a change, which gets a connection and the person's name, and return what it returns.
 
+        The connection is in autocommit mode: a change opens its own transactions.
+
         Raises `Trouble` when nobody may act any more, or when the database refuses it, as it does
         when the dashboard is read only.
         """
@@ -61,7 +63,7 @@ class Desk:
             by = self.who()
         except NotAllowed as refusal:
             raise Trouble(str(refusal)) from None
-        with self._session(read_only=self.config.read_only) as conn, conn.transaction():
+        with self._session(read_only=self.config.read_only) as conn:
             return change(conn, by)
 
     @contextmanager

@@ -433,6 +433,7 @@ def musicbrainz_database(
     tables: tuple[Table, ...] = (),
     *,
     database: Callable[[Settings], str] = Settings.musicbrainz_database,
+    statement_timeout: str = db.READ_TIMEOUT,
 ) -> Iterator[Connection]:
     """Open the MusicBrainz or another database for a command that is not a job; check its tables.
 
@@ -441,8 +442,13 @@ def musicbrainz_database(
     settings = Settings(os.environ)
     with usage_errors(Redactor.of_process(settings)):
         dsn = database(settings)
-        name = f"artwork-backfill {command}"
-        with closing(db.open_patiently(lambda: db.open_standalone(dsn, name))) as conn:
+        opens = partial(
+            db.open_standalone,
+            dsn,
+            f"artwork-backfill {command}",
+            statement_timeout=statement_timeout,
+        )
+        with closing(db.open_patiently(opens)) as conn:
             check_tables(conn, tables, command=command)
             yield conn
 

@@ -1,8 +1,10 @@
 """A stand-in for artwork-indexer: carries out queued events against the stand-in archive.org.
 
-It follows the real one in what others can see: events run in order of creation, one at a time per
-indexer, and several indexers share the queue; a failed attempt puts the event back for later until
-its attempts are used up; what depends on other events waits for them, and fails with them.
+It takes the real one's steps, since others meet each of them. An event is locked, and set running a
+quarter of a second later; events run in order of creation, one at a time per indexer, and several
+indexers share the queue. A failed attempt puts the event back for an hour, then two, until its
+attempts are used up; what depends on other events waits for them, and fails with them. An idle
+indexer fails events that began to run too late.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import types
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 import psycopg
@@ -38,41 +41,33 @@ _TIMEOUT_S = 30.0
 # The services are on this machine: a proxy that is set for the world outside has no part in it.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-# An event whose parent failed can never run.
-_FAIL_DEPENDANTS = """
-WITH failed AS (
-    UPDATE artwork_indexer.event_queue child
-       SET state = 'failed'
-     WHERE state = 'queued'
-       AND EXISTS (
-           SELECT FROM artwork_indexer.event_queue parent
-            WHERE parent.id = ANY (child.depends_on) AND parent.state = 'failed')
-    RETURNING id
-)
-INSERT INTO artwork_indexer.event_failure_reason (event, failure_reason)
-SELECT id, 'an event that this one depends on has failed' FROM failed
+# The oldest event that may run now: each failed attempt makes the wait an hour longer. A parent
+# that is gone holds nothing up.
+_NEXT = """
+SELECT id, entity_type, action, message, depends_on, created
+  FROM artwork_indexer.event_queue event
+ WHERE state = 'queued'
+   AND attempts < %(max_attempts)s
+   AND last_updated <= now() - attempts * make_interval(secs => %(retry_delay_s)s)
+   AND NOT EXISTS (
+       SELECT FROM artwork_indexer.event_queue parent
+        WHERE parent.id = ANY (event.depends_on) AND parent.state <> 'completed')
+ ORDER BY created, id
+ LIMIT 1
+   FOR UPDATE SKIP LOCKED
 """
 
-# The oldest event that may run now: each failed attempt makes the wait longer.
-_TAKE = """
+_BEGIN = """
 UPDATE artwork_indexer.event_queue
    SET state = 'running', attempts = attempts + 1
- WHERE id = (
-       SELECT id
-         FROM artwork_indexer.event_queue event
-        WHERE state = 'queued'
-          AND attempts < %(max_attempts)s
-          AND last_updated <= now() - attempts * make_interval(secs => %(retry_delay_s)s)
-          AND NOT EXISTS (
-              SELECT FROM artwork_indexer.event_queue parent
-               WHERE parent.id = ANY (event.depends_on) AND parent.state <> 'completed')
-        ORDER BY created, id
-        LIMIT 1
-          FOR UPDATE SKIP LOCKED)
-RETURNING id, entity_type, action, message, depends_on, created
+ WHERE id = %(id)s
 """
 
-_COMPLETE = "UPDATE artwork_indexer.event_queue SET state = 'completed' WHERE id = %s"
+_COMPLETE = """
+UPDATE artwork_indexer.event_queue
+   SET state = 'completed'
+ WHERE id = %(id)s
+"""
 
 # Back into the queue, unless the attempts are used up or an identical event waits there already.
 _FAIL = """
@@ -81,9 +76,10 @@ UPDATE artwork_indexer.event_queue event
            WHEN attempts >= %(max_attempts)s OR EXISTS (
                 SELECT FROM artwork_indexer.event_queue same
                  WHERE same.state = 'queued'
-                   AND same.entity_type = event.entity_type
                    AND same.action = event.action
-                   AND same.message = event.message)
+                   AND same.message = event.message
+                   AND same.id <> event.id
+                   FOR UPDATE)
            THEN 'failed'::artwork_indexer.event_state
            ELSE 'queued'::artwork_indexer.event_state
        END
@@ -92,6 +88,48 @@ UPDATE artwork_indexer.event_queue event
 
 _EXPLAIN = """
 INSERT INTO artwork_indexer.event_failure_reason (event, failure_reason) VALUES (%s, %s)
+"""
+
+# An event whose parent failed can never run.
+_FAIL_DEPENDANTS = """
+WITH RECURSIVE dependant AS (
+    SELECT child.id
+      FROM artwork_indexer.event_queue parent
+      JOIN artwork_indexer.event_queue child ON parent.id = ANY (child.depends_on)
+     WHERE parent.id = %(id)s AND parent.state = 'failed'
+    UNION
+    SELECT child.id
+      FROM dependant
+      JOIN artwork_indexer.event_queue child ON dependant.id = ANY (child.depends_on)
+), failed AS (
+    UPDATE artwork_indexer.event_queue SET state = 'failed'
+     WHERE id IN (SELECT id FROM dependant)
+    RETURNING id
+)
+INSERT INTO artwork_indexer.event_failure_reason (event, failure_reason)
+SELECT id, format('event %%s, which this one depends on, has failed', %(id)s) FROM failed
+"""
+
+# Both by an idle indexer. What counts is when an event began, after it was created: not how long it
+# has been running.
+_FORGET = """
+DELETE FROM artwork_indexer.event_queue
+ WHERE state = 'completed' AND now() - created > interval '90 days'
+"""
+
+_TIME_OUT = """
+WITH failed AS (
+    UPDATE artwork_indexer.event_queue SET state = 'failed'
+     WHERE state = 'running' AND last_updated - created > interval '2.5 minutes'
+    RETURNING id
+)
+INSERT INTO artwork_indexer.event_failure_reason (event, failure_reason)
+SELECT id, 'it was running 2.5 minutes after it was created' FROM failed
+"""
+
+_AGE = """
+UPDATE artwork_indexer.event_queue
+   SET created = created - %(length)s, last_updated = last_updated - %(length)s
 """
 
 # A copy of the image that is asked for later must find it.
@@ -146,6 +184,11 @@ class EventError(Exception):
     """An event could not be carried out; the message says why."""
 
 
+def advance(conn: psycopg.Connection, length: timedelta) -> None:
+    """Move the time of all indexers ahead: everything in the queue becomes that much older."""
+    conn.execute(_AGE, {"length": length})
+
+
 class Indexer:
     """One indexer.
 
@@ -154,6 +197,8 @@ class Indexer:
         archive_url, musicbrainz_url: the services.
         seconds_per_event: how long an event takes at least.
         retry_delay_s: by how much an event waits longer after each failed attempt.
+        taking_s: how long an event is locked before it is set running.
+        clean_up_every_s: how often it looks, when idle, for events that time has run out for.
     """
 
     def __init__(
@@ -164,12 +209,17 @@ class Indexer:
         *,
         seconds_per_event: float = 0.0,
         retry_delay_s: float = 3600.0,
+        taking_s: float = 0.25,
+        clean_up_every_s: float = 150.0,
     ) -> None:
-        self._dsn = dsn
+        self.dsn = dsn
         self._archive_url = archive_url
         self._musicbrainz_url = musicbrainz_url
         self._seconds_per_event = seconds_per_event
         self._retry_delay_s = retry_delay_s
+        self._taking_s = taking_s
+        self._clean_up_every_s = clean_up_every_s
+        self._cleans_up_at = 0.0
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -193,11 +243,9 @@ class Indexer:
 
     def run_one(self, conn: psycopg.Connection) -> bool:
         """Run the next event; False when there is none. `conn` is in autocommit mode."""
-        conn.execute(_FAIL_DEPENDANTS)
-        limits = {"max_attempts": MAX_ATTEMPTS, "retry_delay_s": self._retry_delay_s}
-        with conn.cursor(row_factory=class_row(Event)) as cursor:
-            event = cursor.execute(_TAKE, limits).fetchone()
+        event = self._take(conn)
         if event is None:
+            self._clean_up(conn)
             return False
         started = time.monotonic()
         try:
@@ -206,16 +254,34 @@ class Indexer:
         except (EventError, OSError, KeyError) as error:
             self._put_back(conn, event, repr(error))
         else:
-            conn.execute(_COMPLETE, (event.id,))
+            conn.execute(_COMPLETE, {"id": event.id})
         return True
 
+    def _take(self, conn: psycopg.Connection) -> Event | None:
+        limits = {"max_attempts": MAX_ATTEMPTS, "retry_delay_s": self._retry_delay_s}
+        with conn.transaction(), conn.cursor(row_factory=class_row(Event)) as cursor:
+            event = cursor.execute(_NEXT, limits).fetchone()
+            if event is not None:
+                time.sleep(self._taking_s)
+                conn.execute(_BEGIN, {"id": event.id})
+        return event
+
     def _put_back(self, conn: psycopg.Connection, event: Event, reason: str) -> None:
+        # In this order: a trigger that takes the event away at once would leave the reason nothing
+        # to refer to.
         with conn.transaction():
             conn.execute(_FAIL, {"id": event.id, "max_attempts": MAX_ATTEMPTS})
             conn.execute(_EXPLAIN, (event.id, reason))
+            conn.execute(_FAIL_DEPENDANTS, {"id": event.id})
+
+    def _clean_up(self, conn: psycopg.Connection) -> None:
+        if time.monotonic() >= self._cleans_up_at:
+            conn.execute(_FORGET)
+            conn.execute(_TIME_OUT)
+            self._cleans_up_at = time.monotonic() + self._clean_up_every_s
 
     def _connect(self) -> psycopg.Connection:
-        return psycopg.connect(self._dsn, autocommit=True, application_name="artwork-indexer")
+        return psycopg.connect(self.dsn, autocommit=True, application_name="artwork-indexer")
 
     def _carry_out(self, conn: psycopg.Connection, event: Event) -> None:
         message = event.message
@@ -295,8 +361,8 @@ def _send(
 
 
 def run_until_idle(dsn: str, archive_url: str, musicbrainz_url: str) -> int:
-    """Carry out every event that can run now; return how many."""
-    return Indexer(dsn, archive_url, musicbrainz_url).run_until_idle()
+    """Carry out every event that can run now, without the real one's pauses; return how many."""
+    return Indexer(dsn, archive_url, musicbrainz_url, taking_s=0).run_until_idle()
 
 
 def _main() -> None:

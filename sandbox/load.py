@@ -90,7 +90,8 @@ def _load_in_processes(dsn: str, world: World, parts: list[tuple[int, int]]) -> 
 
 def load(conn: psycopg.Connection, world: World) -> None:
     """Load a world into a database that has the outside schemas, with or without indexes."""
-    _load_part(conn, world, 0, world.spec.size)
+    with conn.transaction(), schema.without_triggers(conn):
+        _load_part(conn, world, 0, world.spec.size)
 
 
 def _load_part(conn: psycopg.Connection, world: World, start: int, stop: int) -> None:

@@ -50,12 +50,13 @@ class Surroundings:
         }
 
     def indexer(self, *, seconds_per_event: float = 0.0) -> Indexer:
-        """A stand-in for artwork-indexer, not yet running."""
+        """A stand-in for artwork-indexer, not yet running, without the real one's pauses."""
         return Indexer(
             self.musicbrainz_dsn,
             self.services.archive_url,
             self.services.musicbrainz_url,
             seconds_per_event=seconds_per_event,
+            taking_s=0,
         )
 
 

@@ -37,6 +37,16 @@ CREATE TABLE IF NOT EXISTS {schema}.backfill_migration (
 """
 
 
+# Later migrations alter the tables of earlier ones, which only their owner may do.
+_FOREIGN_OWNER: Final = """
+SELECT oid::regclass::text, pg_get_userbyid(relowner), current_user
+FROM pg_class
+WHERE oid IN (SELECT to_regclass(name) FROM unnest(%(names)s::text[]) AS name)
+AND NOT pg_has_role(relowner, 'USAGE')
+ORDER BY oid
+"""
+
+
 class Target(StrEnum):
     """The databases that there are migrations for."""
 
@@ -57,6 +67,17 @@ class Target(StrEnum):
     def preconditions(self) -> tuple[Table, ...]:
         """What must be there: our tables refer to types of artwork-indexer's own schema."""
         return (Table("artwork_indexer.event_queue"),) if self is Target.MUSICBRAINZ else ()
+
+    @property
+    def rights(self) -> tuple[Table, ...]:
+        """What the migrations and our triggers need beside tables of our own.
+
+        The triggers run with the rights of the role that applies the migrations. Without one of
+        these, a migration would fail after others were applied, or a trigger would do nothing.
+        """
+        rights = ("SELECT", "UPDATE", "DELETE", "TRIGGER")
+        is_ours = self is Target.MUSICBRAINZ
+        return (Table("artwork_indexer.event_queue", rights),) if is_ours else ()
 
 
 class MigrationFailed(Exception):
@@ -114,13 +135,13 @@ def migrate(conn: Connection, target: Target = Target.MUSICBRAINZ) -> list[str]:
     Parameters
     ----------
     conn
-        A connection in autocommit mode, as a role that may create tables in the target's schema.
+        A connection in autocommit mode, as a role that may create tables in the target's schema,
+        and triggers on artwork-indexer's queue.
 
     Raises
     ------
     DatabaseError
-        A schema is missing, the role may not create tables in it, or an applied file has changed
-        since.
+        A schema is missing, the role lacks a right in it, or an applied file has changed since.
     MigrationFailed
         A file could not be applied; those before it were.
     """
@@ -128,6 +149,8 @@ def migrate(conn: Connection, target: Target = Target.MUSICBRAINZ) -> list[str]:
     if target is Target.WXYC:
         _create_schema(conn, target.schema)
     check_may_create(conn, target.schema)
+    check_tables(conn, target.rights)
+    _check_owns_tables(conn, target)
     names: list[str] = []
     while (name := _apply_next(conn, target)) is not None:
         names.append(name)
@@ -151,6 +174,17 @@ def _apply_next(conn: Connection, target: Target) -> str | None:
             return None
         _apply(conn, pending[0], target)
         return pending[0].name
+
+
+def _check_owns_tables(conn: Connection, target: Target) -> None:
+    names = [f"{target.schema}.{table}" for table in ("audit_entity", "backfill_migration")]
+    foreign = conn.execute(_FOREIGN_OWNER, {"names": names}).fetchone()
+    if foreign is not None:
+        table, owner, role = foreign
+        raise DatabaseError(
+            f"table {table} belongs to role {owner}, and role {role} may not change it: run"
+            f" migrate as {owner}, as before"
+        )
 
 
 def _wait_for_other_migrations(conn: Connection) -> None:

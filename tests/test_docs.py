@@ -301,7 +301,7 @@ class Stopping:
     def wait(self, seconds):
         assert seconds >= 1.0
 
-stopping, has_work, work = Stopping(), lambda: False, None
+stopping, work_that_is_waiting = Stopping(), lambda: False
 """
 
 

@@ -11,8 +11,8 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Self
@@ -21,7 +21,7 @@ from uuid import UUID, uuid4
 import psycopg
 from artwork_backfill.jobs.audit_batch import claims, narrowing
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
-from artwork_backfill.jobs.audit_batch.writing import Writer, count_dead, fail
+from artwork_backfill.jobs.audit_batch.writing import Writer, count_dead, fail, queues
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.auditing.examination import Examiner
@@ -46,6 +46,11 @@ REVISIT_AFTER: Final = timedelta(hours=1)
 
 #: When a call is worth while again where nobody can know, in seconds.
 _LOOK_AGAIN_S: Final = 60.0
+
+#: How often a call looks whether it has to end, and how long it then waits for what can end at
+#: once, in seconds.
+_POLL_S: Final = 0.05
+_GRACE_S: Final = 0.1
 
 #: For how long a transaction is repeated while the database is in trouble, in seconds.
 _DATABASE_PATIENCE_S: Final = 3.0
@@ -87,8 +92,8 @@ class Auditor:
     rate
         How many entities may be audited per second, on average; `None` for no limit.
     time_limit
-        How long a call may take, in seconds: what is not examined by then is given back. One
-        request that is under way is still waited for, a minute at most.
+        How long a call may take, in seconds, whatever the services do: what is not examined by then
+        is given back.
     limits, policy
         As the options of audit-batch; by default, nothing is done unless artwork-indexer is idle.
     clock
@@ -100,13 +105,9 @@ class Auditor:
 
         with Auditor.from_environment(rate=0.1) as auditor:
             while not stopping.is_set():
-                if has_work():
-                    work()
-                    continue
-                summary = auditor.audit(limit=1)  # in asyncio: await asyncio.to_thread(...)
-                if summary.waits_for:
-                    print("not auditing:", summary.waits_for)
-                stopping.wait(max(1.0, summary.retry_after))
+                if not work_that_is_waiting():
+                    auditor.audit(limit=1)  # in asyncio: await asyncio.to_thread(...)
+                    stopping.wait(1.0)  # the daemon's own pace, whatever the auditor says
     """
 
     def __init__(
@@ -131,7 +132,10 @@ class Auditor:
         self._next_turn = -math.inf
         self._one_call = threading.Lock()
         self._interrupt = threading.Event()
+        # A plain attribute: a signal handler may set it, and may not touch any lock.
         self._closed = False
+        self._is_open = True
+        self._left_behind: _Attempt | None = None
         dsn = settings.musicbrainz_database()
         policy = policy or Policy()
         self._session = _session(dsn, self._record)
@@ -175,14 +179,28 @@ class Auditor:
         self.close()
 
     def close(self) -> None:
-        """End a call that is under way in another thread, and close all connections."""
+        """Close all connections, at once or as soon as the call that is under way has ended.
+
+        May be called from a signal handler and from any thread, and never waits. A call that is
+        under way ends within moments and gives back what it has not written.
+        """
         self._closed = True
+        if self._one_call.acquire(blocking=False):
+            try:
+                self._close()
+            finally:
+                self._one_call.release()
+
+    def _close(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
         self._interrupt.set()
-        with self._one_call:
-            self._services.close()
-            with suppress(psycopg.Error):
-                self._record.finish(self._session, "stopped", 0, {})
-            self._session.close()
+        self._services.close()
+        with suppress(psycopg.Error):
+            self._record.finish(self._session, "stopped", 0, {})
+        self._session.close()
+        if self._left_behind is None or not self._left_behind.is_running:
             self._reads.close()
 
     def audit(self, limit: int = 1) -> AuditSummary:
@@ -227,53 +245,71 @@ class Auditor:
     def _audit(
         self, claim: Callable[[], Sequence[Claim] | Wait], *, otherwise: str
     ) -> AuditSummary:
-        with self._one_call:
+        deadline = time.monotonic() + self._time_limit
+        try:
+            with self._one_call:
+                return self._call(claim, otherwise, deadline)
+        finally:
             if self._closed:
-                raise RuntimeError("the auditor is closed")
-            until_turn = self._next_turn - self._clock()
-            if until_turn > 0:
-                return AuditSummary(waits_for="the rate that was asked for", retry_after=until_turn)
-            # Between two calls it has no heartbeat, and may count as dead: it holds nothing then.
-            self._record.begin(self._session, NAME, {})
-            try:
-                # What people ask of it keeps it from auditing, not its caller from working.
-                claimed = self._record.ask(self._session) or claim()
-            except StopRun as stop:
-                return AuditSummary(waits_for=str(stop), retry_after=_LOOK_AGAIN_S)
-            if isinstance(claimed, Wait):
-                return AuditSummary(waits_for=claimed.reason, retry_after=claimed.seconds)
-            if not claimed:
-                return AuditSummary(waits_for=otherwise, retry_after=_LOOK_AGAIN_S)
-            return self._work(list(claimed))
+                self.close()
+
+    def _call(
+        self, claim: Callable[[], Sequence[Claim] | Wait], otherwise: str, deadline: float
+    ) -> AuditSummary:
+        if self._closed:
+            raise RuntimeError("the auditor is closed")
+        if self._left_behind is not None and self._left_behind.is_running:
+            return AuditSummary(
+                waits_for="a service has not answered a request of an earlier call yet",
+                retry_after=_LOOK_AGAIN_S,
+            )
+        self._left_behind = None
+        self._interrupt.clear()
+        until_turn = self._next_turn - self._clock()
+        if until_turn > 0:
+            return AuditSummary(waits_for="the rate that was asked for", retry_after=until_turn)
+        # Between two calls it has no heartbeat, and may count as dead: it holds nothing then.
+        self._record.begin(self._session, NAME, {})
+        claims.tidy(self._session)
+        try:
+            # What people ask of it keeps it from auditing, not its caller from working.
+            claimed = self._record.ask(self._session) or claim()
+        except StopRun as stop:
+            return AuditSummary(waits_for=str(stop), retry_after=_LOOK_AGAIN_S)
+        if isinstance(claimed, Wait):
+            return AuditSummary(waits_for=claimed.reason, retry_after=claimed.seconds)
+        if not claimed:
+            return AuditSummary(waits_for=otherwise, retry_after=_LOOK_AGAIN_S)
+        return self._work(list(claimed), deadline)
 
     def _taken(self, entities: int) -> None:
         self._guardrails.claimed(entities)
         self._next_turn = self._clock() + entities * self._interval
 
-    def _work(self, claimed: list[Claim]) -> AuditSummary:
+    def _work(self, claimed: list[Claim], deadline: float) -> AuditSummary:
         """Examine and write one entity after another; give back what is left in the end."""
         counts: Counter[str] = Counter()
         problems: list[str] = []
         waits_for = None
         left = deque(claimed)
         try:
-            with self._timer():
-                while left:
-                    try:
-                        [audit] = self._examiner.confirm([self._examiner.examine(left[0])])
-                        if audit is None:
-                            raise Interrupted("the second look was interrupted")
-                        counts.update(self._write(audit))
-                    except (BadRow, psycopg.Error) as error:
-                        if isinstance(error, psycopg.Error) and db.is_passing(error):
-                            raise
-                        reason = _reason(error)
-                        problems.append(f"{left[0].entity}: {reason}")
-                        counts["failed"] += 1
-                        self._claims.fail(self._session, [(left[0], reason)])
-                    left.popleft()
+            while left:
+                try:
+                    counts.update(self._write(self._examine(left[0], deadline)))
+                except (BadRow, psycopg.Error) as error:
+                    if isinstance(error, psycopg.Error) and db.is_passing(error):
+                        raise
+                    reason = _reason(error)
+                    problems.append(f"{left[0].entity}: {reason}")
+                    counts["failed"] += 1
+                    self._claims.fail(self._session, [(left[0], reason)])
+                left.popleft()
         except Interrupted:
-            waits_for = f"the time limit of {self._time_limit:g} s was reached"
+            waits_for = (
+                "the auditor was closed"
+                if self._closed
+                else f"the time limit of {self._time_limit:g} s was reached"
+            )
         except StopRun as stop:
             waits_for = str(stop)
         finally:
@@ -281,27 +317,77 @@ class Auditor:
         retry_after = _LOOK_AGAIN_S if waits_for else 0.0
         return AuditSummary(counts, tuple(problems), waits_for, retry_after)
 
+    def _examine(self, claim: Claim, deadline: float) -> Audit:
+        """Examine a claim in a thread of its own, and leave that behind when the time is up.
+
+        A socket may keep a thread for longer than any call may take. Raises `Interrupted`.
+        """
+
+        def examine() -> Audit | None:
+            [audit] = self._examiner.confirm([self._examiner.examine(claim)])
+            return audit
+
+        attempt = _Attempt(examine)
+        while attempt.is_running:
+            left = deadline - time.monotonic()
+            if self._closed or left <= 0:
+                self._interrupt.set()
+                # What waits for its turn or for its next attempt ends now.
+                attempt.wait(_GRACE_S)
+                if attempt.is_running:
+                    self._left_behind = attempt
+                elif not self._closed:
+                    self._interrupt.clear()
+                raise Interrupted("the call has to end")
+            attempt.wait(min(left, _POLL_S))
+        audit = attempt.result()
+        if audit is None:
+            raise Interrupted("the second look was interrupted")
+        return audit
+
     def _write(self, audit: Audit) -> Mapping[str, int]:
-        written = self._session.transaction(
-            lambda conn: self._writer.write(conn, [audit]), once=True
-        )
+        if queues(audit):
+            written = self._session.autocommit(
+                lambda conn: self._writer.queue(conn, audit), guarded=True
+            )
+        else:
+            written = self._session.transaction(
+                lambda conn: self._writer.write(conn, [audit]), once=True
+            )
         if written.postponed:
             self._guardrails.postponed(written.postponed)
         return written.counts
 
-    @contextmanager
-    def _timer(self) -> Iterator[None]:
-        """Interrupt all waiting for services when the time limit is reached."""
-        timer = threading.Timer(self._time_limit, self._interrupt.set)
-        timer.daemon = True
-        timer.start()
+
+class _Attempt:
+    """A function that runs in a thread of its own."""
+
+    def __init__(self, work: Callable[[], Audit | None]) -> None:
+        self._work = work
+        self._audit: Audit | None = None
+        self._error: BaseException | None = None
+        # A daemon: a process that wants to end does not wait for it.
+        self._thread = threading.Thread(target=self._run, name="auditor", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
+
+    def wait(self, seconds: float) -> None:
+        self._thread.join(seconds)
+
+    def result(self) -> Audit | None:
+        """Return what the function returned, or raise what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._audit
+
+    def _run(self) -> None:
         try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
-            if not self._closed:
-                self._interrupt.clear()
+            self._audit = self._work()
+        except BaseException as error:
+            self._error = error
 
 
 def _reason(error: BadRow | psycopg.Error) -> str:

@@ -12,6 +12,8 @@ from uuid import UUID
 
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.auditing.models import Claim, Entity
+from artwork_backfill.shared.auditing.queueing import sweep
+from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import ClaimTable, Partition
 from psycopg import Connection
 
@@ -22,6 +24,7 @@ TABLE: Final = ClaimTable(
     claimed="audit_in_progress",
     order="priority DESC, last_audit_at NULLS FIRST, id",
     columns="entity.entity_type::text, entity.gid::text",
+    due="coalesce(not_before, '-infinity') <= now()",
 )
 
 # What an audit is asked for by name, in whatever status it is; not what another run holds.
@@ -57,6 +60,7 @@ WITH waiting AS NOT MATERIALIZED (
     SELECT id, entity_type, gid, last_audit_at, priority
     FROM artwork_indexer.audit_entity
     WHERE status = 'unchecked'
+    AND coalesce(not_before, '-infinity') <= now()
     AND (%(partitions)s = 1 OR mod(id, %(partitions)s) = %(partition)s)
 )
 SELECT id, now(), last_audit_at, entity_type::text, gid::text, priority
@@ -150,6 +154,16 @@ def browse(partition: Partition) -> Callable[[Connection, Any, int], tuple[list[
 def release(conn: Connection, claims: Sequence[Claim]) -> None:
     """Give back claims that will not be written, as far as this run still holds them."""
     TABLE.give_back(conn, claims)
+
+
+def tidy(session: Session) -> None:
+    """Bring entities back to the audit whose repairs have ended or were withdrawn unnoticed.
+
+    Also withdraws deletions that wait. One statement at a time: what belongs to others is locked
+    for moments only.
+    """
+    session.autocommit(sweep)
+    session.transaction(take_settled)
 
 
 def take_settled(conn: Connection) -> int:

@@ -75,6 +75,13 @@ from artwork_backfill.shared.engine.job import Run
     envvar="BACKFILL_NO_DELETIONS",
     help="Queue no delete_image: record images that could be deleted without acting on them.",
 )
+@option(
+    "--delete-from-live",
+    is_flag=True,
+    envvar="BACKFILL_DELETE_FROM_LIVE",
+    help="Delete images of others from items of live entities, too, where everything else is"
+    " proved; otherwise a person decides. See docs/beside-musicbrainz.md for what stays open.",
+)
 def command(
     run: Run,
     max_queue_depth: int,
@@ -85,6 +92,7 @@ def command(
     min_severity: str,
     remedies: tuple[str, ...],
     no_deletions: bool,
+    delete_from_live: bool,
 ) -> AuditBatch:
     """Compare MusicBrainz with archive.org and queue what repairs the differences.
 
@@ -93,9 +101,15 @@ def command(
 
     Example: artwork-backfill audit-batch --limit 1000 --dry-run --report audit.md
     """
+    if no_deletions and delete_from_live:
+        raise click.UsageError("--no-deletions and --delete-from-live exclude each other")
     limits = Limits(max_queue_depth, queue_patience, only_when_idle, max_per_hour)
     policy = Policy(
-        _matched(ignored), _severity(min_severity), _chosen(remedies), deletions=not no_deletions
+        _matched(ignored),
+        _severity(min_severity),
+        _chosen(remedies),
+        deletions=not no_deletions,
+        delete_from_live=delete_from_live,
     )
     return AuditBatch(run, limits, policy)
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 
 from artwork_backfill.jobs.audit_batch import claims, history, narrowing, verification, writing
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
-from artwork_backfill.jobs.audit_batch.writing import AuditsWritten, Writer
+from artwork_backfill.jobs.audit_batch.writing import AuditsWritten, Writer, queues
 from artwork_backfill.shared.audit.decide import Policy, Status
 from artwork_backfill.shared.auditing import gauges
 from artwork_backfill.shared.auditing.examination import Examiner
@@ -18,9 +18,11 @@ from artwork_backfill.shared.auditing.models import Audit, Claim, FindingCount, 
 from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import (
+    Alone,
     Job,
     Metric,
     Note,
+    Problem,
     Run,
     RunResult,
     Section,
@@ -29,6 +31,7 @@ from artwork_backfill.shared.engine.job import (
     Wait,
 )
 from artwork_backfill.shared.engine.runs import RUN_TABLES
+from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Claims
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.id_set import IdSet
@@ -71,8 +74,11 @@ class AuditBatch(Job[Claim, Audit]):
         Table("event_art_archive.event_art"),
         Table("event_art_archive.index_listing"),
         Table(
-            "artwork_indexer.event_queue", ("SELECT", "INSERT", "UPDATE"), updated=("depends_on",)
+            "artwork_indexer.event_queue",
+            ("SELECT", "INSERT", "UPDATE", "DELETE"),
+            updated=("state",),
         ),
+        Table("artwork_indexer.audit_event", ("SELECT", "INSERT", "UPDATE", "DELETE")),
         Table("artwork_indexer.audit_entity", ("SELECT", "UPDATE")),
         Table("artwork_indexer.needs_manual_review", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.audit_result", ("SELECT", "INSERT")),
@@ -110,6 +116,7 @@ class AuditBatch(Job[Claim, Audit]):
             room=self._room,
             complete=add_expectations,
             taken=self._guardrails.claimed,
+            before=self._tidy,
             failed=lambda conn, failed: writing.fail(conn, failed, run.id),
             reclaimed=lambda conn, ids: writing.count_dead(conn, ids, run.id),
             reserve=narrowing.Reserve(policy, partition),
@@ -130,11 +137,17 @@ class AuditBatch(Job[Claim, Audit]):
     def fetch(self, items: Sequence[Claim]) -> Sequence[Audit]:
         return [self._examiner.examine(claim) for claim in items]
 
-    def groups(self, results: Sequence[Audit]) -> Iterator[Sequence[Audit]]:
-        confirmed = self._examiner.confirm(results)
-        yield [audit for audit in confirmed if audit is not None]
+    def groups(self, results: Sequence[Audit]) -> Iterator[Sequence[Audit] | Alone[Audit]]:
+        confirmed = [audit for audit in self._examiner.confirm(results) if audit is not None]
+        for audit in confirmed:
+            if queues(audit):
+                yield Alone([audit])
+        if rest := [audit for audit in confirmed if not queues(audit)]:
+            yield rest
 
     def write(self, conn: Connection, results: Sequence[Audit]) -> AuditsWritten:
+        if len(results) == 1 and queues(results[0]):
+            return self._writer.queue(conn, results[0])
         return self._writer.write(conn, results)
 
     def preview(self, conn: Connection, results: Sequence[Audit]) -> AuditsWritten:
@@ -151,7 +164,9 @@ class AuditBatch(Job[Claim, Audit]):
         self._deferred += written.counts.get("deferred", 0)
         self._unreadable += written.counts.get(f"deferred: {Reason.UNREADABLE}", 0)
 
-    def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification | Note]:
+    def verify(
+        self, conn: Connection, run: RunResult | None
+    ) -> Iterator[Verification | Note | Problem]:
         if run is None:
             dead = self._claims.count_dead(conn)
             yield Verification.equal("claims of dead runs", 0, dead, "audit-batch takes them back")
@@ -165,6 +180,7 @@ class AuditBatch(Job[Claim, Audit]):
                 run_started=self._claims.started(conn),
             )
         yield from verification.verify_repairs_and_reviews(conn)
+        yield from verification.missing_triggers(conn)
         self._given_up = history.repairs_given_up(conn)
         looked_at = self._audited + self._deferred
         if self._unreadable * 2 > looked_at:
@@ -224,12 +240,15 @@ class AuditBatch(Job[Claim, Audit]):
             ),
         )
 
-    def _room(self, conn: Connection, size: int) -> int | Wait:
-        """Return how many entities may be claimed now; look after the tables now and then."""
+    def _tidy(self, session: Session) -> None:
+        """Look after the tables now and then."""
         if time.monotonic() >= self._tidies_at:
-            history.keep_statuses(conn)
-            claims.take_settled(conn)
+            claims.tidy(session)
+            session.transaction(history.keep_statuses)
             self._tidies_at = time.monotonic() + _TIDY_EVERY_S
+
+    def _room(self, conn: Connection, size: int) -> int | Wait:
+        """Return how many entities may be claimed now."""
         return self._guardrails.room(conn, min(size, self._most_at_once()))
 
     def _most_at_once(self) -> int:

@@ -30,10 +30,16 @@ from artwork_backfill.shared.auditing.models import (
     Reason,
     Streak,
 )
-from artwork_backfill.shared.auditing.owners import lock_queue, read_owners
+from artwork_backfill.shared.auditing.owners import read_owners
+from artwork_backfill.shared.auditing.queueing import (
+    EventToQueue,
+    Obstacle,
+    QueueRequest,
+    queue_events,
+)
 from artwork_backfill.shared.engine.job import Written
+from artwork_backfill.shared.engine.session import begin, is_committed, roll_back
 from psycopg import Connection
-from psycopg.errors import SerializationFailure
 from psycopg.types.json import Jsonb
 
 # In order of id, as every run locks them, so that two runs never wait for each other in a circle.
@@ -77,42 +83,6 @@ JOIN unnest(%(ids)s::bigint[], %(entity_types)s::text[], %(gids)s::text[],
      AS wanted (id, entity_type, gid, claimed_at)
   ON wanted.gid = event.gid AND wanted.entity_type = event.entity_type
 WHERE event.last_updated >= wanted.claimed_at
-"""
-
-_QUEUE_DEPTH: Final = """
-SELECT count(*) FROM artwork_indexer.event_queue WHERE state IN ('queued', 'running')
-"""
-
-# Somebody may queue the same event at this very moment: then that one serves.
-_QUEUE_EVENTS: Final = """
-INSERT INTO artwork_indexer.event_queue (entity_type, action, message)
-SELECT entity_type::artwork_indexer.indexable_entity_type,
-       action::artwork_indexer.event_queue_action, message
-FROM unnest(%(entity_types)s::text[], %(actions)s::text[], %(messages)s::jsonb[])
-     WITH ORDINALITY AS event (entity_type, action, message, position)
-ORDER BY position
-ON CONFLICT (entity_type, action, message) WHERE state = 'queued' DO NOTHING
-"""
-
-_QUEUED_IDS: Final = """
-SELECT event.position, queued.id
-FROM unnest(%(entity_types)s::text[], %(actions)s::text[], %(messages)s::jsonb[])
-     WITH ORDINALITY AS event (entity_type, action, message, position)
-JOIN artwork_indexer.event_queue queued
-  ON queued.entity_type = event.entity_type::artwork_indexer.indexable_entity_type
- AND queued.action = event.action::artwork_indexer.event_queue_action
- AND queued.message = event.message
-WHERE queued.state = 'queued'
-ORDER BY event.position
-"""
-
-_WAIT_FOR: Final = """
-UPDATE artwork_indexer.event_queue
-SET depends_on = (
-    SELECT array_agg(DISTINCT parent ORDER BY parent)
-    FROM unnest(coalesce(depends_on, '{}') || %(parents)s::bigint[]) AS parent
-)
-WHERE id = %(id)s AND state = 'queued'
 """
 
 _OPEN_REVIEWS: Final = """
@@ -173,11 +143,6 @@ FROM unnest(%(ids)s::bigint[], %(checks)s::text[], %(severities)s::smallint[],
 """
 
 
-# Somebody's event was in the way of ours, and artwork-indexer has just begun with it. When the
-# transaction is repeated, the entity is found overtaken.
-_TAKEN_UP: Final = "an event was taken up while it was being queued"
-
-
 @dataclass(frozen=True, slots=True)
 class AuditsWritten(Written):
     """What one transaction did.
@@ -220,31 +185,111 @@ class Writer:
     def __init__(self, run_id: UUID, max_queue_depth: int = 0) -> None:
         self._run_id = run_id
         self._max_queue_depth = max_queue_depth
+        # An audit whose transaction after the events was committed without an answer, perhaps.
+        self._unanswered: tuple[Audit, str, AuditsWritten] | None = None
 
     def write(self, conn: Connection, audits: Sequence[Audit]) -> AuditsWritten:
         """Write what is still true of these audits."""
         held = _lock_held(conn, audits)
         audits_held = [audit for audit in audits if audit.claim.entity.id in held]
-        if any(map(_deletions, audits_held)):
-            lock_queue(conn)
         batch = _sort(conn, audits_held)
-        if self._max_queue_depth:
-            _postpone(conn, batch, self._max_queue_depth)
-        event_ids = _queue_events(conn, batch.decided)
+        _record(conn, batch, self._run_id)
+        self._remember(conn, batch)
+        _set_statuses(conn, batch)
+        return _summary(batch, lost=len(audits) - len(audits_held))
+
+    def queue(self, conn: Connection, audit: Audit) -> AuditsWritten:
+        """Queue the events that an audit has decided on, and write the rest of it after that.
+
+        One statement queues them, sets the status and keeps the result, or finds that something is
+        in the way. The claim is given back then.
+
+        Parameters
+        ----------
+        conn
+            In autocommit mode, with no transaction open.
+        """
+        if self._unanswered is not None:
+            before, xid, written = self._unanswered
+            if before is audit and is_committed(conn, xid):
+                return written
+        obstacle = queue_events(conn, self._request(audit)).obstacle
+        begun = begin(conn, with_id=True)
+        try:
+            written = self._finish(conn, audit, obstacle)
+            self._unanswered = (audit, str(begun.xid), written)
+            conn.commit()
+        except BaseException:
+            roll_back(conn)
+            raise
+        self._unanswered = None
+        return written
+
+    def _finish(self, conn: Connection, audit: Audit, obstacle: Obstacle | None) -> AuditsWritten:
+        match obstacle:
+            case None:
+                batch = _Sorted(decided=[_Decided(audit, _decision(audit))])
+                self._remember(conn, batch)
+                return _summary(batch, lost=0)
+            case Obstacle.LOST:
+                return _summary(_Sorted(), lost=1)
+            case Obstacle.NO_ROOM:
+                batch = _Sorted(postponed=[_Decided(audit, _decision(audit))])
+                release(conn, [audit.claim])
+                return _summary(batch, lost=0)
+            case _:
+                deferred = replace(audit, outcome=Deferral(_REASONS[obstacle]))
+                return self.write(conn, [deferred])
+
+    def _request(self, audit: Audit) -> QueueRequest:
+        decision, expected = _decision(audit), audit.claim.expected
+        return QueueRequest(
+            audit.claim.entity.id,
+            self._run_id,
+            [
+                EventToQueue(event.action, event.message, event.depends_on, event.owner)
+                for event in decision.events
+            ],
+            claimed_at=audit.claim.claimed_at,
+            is_live=expected.is_live if expected is not None else None,
+            result=decision.status.value,
+            findings=_findings(_Decided(audit, decision)),
+            max_depth=self._max_queue_depth,
+        )
+
+    def _remember(self, conn: Connection, batch: _Sorted) -> None:
+        """Write what is kept of audits beside their status, result and events."""
         _write_reviews(conn, batch.decided, self._run_id)
-        _record(conn, batch, event_ids, self._run_id)
         history.add(conn, [entry.audit for entry in batch.decided], self._run_id)
         history.add_proofs(conn, [entry.audit.proofs for entry in batch.decided])
         _keep_streaks(conn, batch)
         _keep_passed(conn, batch)
-        _set_statuses(conn, batch)
-        if batch.postponed:
-            release(conn, [entry.audit.claim for entry in batch.postponed])
-        return _summary(batch, lost=len(audits) - len(audits_held))
 
     def preview(self, conn: Connection, audits: Sequence[Audit]) -> AuditsWritten:
-        """Return what `write` would do, changing nothing."""
+        """Return what `write` and `queue` would do, changing nothing."""
         return _summary(_sort(conn, audits), lost=0)
+
+
+_REASONS: Final[Mapping[Obstacle, Reason]] = {
+    Obstacle.BUSY: Reason.EDIT_OPEN,
+    Obstacle.EVENT_QUEUED: Reason.EVENT_SINCE,
+    Obstacle.EVENT_SINCE: Reason.EVENT_SINCE,
+    Obstacle.ENTITY_CHANGED: Reason.ENTITY_CHANGED,
+    Obstacle.OWNER_CHANGED: Reason.OWNER_CHANGED,
+    Obstacle.OWNER_BUSY: Reason.OWNER_BUSY,
+}
+"""The deferrals that an obstacle to queueing is."""
+
+
+def queues(audit: Audit) -> bool:
+    """Return whether an audit is written by `Writer.queue` rather than `Writer.write`."""
+    return isinstance(audit.outcome, Decision) and bool(audit.outcome.events)
+
+
+def _decision(audit: Audit) -> Decision:
+    if not isinstance(audit.outcome, Decision):
+        raise TypeError("a deferral queues nothing")
+    return audit.outcome
 
 
 def fail(conn: Connection, failed: Sequence[tuple[Claim, str]], run_id: UUID) -> None:
@@ -310,7 +355,7 @@ def _give_up(
                         id_,
                         run_id,
                         Status.MANUAL_REVIEW.value,
-                        _not_read(reason.code, reason.text),
+                        Jsonb(_not_read(reason.code, reason.text)),
                         [],
                     )
                     for id_, reason in reasons.items()
@@ -394,23 +439,6 @@ def _with_open_review(conn: Connection, audits: Sequence[Audit]) -> frozenset[in
     return frozenset(id_ for (id_,) in conn.execute(_WITH_OPEN_REVIEW, {"ids": ids}))
 
 
-def _postpone(conn: Connection, batch: _Sorted, limit: int) -> None:
-    """Set aside the entities whose events would make the queue longer than `limit`."""
-    if not any(entry.decision.events for entry in batch.decided):
-        return
-    lock_queue(conn)
-    depth = _value(conn, _QUEUE_DEPTH)
-    candidates, batch.decided = batch.decided, []
-    for entry in candidates:
-        events = len(entry.decision.events)
-        # One that needs more than the limit gets an empty queue for itself.
-        if events and depth and depth + events > limit:
-            batch.postponed.append(entry)
-        else:
-            depth += events
-            batch.decided.append(entry)
-
-
 def _summary(batch: _Sorted, *, lost: int) -> AuditsWritten:
     counts: Counter[str] = Counter(
         audited=len(batch.decided),
@@ -469,38 +497,6 @@ def _overtaken(conn: Connection, claims: Sequence[Claim]) -> frozenset[int]:
         },
     ).fetchall()
     return frozenset(id_ for (id_,) in rows)
-
-
-def _queue_events(conn: Connection, decided: Sequence[_Decided]) -> dict[int, list[int]]:
-    """Queue every event and return the ids of each entity's, in the order of its decision."""
-    wanted = [(entry, event) for entry in decided for event in entry.decision.events]
-    if not wanted:
-        return {}
-    ids = _insert_events(conn, wanted)
-    event_ids: dict[int, list[int]] = {}
-    for (entry, _), id_ in zip(wanted, ids, strict=True):
-        event_ids.setdefault(entry.id, []).append(id_)
-    for entry, event in wanted:
-        if event.depends_on:
-            own = event_ids[entry.id]
-            position = entry.decision.events.index(event)
-            parents = [own[parent] for parent in event.depends_on]
-            if not conn.execute(_WAIT_FOR, {"id": own[position], "parents": parents}).rowcount:
-                raise SerializationFailure(_TAKEN_UP)
-    return event_ids
-
-
-def _insert_events(conn: Connection, wanted: Sequence[tuple[_Decided, QueuedAction]]) -> list[int]:
-    values = {
-        "entity_types": [entry.audit.claim.entity.entity_type.value for entry, _ in wanted],
-        "actions": [event.action for _, event in wanted],
-        "messages": [Jsonb(event.message) for _, event in wanted],
-    }
-    conn.execute(_QUEUE_EVENTS, values)
-    ids: dict[int, int] = dict(conn.execute(_QUEUED_IDS, values).fetchall())
-    if len(ids) < len(wanted):
-        raise SerializationFailure(_TAKEN_UP)
-    return [ids[position] for position in range(1, len(wanted) + 1)]
 
 
 def _write_reviews(conn: Connection, decided: Sequence[_Decided], run_id: UUID) -> None:
@@ -571,23 +567,27 @@ def _keep_passed(conn: Connection, batch: _Sorted) -> None:
         )
 
 
-def _record(
-    conn: Connection, batch: _Sorted, event_ids: Mapping[int, Sequence[int]], run_id: UUID
-) -> None:
+def _record(conn: Connection, batch: _Sorted, run_id: UUID) -> None:
     """Keep every audit that did not simply find the entity clean."""
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (
             entry.id,
             run_id,
             entry.decision.status.value,
-            _findings(entry),
-            event_ids.get(entry.id, []),
+            Jsonb(_findings(entry)),
+            [],
         )
         for entry in batch.decided
         if not _is_no_news(entry)
     ]
     rows += [
-        (audit.claim.entity.id, run_id, UNREADABLE, _not_read(UNREADABLE, deferral.detail), [])
+        (
+            audit.claim.entity.id,
+            run_id,
+            UNREADABLE,
+            Jsonb(_not_read(UNREADABLE, deferral.detail)),
+            [],
+        )
         for audit, deferral in batch.deferred
         if deferral.reason is Reason.UNREADABLE
     ]
@@ -604,22 +604,20 @@ def _is_no_news(entry: _Decided) -> bool:
     )
 
 
-def _findings(entry: _Decided) -> Jsonb:
+def _findings(entry: _Decided) -> list[dict[str, object]]:
     """Return the findings as stored; `repair` marks those that led to the events."""
     if not entry.audit.findings and entry.decision.review_reasons:
         # Nothing was compared: this audit must not pass for one that found no difference.
         reason = entry.decision.review_reasons[0]
         return _not_read(reason.code, reason.text)
-    return Jsonb(
-        [
-            finding.to_json() | {"repair": finding.check in entry.decision.causes}
-            for finding in entry.audit.findings
-        ]
-    )
+    return [
+        {**finding.to_json(), "repair": finding.check in entry.decision.causes}
+        for finding in entry.audit.findings
+    ]
 
 
-def _not_read(code: str, text: str) -> Jsonb:
-    return Jsonb([{"check": str(code), "subject": storable(text), "repair": False}])
+def _not_read(code: str, text: str) -> list[dict[str, object]]:
+    return [{"check": str(code), "subject": storable(text), "repair": False}]
 
 
 def _set_statuses(conn: Connection, batch: _Sorted) -> None:

@@ -21,6 +21,7 @@ from artwork_backfill.shared.auditing import gauges
 from artwork_backfill.shared.engine.metrics import render
 from artwork_backfill.shared.engine.tables import Table, check_tables
 from artwork_backfill.shared.review import questions, runs
+from artwork_backfill.shared.review import status as audit_status
 from artwork_backfill.shared.settings import Settings
 from artwork_backfill.shared.version import VERSION
 from psycopg import Connection
@@ -186,12 +187,13 @@ def status(*, form: str) -> None:
         with musicbrainz_database("status", gauges.TABLES) as conn:
             click.echo(render(gauges.read(conn)), nl=False)
         return
-    with musicbrainz_database("status", status_view.TABLES) as conn:
-        found = status_view.read(conn)
+    with musicbrainz_database("status", audit_status.TABLES) as conn:
+        found = audit_status.read(conn)
+        at_work = status_view.read_at_work(conn)
     if form == "json":
-        click.echo(status_view.to_json(found))
+        click.echo(status_view.to_json(found, at_work))
     else:
-        Console().print(status_view.to_terminal(found))
+        Console().print(status_view.to_terminal(found, at_work))
 
 
 @main.command(name="checks")

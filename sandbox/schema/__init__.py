@@ -6,9 +6,22 @@ Only columns that the jobs use are here, with their real types. The data is in `
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
+from typing import Final
 
 from psycopg import Connection, sql
+
+# The tables whose triggers queue events for artwork-indexer.
+_EDITED: Final = (
+    "musicbrainz.release",
+    "musicbrainz.event",
+    "cover_art_archive.cover_art",
+    "cover_art_archive.cover_art_type",
+    "event_art_archive.event_art",
+    "event_art_archive.event_art_type",
+)
 
 
 def create_musicbrainz(conn: Connection) -> None:
@@ -24,8 +37,22 @@ def create_musicbrainz_tables(conn: Connection) -> None:
 
 
 def create_musicbrainz_indexes(conn: Connection) -> None:
-    """The second half of `create_musicbrainz`: keys and indexes."""
+    """The second half of `create_musicbrainz`: keys, indexes and MusicBrainz's triggers."""
     conn.execute(_read("musicbrainz_indexes.sql"))
+    conn.execute(_read("artwork_triggers.sql"))
+
+
+@contextmanager
+def without_triggers(conn: Connection) -> Iterator[None]:
+    """Load rows as a backup does: within the block, no edit queues an event.
+
+    To be used inside a transaction.
+    """
+    for table in _EDITED:
+        conn.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+    yield
+    for table in _EDITED:
+        conn.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
 
 
 def create_wxyc(conn: Connection, schema: str = "wxyc_schema", *, is_old: bool = False) -> None:

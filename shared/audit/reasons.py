@@ -37,6 +37,8 @@ class ReasonCode(StrEnum):
     """archive.org has not finished its work on an item for a long time."""
     INCOMPARABLE = "cannot_be_compared"
     """Two copies have nothing in common that could be compared, several audits in a row."""
+    WITHDRAWN = "withdrawn"
+    """Its events had to be withdrawn several times in a row."""
     REFUSED = "refused"
     """The entity's rows violate an assumption, or the database refuses to store its audit."""
 

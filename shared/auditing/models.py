@@ -39,6 +39,7 @@ class Reason(StrEnum):
     ENTITY_CHANGED = "MusicBrainz has merged, deleted or restored it since the claim"
     OWNER_BUSY = "an event of the owner of one of its images is queued or running"
     OWNER_CHANGED = "an image and its owner's copy are not any more what they were"
+    EDIT_OPEN = "MusicBrainz is changing it or the owner of one of its images"
     INCOMPARABLE = "an image cannot be compared with its owner's copy"
 
 

@@ -7,7 +7,7 @@ from threading import Lock
 from typing import Final, NamedTuple
 
 from artwork_backfill.shared.audit.archives import EntityType
-from artwork_backfill.shared.engine.db import Session
+from artwork_backfill.shared.engine.session import Session
 from psycopg import Connection
 
 _OWNERS_OF_COVER_ART: Final = """
@@ -41,18 +41,6 @@ AND event.action IN ('copy_image', 'delete_image', 'deindex')
 AND event.entity_type::text = %(entity_type)s
 AND named.gid = ANY (%(gids)s::text[])
 """
-
-
-#: "queue" in ASCII.
-_QUEUE_LOCK: Final = 0x7175657565
-
-
-def lock_queue(conn: Connection) -> None:
-    """Keep others of this project from looking at images and queueing until the transaction ends.
-
-    Two of them would otherwise each find the queue without the other's events.
-    """
-    conn.execute("SELECT pg_advisory_xact_lock(%s)", (_QUEUE_LOCK,))
 
 
 class OwnerRows(NamedTuple):

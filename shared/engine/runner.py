@@ -280,6 +280,8 @@ class Runner(Generic[Item, Result]):
                 counts.update(self._write(group, is_alone))
                 counts["covered"] += sum(map(rows_of, group))
         except StopRun as stop:
+            # Before the pipeline is closed, which would give a reason of its own.
+            self._stopping.request(str(stop), planned=stop.planned)
             return counts, stop
         return counts, None
 
@@ -317,7 +319,9 @@ class Runner(Generic[Item, Result]):
         if self._dry_run:
             return self._writes.transaction(lambda conn: self._job.preview(conn, results))
         if is_alone:
-            return self._writes.autocommit(lambda conn: self._job.write(conn, results))
+            return self._writes.autocommit(
+                lambda conn: self._job.write(conn, results), guarded=True
+            )
         return self._writes.transaction(lambda conn: self._job.write(conn, results), once=True)
 
     def _parts(self, results: Sequence[Result]) -> list[Sequence[Result]]:

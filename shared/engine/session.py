@@ -216,17 +216,25 @@ def one_statement(
     statement_timeout: str = "1s",
     lock_timeout: str = "200ms",
 ) -> list[tuple[Any, ...]]:
-    """Execute one statement in autocommit, together with its settings in a single message.
+    """Execute one statement in a transaction that a single message begins and ends.
 
     However long this process then takes to look at the answer, or if it is stopped for good, no
-    lock and no transaction waits for it.
+    lock and no transaction waits for it. `conn` is in autocommit mode, with no transaction open.
     """
+    if conn.info.transaction_status != TransactionStatus.IDLE or not conn.autocommit:
+        raise ValueError("the connection must be in autocommit mode, with no transaction open")
     settings = transaction_settings(statement_timeout, lock_timeout)
-    cursor = ClientCursor(conn)
-    cursor.execute(f"SELECT {settings}; {query}".encode(), values)
-    while cursor.nextset():
-        pass
-    return cursor.fetchall() if cursor.description else []
+    try:
+        with ClientCursor(conn) as cursor:
+            cursor.execute(f"{_WRITE}; SELECT {settings}; {query}; COMMIT".encode(), values)
+            # The results of BEGIN and of the settings come first.
+            cursor.nextset()
+            cursor.nextset()
+            return cursor.fetchall() if cursor.description else []
+    except psycopg.Error:
+        # The server has undone it, and only waits to hear that we know.
+        roll_back(conn)
+        raise
 
 
 class _LookCursor(Cursor[Any]):
@@ -279,7 +287,7 @@ def begin(
     return _Begun(bool(holds), xid)
 
 
-def _is_committed(conn: Connection, xid: str) -> bool:
+def is_committed(conn: Connection, xid: str) -> bool:
     """Return what became of a transaction whose commit was answered by nothing."""
     try:
         row = Cursor(conn).execute("SELECT pg_xact_status(%s::xid8)", (xid,)).fetchone()
@@ -362,7 +370,7 @@ class Session:
         def attempt() -> T:
             nonlocal unanswered
             conn = self._connection()
-            if unanswered is not None and _is_committed(conn, unanswered[0]):
+            if unanswered is not None and is_committed(conn, unanswered[0]):
                 return unanswered[1]
             unanswered = None
             try:
@@ -407,10 +415,18 @@ class Session:
 
         return self._repeat(once, read_only=True)
 
-    def autocommit(self, work: Callable[[Connection], T]) -> T:
-        """Run `work`, which executes a single statement by `one_statement`, outside of any
-        transaction; otherwise as `transaction`."""
-        return self._repeat(lambda: work(self._connection()), read_only=False)
+    def autocommit(self, work: Callable[[Connection], T], *, guarded: bool = False) -> T:
+        """Run `work`, which executes single statements by `one_statement`, outside of any
+        transaction; otherwise as `transaction`. The guard has to hold where that is asked for."""
+
+        def attempt() -> T:
+            conn = self._connection()
+            condition = self._guard() if guarded else None
+            if condition and not one_statement(conn, f"SELECT ({condition})")[0][0]:
+                raise StopRun(TAKEN_FOR_DEAD)
+            return work(conn)
+
+        return self._repeat(attempt, read_only=False)
 
     def statement(
         self, query: str, values: Mapping[str, object] | None = None, **timeouts: str

@@ -422,6 +422,7 @@ class Claims(Generic[ClaimedItem]):
     complete: Callable[[Connection, list[ClaimedItem]], list[ClaimedItem]] = lambda _, items: items
     taken: Callable[[int], None] = lambda _: None
     failed: Callable[[Connection, Sequence[tuple[ClaimedItem, str]]], None] = lambda _, __: None
+    before: Callable[[Session], None] = lambda _: None
     reclaimed: Callable[[Connection, Sequence[int]], None] = lambda _, __: None
     reserve: Reserve | None = None
     partition: Partition = field(default_factory=Partition)
@@ -468,6 +469,7 @@ class Claims(Generic[ClaimedItem]):
         claim: Callable[[Connection], list[ClaimedItem] | Wait],
     ) -> Sequence[ClaimedItem] | Wait:
         """Claim in another way, with everything else as in `next`."""
+        self.before(session)
         attempt: list[ClaimedItem] = []
 
         def work(conn: Connection) -> list[ClaimedItem] | Wait:

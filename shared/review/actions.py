@@ -11,10 +11,10 @@ the other in a circle.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID, uuid4
 
 from artwork_backfill.shared.audit.actual import Item, ItemState, OriginalImage
@@ -25,15 +25,22 @@ from artwork_backfill.shared.audit.copies import (
     is_of_other_archive,
 )
 from artwork_backfill.shared.audit.expected import Presence
+from artwork_backfill.shared.auditing import queueing
 from artwork_backfill.shared.auditing.expectation import read_presence
 from artwork_backfill.shared.auditing.listing import Listings
-from artwork_backfill.shared.auditing.owners import lock_queue, read_owners
+from artwork_backfill.shared.auditing.owners import read_owners
+from artwork_backfill.shared.auditing.queueing import (
+    EVENT_IDS,
+    EventToQueue,
+    Obstacle,
+    QueueRequest,
+    queue_events,
+)
 from artwork_backfill.shared.clients.http import Interrupted, ServiceError
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review.questions import EntityRow, Review, ReviewStatus
 from psycopg import Connection
 from psycopg.errors import UniqueViolation
-from psycopg.types.json import Jsonb
 
 #: The tables that these actions change.
 TABLES: Final = (
@@ -53,8 +60,7 @@ DELETION_TABLES: Final = (
     Table("musicbrainz.deleted_entity"),
     Table("cover_art_archive.cover_art"),
     Table("event_art_archive.event_art"),
-    Table("artwork_indexer.audit_result", ("SELECT", "INSERT")),
-    Table("artwork_indexer.event_queue", ("SELECT", "INSERT", "UPDATE"), updated=("depends_on",)),
+    *queueing.TABLES,
 )
 
 #: The outcome in `audit_result` of a deletion that was queued on a person's word.
@@ -196,7 +202,7 @@ WHERE status = 'open' AND audit_entity_id = ANY (%(ids)s::bigint[])
 
 # Failed events are few, and have an index: looking through them for those that depend on others
 # costs little.
-_LOCK_FAILED: Final = """
+_FAILED_FAMILY: Final = """
 WITH RECURSIVE family (id) AS (
     SELECT id FROM unnest(%(ids)s::bigint[]) AS wanted (id)
     UNION
@@ -209,7 +215,6 @@ SELECT id, state::text, depends_on, entity_type::text, action::text, message
 FROM artwork_indexer.event_queue
 WHERE id IN (SELECT id FROM family)
 ORDER BY id
-{lock}
 """
 
 # Ids come back after a TRUNCATE: an event is an audit's only where action and entity agree, too.
@@ -237,16 +242,21 @@ SELECT EXISTS (
     AND NOT id = ANY (%(but)s::bigint[]))
 """
 
-_QUEUE_DELETION: Final = """
-INSERT INTO artwork_indexer.event_queue (entity_type, action, message)
-VALUES (%(entity_type)s, 'delete_image', %(message)s)
-ON CONFLICT (entity_type, action, message) WHERE state = 'queued' DO NOTHING
-RETURNING id
+_ENTITY_ID: Final = """
+SELECT id
+FROM artwork_indexer.audit_entity
+WHERE entity_type::text = %(entity_type)s AND gid = %(gid)s
 """
 
-_RECORD_PURGE: Final = """
-INSERT INTO artwork_indexer.audit_result (audit_entity_id, run_id, outcome, findings, event_ids)
-VALUES (%(id)s, %(run_id)s, 'purge', %(findings)s, ARRAY[%(event_id)s]::bigint[])
+_HAS_TWIN: Final = """
+SELECT EXISTS (
+    SELECT
+    FROM artwork_indexer.event_queue event
+    JOIN artwork_indexer.event_queue twin
+      ON twin.entity_type = event.entity_type
+     AND twin.action = event.action
+     AND twin.message = event.message
+    WHERE event.id = %(id)s AND twin.id <> event.id AND twin.state = 'queued')
 """
 
 _FAILED_PARENTS: Final = """
@@ -462,42 +472,30 @@ def purge(
         raise Refused(f"review {seen.id} is {seen.status}: `review reopen` opens it again")
     image = _image_to_purge(_listed(listings, entity_type, gid), artwork_id, suffix)
     with conn.transaction():
-        lock_queue(conn)
         _lock_idle_entity(conn, seen)
         entity_id = _lock_as_seen(conn, seen)
-        if read_owners(conn, entity_type, [artwork_id]).gids.get(artwork_id) == gid:
-            raise Refused(
-                f"artwork {artwork_id} is {entity_type} {gid}'s own: remove it at MusicBrainz"
-            )
-        if _is_under_way(conn, entity_type, gid):
-            raise Refused(f"an event of {entity_type} {gid} is under way: try again later")
-        message = {"gid": gid, "artwork_id": artwork_id, "suffix": image.suffix}
-        row = conn.execute(
-            _QUEUE_DELETION, {"entity_type": entity_type.value, "message": Jsonb(message)}
-        ).fetchone()
-        if row is None:
-            raise Refused(f"the deletion of {image.name} is queued already")
-        event_id = int(row[0])
-        finding = {"check": PURGE, "severity": "major", "subject": image.name, "repair": False}
-        conn.execute(
-            _RECORD_PURGE,
-            {
-                "id": entity_id,
-                "run_id": uuid4(),
-                "findings": Jsonb([finding]),
-                "event_id": event_id,
-            },
+        words = _stamped(conn, by, f"{PURGE} of {image.name}, event {EVENT_IDS}: {note}")
+    message = {"gid": gid, "artwork_id": artwork_id, "suffix": image.suffix}
+    queued = queue_events(
+        conn,
+        QueueRequest(
+            entity_id,
+            uuid4(),
+            [EventToQueue("delete_image", message)],
+            result=PURGE,
+            findings=[
+                {"check": PURGE, "severity": "major", "subject": image.name, "repair": False}
+            ],
+            note=words,
+        ),
+    )
+    if queued.obstacle is Obstacle.OWNER_CHANGED:
+        raise Refused(
+            f"artwork {artwork_id} is {entity_type} {gid}'s own: remove it at MusicBrainz"
         )
-        conn.execute(
-            _SET_ENTITY,
-            {"id": entity_id, "status": "repair_queue", "instead_of": _MAY_PURGE},
-        )
-        words = f"{PURGE} of {image.name}, event {event_id}: {note}"
-        conn.execute(_ADD_NOTE, {"id": seen.id, "note": _stamped(conn, by, words)})
-    return event_id
-
-
-_MAY_PURGE: Final = ["manual_review", "unchecked", "clean", "legacy"]
+    if queued.obstacle is not None:
+        raise Refused(f"{entity_type} {gid}: {queued.obstacle.explanation}: try again later")
+    return queued.event_ids[0]
 
 
 def _listed(listings: Listings, entity_type: EntityType, gid: str) -> Item:
@@ -599,35 +597,125 @@ def requeue(
         for event in family
         if event.action == "delete_image" and event.state == "failed" and event.id in ours
     }
-    with conn.transaction():
-        if looks:
-            lock_queue(conn)
-        events = {event.id: event for event in _failed_family(conn, ids, lock=True)}
-        ours = _made_by_audit(conn, events.values())
-        parents = {id_: event.depends_on for id_, event in events.items()}
-        outcomes = dict.fromkeys(ids, Requeued.MISSING)
-        outcomes |= dict.fromkeys(events, Requeued.NOT_FAILED)
-        details: dict[int, str] = {}
-        failed = {id_ for id_, event in events.items() if event.state == "failed"}
-        blocking = _failed(conn, set().union(*parents.values())) - failed
-        for id_ in _parents_first(failed, parents):
-            event = events[id_]
-            if parents[id_] & blocking:
-                outcomes[id_] = Requeued.PARENT_FAILED
-            elif id_ not in ours and not any_event:
-                outcomes[id_] = Requeued.NOT_OURS
-            elif event.action == "delete_image":
-                obstacle = _obstacle(conn, event, looks.get(id_), ours.get(id_), failed)
-                outcomes[id_], details[id_] = obstacle or (_requeue_one(conn, id_), "")
-            else:
-                outcomes[id_] = _requeue_one(conn, id_)
-            if outcomes[id_] is not Requeued.REQUEUED:
-                blocking.add(id_)
-        _note_requeued(conn, outcomes, by)
-    return [
-        RequeuedEvent(id_, outcomes[id_], id_ in ids, details.get(id_, ""))
-        for id_ in sorted(outcomes)
-    ]
+    requeuing = _Requeuing(conn, family, ids)
+    groups: dict[tuple[EntityType, str], list[_Event]] = {}
+    others: list[int] = []
+    for event in requeuing.parents_first():
+        if event.id not in ours and not any_event:
+            requeuing.leave(event, Requeued.NOT_OURS)
+        elif event.action == "delete_image" and (
+            obstacle := _obstacle(
+                conn, event, looks.get(event.id), ours.get(event.id), requeuing.failed
+            )
+        ):
+            requeuing.leave(event, *obstacle)
+        elif event.id in ours:
+            groups.setdefault((event.entity_type, event.gid), []).append(event)
+        elif (outcome := _requeue_one(conn, event.id)) is Requeued.REQUEUED:
+            others.append(event.id)
+        else:
+            requeuing.leave(event, outcome)
+    _note_requeued(conn, others, by)
+    for group in groups.values():
+        _requeue_ours(conn, requeuing, group, looks, by)
+    return requeuing.summary()
+
+
+class _Requeuing:
+    """What becomes of failed events that are put back, those before others that depend on them."""
+
+    def __init__(self, conn: Connection, family: Collection[_Event], ids: Collection[int]) -> None:
+        events = {event.id: event for event in family}
+        self._events = events
+        self._asked_for = frozenset(ids)
+        self._parents = {id_: event.depends_on for id_, event in events.items()}
+        self.failed = {id_ for id_, event in events.items() if event.state == "failed"}
+        self.outcomes = dict.fromkeys(ids, Requeued.MISSING)
+        self.outcomes |= dict.fromkeys(events, Requeued.NOT_FAILED)
+        self.outcomes |= dict.fromkeys(self.failed, Requeued.REQUEUED)
+        self._details: dict[int, str] = {}
+        self._blocking = _failed(conn, set().union(*self._parents.values())) - self.failed
+
+    def parents_first(self) -> Iterator[_Event]:
+        """Yield the failed events, passing over those whose parents stay failed."""
+        for id_ in _parents_first(self.failed, self._parents):
+            if not self.is_blocked(self._events[id_]):
+                yield self._events[id_]
+
+    def leave(self, event: _Event, outcome: Requeued, detail: str = "") -> None:
+        """Leave an event as it is, and with it what depends on it."""
+        self.outcomes[event.id] = outcome
+        self._details[event.id] = detail
+        self._blocking.add(event.id)
+
+    def is_blocked(self, event: _Event) -> bool:
+        """Return whether a parent stays failed, and leave the event then."""
+        if self._blocking.isdisjoint(event.depends_on):
+            return False
+        self.leave(event, Requeued.PARENT_FAILED)
+        return True
+
+    def summary(self) -> list[RequeuedEvent]:
+        return [
+            RequeuedEvent(
+                id_, self.outcomes[id_], id_ in self._asked_for, self._details.get(id_, "")
+            )
+            for id_ in sorted(self.outcomes)
+        ]
+
+
+_OBSTACLES: Final[Mapping[Obstacle, Requeued]] = {
+    Obstacle.EVENT_CHANGED: Requeued.NOT_FAILED,
+    Obstacle.ENTITY_CHANGED: Requeued.UNSAFE,
+    Obstacle.OWNER_CHANGED: Requeued.UNSAFE,
+}
+
+
+def _requeue_ours(
+    conn: Connection,
+    requeuing: _Requeuing,
+    group: Sequence[_Event],
+    looks: Mapping[int, _Look],
+    by: str,
+) -> None:
+    """Queue the events of one entity again, all of them or none."""
+    twins: set[str] = set()
+    wanted = []
+    for event in group:
+        twin = f"{event.action} {sorted(event.message.items())}"
+        if requeuing.is_blocked(event):
+            continue
+        if twin in twins:
+            requeuing.leave(event, Requeued.DUPLICATE)
+            continue
+        twins.add(twin)
+        wanted.append(event)
+    if not wanted:
+        return
+    request = QueueRequest(
+        _entity_id(conn, wanted[0]),
+        uuid4(),
+        [
+            EventToQueue(
+                event.action,
+                event.message,
+                owner_gid=looks[event.id].owner if event.id in looks else None,
+                event_id=event.id,
+            )
+            for event in wanted
+        ],
+        note=_stamped(conn, by, f"events queued again: {EVENT_IDS}"),
+    )
+    obstacle = queue_events(conn, request).obstacle
+    if obstacle is None:
+        return
+    for event in wanted:
+        if _has_twin(conn, event):
+            requeuing.leave(event, Requeued.DUPLICATE)
+        elif not requeuing.is_blocked(event):
+            outcome = _OBSTACLES.get(obstacle, Requeued.BUSY)
+            detail = obstacle.explanation if outcome is Requeued.UNSAFE else ""
+            requeuing.leave(event, outcome, detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -636,7 +724,7 @@ class _Event:
     state: str
     depends_on: set[int]
     entity_type: EntityType
-    action: str
+    action: Literal["index", "copy_image", "delete_image", "deindex"]
     message: Mapping[str, Any]
 
     @property
@@ -659,12 +747,11 @@ class _Look:
     is_readable: bool = True
 
 
-def _failed_family(conn: Connection, ids: Collection[int], *, lock: bool = False) -> list[_Event]:
-    query = _LOCK_FAILED.format(lock="FOR UPDATE" if lock else "")
+def _failed_family(conn: Connection, ids: Collection[int]) -> list[_Event]:
     return [
         _Event(id_, state, set(depends_on or ()), EntityType(entity_type), action, message)
         for id_, state, depends_on, entity_type, action, message in conn.execute(
-            query.encode(), {"ids": list(ids)}
+            _FAILED_FAMILY, {"ids": list(ids)}
         )
     ]
 
@@ -732,6 +819,17 @@ def _obstacle(
     return None
 
 
+def _entity_id(conn: Connection, event: _Event) -> int:
+    values = {"entity_type": event.entity_type.value, "gid": event.gid}
+    ((id_,),) = conn.execute(_ENTITY_ID, values).fetchall()
+    return int(id_)
+
+
+def _has_twin(conn: Connection, event: _Event) -> bool:
+    row = conn.execute(_HAS_TWIN, {"id": event.id}).fetchone()
+    return row is not None and bool(row[0])
+
+
 def _is_under_way(
     conn: Connection, entity_type: EntityType, gid: str, *, but: Sequence[int] = ()
 ) -> bool:
@@ -774,8 +872,7 @@ def _requeue_one(conn: Connection, id_: int) -> Requeued:
     return Requeued.REQUEUED
 
 
-def _note_requeued(conn: Connection, outcomes: dict[int, Requeued], by: str) -> None:
-    ids = [id_ for id_, outcome in outcomes.items() if outcome is Requeued.REQUEUED]
+def _note_requeued(conn: Connection, ids: Sequence[int], by: str) -> None:
     entities = {id_ for (id_,) in conn.execute(_ENTITIES_OF_EVENTS, {"ids": ids})}
     note = _stamped(conn, by, f"events queued again: {', '.join(map(str, ids))}")
     conn.execute(_NOTE, {"ids": sorted(entities), "note": note})

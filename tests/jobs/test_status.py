@@ -7,8 +7,10 @@ import json
 
 import psycopg
 import pytest
-from artwork_backfill.jobs.cli import status
-from artwork_backfill.jobs.cli.status import AuditStatus, EntityCount, QueueCount, Repairs
+from artwork_backfill.jobs.cli import status as view
+from artwork_backfill.shared.auditing.triggers import TRIGGERS
+from artwork_backfill.shared.review import status
+from artwork_backfill.shared.review.status import AuditStatus, EntityCount, QueueCount, Repairs
 from rich.console import Console
 
 _ROWS = """
@@ -93,7 +95,7 @@ _LARGE = AuditStatus(
 
 def test_millions_are_readable_on_80_columns() -> None:
     out = io.StringIO()
-    Console(file=out, width=80).print(status.to_terminal(_LARGE))
+    Console(file=out, width=80).print(view.to_terminal(_LARGE, view.AtWork()))
     shown = out.getvalue()
 
     assert "…" not in shown
@@ -104,7 +106,7 @@ def test_millions_are_readable_on_80_columns() -> None:
 
 
 def test_machines_get_the_same_as_json() -> None:
-    document = json.loads(status.to_json(_LARGE))
+    document = json.loads(view.to_json(_LARGE))
 
     assert document["entities"][0] == {
         "entity_type": "release",
@@ -114,3 +116,21 @@ def test_machines_get_the_same_as_json() -> None:
     }
     assert document["repairs"]["proved"] == 900_000
     assert document["oldest_claim_s"] == 61.0
+
+
+@pytest.mark.parametrize("change", ["DISABLE TRIGGER {}", "ENABLE REPLICA TRIGGER {}"])
+@pytest.mark.parametrize("trigger", list(TRIGGERS))
+def test_a_trigger_that_does_not_fire_is_warned_of(
+    migrated_database: str, trigger: str, change: str
+) -> None:
+    with psycopg.connect(migrated_database, autocommit=True) as conn:
+        assert status.read(conn).missing_triggers == {}
+        statement = f"ALTER TABLE artwork_indexer.event_queue {change.format(trigger)}"
+        conn.execute(statement.encode())
+        found = status.read(conn)
+        conn.execute(f"DROP TRIGGER {trigger} ON artwork_indexer.event_queue".encode())
+        assert status.read(conn) == found
+    assert found.missing_triggers == {trigger: TRIGGERS[trigger]}
+    console = Console(file=io.StringIO(), width=100)
+    console.print(status.to_terminal(found))
+    assert f"Warning: trigger {trigger} is missing or disabled" in console.file.getvalue()

@@ -11,6 +11,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 
 from sandbox.entities import EntityType
 from sandbox.formats import ARCHIVES, extract, index_document, index_json, xml_name
-from sandbox.indexer import MAX_ATTEMPTS, Indexer, run_until_idle
+from sandbox.indexer import MAX_ATTEMPTS, Indexer, advance, run_until_idle
 from sandbox.load import load
 from sandbox.postgres import Cluster
 from sandbox.services import Services
@@ -44,7 +45,11 @@ def services() -> Iterator[Services]:
 @pytest.fixture
 def indexer(musicbrainz_database: str, services: Services) -> Indexer:
     return Indexer(
-        musicbrainz_database, services.archive_url, services.musicbrainz_url, retry_delay_s=0
+        musicbrainz_database,
+        services.archive_url,
+        services.musicbrainz_url,
+        retry_delay_s=0,
+        taking_s=0,
     )
 
 
@@ -125,6 +130,73 @@ def test_a_failed_attempt_fails_for_good_when_an_identical_event_waits(
 def _run_one(indexer: Indexer, dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as conn:
         indexer.run_one(conn)
+
+
+def test_each_failed_attempt_makes_the_wait_an_hour_longer(
+    conn: psycopg.Connection, musicbrainz_database: str, services: Services
+) -> None:
+    urls = services.archive_url, services.musicbrainz_url
+    indexer = Indexer(musicbrainz_database, *urls, taking_s=0)
+    event = queue(conn, "noop", {"fail": True})
+    for attempts in range(1, MAX_ATTEMPTS):
+        assert indexer.run_until_idle() == 1
+        assert states(conn) == {event: ("queued", attempts)}
+        advance(conn, timedelta(hours=attempts, minutes=-1))
+        assert indexer.run_until_idle() == 0
+        advance(conn, timedelta(minutes=1))
+    assert indexer.run_until_idle() == 1
+    assert states(conn) == {event: ("failed", MAX_ATTEMPTS)}
+
+
+def test_an_event_is_locked_for_a_quarter_of_a_second_before_it_runs(
+    conn: psycopg.Connection, musicbrainz_database: str, services: Services
+) -> None:
+    indexer = Indexer(musicbrainz_database, services.archive_url, services.musicbrainz_url)
+    event = queue(conn, "noop", {})
+    worker = threading.Thread(target=_run_one, args=(indexer, conn.info.dsn))
+    started = time.monotonic()
+    worker.start()
+    lock = "SELECT id FROM artwork_indexer.event_queue FOR UPDATE SKIP LOCKED"
+    while conn.execute(lock).fetchall():
+        assert time.monotonic() < started + 30
+    assert states(conn) == {event: ("queued", 0)}
+    worker.join(10)
+    assert states(conn) == {event: ("completed", 1)}
+    assert time.monotonic() - started >= 0.25
+
+
+def test_an_idle_indexer_fails_what_began_too_late(
+    conn: psycopg.Connection, indexer: Indexer
+) -> None:
+    late = queue(conn, "noop", {"n": 1}, age_s=160)
+    early = queue(conn, "noop", {"n": 2}, age_s=140)
+    conn.execute("UPDATE artwork_indexer.event_queue SET state = 'running'")
+    assert indexer.run_until_idle() == 0
+    assert states(conn) == {late: ("failed", 0), early: ("running", 0)}
+    assert [event for event, _ in reasons(conn)] == [late]
+
+
+def test_completed_events_are_kept_for_90_days(
+    conn: psycopg.Connection, musicbrainz_database: str, services: Services
+) -> None:
+    urls = services.archive_url, services.musicbrainz_url
+    indexer = Indexer(musicbrainz_database, *urls, taking_s=0, clean_up_every_s=0)
+    queue(conn, "noop", {})
+    assert indexer.run_until_idle() == 1
+    advance(conn, timedelta(days=89))
+    indexer.run_until_idle()
+    assert len(states(conn)) == 1
+    advance(conn, timedelta(days=2))
+    indexer.run_until_idle()
+    assert states(conn) == {}
+
+
+def test_a_parent_that_is_gone_holds_nothing_up(conn: psycopg.Connection, indexer: Indexer) -> None:
+    parent = queue(conn, "noop", {"n": 1})
+    child = queue(conn, "noop", {"n": 2}, after=[parent])
+    conn.execute("DELETE FROM artwork_indexer.event_queue WHERE id = %s", (parent,))
+    assert indexer.run_until_idle() == 1
+    assert states(conn) == {child: ("completed", 1)}
 
 
 def test_an_event_waits_for_those_it_depends_on(conn: psycopg.Connection, indexer: Indexer) -> None:

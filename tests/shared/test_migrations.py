@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -158,3 +159,44 @@ def test_a_role_that_may_not_create_tables_is_told_what_to_ask_for(conn: Connect
         conn.execute("RESET ROLE")
         conn.execute("DROP OWNED BY onlooker")
         conn.execute("DROP ROLE onlooker")
+
+
+@pytest.fixture
+def onlooker(conn: Connection) -> Iterator[Connection]:
+    """A session of a role that may do in artwork-indexer's schema what migrations need."""
+    role = f"onlooker_{uuid4().hex}"
+    conn.execute(f"CREATE ROLE {role}".encode())
+    conn.execute(f"GRANT USAGE, CREATE ON SCHEMA artwork_indexer TO {role}".encode())
+    conn.execute(f"GRANT ALL ON artwork_indexer.event_queue TO {role}".encode())
+    conn.execute(f"SET ROLE {role}".encode())
+    yield conn
+    conn.execute("RESET ROLE")
+    conn.execute(f"DROP OWNED BY {role} CASCADE".encode())
+    conn.execute(f"DROP ROLE {role}".encode())
+
+
+def test_the_rights_that_are_checked_are_enough(onlooker: Connection) -> None:
+    assert migrate(onlooker) == [migration.name for migration in available()]
+
+
+@pytest.mark.parametrize("right", ["TRIGGER", "SELECT", "UPDATE", "DELETE"])
+def test_each_right_is_checked_before_anything_is_applied(onlooker: Connection, right: str) -> None:
+    role = onlooker.execute("SELECT current_user").fetchone()
+    assert role is not None
+    onlooker.execute("RESET ROLE")
+    onlooker.execute(f"REVOKE {right} ON artwork_indexer.event_queue FROM {role[0]}".encode())
+    onlooker.execute(f"SET ROLE {role[0]}".encode())
+    with pytest.raises(DatabaseError, match=f"GRANT {right} ON artwork_indexer.event_queue TO"):
+        migrate(onlooker)
+    onlooker.execute("RESET ROLE")
+    assert {state for _, state in status(onlooker)} == {State.PENDING}
+
+
+def test_only_the_role_that_owns_our_tables_may_migrate(onlooker: Connection, folder: Path) -> None:
+    role = onlooker.execute("SELECT current_user").fetchone()
+    assert role is not None
+    onlooker.execute("RESET ROLE")
+    migrate(onlooker)
+    onlooker.execute(f"SET ROLE {role[0]}".encode())
+    with pytest.raises(DatabaseError, match=f"role {role[0]} may not change it: run migrate as"):
+        migrate(onlooker)

@@ -17,8 +17,8 @@ import psycopg
 from artwork_backfill.jobs.audit_batch import claims
 from artwork_backfill.jobs.audit_batch.guardrails import Limits
 from artwork_backfill.jobs.audit_batch.job import AuditBatch
-from artwork_backfill.jobs.audit_batch.writing import AuditsWritten, Writer
-from artwork_backfill.shared.audit.decide import Policy
+from artwork_backfill.jobs.audit_batch.writing import AuditsWritten, Writer, queues
+from artwork_backfill.shared.audit.decide import Policy, Status
 from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import add_expectations
 from artwork_backfill.shared.auditing.models import Audit, Claim, FindingCount
@@ -131,6 +131,20 @@ class FakeMusicBrainz:
         return number
 
 
+def _sum(parts: Sequence[AuditsWritten]) -> AuditsWritten:
+    counts: Counter[str] = Counter()
+    decided: dict[Status, list[int]] = {}
+    findings: dict[str, FindingCount] = {}
+    for part in parts:
+        counts.update(part.counts)
+        for status, ids in part.decided.items():
+            decided.setdefault(status, []).extend(ids)
+        for check, count in part.findings.items():
+            findings[check] = findings.get(check, FindingCount(0, 0)) + count
+    postponed = max((part.postponed for part in parts), default=0)
+    return AuditsWritten(counts, (), decided, findings, postponed)
+
+
 def unreadable() -> Any:
     """An answer that never comes."""
     raise Unreadable("HTTP 500", service="archive.org")
@@ -216,11 +230,21 @@ class Scene:
             reads.close()
         return [audit for audit in confirmed if audit is not None]
 
-    def write(self, audits: Sequence[Audit], *, max_queue_depth: int = 0) -> AuditsWritten:
-        """Write and commit."""
+    def write(
+        self,
+        audits: Sequence[Audit],
+        *,
+        max_queue_depth: int = 0,
+        conn: psycopg.Connection | None = None,
+    ) -> AuditsWritten:
+        """Write and commit: what queues events one by one, and the rest together."""
+        conn = conn or self.conn
         writer = Writer(self.run_id, max_queue_depth)
-        with self.conn.transaction():
-            return writer.write(self.conn, audits)
+        parts = [writer.queue(conn, audit) for audit in audits if queues(audit)]
+        if rest := [audit for audit in audits if not queues(audit)]:
+            with conn.transaction():
+                parts.append(writer.write(conn, rest))
+        return _sum(parts)
 
     def audit(self, *gids: str, policy: Policy | None = None) -> AuditsWritten:
         """Audit these entities from claim to write, as a run of their own."""

@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from artwork_backfill.jobs.audit_batch import writing
 from artwork_backfill.jobs.audit_batch.claims import release
 from artwork_backfill.jobs.audit_batch.writing import Writer
 from artwork_backfill.shared.audit.catalogue import Severity
@@ -242,6 +241,8 @@ def test_an_entity_that_was_merged_since_the_claim_is_left_for_later(
         " LIMIT 1",
         (gid,),
     )
+    # What the edit has queued was carried out since, and is forgotten.
+    scene.conn.execute("TRUNCATE artwork_indexer.event_queue CASCADE")
     written = scene.write(audits)
     assert written.counts[f"deferred: {Reason.ENTITY_CHANGED}"] == 1
     assert (scene.status(gid), scene.events(), scene.reviews(gid)) == ("unchecked", [], [])
@@ -272,51 +273,16 @@ def test_a_claim_whose_status_somebody_has_set_is_not_written(scene: Scene) -> N
 # -- the queue at the very moment of writing ---------------------------------------------------
 
 
-def test_an_identical_event_that_somebody_is_queueing_at_this_moment_is_used(
+def test_an_entity_for_which_somebody_is_queueing_an_event_is_left_for_later(
     scene: Scene, other: psycopg.Connection
 ) -> None:
     gid = scene.plan("foreign-owned").gid
     audits = _audits(scene, gid, policy=FROM_LIVE)
-    with ThreadPoolExecutor(1) as pool:
-        with other.transaction():
-            _queue(other, gid)
-            ours = pool.submit(scene.write, audits)
-            _wait_until_blocked(scene)
-        assert ours.result(PATIENCE_S).counts["repair_queue"] == 1
-    events = {event.action: event for event in scene.events(gid)}
-    assert len(scene.events(gid)) == 2
-    assert events["index"].depends_on == [events["delete_image"].id]
-    [result] = scene.results(gid)
-    assert result.event_ids == [events["delete_image"].id, events["index"].id]
-
-
-@pytest.mark.parametrize("step", ["_QUEUE_EVENTS", "_QUEUED_IDS"])
-def test_an_identical_event_that_is_taken_up_at_this_moment_makes_us_look_again(
-    scene: Scene, other: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    gid = scene.plan("foreign-owned").gid
-    audits = _audits(scene, gid, policy=FROM_LIVE)
-    execute = psycopg.Cursor.execute
-    theirs: list[int] = []
-
-    def interrupted(cursor: Any, query: Any, *args: Any, **options: Any) -> Any:
-        if query == writing._QUEUE_EVENTS and not theirs:
-            theirs.append(_queue(other, gid))
-        executed = execute(cursor, query, *args, **options)
-        if query == getattr(writing, step):
-            other.execute(
-                "UPDATE artwork_indexer.event_queue SET state = 'running' WHERE id = %s", theirs
-            )
-        return executed
-
-    writer = Writer(uuid4())
-    with monkeypatch.context() as patched:
-        patched.setattr(psycopg.Cursor, "execute", interrupted)
-        with pytest.raises(psycopg.errors.SerializationFailure), scene.conn.transaction():
-            writer.write(scene.conn, audits)
-    with scene.conn.transaction():
-        assert writer.write(scene.conn, audits).counts["deferred"] == 1
-    assert [(event.id, event.state) for event in scene.events()] == [(theirs[0], "running")]
+    with other.transaction():
+        theirs = _queue(other, gid)
+        assert scene.write(audits).counts[f"deferred: {Reason.EDIT_OPEN}"] == 1
+    assert [event.id for event in scene.events()] == [theirs]
+    assert scene.status(gid) == "unchecked"
 
 
 def _queue(conn: psycopg.Connection, gid: str) -> int:
@@ -339,8 +305,7 @@ def test_two_runs_that_write_at_once_do_not_wait_in_a_circle(scene: Scene) -> No
         with psycopg.connect(scene.dsn, autocommit=True) as conn:
             for _ in range(5):
                 barrier.wait(PATIENCE_S)
-                with conn.transaction():
-                    Writer(uuid4()).write(conn, batch)
+                scene.write(batch, conn=conn)
 
     with ThreadPoolExecutor(2) as pool:
         for future in [pool.submit(write, audits), pool.submit(write, audits[::-1])]:
@@ -387,27 +352,27 @@ def test_a_repair_of_more_events_than_the_limit_gets_an_empty_queue_for_itself(
 def test_two_runs_do_not_fill_the_queue_together(scene: Scene, other: psycopg.Connection) -> None:
     gids = [scene.plan("xml-language", skip=skip).gid for skip in range(4)]
     audits = _audits(scene, *gids)
-    with ThreadPoolExecutor(1) as pool:
-        with other.transaction():
-            assert Writer(uuid4(), 3).write(other, audits[:2]).counts["events"] == 2
-            ours = pool.submit(scene.write, audits[2:], max_queue_depth=3)
-            _wait_until_blocked(scene)
-        assert ours.result(PATIENCE_S).counts["postponed"] == 1
-    assert len(scene.events()) == 3
+    with ThreadPoolExecutor(2) as pool:
+        written = [
+            pool.submit(scene.write, audits[part::2], max_queue_depth=3, conn=conn)
+            for part, conn in enumerate((scene.conn, other))
+        ]
+        counts = [future.result(PATIENCE_S).counts for future in written]
+    assert sum(count.get("events", 0) for count in counts) == len(scene.events()) == 3
 
 
 # -- retry -------------------------------------------------------------------------------------
 
 
 def test_a_transaction_that_was_rolled_back_is_written_anew(scene: Scene) -> None:
-    gid = scene.plan("index-missing").gid
+    gid = scene.plan("original-missing").gid
     audits = _audits(scene, gid)
     writer = Writer(uuid4())
     with scene.conn.transaction(force_rollback=True):
         writer.write(scene.conn, audits)
     with scene.conn.transaction():
-        assert writer.write(scene.conn, audits).counts["repair_queue"] == 1
-    assert len(scene.events()) == 1
+        assert writer.write(scene.conn, audits).counts["manual_review"] == 1
+    assert len(scene.reviews(gid)) == 1
 
 
 def test_a_preview_counts_the_same_and_changes_nothing(scene: Scene) -> None:

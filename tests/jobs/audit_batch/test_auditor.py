@@ -264,6 +264,7 @@ def test_a_bad_row_is_a_problem_and_stops_nobody(
         "UPDATE cover_art_archive.cover_art SET mime_type = 'image/webp' WHERE release = %s",
         (scene.world.entity(number).row_id,),
     )
+    scene.conn.execute("TRUNCATE artwork_indexer.event_queue CASCADE")
     scene.only(bad, good)
     with Auditor(scene.settings()) as auditor:
         summary = auditor.audit(limit=2)
@@ -365,3 +366,47 @@ def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MUSICBRAINZ_DATABASE_URL", raising=False)
     with pytest.raises(SettingsError, match="MUSICBRAINZ_DATABASE_URL"):
         Auditor.from_environment()
+
+
+def test_it_makes_up_for_lost_feedback(own_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = own_scene
+    monkeypatch.setattr(Services, "from_settings", lambda *_, **__: scene.services())
+    gid = scene.plan("index-missing").gid
+    scene.only(gid)
+    with Auditor(scene.settings()) as auditor:
+        assert auditor.audit().counts["repair_queue"] == 1
+        scene.conn.execute("ALTER TABLE artwork_indexer.event_queue DISABLE TRIGGER audit_feedback")
+        scene.finish(*[event.id for event in scene.events()])
+        assert scene.status(gid) == "repair_queue"
+        auditor.audit()
+    assert scene.status(gid) == "unchecked"
+
+
+def test_an_entity_whose_events_were_withdrawn_waits_its_time(
+    scene: Scene, auditor: Auditor
+) -> None:
+    gid = scene.plan("index-missing").gid
+    scene.only(gid)
+    assert auditor.audit().counts["repair_queue"] == 1
+    # As an edit does: it withdraws ours, and is carried out.
+    scene.finish(scene.queue(gid))
+    age = "UPDATE artwork_indexer.audit_entity SET last_audit_at = now() - interval '2 hours'"
+    scene.conn.execute(age)
+    assert auditor.audit().waits_for == "nothing is left to audit"
+    assert scene.status(gid) == "unchecked"
+    scene.conn.execute("UPDATE artwork_indexer.audit_entity SET not_before = now()")
+    assert auditor.audit().audited == 1
+
+
+def test_an_entity_that_is_edited_steadily_is_audited_once_it_is_quiet(
+    scene: Scene, auditor: Auditor
+) -> None:
+    gid = scene.plan("index-missing").gid
+    scene.only(gid)
+    age = "UPDATE artwork_indexer.audit_entity SET last_audit_at = now() - interval '2 hours'"
+    for _ in range(8):
+        event = scene.queue(gid)
+        assert auditor.audit().audited == 0
+        scene.finish(event)
+        scene.conn.execute(age)
+    assert auditor.audit().counts["repair_queue"] == 1

@@ -1,0 +1,227 @@
+-- What MusicBrainz's own triggers queue for artwork-indexer when people edit.
+--
+-- What others meet of them is the conflict handling. An index event yields to an identical one that
+-- is queued, or makes it wait for the deletion of an image. delete_image and copy_image have no such
+-- clause: an identical queued event makes the edit fail. The exception is the deletion of an entity.
+--
+-- One set of functions serves both archives; a trigger's argument is the type of entity, which is
+-- also the name of the column that refers to it.
+
+CREATE FUNCTION artwork_indexer.sandbox_gid(kind TEXT, entity_id INT) RETURNS UUID
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found_gid UUID;
+BEGIN
+    EXECUTE format('SELECT gid FROM musicbrainz.%I WHERE id = $1', kind)
+        INTO found_gid USING entity_id;
+    RETURN found_gid;
+END
+$$;
+
+CREATE FUNCTION artwork_indexer.sandbox_has_art(kind TEXT, entity_id INT, besides BIGINT DEFAULT 0)
+RETURNS BOOLEAN LANGUAGE sql STABLE AS $$
+    SELECT CASE kind
+        WHEN 'release' THEN EXISTS (
+            SELECT FROM cover_art_archive.cover_art WHERE release = entity_id AND id <> besides)
+        ELSE EXISTS (
+            SELECT FROM event_art_archive.event_art WHERE event = entity_id AND id <> besides)
+    END
+$$;
+
+-- Without a conflict clause, as MusicBrainz queues what touches an image.
+CREATE FUNCTION artwork_indexer.sandbox_queue_image(
+    kind TEXT, action TEXT, message JSONB, parent BIGINT DEFAULT NULL
+) RETURNS BIGINT LANGUAGE sql AS $$
+    INSERT INTO artwork_indexer.event_queue (entity_type, action, message, depends_on)
+    VALUES (kind::artwork_indexer.indexable_entity_type,
+            action::artwork_indexer.event_queue_action, message,
+            CASE WHEN parent IS NOT NULL THEN ARRAY[parent] END)
+    RETURNING id
+$$;
+
+CREATE FUNCTION artwork_indexer.sandbox_queue_index(kind TEXT, gid UUID) RETURNS VOID
+LANGUAGE sql AS $$
+    INSERT INTO artwork_indexer.event_queue (entity_type, action, message)
+    VALUES (kind::artwork_indexer.indexable_entity_type, 'index', jsonb_build_object('gid', gid))
+    ON CONFLICT DO NOTHING
+$$;
+
+-- After the deletion of an image: an index event that waits already then waits for that as well.
+CREATE FUNCTION artwork_indexer.sandbox_queue_index_after(kind TEXT, gid UUID, parent BIGINT)
+RETURNS VOID LANGUAGE sql AS $$
+    INSERT INTO artwork_indexer.event_queue AS queued (entity_type, action, message, depends_on)
+    VALUES (kind::artwork_indexer.indexable_entity_type, 'index', jsonb_build_object('gid', gid),
+            ARRAY[parent])
+    ON CONFLICT (entity_type, action, message) WHERE state = 'queued'
+    DO UPDATE SET depends_on = coalesce(queued.depends_on, '{}') || excluded.depends_on
+$$;
+
+CREATE FUNCTION artwork_indexer.sandbox_queue_deindex(kind TEXT, gid UUID, parent BIGINT)
+RETURNS VOID LANGUAGE sql AS $$
+    INSERT INTO artwork_indexer.event_queue (entity_type, action, message, depends_on)
+    VALUES (kind::artwork_indexer.indexable_entity_type, 'deindex', jsonb_build_object('gid', gid),
+            CASE WHEN parent IS NOT NULL THEN ARRAY[parent] END)
+    ON CONFLICT DO NOTHING;
+
+    DELETE FROM artwork_indexer.event_queue
+    WHERE state = 'queued'
+    AND entity_type = kind::artwork_indexer.indexable_entity_type
+    AND action = 'index'
+    AND message = jsonb_build_object('gid', gid);
+$$;
+
+CREATE FUNCTION artwork_indexer.sandbox_art_added() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    kind TEXT := TG_ARGV[0];
+BEGIN
+    PERFORM artwork_indexer.sandbox_queue_index(
+        kind, artwork_indexer.sandbox_gid(kind, (to_jsonb(NEW)->>kind)::int));
+    RETURN NULL;
+END
+$$;
+
+-- A changed owner is a merge or a move: the image is copied, and deleted where it was.
+CREATE FUNCTION artwork_indexer.sandbox_art_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    kind        TEXT := TG_ARGV[0];
+    old_owner   INT := (to_jsonb(OLD)->>kind)::int;
+    new_owner   INT := (to_jsonb(NEW)->>kind)::int;
+    old_gid     UUID := artwork_indexer.sandbox_gid(kind, old_owner);
+    new_gid     UUID := artwork_indexer.sandbox_gid(kind, new_owner);
+    image       JSONB;
+    deletion    BIGINT;
+BEGIN
+    IF old_owner = new_owner THEN
+        PERFORM artwork_indexer.sandbox_queue_index(kind, new_gid);
+        RETURN NEW;
+    END IF;
+
+    SELECT jsonb_build_object('artwork_id', OLD.id, 'suffix', suffix) INTO STRICT image
+    FROM cover_art_archive.image_type WHERE mime_type = OLD.mime_type;
+
+    deletion := artwork_indexer.sandbox_queue_image(
+        kind, 'delete_image', image || jsonb_build_object('gid', old_gid),
+        artwork_indexer.sandbox_queue_image(
+            kind, 'copy_image',
+            image || jsonb_build_object('old_gid', old_gid, 'new_gid', new_gid)));
+
+    IF artwork_indexer.sandbox_has_art(kind, old_owner, besides => OLD.id) THEN
+        PERFORM artwork_indexer.sandbox_queue_index_after(kind, old_gid, deletion);
+        PERFORM artwork_indexer.sandbox_queue_index_after(kind, new_gid, deletion);
+    ELSE
+        PERFORM artwork_indexer.sandbox_queue_index_after(kind, new_gid, deletion);
+        PERFORM artwork_indexer.sandbox_queue_deindex(kind, old_gid, deletion);
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+-- Not when the image goes because its entity goes: that is `sandbox_entity_deleted`.
+CREATE FUNCTION artwork_indexer.sandbox_art_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    kind    TEXT := TG_ARGV[0];
+    its_gid UUID := artwork_indexer.sandbox_gid(kind, (to_jsonb(OLD)->>kind)::int);
+    image   JSONB;
+BEGIN
+    SELECT jsonb_build_object('artwork_id', OLD.id, 'suffix', suffix, 'gid', its_gid) INTO image
+    FROM cover_art_archive.image_type WHERE mime_type = OLD.mime_type;
+
+    IF its_gid IS NOT NULL AND image IS NOT NULL THEN
+        PERFORM artwork_indexer.sandbox_queue_index_after(
+            kind, its_gid, artwork_indexer.sandbox_queue_image(kind, 'delete_image', image));
+    END IF;
+    RETURN OLD;
+END
+$$;
+
+CREATE FUNCTION artwork_indexer.sandbox_art_type_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    kind    TEXT := TG_ARGV[0];
+    image   BIGINT := CASE TG_OP WHEN 'INSERT' THEN (to_jsonb(NEW)->>'id')::bigint
+                                 ELSE (to_jsonb(OLD)->>'id')::bigint END;
+    its_gid UUID;
+BEGIN
+    IF kind = 'release' THEN
+        SELECT release.gid INTO its_gid
+        FROM cover_art_archive.cover_art art
+        JOIN musicbrainz.release ON release.id = art.release WHERE art.id = image;
+    ELSE
+        SELECT event.gid INTO its_gid
+        FROM event_art_archive.event_art art
+        JOIN musicbrainz.event ON event.id = art.event WHERE art.id = image;
+    END IF;
+    -- Types that go with their image are no news.
+    IF its_gid IS NOT NULL THEN
+        PERFORM artwork_indexer.sandbox_queue_index(kind, its_gid);
+    END IF;
+    RETURN coalesce(NEW, OLD);
+END
+$$;
+
+CREATE FUNCTION artwork_indexer.sandbox_entity_renamed() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    kind TEXT := TG_ARGV[0];
+BEGIN
+    IF artwork_indexer.sandbox_has_art(kind, NEW.id) THEN
+        PERFORM artwork_indexer.sandbox_queue_index(kind, NEW.gid);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION artwork_indexer.sandbox_entity_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    kind TEXT := TG_ARGV[0];
+BEGIN
+    IF artwork_indexer.sandbox_has_art(kind, OLD.id) THEN
+        INSERT INTO artwork_indexer.event_queue (entity_type, action, message)
+        SELECT kind::artwork_indexer.indexable_entity_type, 'delete_image', jsonb_build_object(
+                   'artwork_id', art.id, 'suffix', image_type.suffix, 'gid', OLD.gid)
+        FROM (
+            SELECT id, mime_type FROM cover_art_archive.cover_art
+            WHERE kind = 'release' AND release = OLD.id
+            UNION ALL
+            SELECT id, mime_type FROM event_art_archive.event_art
+            WHERE kind = 'event' AND event = OLD.id
+        ) AS art
+        JOIN cover_art_archive.image_type USING (mime_type)
+        ON CONFLICT DO NOTHING;
+        PERFORM artwork_indexer.sandbox_queue_deindex(kind, OLD.gid, NULL);
+    END IF;
+    RETURN OLD;
+END
+$$;
+
+CREATE TRIGGER sandbox_art_added AFTER INSERT ON cover_art_archive.cover_art
+    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_added('release');
+CREATE TRIGGER sandbox_art_changed BEFORE UPDATE ON cover_art_archive.cover_art
+    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_changed('release');
+CREATE TRIGGER sandbox_art_deleted BEFORE DELETE ON cover_art_archive.cover_art
+    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_deleted('release');
+CREATE TRIGGER sandbox_type_added AFTER INSERT ON cover_art_archive.cover_art_type
+    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_type_changed('release');
+CREATE TRIGGER sandbox_type_deleted BEFORE DELETE ON cover_art_archive.cover_art_type
+    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_type_changed('release');
+CREATE TRIGGER sandbox_renamed AFTER UPDATE ON musicbrainz.release
+    FOR EACH ROW
+    WHEN (OLD.name <> NEW.name OR OLD.artist_credit <> NEW.artist_credit)
+    EXECUTE FUNCTION artwork_indexer.sandbox_entity_renamed('release');
+CREATE TRIGGER sandbox_deleted BEFORE DELETE ON musicbrainz.release
+    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_entity_deleted('release');
+
+CREATE TRIGGER sandbox_art_added AFTER INSERT ON event_art_archive.event_art
+    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_added('event');
+CREATE TRIGGER sandbox_art_changed BEFORE UPDATE ON event_art_archive.event_art
+    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_changed('event');
+CREATE TRIGGER sandbox_art_deleted BEFORE DELETE ON event_art_archive.event_art
+    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_deleted('event');
+CREATE TRIGGER sandbox_type_added AFTER INSERT ON event_art_archive.event_art_type
+    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_type_changed('event');
+CREATE TRIGGER sandbox_type_deleted BEFORE DELETE ON event_art_archive.event_art_type
+    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_type_changed('event');
+CREATE TRIGGER sandbox_renamed AFTER UPDATE ON musicbrainz.event
+    FOR EACH ROW
+    WHEN (OLD.name <> NEW.name)
+    EXECUTE FUNCTION artwork_indexer.sandbox_entity_renamed('event');
+CREATE TRIGGER sandbox_deleted BEFORE DELETE ON musicbrainz.event
+    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_entity_deleted('event');
