@@ -132,5 +132,5 @@ def test_a_trigger_that_does_not_fire_is_warned_of(
         assert status.read(conn) == found
     assert found.missing_triggers == {trigger: TRIGGERS[trigger]}
     console = Console(file=io.StringIO(), width=100)
-    console.print(status.to_terminal(found))
+    console.print(view.to_terminal(found))
     assert f"Warning: trigger {trigger} is missing or disabled" in console.file.getvalue()
