@@ -40,9 +40,6 @@ class AtWork:
     holds: tuple[Hold, ...] = ()
 
 
-_NOTHING: Final = AtWork()
-
-
 def read_at_work(conn: Connection) -> AtWork:
     """Return which runs are at work and which jobs are held."""
     if not runs.may_read(conn):
@@ -51,12 +48,12 @@ def read_at_work(conn: Connection) -> AtWork:
     return AtWork(tuple(at_work), tuple(runs.list_holds(conn)))
 
 
-def to_json(status: AuditStatus, at_work: AtWork = _NOTHING) -> str:
+def to_json(status: AuditStatus, at_work: AtWork) -> str:
     """Return the status as a JSON document."""
     return json.dumps(asdict(status) | asdict(at_work), indent=2, default=str)
 
 
-def to_terminal(status: AuditStatus, at_work: AtWork = _NOTHING) -> RenderableType:
+def to_terminal(status: AuditStatus, at_work: AtWork) -> RenderableType:
     """Return the status as rich tables."""
     return Group(
         _entities_table(status.entities),
