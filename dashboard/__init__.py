@@ -13,5 +13,5 @@
 | `page`      | the page itself, the script that Streamlit runs                                |
 
 The questions that the command line asks as well, and every change, are `shared.review`'s and
-`jobs.cli.status`'s; here is only what a page adds to them. No job imports anything from here.
+`shared.review.status`'s; here is only what a page adds to them. No job imports anything from here.
 """

@@ -37,6 +37,8 @@ from artwork_backfill.shared.engine.log import (
     start_sentry,
     stop_sentry,
 )
+from artwork_backfill.shared.engine.metrics import MetricsFile
+from artwork_backfill.shared.engine.ping import Pinger
 from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.runner import INTERRUPTED, Runner
@@ -91,15 +93,18 @@ class PartitionType(click.ParamType[Partition]):
         return Partition(int(match[1]), int(match[2]))
 
 
-class ReportType(click.ParamType[Path]):
-    """A file that a report can be written to; checked before the run starts."""
+class OutputType(click.ParamType[Path]):
+    """A file with one of these suffixes that can be written; checked before the run starts."""
 
     name = "file"
 
+    def __init__(self, suffixes: tuple[str, ...]) -> None:
+        self._suffixes = suffixes
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = Path(value)
-        if path.suffix not in reports.REPORT_SUFFIXES:
-            known = " or ".join(reports.REPORT_SUFFIXES)
+        if path.suffix not in self._suffixes:
+            known = " or ".join(self._suffixes)
             self.fail(f"{value!r} has an unknown suffix: name the file *{known}", param, ctx)
         try:
             if path.is_dir():
@@ -216,6 +221,15 @@ def _run_options(job: type[Job[Any, Any]]) -> list[click.Parameter]:
                 help="Requests that may be under way at once.",
             ),
         )
+    options.append(
+        _option(
+            "--metrics",
+            type=OutputType((".prom",)),
+            metavar="FILE.prom",
+            help="Keep the run's metrics in this file, as OpenMetrics for node_exporter's textfile"
+            " collector. Rewritten after each batch, at most once a second.",
+        )
+    )
     return [*options, *_output_options()]
 
 
@@ -224,7 +238,7 @@ def _output_options() -> list[click.Parameter]:
         _option(
             "--report",
             "reports",
-            type=ReportType(),
+            type=OutputType(reports.REPORT_SUFFIXES),
             multiple=True,
             envvar="BACKFILL_REPORT",
             help="Write the report to this file, .json or .md by its suffix. Repeatable.",
@@ -253,6 +267,7 @@ def _execute(
     settings = Settings(os.environ)
     stopping = Stopping()
     log_level = options.pop("log_level")
+    metrics_path = options.pop("metrics", None)
     run_options = _take_run_options(job_type, options)
     console = terminal()
     run_id = uuid4()
@@ -261,7 +276,9 @@ def _execute(
     _warn_about_lost_reports(run_options.reports, run_log)
     # Before anything starts a thread: it would not inherit the mask and take the signals itself.
     with on_signals(stopping):
-        with usage_errors(run_log.redactor):
+        pinger = _pinger(settings, run_log, is_wanted=not (verify_only or run_options.dry_run))
+        pinger.started()
+        with _pinged(pinger), usage_errors(run_log.redactor):
             start_sentry(run_log, settings)
             dsn = job_type.database(settings)
             open_connection = partial(db.connect, dsn, f"artwork-backfill {job_type.name}")
@@ -276,10 +293,36 @@ def _execute(
             job = build(run, **options)
         _tune_interpreter(run_options.concurrency)
         progress = Progress(run_log, console)
-        runner = Runner(job, run, log=run_log, progress=progress, stopping=stopping)
+        metrics = (
+            None
+            if metrics_path is None
+            else MetricsFile(metrics_path, job, run, log=run_log, progress=progress)
+        )
+        runner = Runner(
+            job, run, log=run_log, progress=progress, stopping=stopping, metrics=metrics
+        )
         report = runner.verify() if verify_only else _with_time_limit(runner, run, stopping)
+        # Before the report, which is the last thing that every run says.
+        pinger.ended(report.exit_code)
         _publish(report, run, run_log, console)
     _leave(report.exit_code, has_stragglers=runner.has_stragglers)
+
+
+def _pinger(settings: Settings, run_log: RunLog, *, is_wanted: bool) -> Pinger:
+    """Return what tells a health-check service of this run, where it changes anything."""
+    with usage_errors(run_log.redactor):
+        url = settings.ping_url()
+    return Pinger(url if is_wanted else None, run_log)
+
+
+@contextmanager
+def _pinged(pinger: Pinger) -> Iterator[None]:
+    """Let the health-check service know of a run that cannot start."""
+    try:
+        yield
+    except click.ClickException as error:
+        pinger.ended(error.exit_code)
+        raise
 
 
 def _warn_about_lost_reports(paths: Iterable[Path], run_log: RunLog) -> None:
@@ -390,6 +433,7 @@ def musicbrainz_database(
     tables: tuple[Table, ...] = (),
     *,
     database: Callable[[Settings], str] = Settings.musicbrainz_database,
+    statement_timeout: str = db.READ_TIMEOUT,
 ) -> Iterator[Connection]:
     """Open the MusicBrainz or another database for a command that is not a job; check its tables.
 
@@ -398,8 +442,13 @@ def musicbrainz_database(
     settings = Settings(os.environ)
     with usage_errors(Redactor.of_process(settings)):
         dsn = database(settings)
-        name = f"artwork-backfill {command}"
-        with closing(db.open_patiently(lambda: db.open_standalone(dsn, name))) as conn:
+        opens = partial(
+            db.open_standalone,
+            dsn,
+            f"artwork-backfill {command}",
+            statement_timeout=statement_timeout,
+        )
+        with closing(db.open_patiently(opens)) as conn:
             check_tables(conn, tables, command=command)
             yield conn
 

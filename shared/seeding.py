@@ -12,7 +12,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 import psycopg
-from artwork_backfill.shared.engine.db import Table
+from artwork_backfill.shared.engine.tables import Table
 from psycopg import Connection
 from psycopg.adapt import Dumper
 from psycopg.errors import UniqueViolation

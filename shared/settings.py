@@ -101,6 +101,13 @@ VARIABLES: Final = (
         example="https://key@sentry.example/1",
         secret=True,
     ),
+    Variable(
+        "BACKFILL_PING_URL",
+        "asked by each run of a job: with /start added when it starts, as it is after a success,"
+        " with /fail added after a failure",
+        example="https://health.example/5c1f2d34-7a3b-4c0e-9a7d-2f0f7b9d1c11",
+        secret=True,
+    ),
     Variable("SENTRY_ENVIRONMENT", "environment name in Sentry", example="production"),
 )
 _BY_NAME: Final = {variable.name: variable for variable in VARIABLES}
@@ -116,6 +123,8 @@ _DELIMITERS: Final = re.compile(r"[@/?#]")
 _SHORTEST_VALUE: Final = 6
 _HOST: Final = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 _SCHEMA_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+#: Shorter segments of a path are words.
+_SHORTEST_KEY: Final = 12
 _RATE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?:\s*/\s*(?P<unit>s|m|h))?", re.IGNORECASE)
 _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -237,6 +246,22 @@ class Settings:
             raise _problem("SENTRY_DSN", "is not a Sentry DSN") from None
         return dsn
 
+    def ping_url(self) -> str | None:
+        """Return which URL of a health-check service to ask, or `None`."""
+        url = self.get("BACKFILL_PING_URL")
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url)
+            is_usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+            _ = parts.port
+        except ValueError:
+            is_usable = False
+        if not is_usable or parts.fragment:
+            # The URL itself is a secret.
+            raise _problem("BACKFILL_PING_URL", "is not an http or https URL")
+        return url
+
     def secrets(self) -> frozenset[str]:
         """Return every text that no log, report or error may show.
 
@@ -252,6 +277,8 @@ class Settings:
                 values.update(_passwords(value))
             else:
                 values.add(value)
+            if variable.name == "BACKFILL_PING_URL":
+                values.update(_keys(value))
         return frozenset(values)
 
     def _database(self, name: str) -> str:
@@ -329,6 +356,16 @@ def url_secrets(text: str) -> set[str]:
         found |= _spellings(user, password, query)
         found |= _spellings(*(value for value in values if len(value) >= _SHORTEST_VALUE))
     return found
+
+
+def _keys(url: str) -> set[str]:
+    """Return the parts of a URL that open something: a password, and long segments of its path."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return set()
+    segments = {part for part in parts.path.split("/") if len(part) >= _SHORTEST_KEY}
+    return {text for text in (*segments, parts.query, parts.password or "") if text}
 
 
 def _passwords(dsn: str) -> set[str]:

@@ -113,6 +113,8 @@ def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
 class TinySource:
     """Claims waiting rows with SKIP LOCKED, by the verbs of a job, which tests break."""
 
+    is_shared = False
+
     def __init__(self, job: TinyJob) -> None:
         self._job = job
 

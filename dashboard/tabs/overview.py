@@ -10,8 +10,8 @@ import pandas as pd
 import streamlit as st
 from artwork_backfill.dashboard import queries, show
 from artwork_backfill.dashboard.desk import Desk
-from artwork_backfill.jobs.cli import status as audit_status
-from artwork_backfill.jobs.cli.status import AuditStatus
+from artwork_backfill.shared.review import status as audit_status
+from artwork_backfill.shared.review.status import AuditStatus
 from psycopg import Connection
 
 PERIODS: Final = {

@@ -11,6 +11,7 @@ from artwork_backfill.jobs.audit_batch import claims, history, narrowing, verifi
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
 from artwork_backfill.jobs.audit_batch.writing import AuditsWritten, Writer, queues
 from artwork_backfill.shared.audit.decide import Policy, Status
+from artwork_backfill.shared.auditing import gauges
 from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import add_expectations
 from artwork_backfill.shared.auditing.models import Audit, Claim, FindingCount, Reason
@@ -19,6 +20,7 @@ from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import (
     Alone,
     Job,
+    Metric,
     Note,
     Problem,
     Run,
@@ -102,6 +104,7 @@ class AuditBatch(Job[Claim, Audit]):
         )
         run.use(self._services.archive)
         run.use(self._services.musicbrainz)
+        run.measure(gauges.read)
         owners = OwnerReader(run.session())
         self._examiner = Examiner(self._services, owners.read, policy, stopping=run.stopping)
         self._writer = Writer(run.id, limits.max_queue_depth)
@@ -221,6 +224,20 @@ class AuditBatch(Job[Claim, Audit]):
                 check: {"entities": count.entities, "findings": count.findings}
                 for check, count in found
             },
+            metrics=(
+                Metric(
+                    "findings",
+                    "Findings of this run, by check.",
+                    [({"check": check}, count.findings) for check, count in found],
+                    is_counter=True,
+                ),
+                Metric(
+                    "finding_entities",
+                    "Entities of this run with findings, by check.",
+                    [({"check": check}, count.entities) for check, count in found],
+                    is_counter=True,
+                ),
+            ),
         )
 
     def _tidy(self, session: Session) -> None:

@@ -13,13 +13,12 @@ from typing import Final
 
 import click
 from artwork_backfill.dashboard import tables as dashboard_tables
-from artwork_backfill.jobs.cli import status as status_view
 from artwork_backfill.jobs.cli.main import JOBS, load_job
 from artwork_backfill.jobs.command import usage_errors
 from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.tables import Table, merge
 from artwork_backfill.shared.migrations import Target
-from artwork_backfill.shared.review import actions, questions
+from artwork_backfill.shared.review import actions, questions, runs, status
 from artwork_backfill.shared.settings import Settings
 
 #: Tables of MusicBrainz's database whose `id` is taken from a sequence when a row is inserted.
@@ -30,10 +29,11 @@ _NUMBERED: Final = frozenset(
 
 #: What belongs to no job, with its tables in MusicBrainz's database.
 _OTHERS: Final = {
-    "status": status_view.TABLES,
+    "status": (*status.TABLES, *runs.LOOK),
     "checks": questions.REPAIR_TABLES,
     "review": (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES),
     "events": (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES),
+    "runs": runs.TABLES,
     "dashboard": (
         *questions.TABLES,
         *dashboard_tables.TABLES,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import UserDict
 from collections.abc import Callable
+from datetime import timedelta
 from importlib import import_module
 from operator import attrgetter
 from typing import Any, Final
@@ -15,7 +17,11 @@ from artwork_backfill.jobs.command import JobCommand, LoggedGroup, announce, mus
 from artwork_backfill.shared import migrations
 from artwork_backfill.shared.audit.catalogue import UnknownCheck, parse_remedies
 from artwork_backfill.shared.audit.decide import Policy
-from artwork_backfill.shared.review import questions
+from artwork_backfill.shared.auditing import gauges
+from artwork_backfill.shared.engine.metrics import render
+from artwork_backfill.shared.engine.tables import Table, check_tables
+from artwork_backfill.shared.review import questions, runs
+from artwork_backfill.shared.review import status as audit_status
 from artwork_backfill.shared.settings import Settings
 from artwork_backfill.shared.version import VERSION
 from psycopg import Connection
@@ -62,6 +68,7 @@ _JOBS: Final = {name: _later(module_of(name), "command.run") for name in JOBS}
 _VERIFICATIONS: Final = {name: _later(module_of(name), "command.verify") for name in JOBS}
 _GROUPS: Final = {
     "review": _later("artwork_backfill.jobs.cli.review", "review_group"),
+    "runs": _later("artwork_backfill.jobs.cli.runs", "runs_group"),
     "events": _later("artwork_backfill.jobs.cli.review", "events_group"),
     "dashboard": _later("artwork_backfill.jobs.cli.dashboard", "command"),
     "grants": _later("artwork_backfill.jobs.cli.grants", "command"),
@@ -94,8 +101,28 @@ def verify_group() -> None:
     """
 
 
+class KeepType(click.ParamType["timedelta | int"]):
+    """How many records to keep: an age such as 90d, or a number."""
+
+    name = "90d|N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta | int:
+        match = re.fullmatch(r"(\d{1,9})(d?)", str(value).strip().lower())
+        if match is None:
+            self.fail(f"{value!r} is neither an age in days like 90d nor a number", param, ctx)
+        return timedelta(days=int(match[1])) if match[2] else int(match[1])
+
+
 @main.command()
 @click.option("--status", "only_status", is_flag=True, help="List the migrations, apply none.")
+@click.option(
+    "--keep-runs",
+    type=KeepType(),
+    help="Delete the records and reports of runs that ended longer ago, such as 90d, or all but the"
+    " latest N.",
+)
 @click.option(
     "--database",
     type=click.Choice([str(target) for target in migrations.Target]),
@@ -103,12 +130,14 @@ def verify_group() -> None:
     show_default=True,
     help="wxyc: the library's, for --attempts-table of library-artwork-url-backfill.",
 )
-def migrate(*, only_status: bool, database: str) -> None:
+def migrate(*, only_status: bool, keep_runs: timedelta | int | None, database: str) -> None:
     """Apply the SQL migrations to the MusicBrainz database, or to the WXYC library's.
 
     Example: artwork-backfill migrate --status
     """
     target = migrations.Target(database)
+    if keep_runs is not None and (only_status or target is migrations.Target.WXYC):
+        raise click.UsageError("--keep-runs goes with neither --status nor --database wxyc")
     where = {
         migrations.Target.MUSICBRAINZ: Settings.musicbrainz_database,
         migrations.Target.WXYC: Settings.wxyc_database,
@@ -119,6 +148,8 @@ def migrate(*, only_status: bool, database: str) -> None:
                 click.echo(f"{state:8} {name}")
         else:
             _apply_migrations(conn, target)
+            if keep_runs is not None:
+                _prune_runs(conn, keep_runs)
 
 
 def _apply_migrations(conn: Connection, target: migrations.Target) -> None:
@@ -132,19 +163,37 @@ def _apply_migrations(conn: Connection, target: migrations.Target) -> None:
         announce("migrate", "nothing to apply")
 
 
+def _prune_runs(conn: Connection, keep: timedelta | int) -> None:
+    check_tables(conn, (Table("artwork_indexer.backfill_run", ("SELECT", "DELETE")),))
+    click.echo(f"deleted the records of {runs.prune(conn, keep):,} runs")
+
+
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-def status(*, as_json: bool) -> None:
-    """Show how far the audit has come.
+@click.option("--json", "form", flag_value="json", help="Print JSON for machines.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "openmetrics"]),
+    default="table",
+    show_default=True,
+    help="What to print. openmetrics: the numbers that --metrics of audit-batch has as well.",
+)
+def status(*, form: str) -> None:
+    """Show how far the audit has come, and which runs are at work.
 
     Example: artwork-backfill status --json
     """
-    with musicbrainz_database("status", status_view.TABLES) as conn:
-        found = status_view.read(conn)
-    if as_json:
-        click.echo(status_view.to_json(found))
+    if form == "openmetrics":
+        with musicbrainz_database("status", gauges.TABLES) as conn:
+            click.echo(render(gauges.read(conn)), nl=False)
+        return
+    with musicbrainz_database("status", audit_status.TABLES) as conn:
+        found = audit_status.read(conn)
+        at_work = status_view.read_at_work(conn)
+    if form == "json":
+        click.echo(status_view.to_json(found, at_work))
     else:
-        Console().print(status_view.to_terminal(found))
+        Console().print(status_view.to_terminal(found, at_work))
 
 
 @main.command(name="checks")

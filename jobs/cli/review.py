@@ -414,8 +414,7 @@ def _listings() -> Listings:
 @contextmanager
 def _database(command: str, tables: tuple[Table, ...]) -> Iterator[Connection]:
     """Open the database; what is refused or takes too long becomes one line and exit code 1."""
-    with musicbrainz_database(command, tables) as conn:
-        conn.execute("SELECT set_config('statement_timeout', %s, false)", (_STATEMENT_TIMEOUT,))
+    with musicbrainz_database(command, tables, statement_timeout=_STATEMENT_TIMEOUT) as conn:
         try:
             yield conn
         except Refused as error:

@@ -1,65 +1,25 @@
-"""How far the audit has come: entities, claims, reviews, repairs, and artwork-indexer's queue."""
+"""The status of the audit for people and machines; what is counted is in `shared.review.status`."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from artwork_backfill.shared.auditing.triggers import missing_triggers
-from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.jobs.cli import run_views
+from artwork_backfill.shared.review import runs
+from artwork_backfill.shared.review.runs import Hold
+from artwork_backfill.shared.review.status import AuditStatus, EntityCount, Repairs
 from psycopg import Connection
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
+from rich.text import Text
 
-TABLES: Final = (
-    Table("artwork_indexer.event_queue"),
-    Table("artwork_indexer.audit_entity"),
-    Table("artwork_indexer.needs_manual_review"),
-    Table("artwork_indexer.audit_result"),
-)
-
-_ENTITIES: Final = """
-SELECT entity_type::text, status::text, priority, count(*)
-FROM artwork_indexer.audit_entity
-GROUP BY entity_type, status, priority
-ORDER BY entity_type DESC, priority DESC, status
-"""
-
-_OLDEST_CLAIM: Final = """
-SELECT now() - min(last_audit_at)
-FROM artwork_indexer.audit_entity
-WHERE status = 'audit_in_progress'
-"""
-
-_OPEN_REVIEWS: Final = """
-SELECT count(*), now() - min(created_at)
-FROM artwork_indexer.needs_manual_review
-WHERE status = 'open'
-"""
-
-# Where the entities stand for which an audit has ever queued events.
-_REPAIRED: Final = """
-SELECT status::text, count(*)
-FROM artwork_indexer.audit_entity entity
-WHERE EXISTS (
-    SELECT
-    FROM artwork_indexer.audit_result result
-    WHERE result.audit_entity_id = entity.id AND result.event_ids <> '{}'
-)
-GROUP BY status
-"""
-
-_QUEUE: Final = """
-SELECT state::text, count(*), now() - min(created)
-FROM artwork_indexer.event_queue
-GROUP BY event_queue.state
-ORDER BY event_queue.state
-"""
+#: More runs than these are never at work at once.
+_MOST_RUNS: Final = 1000
 
 #: The statuses in the order in which an entity passes through them, and as headings.
 _STATUSES: Final = {
@@ -73,95 +33,27 @@ _STATUSES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class EntityCount:
-    """So many entities of a type have this status and priority."""
+class AtWork:
+    """Runs at work, and held jobs; none where this role may not see them."""
 
-    entity_type: str
-    status: str
-    priority: int
-    entities: int
+    runs: tuple[run_views.RunView, ...] = ()
+    holds: tuple[Hold, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Repairs:
-    """The entities for which events were ever queued, by how far their repair has come.
-
-    `under_way`: events are queued or running. `to_prove`: carried out, the next audit shows whether
-    they hold. `proved`: an audit found the entity clean since. `in_review`: a person has to look.
-    """
-
-    under_way: int
-    to_prove: int
-    proved: int
-    in_review: int
+def read_at_work(conn: Connection) -> AtWork:
+    """Return which runs are at work and which jobs are held."""
+    if not runs.may_read(conn):
+        return AtWork()
+    at_work = run_views.read(conn, runs.list_runs(conn, _MOST_RUNS, ended=False))
+    return AtWork(tuple(at_work), tuple(runs.list_holds(conn)))
 
 
-@dataclass(frozen=True, slots=True)
-class QueueCount:
-    """So many events of artwork-indexer are in this state, the oldest of them for so long."""
-
-    state: str
-    events: int
-    oldest_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class AuditStatus:
-    """Everything `status` shows; ages are in seconds, `None` where there is nothing to be old."""
-
-    entities: tuple[EntityCount, ...]
-    oldest_claim_s: float | None
-    open_reviews: int
-    oldest_review_s: float | None
-    repairs: Repairs
-    queue: tuple[QueueCount, ...]
-    #: Triggers that the audit relies on and that do not fire, with what that means.
-    missing_triggers: Mapping[str, str] = field(default_factory=dict)
-
-
-def read(conn: Connection) -> AuditStatus:
-    """Read the status from one consistent snapshot of the database."""
-    with conn.transaction():
-        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        ((claim_age,),) = conn.execute(_OLDEST_CLAIM).fetchall()
-        ((open_reviews, review_age),) = conn.execute(_OPEN_REVIEWS).fetchall()
-        return AuditStatus(
-            entities=tuple(EntityCount(*row) for row in conn.execute(_ENTITIES)),
-            oldest_claim_s=_seconds(claim_age),
-            open_reviews=open_reviews,
-            oldest_review_s=_seconds(review_age),
-            repairs=_repairs(dict(conn.execute(_REPAIRED).fetchall())),
-            queue=tuple(
-                QueueCount(state, events, age.total_seconds())
-                for state, events, age in conn.execute(_QUEUE)
-            ),
-            missing_triggers=missing_triggers(conn),
-        )
-
-
-def _repairs(entities: dict[str, int]) -> Repairs:
-    count = Counter(entities)
-    return Repairs(
-        under_way=count["repair_queue"],
-        to_prove=count["unchecked"] + count["audit_in_progress"],
-        proved=count["clean"] + count["legacy"],
-        in_review=count["manual_review"],
-    )
-
-
-def _seconds(age: timedelta | None) -> float | None:
-    return None if age is None else age.total_seconds()
-
-
-# -- shown -------------------------------------------------------------------------------------
-
-
-def to_json(status: AuditStatus) -> str:
+def to_json(status: AuditStatus, at_work: AtWork) -> str:
     """Return the status as a JSON document."""
-    return json.dumps(asdict(status), indent=2)
+    return json.dumps(asdict(status) | asdict(at_work), indent=2, default=str)
 
 
-def to_terminal(status: AuditStatus) -> RenderableType:
+def to_terminal(status: AuditStatus, at_work: AtWork) -> RenderableType:
     """Return the status as rich tables."""
     return Group(
         _entities_table(status.entities),
@@ -173,6 +65,9 @@ def to_terminal(status: AuditStatus) -> RenderableType:
             [(count.state, f"{count.events:,}", _age(count.oldest_s)) for count in status.queue],
         ),
         *_trigger_warnings(status.missing_triggers),
+        Text("\nRuns at work", style="bold"),
+        run_views.runs_table(at_work.runs),
+        *([run_views.holds_table(at_work.holds)] if at_work.holds else []),
     )
 
 

@@ -39,6 +39,8 @@ class _Emptied(Written):
 class _Covers:
     """The lines of a changes file that say that a cover was written, as a source."""
 
+    is_shared = False
+
     def __init__(self, covers: Iterator[WrittenCover], count: int) -> None:
         self._covers = covers
         self._count = count

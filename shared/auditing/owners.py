@@ -7,7 +7,7 @@ from threading import Lock
 from typing import Final, NamedTuple
 
 from artwork_backfill.shared.audit.archives import EntityType
-from artwork_backfill.shared.engine.db import Session
+from artwork_backfill.shared.engine.session import Session
 from psycopg import Connection
 
 _OWNERS_OF_COVER_ART: Final = """

@@ -12,6 +12,8 @@
 | `stop`     | the stop flag and the signals that set it                                         |
 | `report`   | the report and its three forms                                                    |
 | `progress` | what a run says while it works: a bar on a terminal, lines in a log               |
+| `metrics`  | the run's metrics, as a file for monitoring                                       |
+| `ping`     | asks a health-check service at the start and the end of a run                     |
 | `log`      | JSON lines and Sentry                                                             |
 | `errors`   | the exceptions of this package                                                    |
 

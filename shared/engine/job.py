@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, final
@@ -26,6 +26,7 @@ from psycopg import Connection
 __all__ = [
     "Alone",
     "Job",
+    "Metric",
     "Note",
     "Partition",
     "Problem",
@@ -107,10 +108,36 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Metric:
+    """A number, or several that differ in their labels, for monitoring.
+
+    Parameters
+    ----------
+    name
+        In the units of Prometheus, such as `oldest_claim_age_seconds`; a counter without `_total`.
+    samples
+        Labels and value.
+    is_counter
+        Whether the number only grows during a run.
+    """
+
+    name: str
+    meaning: str
+    samples: Sequence[tuple[Mapping[str, str], float]]
+    is_counter: bool = False
+
+    def with_labels(self, labels: Mapping[str, str]) -> Metric:
+        """Return the same with further labels."""
+        samples = [({**labels, **own}, value) for own, value in self.samples]
+        return replace(self, samples=samples)
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """A table that only the report of this job has.
 
-    `key` is its name in the JSON report, and `data` what stands there.
+    `key` is its name in the JSON report, and `data` what stands there; `metrics` says the same for
+    monitoring, where that is of use after each batch already.
     """
 
     key: str
@@ -118,6 +145,7 @@ class Section:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     data: object
+    metrics: tuple[Metric, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +221,10 @@ class Client(Protocol):
     def close(self) -> None: ...
 
 
+#: Reads metrics from the database.
+Gauges = Callable[[Connection], Iterable[Metric]]
+
+
 @dataclass(eq=False, slots=True)
 class Run:
     """One execution of one job: its identity, its options, its settings, and what it has opened."""
@@ -208,6 +240,7 @@ class Run:
     record: RunRecord = field(init=False)
     clients: list[Client] = field(default_factory=list, init=False)
     sessions: list[Session] = field(default_factory=list, init=False)
+    gauges: list[Gauges] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self.record = RunRecord(self.id, dead_after=self.dead_after)
@@ -216,6 +249,13 @@ class Run:
         """Return a client whose requests the report shows, and which the runner closes."""
         self.clients.append(client)
         return client
+
+    def measure(self, read: Gauges) -> None:
+        """Have metrics read from the database now and then, while somebody wants metrics.
+
+        Called from a thread of its own in a transaction that only reads.
+        """
+        self.gauges.append(read)
 
     def session(self) -> Session:
         """Return another session, for a `fetch` that has to look into the database.
@@ -354,7 +394,10 @@ class Job(ABC, Generic[Item, Result]):
             yield Verification.equal("rows left", 0, left, "only as far as this run came")
 
     def sections(self) -> Iterable[Section | str]:
-        """Return what else the report shows: tables, and sentences that say what to do next."""
+        """Return what else the report shows: tables, and sentences that say what to do next.
+
+        Also called after a batch, for the metrics of the tables.
+        """
         return ()
 
     @final

@@ -73,6 +73,8 @@ class Batch(Generic[Item, Result]):
     results: dict[int, Result] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     taken_at: float = field(default_factory=time.monotonic)
+    #: Whether items were left out because of a pause, to be given back.
+    is_cut: bool = False
 
     def fetched(self) -> list[Result]:
         """Return the results, in the order of their items."""
@@ -98,7 +100,7 @@ class Pipeline(Generic[Item, Result]):
     ask
         Asks, before anything is taken, whether people want the run to wait or to stop.
     on_wait
-        Hears what the job waits for, and `None` when it continues.
+        Hears what the run waits for, and `None` when it continues.
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class Pipeline(Generic[Item, Result]):
         size: BatchSize,
         stopping: Stopping,
         ask: Callable[[Session], Wait | None],
-        on_wait: Callable[[str | None], None],
+        on_wait: Callable[[Wait | None], None],
         grace: float = GRACE_S,
     ) -> None:
         self._job = job
@@ -136,7 +138,10 @@ class Pipeline(Generic[Item, Result]):
         self._taken = 0
         self._rows_left = options.limit
         self._unfinished = 0
+        #: Whether the source has no more to give, and whether the claiming thread has ended.
+        self._is_exhausted = False
         self._taken_all = False
+        self._is_paused = False
         self._claim_error: Exception | None = None
         self._fatal: RunFailed | None = None
         self._grace_ends: float | None = None
@@ -154,7 +159,7 @@ class Pipeline(Generic[Item, Result]):
         self._claimer.start()
         try:
             while (batch := self._next_batch()) is not None:
-                if batch.unfetched():
+                if self._stopping.requested and batch.unfetched():
                     self.ended_early = self._stopping.reason
                 yield batch
                 with self._changed:
@@ -212,8 +217,13 @@ class Pipeline(Generic[Item, Result]):
     def _claim_ahead(self) -> None:
         """Take batches while there is room for them, until there are no more or the run ends."""
         try:
-            while self._wait_for_room():
-                self._claim()
+            while self._is_more_wanted():
+                wait = self._ask(self._session)
+                self._pause(wait)
+                if wait is not None:
+                    self._stopping.event.wait(wait.seconds)
+                elif self._has_room():
+                    self._claim()
         except StopRun as stop:
             self._stop(str(stop), planned=stop.planned)
         except (RunFailed, psycopg.Error) as error:
@@ -232,28 +242,58 @@ class Pipeline(Generic[Item, Result]):
         self._stopping.request(reason, planned=planned)
         self.ended_early = self._stopping.reason
 
-    def _wait_for_room(self) -> bool:
-        """Wait until another batch may be taken; return whether one is wanted at all."""
+    def _is_more_wanted(self) -> bool:
+        """Return whether another batch is to be taken, now or later."""
         with self._changed:
-            while not self._taken_all:
-                if self._stopping.requested:
+            if self._stopping.requested:
+                if not self._is_exhausted:
                     self.ended_early = self._stopping.reason
-                    return False
-                if self._rows_left is not None and self._rows_left <= 0:
-                    self.ended_early = f"the limit of {self._options.limit:,} rows was reached"
-                    return False
-                if self._has_room():
-                    return True
-                self._changed.wait(_POLL_S)
+                return False
+            if not self._is_all_taken():
+                return True
+            # As long as something is fetched, a pause may still leave out some of it.
+            if self._unfinished > 0 or self._is_paused or self._is_cut():
+                return True
+            if not self._is_exhausted:
+                self.ended_early = f"the limit of {self._options.limit:,} rows was reached"
             return False
 
+    def _is_all_taken(self) -> bool:
+        has_reached_limit = self._rows_left is not None and self._rows_left <= 0
+        return self._is_exhausted or has_reached_limit
+
+    def _is_cut(self) -> bool:
+        """Return whether something that a pause has left out is still to be given back."""
+        return any(batch.is_cut for batch in self._batches)
+
+    def _pause(self, wait: Wait | None) -> None:
+        """Have the fetching threads begin nothing as long as people want the run to wait."""
+        is_paused = wait is not None and wait.is_pause
+        if is_paused != self._is_paused:
+            with self._changed:
+                self._is_paused = is_paused
+                self._changed.notify_all()
+            self._on_wait(wait)
+
     def _has_room(self) -> bool:
-        """Return whether the fetching threads run dry, and memory allows another batch."""
+        """Return whether another batch may be taken now; wait a moment where it may not."""
+        with self._changed:
+            if not self._is_room():
+                self._changed.wait(_POLL_S)
+            return self._is_room() and not self._stopping.requested
+
+    def _is_room(self) -> bool:
+        """Return whether the fetching threads run dry, and memory allows another batch.
+
+        What a pause has left out is given back first, to be claimed again.
+        """
         in_hand = sum(batch.rows for batch in self._batches)
         return (
-            self._fetchers_run_dry()
+            not self._is_all_taken()
+            and self._fetchers_run_dry()
             and in_hand < 2 * self._size.current
             and (in_hand > 0 or len(self._batches) < _MOST_BATCHES)
+            and not self._is_cut()
         )
 
     def _fetchers_run_dry(self) -> bool:
@@ -264,15 +304,15 @@ class Pipeline(Generic[Item, Result]):
         size = self._size.current
         if self._rows_left is not None:
             size = min(size, self._rows_left)
-        taken = self._ask(self._session) or self._source.next(self._session, size)
+        taken = self._source.next(self._session, size)
         if isinstance(taken, Wait):
-            self._on_wait(taken.reason)
+            self._on_wait(taken)
             self._stopping.event.wait(taken.seconds)
         elif taken:
             self._on_wait(None)
             self._take(taken)
         else:
-            self._taken_all = True
+            self._is_exhausted = True
 
     def _take(self, items: Sequence[Item]) -> None:
         with self._changed:
@@ -327,9 +367,22 @@ class Pipeline(Generic[Item, Result]):
                 self._changed.notify_all()
 
     def _fetch_once(self, batch: Batch[Item, Result], first: int, last: int) -> dict[int, Result]:
-        if self._stopping.requested:
+        if self._is_left_out(batch, first, last) or self._stopping.requested:
             return {}
         fetched = self._job.fetch(batch.items[first:last])
         if len(fetched) != last - first:
             raise TypeError(f"fetch returned {len(fetched)} results for {last - first} items")
         return dict(enumerate(fetched, first))
+
+    def _is_left_out(self, batch: Batch[Item, Result], first: int, last: int) -> bool:
+        """Return whether items are given back because of a pause; where none is held, wait."""
+        with self._changed:
+            if self._is_paused and self._source.is_shared:
+                batch.is_cut = True
+                self._is_exhausted = False
+                if self._rows_left is not None:
+                    self._rows_left += sum(map(rows_of, batch.items[first:last]))
+                return True
+            while self._is_paused and not self._stopping.requested:
+                self._changed.wait(_POLL_S)
+            return False

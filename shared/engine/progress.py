@@ -12,6 +12,7 @@ from threading import Event, Lock, Thread
 from typing import Final
 
 from artwork_backfill.shared.engine.log import RunLog, plain
+from artwork_backfill.shared.engine.runs import Wait
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -69,7 +70,8 @@ class Progress:
         self._said_at: float | None = None
         self._total: int | None = None
         self._done = 0
-        self._waits_for: str | None = None
+        self._waits: Wait | None = None
+        self._said = "started"
         self._over = Event()
         self._bar = None if console is None else _bar(console)
         self._task = (
@@ -90,22 +92,36 @@ class Progress:
 
         The message and the fields are those of a line in the log.
         """
-        self._done = done
+        self._done, self._said = done, message
         if self._bar is not None and self._task is not None:
             shown = "  ".join(f"{name} {count:,}" for name, count in totals.items() if count)
             self._bar.update(self._task, completed=done, counts=shown)
         elif self._may_speak(self._line_every):
-            self._log.info(message, **fields, totals=dict(totals), **self._figures())
+            self._log.info(message, **fields, totals=dict(totals), **self.figures())
 
-    def waiting(self, reason: str | None) -> None:
+    def waiting(self, wait: Wait | None) -> None:
         """Show what the run waits for, or that it continues."""
-        is_new = reason is not None and reason != self._waits_for
-        self._waits_for = reason
+        before, self._waits = self._waits, wait
+        if wait == before:
+            return
+        # What people have asked for is confirmed at once.
+        is_urgent = any(each is not None and each.is_pause for each in (before, wait))
         if self._bar is not None and self._task is not None:
-            text = self._log.tool if reason is None else f"{self._log.tool}: {plain(reason)}"
+            text = self._log.tool if wait is None else f"{self._log.tool}: {plain(wait.reason)}"
             self._bar.update(self._task, description=text)
-        elif is_new and self._may_speak(self._line_every):
-            self._log.info(f"waiting: {reason}", **self._figures())
+        elif is_urgent or (wait is not None and self._may_speak(self._line_every)):
+            message = "continues" if wait is None else self.last_words()
+            self._log.info(message, **self.figures())
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the run waits for something."""
+        return self._waits is not None
+
+    def last_words(self) -> str:
+        """Return what the run waits for, or what it did last."""
+        wait = self._waits
+        return self._said if wait is None else f"waiting: {wait.reason}"
 
     def stop(self) -> None:
         """End, and take the bar down."""
@@ -113,8 +129,8 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def _figures(self) -> dict[str, object]:
-        """Return `total`, `rate` in rows per second, and `eta_s`."""
+    def figures(self) -> dict[str, int | float | None]:
+        """Return `done`, `total`, `rate` in rows per second, and `eta_s`."""
         seconds = self._clock() - self._began
         rate = self._done / seconds if seconds > 0 else 0.0
         left = None if self._total is None or not rate else max(0, self._total - self._done) / rate
@@ -138,9 +154,8 @@ class Progress:
             with self._lock:
                 said_at = self._began if self._said_at is None else self._said_at
             if self._clock() - said_at >= self._silence and self._may_speak(self._silence):
-                reason = self._waits_for
                 self._log.info(
-                    "at work" if reason is None else f"waiting: {reason}", **self._figures()
+                    self.last_words() if self.is_waiting else "at work", **self.figures()
                 )
 
 

@@ -84,6 +84,58 @@ class Report:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Stats:
+    """What a report said of one outside service."""
+
+    requests: int
+    retries: int
+    errors: int
+    p50_ms: float
+    p95_ms: float
+
+
+def from_dict(values: Mapping[str, Any]) -> Report:
+    """Return a report that `as_dict` gave; what only its job has becomes plain tables."""
+    return Report(
+        **{name: values[name] for name in _AS_THEY_ARE if name not in _DERIVED},
+        started_at=datetime.fromisoformat(values["started_at"]),
+        finished_at=datetime.fromisoformat(values["finished_at"]),
+        outcome=Outcome(values["outcome"]),
+        requests={name: _Stats(**stats) for name, stats in values["requests"].items()},
+        verification=[Verification(**item) for item in values["verification"]],
+        notes=[Note(**note) for note in values["notes"]],
+        problems=[Problem(**problem) for problem in values["problems"]],
+        sections=[_plain_section(key, data) for key, data in values.items() if key not in _KNOWN],
+    )
+
+
+def _plain_section(key: str, data: object) -> Section:
+    """Return the data of a section as a table; how its job shows it is not known any more."""
+    title = key.replace("_", " ").capitalize()
+    rows = list(data.items()) if isinstance(data, Mapping) else [("", row) for row in _list(data)]
+    columns = list(
+        dict.fromkeys(str(name) for _, row in rows if isinstance(row, Mapping) for name in row)
+    )
+    if columns and all(isinstance(row, Mapping) for _, row in rows):
+        cells = [(str(name), *(_cell(row.get(column)) for column in columns)) for name, row in rows]
+        return Section(key, title, ("What", *columns), tuple(cells), data)
+    plain_cells = tuple((str(name), _cell(value)) for name, value in rows)
+    return Section(key, title, ("What", "Value"), plain_cells, data)
+
+
+def _list(data: object) -> list[Any]:
+    return data if isinstance(data, list) else [data]
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 _AS_THEY_ARE: Final = (
     "run_id",
     "job",
@@ -98,6 +150,10 @@ _AS_THEY_ARE: Final = (
     "options",
     "totals",
 )
+
+
+_DERIVED: Final = ("started_at", "finished_at", "duration_s", "outcome")
+_KNOWN: Final = {*_AS_THEY_ARE, *_DERIVED, "requests", "verification", "notes", "problems"}
 
 
 def _stats(stats: ServiceStats) -> dict[str, int | float]:

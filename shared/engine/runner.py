@@ -43,9 +43,11 @@ from artwork_backfill.shared.engine.job import (
     rows_of,
 )
 from artwork_backfill.shared.engine.log import RunLog
+from artwork_backfill.shared.engine.metrics import MetricsFile
 from artwork_backfill.shared.engine.pipeline import GRACE_S, Batch, BatchSize, Pipeline
 from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.report import LISTED_PROBLEMS, Outcome, Report
+from artwork_backfill.shared.engine.runs import Snapshot
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Source
 from artwork_backfill.shared.engine.stop import Stopping
@@ -78,6 +80,8 @@ class Runner(Generic[Item, Result]):
 
     Parameters
     ----------
+    metrics
+        Where the run's metrics go.
     patience
         For how long a transaction is repeated while the database is in trouble, in seconds.
     grace
@@ -94,6 +98,7 @@ class Runner(Generic[Item, Result]):
         log: RunLog,
         progress: Progress,
         stopping: Stopping,
+        metrics: MetricsFile | None = None,
         patience: float = db.PATIENCE_S,
         grace: float = GRACE_S,
         hopeless_after: int = HOPELESS_AFTER,
@@ -103,6 +108,7 @@ class Runner(Generic[Item, Result]):
         self._log = log
         self._progress = progress
         self._stopping = stopping
+        self._metrics = metrics
         self._grace = grace
         self._hopeless_after = hopeless_after
         self._dry_run = run.options.dry_run
@@ -123,8 +129,12 @@ class Runner(Generic[Item, Result]):
         self._log.enter("started")
         self._log.info(f"{self._job.name} started", version=VERSION, options=self._options())
         try:
+            if self._metrics is not None:
+                self._metrics.start()
             report = self._reported(self._run_job)
             self._finish(report)
+            if self._metrics is not None:
+                self._metrics.finish(report)
             return report
         finally:
             self._close()
@@ -161,9 +171,11 @@ class Runner(Generic[Item, Result]):
             record.begin(self._writes, self._job.name, self._options())
             record.start_beating(
                 lambda: Session(self._run.open_connection, patience=0),
-                lambda: self._shown_totals,
+                self._snapshot,
                 lambda reason: self._stopping.request(reason, planned=False),
             )
+            # Where the job is held, it is not even counted how much there is to do.
+            record.ask(self._claims)
         source = self._job.source()
         source.prepare(self._claims)
         expected, limit = source.count(self._claims), self._run.options.limit
@@ -173,6 +185,25 @@ class Runner(Generic[Item, Result]):
         ended_early = self._work(source)
         result = RunResult(ended_early is None, self._last)
         return self._ended(ended_early, self._verify(result))
+
+    def _snapshot(self) -> Snapshot:
+        """Return how far the run has come; called from the thread that beats."""
+        requests = {client.name: client.stats() for client in self._run.clients}
+        return Snapshot(
+            self._shown_totals,
+            {
+                **self._progress.figures(),
+                "said": self._log.redactor.text(self._progress.last_words()),
+                "requests": {
+                    name: {
+                        "requests": stats.requests,
+                        "retries": stats.retries,
+                        "errors": stats.errors,
+                    }
+                    for name, stats in requests.items()
+                },
+            },
+        )
 
     # -- working -----------------------------------------------------------------------------------
 
@@ -194,7 +225,9 @@ class Runner(Generic[Item, Result]):
             with closing(pipeline.batches()) as batches:
                 for batch in batches:
                     self._log.enter(f"batch-{batch.number}")
-                    size.adapt(batch.rows, self._write_batch(source, batch))
+                    seconds = self._write_batch(source, batch)
+                    # Most of what a pause has cut was not written.
+                    size.adapt(0 if batch.is_cut else batch.rows, seconds)
         except Exception:
             self._give_back_quietly(source, pipeline.in_hand())
             raise
@@ -233,6 +266,8 @@ class Runner(Generic[Item, Result]):
             fetch_s=round(began - batch.taken_at, 3),
             write_s=round(seconds, 3),
         )
+        if self._metrics is not None:
+            self._metrics.advance(self._totals)
         if stop is not None:
             raise stop
         return seconds

@@ -70,7 +70,8 @@ SET heartbeat = now(), finished = NULL, outcome = NULL, exit_code = NULL
 
 _BEAT: Final = """
 UPDATE artwork_indexer.backfill_run
-SET heartbeat = now(), totals = coalesce(%(totals)s, totals)
+SET heartbeat = now(), totals = coalesce(%(totals)s, totals),
+    progress = coalesce(%(progress)s, progress)
 WHERE id = %(id)s AND finished IS NULL
 RETURNING id
 """
@@ -96,7 +97,7 @@ WHERE run.id = %(id)s
 _FINISH: Final = """
 UPDATE artwork_indexer.backfill_run
 SET heartbeat = now(), finished = now(), outcome = %(outcome)s, exit_code = %(exit_code)s,
-    totals = %(totals)s, report = %(report)s
+    totals = %(totals)s, report = %(report)s, progress = progress || %(progress)s
 WHERE id = %(id)s
 """
 
@@ -118,10 +119,22 @@ WHERE id IN (
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing may be taken just now: ask again after `seconds`."""
+    """Nothing may be taken just now: ask again after `seconds`.
+
+    `is_pause` says that people asked for it: then what is claimed is given back, too.
+    """
 
     reason: str
     seconds: float = _LOOK_AGAIN_S
+    is_pause: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How far a run has come: its totals, and what else people want to know."""
+
+    totals: Mapping[str, int]
+    progress: Mapping[str, object]
 
 
 class RunRecord:
@@ -195,9 +208,13 @@ class RunRecord:
             return None
         return _IS_ALIVE.format(id=self.id)
 
-    def beat(self, session: Session, totals: Mapping[str, int] | None = None) -> bool:
+    def beat(self, session: Session, snapshot: Snapshot | None = None) -> bool:
         """Write the heartbeat; return whether the run still counts as alive."""
-        values = {"id": self.id, "totals": None if totals is None else Jsonb(dict(totals))}
+        values = {
+            "id": self.id,
+            "totals": None if snapshot is None else Jsonb(dict(snapshot.totals)),
+            "progress": None if snapshot is None else Jsonb(snapshot.progress, dumps=_dumps),
+        }
         rows = session.statement(_BEAT, values, lock_timeout="5s", statement_timeout="10s")
         self._note_beat()
         return bool(rows)
@@ -205,7 +222,7 @@ class RunRecord:
     def start_beating(
         self,
         open_session: Callable[[], Session],
-        totals: Callable[[], Mapping[str, int]],
+        snapshot: Callable[[], Snapshot],
         on_dead: Callable[[str], None],
     ) -> None:
         """Beat from a thread of its own until `finish`; `on_dead` hears that others gave us up."""
@@ -213,7 +230,7 @@ class RunRecord:
             return
         self._thread = Thread(
             target=self._keep_beating,
-            args=(open_session, totals, on_dead),
+            args=(open_session, snapshot, on_dead),
             name="heartbeat",
             daemon=True,
         )
@@ -256,6 +273,7 @@ class RunRecord:
             "exit_code": exit_code,
             "totals": Jsonb(report.get("totals", {})),
             "report": Jsonb(report, dumps=_dumps),
+            "progress": Jsonb({"said": report.get("reason"), "eta_s": None}, dumps=_dumps),
         }
         session.transaction(lambda conn: conn.execute(_FINISH, values))
 
@@ -275,14 +293,14 @@ class RunRecord:
     def _keep_beating(
         self,
         open_session: Callable[[], Session],
-        totals: Callable[[], Mapping[str, int]],
+        snapshot: Callable[[], Snapshot],
         on_dead: Callable[[str], None],
     ) -> None:
         session = open_session()
         try:
             while not self._over.wait(self._beat_every):
                 try:
-                    if not self.beat(session, totals()):
+                    if not self.beat(session, snapshot()):
                         on_dead(TAKEN_FOR_DEAD)
                         return
                 except psycopg.Error as error:
@@ -307,7 +325,7 @@ def _meaning(
     if requested == "stop":
         raise StopRun(f"stopped{asked}{why}", planned=True)
     if requested == "pause":
-        return Wait(f"paused{asked}{why}")
+        return Wait(f"paused{asked}{why}", is_pause=True)
     return None
 
 

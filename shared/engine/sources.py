@@ -46,6 +46,10 @@ class Partition:
 class Source(Protocol[Item]):
     """Where a job's batches come from. What `next` raises ends the run, see `errors`."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether items are claimed: what a run gives back, it or another run claims again."""
+
     def prepare(self, session: Session) -> None:
         """Get ready. May write, but not in a dry run."""
 
@@ -92,6 +96,7 @@ class Keyset(Generic[Item]):
         partition: Partition | None = None,
         values: Mapping[str, object] | None = None,
     ) -> None:
+        self.is_shared = False
         self._after: Any = None
         if isinstance(rows, str) and isinstance(key, str):
             query = _Query(rows, key, dict(values or {}) | (partition or Partition()).values)
@@ -185,6 +190,7 @@ class Stream(Generic[Item]):
         open: Callable[[Connection], Callable[[int], Item | None]],  # noqa: A002 - what it does
         count: Callable[[Connection], int | None] = lambda _: None,
     ) -> None:
+        self.is_shared = False
         self._open = open
         self._count = count
         self._next: Callable[[int], Item | None] | None = None
@@ -422,6 +428,7 @@ class Claims(Generic[ClaimedItem]):
     partition: Partition = field(default_factory=Partition)
     revisit_after: float | None = None
     browse: Callable[[Connection, Any, int], tuple[list[ClaimedItem], Any]] | None = None
+    is_shared: bool = field(default=True, init=False)
     _place: Any = field(default=None, init=False)
     _started: datetime | None = field(default=None, init=False)
     _reclaims_at: float = field(default=0.0, init=False)

@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 import pytest
-from artwork_backfill.jobs.command import DurationType, PartitionType, ReportType
+from artwork_backfill.jobs.command import DurationType, OutputType, PartitionType
 from artwork_backfill.shared.version import VERSION
 from click.testing import CliRunner
 
@@ -440,7 +440,7 @@ def test_a_folder_is_no_report(tmp_path: Path) -> None:
     folder = tmp_path / "folder.json"
     folder.mkdir()
     with pytest.raises(click.BadParameter, match="is a folder"):
-        ReportType().convert(str(folder), None, None)
+        OutputType((".json", ".md")).convert(str(folder), None, None)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import json
 
 import psycopg
 import pytest
-from artwork_backfill.jobs.cli import status
-from artwork_backfill.jobs.cli.status import AuditStatus, EntityCount, QueueCount, Repairs
+from artwork_backfill.jobs.cli import status as view
 from artwork_backfill.shared.auditing.triggers import TRIGGERS
+from artwork_backfill.shared.review import status
+from artwork_backfill.shared.review.status import AuditStatus, EntityCount, QueueCount, Repairs
 from rich.console import Console
 
 _ROWS = """
@@ -94,7 +95,7 @@ _LARGE = AuditStatus(
 
 def test_millions_are_readable_on_80_columns() -> None:
     out = io.StringIO()
-    Console(file=out, width=80).print(status.to_terminal(_LARGE))
+    Console(file=out, width=80).print(view.to_terminal(_LARGE, view.AtWork()))
     shown = out.getvalue()
 
     assert "…" not in shown
@@ -105,7 +106,7 @@ def test_millions_are_readable_on_80_columns() -> None:
 
 
 def test_machines_get_the_same_as_json() -> None:
-    document = json.loads(status.to_json(_LARGE))
+    document = json.loads(view.to_json(_LARGE))
 
     assert document["entities"][0] == {
         "entity_type": "release",

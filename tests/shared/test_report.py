@@ -15,6 +15,7 @@ from artwork_backfill.shared.engine.job import Note, Problem, Section, Verificat
 from artwork_backfill.shared.engine.report import (
     Outcome,
     Report,
+    from_dict,
     headline,
     save,
     show,
@@ -182,3 +183,24 @@ def test_the_headline_is_one_line() -> None:
     assert headline(replace(REPORT, dry_run=True)) == (
         "audit-batch: verified (dry run: nothing was changed), nothing is left to do after 90.1 s"
     )
+
+
+def test_a_report_that_was_kept_reads_as_it_did() -> None:
+    section = Section("findings", "Findings", ("Check", "Findings"), (("item.dark", "3"),), {})
+    report = replace(
+        REPORT,
+        problems=[Problem("row 3", "is bad")],
+        sections=[replace(section, data={"item.dark": {"entities": 2, "findings": 3000}})],
+    )
+    kept = from_dict(json.loads(to_json(report)))
+
+    assert kept.as_dict() == report.as_dict()
+    assert "| item.dark | 2 | 3,000 |" in to_markdown(kept)
+
+
+@pytest.mark.parametrize("data", [[], {}, 3, "text", [1, 2], [{"a": 1}, {"b": None}], {"a": [1]}])
+def test_any_data_of_a_section_can_be_shown(data: object) -> None:
+    report = {**REPORT.as_dict(), "more": data}
+
+    assert from_dict(json.loads(json.dumps(report))).as_dict() == report
+    to_markdown(from_dict(report))

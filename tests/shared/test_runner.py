@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import tracemalloc
 import uuid
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from artwork_backfill.shared.engine.job import (
     Written,
 )
 from artwork_backfill.shared.engine.report import LISTED_PROBLEMS, Outcome
+from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
@@ -431,6 +433,38 @@ def test_a_wait_is_logged_and_ends_when_there_is_work_again(
     report = driver(work).run(Waits)
     assert report.totals["written"] == 35
     assert caplog.messages.count("waiting: the queue is full") == 1
+
+
+def test_in_a_pause_nothing_is_fetched_and_what_is_not_claimed_is_kept(work: str) -> None:
+    """A cursor in memory does not come back to what is given back."""
+    asked: list[float] = []
+    fetched: list[float] = []
+
+    class Job(FetchingJob):
+        def fetch(self, items: Sequence[int]) -> Sequence[int]:
+            fetched.append(time.monotonic())
+            time.sleep(0.01)
+            return items
+
+    def ask(session: Session) -> Wait | None:
+        is_begun = len(fetched) >= 3
+        if is_begun and (not asked or time.monotonic() < asked[0] + 0.5):
+            asked.append(time.monotonic())
+            return Wait("paused by ann", 0.05, is_pause=True)
+        return None
+
+    drive = driver(work)
+    runner = drive.runner(Job)
+    drive.job.run.record.ask = ask
+    report = runner.run()
+
+    assert report.outcome == "verified"
+    assert states(work) == {"done": 35}
+    assert doubled(work) == []
+    # Two were under way, and each thread may have been about to begin another.
+    paused = [moment for moment in fetched if asked[0] + 0.05 < moment < asked[-1]]
+    assert paused == []
+    assert len(fetched) == 35
 
 
 def test_a_run_that_waits_can_be_stopped(work: str) -> None:

@@ -1,0 +1,187 @@
+"""Runs and holds as people and machines want to see them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from artwork_backfill.shared.engine import report as reports
+from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.review.runs import Hold, Run
+from psycopg import Connection
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run as lists show it; `rate` is in rows per second, times in seconds."""
+
+    id: UUID
+    job: str
+    who: str
+    host: str
+    started: datetime
+    finished: datetime | None
+    state: str
+    done: int
+    total: int | None
+    rate: float | None
+    eta_s: float | None
+    duration_s: float
+    last_words: str
+
+
+def read(conn: Connection, runs: Iterable[Run]) -> list[RunView]:
+    """Return how runs stand by the database's clock, which their heartbeats are written by."""
+    ((now,),) = conn.execute("SELECT clock_timestamp()").fetchall()
+    return [_view(run, now) for run in runs]
+
+
+def _view(run: Run, now: datetime) -> RunView:
+    duration = max(0.0, ((run.finished or now) - run.started).total_seconds())
+    done = int(run.totals.get("scanned", 0))
+    rate = run.progress.get("rate")
+    if run.finished is not None:
+        rate = round(done / duration, 2) if duration else None
+    return RunView(
+        id=run.id,
+        job=run.job,
+        who=run.who,
+        host=run.host,
+        started=run.started,
+        finished=run.finished,
+        state=run.state(now),
+        done=done,
+        total=run.progress.get("total"),
+        rate=rate,
+        eta_s=run.progress.get("eta_s") if run.finished is None else None,
+        duration_s=round(duration, 1),
+        last_words=_last_words(run),
+    )
+
+
+def _last_words(run: Run) -> str:
+    """Return what people asked of a run that has not ended, or what it said last."""
+    if run.finished is None and run.requested is not None:
+        why = f": {run.requested_why}" if run.requested_why else ""
+        return f"{run.requested} requested by {run.requested_by}{why}"
+    return str(run.progress.get("said") or "")
+
+
+# -- for machines ------------------------------------------------------------------------------
+
+
+def list_to_json(runs: Sequence[RunView], holds: Sequence[Hold]) -> str:
+    """Return runs and holds as a JSON object."""
+    return _json({"runs": [asdict(run) for run in runs], "holds": [asdict(hold) for hold in holds]})
+
+
+def run_to_json(view: RunView, run: Run) -> str:
+    """Return all that is known about a run as a JSON object."""
+    return _json(
+        {
+            **asdict(view),
+            "version": run.version,
+            "heartbeat": run.heartbeat,
+            "outcome": run.outcome,
+            "exit_code": run.exit_code,
+            "options": run.options,
+            "totals": run.totals,
+            "requests": run.progress.get("requests", {}),
+            "requested": run.requested,
+            "requested_by": run.requested_by,
+            "requested_why": run.requested_why,
+            "report": run.report,
+        }
+    )
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, default=_text)
+
+
+def _text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+# -- for people --------------------------------------------------------------------------------
+
+
+def runs_table(runs: Sequence[RunView]) -> RenderableType:
+    """Return a list of runs."""
+    columns = ("Run", "Job", "Who", "Since", "State", "Done", "Rate", "Last words")
+    rows = [
+        (
+            str(run.id)[:8],
+            run.job,
+            f"{run.who}@{run.host}",
+            f"{run.started:%m-%d %H:%M}",
+            run.state,
+            f"{run.done:,}" if run.total is None else f"{run.done:,} of {run.total:,}",
+            "" if run.rate is None else f"{run.rate:,.1f}/s",
+            run.last_words,
+        )
+        for run in runs
+    ]
+    return _table("", columns, rows) if rows else Text("none")
+
+
+def holds_table(holds: Sequence[Hold]) -> RenderableType:
+    """Return the jobs that are held."""
+    rows = [(hold.job, hold.who, f"{hold.since:%Y-%m-%d %H:%M}", hold.why) for hold in holds]
+    return _table("\nHeld jobs", ("Job", "Who", "Since", "Why"), rows)
+
+
+def run_view(view: RunView, run: Run) -> RenderableType:
+    """Return all that is known about a run: its report, as far as there is one."""
+    head: list[RenderableType] = [
+        Text(f"{run.job} {run.id}: {view.state}", style="bold"),
+        Text(plain(f"by {run.who} on {run.host} since {run.started:%F %T} UTC")),
+        Text(plain(view.last_words)),
+    ]
+    if run.report:
+        return Group(*head, reports.to_terminal(reports.from_dict(run.report)))
+    eta = "" if view.eta_s is None else f", {view.eta_s:,.0f} s left"
+    rate = "" if view.rate is None else f" at {view.rate:,.1f}/s"
+    total = "" if view.total is None else f" of {view.total:,}"
+    return Group(
+        *head,
+        Text(f"{view.done:,}{total} rows{rate}{eta}"),
+        _table("\nTotals", ("What", "Rows"), _numbers(run.totals)),
+        _table(
+            "\nRequests",
+            ("Service", "Requests", "Retries", "Errors"),
+            [
+                (service, *(f"{counts.get(key, 0):,}" for key in ("requests", "retries", "errors")))
+                for service, counts in run.progress.get("requests", {}).items()
+            ],
+        ),
+    )
+
+
+def _numbers(totals: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name, f"{number:,}") for name, number in totals.items()]
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    return table

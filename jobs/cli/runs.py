@@ -1,0 +1,202 @@
+"""runs on the command line: what is at work, and how people steer it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import click
+from artwork_backfill.jobs.cli import run_views
+from artwork_backfill.jobs.cli.main import JOBS, load_job
+from artwork_backfill.jobs.cli.review import by_option
+from artwork_backfill.jobs.command import F, musicbrainz_database
+from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.review import runs
+from artwork_backfill.shared.review.actions import Refused
+from artwork_backfill.shared.review.runs import Run
+from artwork_backfill.shared.settings import Settings
+from psycopg import Connection
+from rich.console import Console, RenderableType
+
+#: Characters in a line of a table that goes to a file or a pipe.
+_PIPE_WIDTH: Final = 200
+
+_WHEN: Final = "takes effect within two seconds, once the batch in hand is written"
+
+
+class RunIdType(click.ParamType[str]):
+    """The id of a run, or the beginning of one."""
+
+    name = "id"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = value.strip().lower()
+        if not text or set(text) - set("0123456789abcdef-"):
+            self.fail(f"{value!r} is no id of a run: `runs list` shows them", param, ctx)
+        return text
+
+
+_run_argument = click.argument("run_id", metavar="ID", type=RunIdType())
+_job_argument = click.argument("job", type=click.Choice(JOBS, case_sensitive=False))
+
+
+def _why_option(command: F) -> F:
+    return click.option("--why", default="", help="Why, for the run's log and other people.")(
+        command
+    )
+
+
+@click.group(name="runs")
+def runs_group() -> None:
+    """See which runs are at work and what became of others, and pause, stop or hold them.
+
+    Example: artwork-backfill runs list
+    """
+
+
+@runs_group.command(name="list")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Show at most N runs.",
+)
+@click.option("--at-work", is_flag=True, help="Leave out the runs that have ended.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def list_runs(*, limit: int, at_work: bool, as_json: bool) -> None:
+    """List runs, those at work first, then the latest; and the jobs that are held.
+
+    A dry run has no record, and neither has library-artwork-url-backfill.
+
+    Example: artwork-backfill runs list --at-work
+    """
+    with _database(runs.LOOK) as conn:
+        found = run_views.read(conn, runs.list_runs(conn, limit, ended=not at_work))
+        holds = runs.list_holds(conn)
+    if as_json:
+        click.echo(run_views.list_to_json(found, holds))
+        return
+    _print(run_views.runs_table(found))
+    if holds:
+        _print(run_views.holds_table(holds))
+
+
+@runs_group.command(name="show")
+@_run_argument
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def show(*, run_id: str, as_json: bool) -> None:
+    """Show the report of run ID, or how far it has come.
+
+    ID may be the beginning of an id, as long as no other run's begins so.
+
+    Example: artwork-backfill runs show 1f0c
+    """
+    with _database(runs.LOOK) as conn:
+        run = _find(conn, run_id)
+        (view,) = run_views.read(conn, [run])
+    if as_json:
+        click.echo(run_views.run_to_json(view, run))
+    else:
+        _print(run_views.run_view(view, run))
+
+
+@runs_group.command(name="pause")
+@_run_argument
+@_why_option
+@by_option
+def pause(*, run_id: str, why: str, by: str) -> None:
+    """Have run ID take nothing new and give back what it has claimed, until `runs resume`.
+
+    Example: artwork-backfill runs pause 1f0c --why "archive.org is being moved"
+    """
+    with _database(runs.TABLES) as conn:
+        run = _find(conn, run_id)
+        runs.pause(conn, run.id, by=by, why=why)
+    click.echo(f"{run.job} {run.id} is to pause: {_WHEN}")
+
+
+@runs_group.command(name="resume")
+@_run_argument
+@by_option
+def resume(*, run_id: str, by: str) -> None:
+    """Have run ID continue that was paused.
+
+    Example: artwork-backfill runs resume 1f0c
+    """
+    with _database(runs.TABLES) as conn:
+        run = _find(conn, run_id)
+        runs.resume(conn, run.id, by=by)
+    click.echo(f"{run.job} {run.id} is to continue: takes effect within two seconds")
+
+
+@runs_group.command(name="stop")
+@_run_argument
+@_why_option
+@by_option
+def stop(*, run_id: str, why: str, by: str) -> None:
+    """Have run ID end in good order, with its report and exit code 0.
+
+    Example: artwork-backfill runs stop 1f0c --why "replaced by a faster one"
+    """
+    with _database(runs.TABLES) as conn:
+        run = _find(conn, run_id)
+        runs.stop(conn, run.id, by=by, why=why)
+    click.echo(f"{run.job} {run.id} is to stop: {_WHEN}")
+
+
+@runs_group.command(name="hold")
+@_job_argument
+@click.option("--why", required=True, help="Why, for the runs' logs and other people.")
+@by_option
+def hold(*, job: str, why: str, by: str) -> None:
+    """Let no run of JOB do anything until `runs unhold`.
+
+    Runs at work end in good order; those that start, such as a CronJob's, end before they claim
+    anything. The exit code is 0.
+
+    Example: artwork-backfill runs hold audit-batch --why "archive.org is being moved"
+    """
+    if load_job(job).job.database is not Settings.musicbrainz_database:
+        raise click.UsageError(
+            f"{job} works in a database that keeps no records of runs: stop its containers, or"
+            " suspend its CronJob"
+        )
+    with _database(runs.TABLES) as conn:
+        runs.hold(conn, job, by=by, why=why)
+    click.echo(f"{job} is held: its runs end, and no other begins, until `runs unhold {job}`")
+
+
+@runs_group.command(name="unhold")
+@_job_argument
+def unhold(*, job: str) -> None:
+    """Let runs of JOB begin again. It starts none.
+
+    Example: artwork-backfill runs unhold audit-batch
+    """
+    with _database(runs.TABLES) as conn:
+        runs.unhold(conn, job)
+    click.echo(f"{job} is held no longer")
+
+
+def _find(conn: Connection, prefix: str) -> Run:
+    run = runs.find_run(conn, runs.find_id(conn, prefix))
+    if run is None:
+        raise Refused(f"run {prefix} was deleted just now")
+    return run
+
+
+@contextmanager
+def _database(tables: tuple[Table, ...]) -> Iterator[Connection]:
+    with musicbrainz_database("runs", tables) as conn:
+        try:
+            yield conn
+        except Refused as error:
+            raise click.ClickException(str(error)) from None
+
+
+def _print(renderable: RenderableType) -> None:
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(renderable)

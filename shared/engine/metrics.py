@@ -1,0 +1,252 @@
+"""Metrics of a run for monitoring: a file that Prometheus's node_exporter picks up.
+
+The text is OpenMetrics, with nothing but gauges and counters and without timestamps: so much the
+textfile collector of node_exporter understands as well. What a job has to say about its domain
+comes with its report's sections, and from `Run.measure`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from artwork_backfill.shared.engine.job import Job, Metric, Run, Section
+from artwork_backfill.shared.engine.log import RunLog
+from artwork_backfill.shared.engine.progress import Progress
+from artwork_backfill.shared.engine.report import Outcome, Report
+from artwork_backfill.shared.engine.session import Session, explain
+from artwork_backfill.shared.version import VERSION
+from psycopg import Connection
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric as Family
+
+#: What every name begins with.
+PREFIX: Final = "artwork_backfill_"
+
+#: Between two writes at least, and between two readings of the database, in seconds. What is read
+#: counts millions of rows: it takes a twentieth of the time at most.
+WRITE_EVERY_S: Final = 1.0
+READ_EVERY_S: Final = 15.0
+_READ_SHARE: Final = 20
+_READ_TIMEOUT: Final = "30s"
+
+_RUNNING: Final = "running"
+
+
+def render(metrics: Iterable[Metric]) -> str:
+    """Return metrics as OpenMetrics text. Those of one name become one family."""
+    # Imported only where it is wanted: it takes a tenth of a second.
+    from prometheus_client.openmetrics.exposition import generate_latest
+
+    families: dict[str, Family] = {}
+    for metric in metrics:
+        if metric.name not in families:
+            families[metric.name] = _family(metric)
+        family = families[metric.name]
+        suffix = "_total" if metric.is_counter else ""
+        for labels, value in metric.samples:
+            family.add_sample(f"{PREFIX}{metric.name}{suffix}", dict(labels), value)
+    write: Callable[[_Collected], bytes] = generate_latest
+    return write(_Collected(families.values())).decode("utf-8")
+
+
+def _family(metric: Metric) -> Family:
+    from prometheus_client.core import Metric as Family
+
+    kind = "counter" if metric.is_counter else "gauge"
+    return Family(f"{PREFIX}{metric.name}", metric.meaning, kind)
+
+
+class _Collected:
+    """What prometheus-client writes out: a registry without its global state."""
+
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Family]:
+        return self._families
+
+
+class MetricsFile:
+    """The metrics of one run, written to a file as a whole each time.
+
+    Parameters
+    ----------
+    path
+        Where to; a reader never sees half of it.
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        job: Job[Any, Any],
+        run: Run,
+        *,
+        log: RunLog,
+        progress: Progress,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path = path
+        self._job = job
+        self._run = run
+        self._log = log
+        self._progress = progress
+        self._clock = clock
+        self._lock = Lock()
+        self._over = Event()
+        self._thread: Thread | None = None
+        self._written_at: float | None = None
+        self._is_broken = False
+        self._started_at = time.time()
+        self._counts: list[Metric] = []
+        self._read: list[Metric] = []
+        self._end: list[Metric] = []
+        self._outcome = _RUNNING
+
+    def start(self) -> None:
+        """Write the file for the first time, and keep it current from a thread of its own."""
+        self._write()
+        self._thread = Thread(target=self._keep_current, name="metrics", daemon=True)
+        self._thread.start()
+
+    def advance(self, totals: Mapping[str, int]) -> None:
+        """Learn the totals after a batch, and write the file unless that was just done."""
+        now = self._clock()
+        if self._written_at is None or now - self._written_at >= WRITE_EVERY_S:
+            self._written_at = now
+            self._counts = list(self._count(totals))
+            self._write()
+
+    def finish(self, report: Report) -> None:
+        """Write the file for the last time."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join(timeout=1.0)
+        self._counts = list(self._count(report.totals))
+        self._outcome = str(report.outcome)
+        self._end = [
+            _gauge("run_exit_code", "Exit code of the last run.", report.exit_code),
+            _gauge(
+                "run_finished_timestamp_seconds",
+                "When the last run ended.",
+                report.finished_at.timestamp(),
+            ),
+        ]
+        self._write()
+
+    def _count(self, totals: Mapping[str, int]) -> Iterable[Metric]:
+        """Return what the main thread knows."""
+        yield Metric(
+            "rows",
+            "Rows of this run, by what became of them.",
+            [({"count": name}, number) for name, number in totals.items()],
+            is_counter=True,
+        )
+        for section in self._job.sections():
+            if isinstance(section, Section):
+                yield from section.metrics
+
+    def _now(self) -> Iterable[Metric]:
+        """Return what every thread may ask."""
+        identity = {
+            "run_id": str(self._run.id),
+            "version": VERSION,
+            "dry_run": str(self._run.options.dry_run).lower(),
+        }
+        yield Metric("run", "1 for the run that these metrics are about.", [(identity, 1)])
+        yield _gauge("run_started_timestamp_seconds", "When the run started.", self._started_at)
+        outcomes = [_RUNNING, *(str(outcome) for outcome in Outcome)]
+        yield Metric(
+            "run_outcome",
+            "1 for how the run stands or ended, else 0.",
+            [({"outcome": name}, int(name == self._outcome)) for name in outcomes],
+        )
+        yield _gauge("waiting", "1 while the run waits for something.", self._progress.is_waiting)
+        figures = self._progress.figures()
+        for key, name, meaning in _FIGURES:
+            if (value := figures[key]) is not None:
+                yield _gauge(name, meaning, value)
+        yield from self._requests()
+
+    def _requests(self) -> Iterable[Metric]:
+        for client in self._run.clients:
+            stats, service = client.stats(), {"service": client.name}
+            counts = {
+                "requests": ("Requests of this run.", stats.requests),
+                "request_retries": ("Requests that were repeated.", stats.retries),
+                "request_errors": ("Requests that failed for good.", stats.errors),
+            }
+            for name, (meaning, number) in counts.items():
+                yield Metric(name, meaning, [(service, number)], is_counter=True)
+            yield Metric(
+                "request_duration_seconds",
+                "How long requests take, by percentile.",
+                [
+                    (service | {"percentile": "50"}, stats.p50_ms / 1000),
+                    (service | {"percentile": "95"}, stats.p95_ms / 1000),
+                ],
+            )
+
+    def _keep_current(self) -> None:
+        """Read what the job has to say about the database, now and then, while the run lasts."""
+        with closing(Session(self._run.open_connection, read_only=True, patience=0)) as session:
+            pause = 0.0
+            while not self._over.wait(pause):
+                began = self._clock()
+                self._measure(session)
+                pause = max(READ_EVERY_S, _READ_SHARE * (self._clock() - began))
+                if not self._over.is_set():
+                    self._write()
+
+    def _measure(self, session: Session) -> None:
+        def work(conn: Connection) -> list[Metric]:
+            return [metric for read in self._run.gauges for metric in read(conn)]
+
+        if not self._run.gauges:
+            return
+        try:
+            self._read = session.transaction(work, read_only=True, statement_timeout=_READ_TIMEOUT)
+        except psycopg.Error as error:
+            # Figures that are old look like figures that are current.
+            self._read = []
+            self._log.warning(f"metrics could not be read: {explain(error)}")
+
+    def _write(self) -> None:
+        with self._lock:
+            labelled = {"job": self._job.name}
+            text = render(
+                metric.with_labels(labelled)
+                for metric in (*self._now(), *self._counts, *self._read, *self._end)
+            )
+            # The collector reads every file *.prom.
+            unfinished = self._path.with_name(f".{self._path.name}.{self._run.id}")
+            try:
+                unfinished.write_text(text, encoding="utf-8")
+                unfinished.replace(self._path)
+            except OSError as error:
+                if not self._is_broken:
+                    self._log.warning(
+                        f"metrics cannot be written to {self._path}: {error.strerror or error}"
+                    )
+                self._is_broken = True
+            else:
+                self._is_broken = False
+
+
+_FIGURES: Final = (
+    ("total", "rows_expected", "Rows that the run is expected to touch."),
+    ("rate", "rows_per_second", "Rows per second since the run began its work."),
+    ("eta_s", "eta_seconds", "Seconds until the run has done what is expected, at this rate."),
+)
+
+
+def _gauge(name: str, meaning: str, value: float) -> Metric:
+    return Metric(name, meaning, [({}, float(value))])

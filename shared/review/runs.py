@@ -1,0 +1,237 @@
+"""Runs of jobs: which are at work, what came of the others, and what people ask of them.
+
+A run reads its own row before it takes anything new: what is asked for here takes effect within
+seconds, at the next claim. Nothing here starts a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.review.actions import Refused
+from psycopg import Connection
+
+#: The tables that this is about.
+TABLES: Final = (
+    Table("artwork_indexer.backfill_run", ("SELECT", "UPDATE")),
+    Table("artwork_indexer.backfill_hold", ("SELECT", "INSERT", "DELETE")),
+)
+
+#: To look is less than to steer.
+LOOK: Final = tuple(Table(table.name) for table in TABLES)
+
+#: A run without a heartbeat for so long is dead.
+DEAD_AFTER: Final = timedelta(seconds=60)
+
+Request = Literal["pause", "stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One row of backfill_run. `report` is empty until the run has ended, and in lists."""
+
+    id: UUID
+    job: str
+    version: str
+    host: str
+    who: str
+    options: Mapping[str, Any]
+    started: datetime
+    heartbeat: datetime
+    finished: datetime | None
+    outcome: str | None
+    exit_code: int | None
+    totals: Mapping[str, Any]
+    requested: str | None
+    requested_by: str | None
+    requested_why: str | None
+    #: How far it has come: `done`, `total`, `rate` in rows per second, `eta_s`, `said`, `requests`.
+    progress: Mapping[str, Any]
+    report: Mapping[str, Any] | None = None
+
+    def state(self, now: datetime) -> str:
+        """Return in a word or two how the run stands at a time."""
+        if self.finished is not None:
+            return self.outcome or "ended"
+        if now - self.heartbeat > DEAD_AFTER:
+            return "no heartbeat"
+        return {"pause": "paused", "stop": "stopping"}.get(self.requested or "", "at work")
+
+    def is_at_work(self, now: datetime) -> bool:
+        """Return whether the run lives at a time, be it paused."""
+        return self.finished is None and now - self.heartbeat <= DEAD_AFTER
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A job of which no run may begin anything, and who says so."""
+
+    job: str
+    who: str
+    why: str
+    since: datetime
+
+
+_EXISTS: Final = "SELECT to_regclass('artwork_indexer.backfill_run') IS NOT NULL"
+
+_MAY_READ: Final = """
+SELECT count(*) = 2
+FROM (VALUES ('artwork_indexer.backfill_run'), ('artwork_indexer.backfill_hold')) AS needed (name)
+WHERE has_table_privilege(to_regclass(name), 'SELECT')
+"""
+
+_COLUMNS: Final = """
+id, job, version, host, who, options, started, heartbeat, finished, outcome, exit_code, totals,
+requested, requested_by, requested_why, progress
+"""
+
+# Those that have not ended first: there are few.
+_RUNS: Final = f"""
+(SELECT {_COLUMNS} FROM artwork_indexer.backfill_run
+ WHERE finished IS NULL
+ ORDER BY started DESC LIMIT %(limit)s)
+UNION ALL
+(SELECT {_COLUMNS} FROM artwork_indexer.backfill_run
+ WHERE finished IS NOT NULL AND (%(ended)s OR finished > now() - interval '1 minute')
+ ORDER BY started DESC LIMIT %(limit)s)
+LIMIT %(limit)s
+"""  # noqa: S608
+
+_RUN: Final = f"SELECT {_COLUMNS}, report FROM artwork_indexer.backfill_run WHERE id = %(id)s"  # noqa: S608
+
+_FIND: Final = """
+SELECT id
+FROM artwork_indexer.backfill_run
+WHERE id::text LIKE %(prefix)s || '%%'
+ORDER BY started DESC
+LIMIT 3
+"""
+
+# A claim of a run without a row is taken back all the same, only later.
+_PRUNE_BY_AGE: Final = """
+DELETE FROM artwork_indexer.backfill_run WHERE finished < now() - %(age)s
+"""
+
+_PRUNE_BY_COUNT: Final = """
+DELETE FROM artwork_indexer.backfill_run
+WHERE id IN (
+    SELECT id
+    FROM artwork_indexer.backfill_run
+    WHERE finished IS NOT NULL
+    ORDER BY finished DESC
+    OFFSET %(count)s)
+"""
+
+_REQUEST: Final = """
+UPDATE artwork_indexer.backfill_run
+SET requested = %(requested)s, requested_by = %(by)s, requested_why = %(why)s
+WHERE id = %(id)s AND finished IS NULL
+"""
+
+_HOLDS: Final = "SELECT job, who, why, since FROM artwork_indexer.backfill_hold ORDER BY job"
+
+_HOLD: Final = """
+INSERT INTO artwork_indexer.backfill_hold (job, who, why)
+VALUES (%(job)s, %(by)s, %(why)s)
+ON CONFLICT (job) DO NOTHING
+"""
+
+_UNHOLD: Final = "DELETE FROM artwork_indexer.backfill_hold WHERE job = %(job)s"
+
+
+def exist(conn: Connection) -> bool:
+    """Return whether the database keeps records of runs."""
+    row = conn.execute(_EXISTS).fetchone()
+    return row is not None and row[0] is True
+
+
+def may_read(conn: Connection) -> bool:
+    """Return whether the database keeps records of runs that this role may read."""
+    row = conn.execute(_MAY_READ).fetchone()
+    return row is not None and row[0] is True
+
+
+def find_id(conn: Connection, prefix: str) -> UUID:
+    """Return the id of the one run whose id begins so.
+
+    Raises `Refused` when there is none, or more than one.
+    """
+    found = [run_id for (run_id,) in conn.execute(_FIND, {"prefix": prefix.lower()})]
+    if not found:
+        raise Refused(f"there is no run {prefix}: `runs list` shows which there are")
+    if len(found) > 1:
+        raise Refused(
+            f"the ids of several runs begin with {prefix}, such as {found[0]} and {found[1]}:"
+            " give more characters"
+        )
+    run_id: UUID = found[0]
+    return run_id
+
+
+def prune(conn: Connection, keep: timedelta | int) -> int:
+    """Delete the records of runs that ended longer ago, or all but so many; return how many."""
+    if isinstance(keep, int):
+        return conn.execute(_PRUNE_BY_COUNT, {"count": keep}).rowcount
+    return conn.execute(_PRUNE_BY_AGE, {"age": keep}).rowcount
+
+
+def list_runs(conn: Connection, limit: int, *, ended: bool = True) -> list[Run]:
+    """Return runs, those at work first, then the latest; without `ended` only what is at work."""
+    return [Run(*row) for row in conn.execute(_RUNS, {"limit": limit, "ended": ended})]
+
+
+def find_run(conn: Connection, run_id: UUID) -> Run | None:
+    """Return one run with its report."""
+    row = conn.execute(_RUN, {"id": run_id}).fetchone()
+    return None if row is None else Run(*row)
+
+
+def list_holds(conn: Connection) -> list[Hold]:
+    """Return the jobs that are held."""
+    return [Hold(*row) for row in conn.execute(_HOLDS)]
+
+
+def pause(conn: Connection, run_id: UUID, *, by: str, why: str) -> None:
+    """Have a run take nothing new until `resume`.
+
+    Raises `Refused` when it has ended, or does not exist.
+    """
+    _request(conn, run_id, "pause", by, why)
+
+
+def resume(conn: Connection, run_id: UUID, *, by: str) -> None:
+    """Have a run continue that was to pause or to stop. Errors are those of `pause`."""
+    _request(conn, run_id, None, by, None)
+
+
+def stop(conn: Connection, run_id: UUID, *, by: str, why: str) -> None:
+    """Have a run finish what it has taken, and end in good order. Errors are those of `pause`."""
+    _request(conn, run_id, "stop", by, why)
+
+
+def hold(conn: Connection, job: str, *, by: str, why: str) -> None:
+    """Have no run of a job begin anything, those at work included, until `unhold`.
+
+    Raises `Refused` when the job is held already.
+    """
+    if not conn.execute(_HOLD, {"job": job, "by": by, "why": why}).rowcount:
+        raise Refused(f"{job} is held already")
+
+
+def unhold(conn: Connection, job: str) -> None:
+    """Let runs of a job begin again. Raises `Refused` when it is not held."""
+    if not conn.execute(_UNHOLD, {"job": job}).rowcount:
+        raise Refused(f"{job} is not held")
+
+
+def _request(
+    conn: Connection, run_id: UUID, requested: Request | None, by: str, why: str | None
+) -> None:
+    values = {"id": run_id, "requested": requested, "by": by, "why": why}
+    if not conn.execute(_REQUEST, values).rowcount:
+        raise Refused(f"run {run_id} has ended, or does not exist")

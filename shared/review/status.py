@@ -1,0 +1,139 @@
+"""How far the audit has come: entities, claims, reviews, repairs, and artwork-indexer's queue."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from artwork_backfill.shared.auditing.triggers import missing_triggers
+from artwork_backfill.shared.engine.tables import Table
+from psycopg import Connection
+
+TABLES: Final = (
+    Table("artwork_indexer.event_queue"),
+    Table("artwork_indexer.audit_entity"),
+    Table("artwork_indexer.needs_manual_review"),
+    Table("artwork_indexer.audit_result"),
+)
+
+_ENTITIES: Final = """
+SELECT entity_type::text, status::text, priority, count(*)
+FROM artwork_indexer.audit_entity
+GROUP BY entity_type, status, priority
+ORDER BY entity_type DESC, priority DESC, status
+"""
+
+_OLDEST_CLAIM: Final = """
+SELECT now() - min(last_audit_at)
+FROM artwork_indexer.audit_entity
+WHERE status = 'audit_in_progress'
+"""
+
+_OPEN_REVIEWS: Final = """
+SELECT count(*), now() - min(created_at)
+FROM artwork_indexer.needs_manual_review
+WHERE status = 'open'
+"""
+
+# Where the entities stand for which an audit has ever queued events.
+_REPAIRED: Final = """
+SELECT status::text, count(*)
+FROM artwork_indexer.audit_entity entity
+WHERE EXISTS (
+    SELECT
+    FROM artwork_indexer.audit_result result
+    WHERE result.audit_entity_id = entity.id AND result.event_ids <> '{}'
+)
+GROUP BY status
+"""
+
+_QUEUE: Final = """
+SELECT state::text, count(*), now() - min(created)
+FROM artwork_indexer.event_queue
+GROUP BY event_queue.state
+ORDER BY event_queue.state
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EntityCount:
+    """So many entities of a type have this status and priority."""
+
+    entity_type: str
+    status: str
+    priority: int
+    entities: int
+
+
+@dataclass(frozen=True, slots=True)
+class Repairs:
+    """The entities for which events were ever queued, by how far their repair has come.
+
+    `under_way`: events are queued or running. `to_prove`: carried out, the next audit shows whether
+    they hold. `proved`: an audit found the entity clean since. `in_review`: a person has to look.
+    """
+
+    under_way: int
+    to_prove: int
+    proved: int
+    in_review: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCount:
+    """So many events of artwork-indexer are in this state, the oldest of them for so long."""
+
+    state: str
+    events: int
+    oldest_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AuditStatus:
+    """Everything `status` shows; ages are in seconds, `None` where there is nothing to be old."""
+
+    entities: tuple[EntityCount, ...]
+    oldest_claim_s: float | None
+    open_reviews: int
+    oldest_review_s: float | None
+    repairs: Repairs
+    queue: tuple[QueueCount, ...]
+    #: Triggers that the audit relies on and that do not fire, with what that means.
+    missing_triggers: Mapping[str, str] = field(default_factory=dict)
+
+
+def read(conn: Connection) -> AuditStatus:
+    """Read the status from one consistent snapshot of the database."""
+    with conn.transaction():
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        ((claim_age,),) = conn.execute(_OLDEST_CLAIM).fetchall()
+        ((open_reviews, review_age),) = conn.execute(_OPEN_REVIEWS).fetchall()
+        return AuditStatus(
+            entities=tuple(EntityCount(*row) for row in conn.execute(_ENTITIES)),
+            oldest_claim_s=_seconds(claim_age),
+            open_reviews=open_reviews,
+            oldest_review_s=_seconds(review_age),
+            repairs=_repairs(dict(conn.execute(_REPAIRED).fetchall())),
+            queue=tuple(
+                QueueCount(state, events, age.total_seconds())
+                for state, events, age in conn.execute(_QUEUE)
+            ),
+            missing_triggers=missing_triggers(conn),
+        )
+
+
+def _repairs(entities: dict[str, int]) -> Repairs:
+    count = Counter(entities)
+    return Repairs(
+        under_way=count["repair_queue"],
+        to_prove=count["unchecked"] + count["audit_in_progress"],
+        proved=count["clean"] + count["legacy"],
+        in_review=count["manual_review"],
+    )
+
+
+def _seconds(age: timedelta | None) -> float | None:
+    return None if age is None else age.total_seconds()
