@@ -116,7 +116,7 @@ def _frame(found: Sequence[Run], now: datetime) -> pd.DataFrame:
                 run.state(now),
                 f"{words.age(run.started, now)} ago",
                 words.short(_seconds(run, now)),
-                _done(run.totals),
+                _done(run),
                 _rate(run, now),
                 _asked(run),
                 run.who,
@@ -139,14 +139,23 @@ def _first(totals: Mapping[str, Any]) -> tuple[str, int] | None:
     )
 
 
-def _done(totals: Mapping[str, Any]) -> str:
-    first = _first(totals)
-    failed = totals.get("failed")
-    words_ = f"{first[1]:,} {first[0]}" if first else ""
-    return words_ + (f", {failed:,} failed" if isinstance(failed, int) and failed else "")
+def _done(run: Run) -> str:
+    """Return how far a run has come: of how many, where it knows."""
+    done, total = run.progress.get("done"), run.progress.get("total")
+    first = _first(run.totals)
+    if isinstance(done, int) and isinstance(total, int) and total:
+        said = f"{done:,} of {total:,}"
+    else:
+        said = f"{first[1]:,} {first[0]}" if first else ""
+    failed = run.totals.get("failed")
+    return said + (f", {failed:,} failed" if isinstance(failed, int) and failed else "")
 
 
 def _rate(run: Run, now: datetime) -> str:
+    """Return how many rows an hour: as the run says, or on the whole where it does not."""
+    rate = run.progress.get("rate")
+    if run.is_at_work(now) and isinstance(rate, int | float):
+        return f"{rate * 3600:,.0f}"
     first, seconds = _first(run.totals), _seconds(run, now)
     return f"{first[1] / seconds * 3600:,.0f}" if first and first[1] and seconds >= 1 else ""
 

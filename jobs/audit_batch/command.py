@@ -6,7 +6,7 @@ import click
 from artwork_backfill.jobs.audit_batch.guardrails import Limits
 from artwork_backfill.jobs.audit_batch.job import AuditBatch, Xml
 from artwork_backfill.jobs.audit_batch.policy import policy_options
-from artwork_backfill.jobs.command import DurationType, job_command, option
+from artwork_backfill.jobs.command import MOST_AT_ONCE, DurationType, job_command, option
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.engine.job import Run
 
@@ -14,7 +14,7 @@ from artwork_backfill.shared.engine.job import Run
 @job_command(AuditBatch)
 @option(
     "--max-queue-depth",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, MOST_AT_ONCE),
     default=40,
     envvar="BACKFILL_MAX_QUEUE_DEPTH",
     help="Keep artwork-indexer's queue at or below this many events; 0 for no limit.",
@@ -34,7 +34,7 @@ from artwork_backfill.shared.engine.job import Run
 )
 @option(
     "--max-per-hour",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_AT_ONCE),
     metavar="N",
     envvar="BACKFILL_MAX_PER_HOUR",
     help="Audit at most N entities in any hour.",

@@ -26,6 +26,7 @@ from artwork_backfill.shared.engine.job import (
     Note,
     Problem,
     Run,
+    RunFailed,
     RunResult,
     Section,
     StopRun,
@@ -45,6 +46,11 @@ _TIDY_EVERY_S: Final = 60.0
 
 #: How long reading the entities of a batch may take at the rate that is allowed, in seconds.
 _BATCH_S: Final = 60.0
+
+_LACKS_EDITS: Final = """
+SELECT NOT EXISTS (SELECT FROM musicbrainz.edit)
+AND EXISTS (SELECT FROM cover_art_archive.cover_art WHERE edit IS NOT NULL)
+"""
 
 
 class Xml(StrEnum):
@@ -138,6 +144,7 @@ class AuditBatch(Job[Claim, Audit]):
             partition=partition,
             browse=claims.browse(partition),
         )
+        self._has_edits = False
         self._given_up: list[str] = []
         self._tidies_at = 0.0
         self._decided: dict[Status, IdSet] = {}
@@ -264,7 +271,22 @@ class AuditBatch(Job[Claim, Audit]):
 
     def _room(self, conn: Connection, size: int) -> int | Wait:
         """Return how many entities may be claimed now."""
+        if not self._has_edits:
+            self._check_edits(conn)
         return self._guardrails.room(conn, min(size, self._most_at_once()))
+
+    def _check_edits(self, conn: Connection) -> None:
+        """Make sure that it can be known which images are approved.
+
+        Raises `RunFailed` on a replica that was set up without MusicBrainz's edits.
+        """
+        row = conn.execute(_LACKS_EDITS).fetchone()
+        if row is not None and row[0]:
+            raise RunFailed(
+                "this database has cover art and not one edit, like a replica without the edit"
+                " tables: every image would seem not to be approved; use a database with edits"
+            )
+        self._has_edits = True
 
     def _most_at_once(self) -> int:
         """Return how many entities are read in a minute or so at the rate that is allowed.

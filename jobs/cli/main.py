@@ -13,7 +13,13 @@ from typing import Any, Final
 import click
 from artwork_backfill.jobs.cli import checks
 from artwork_backfill.jobs.cli import status as status_view
-from artwork_backfill.jobs.command import JobCommand, LoggedGroup, announce, musicbrainz_database
+from artwork_backfill.jobs.command import (
+    JobCommand,
+    LoggedGroup,
+    announce,
+    form_option,
+    musicbrainz_database,
+)
 from artwork_backfill.shared import migrations
 from artwork_backfill.shared.audit.catalogue import UnknownCheck, parse_remedies
 from artwork_backfill.shared.audit.decide import Policy
@@ -201,8 +207,8 @@ def status(*, form: str) -> None:
 
 
 @main.command(name="checks")
-@click.option("--json", "form", flag_value="json", help="Print JSON for machines.")
-@click.option("--markdown", "form", flag_value="markdown", help="Print a Markdown table.")
+@form_option("json", "Print JSON for machines.")
+@form_option("markdown", "Print a Markdown table.")
 @click.option(
     "--remedy",
     "remedies",

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import click
 from artwork_backfill.jobs.cli import views
-from artwork_backfill.jobs.command import F, musicbrainz_database
+from artwork_backfill.jobs.command import BIGINT_MAX, F, form_option, musicbrainz_database
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.services import Services
@@ -64,6 +64,18 @@ class GidType(click.ParamType[UUID]):
         return UUID(found.pop())
 
 
+class NoteType(click.ParamType[str]):
+    """Text that says something."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        note: str = value.strip()
+        if not note:
+            self.fail("the note is empty: say why", param, ctx)
+        return note
+
+
 class AgeType(click.ParamType[timedelta]):
     """Text such as 30m, 12h, 7d or 2w."""
 
@@ -103,16 +115,14 @@ def _list_options(command: F) -> F:
             ),
             click.option(
                 "--offset",
-                type=click.IntRange(min=0),
+                type=click.IntRange(0, BIGINT_MAX),
                 default=0,
                 show_default=True,
                 metavar="N",
                 help="Leave out the first N rows.",
             ),
-            click.option(
-                "--json", "form", flag_value="json", help="Print JSON instead of a table."
-            ),
-            click.option("--csv", "form", flag_value="csv", help="Print CSV instead of a table."),
+            form_option("json", "Print JSON instead of a table."),
+            form_option("csv", "Print CSV instead of a table."),
         )
     ):
         command = option(command)
@@ -215,8 +225,10 @@ Settle = Callable[..., Review]
 
 def _settling_command(name: str, settle: Settle, help_text: str) -> None:
     @review_group.command(name=name, help=help_text)
-    @click.argument("review_id", metavar="ID", type=click.IntRange(min=1))
-    @click.option("--note", required=True, help="Why, for whoever looks at this later.")
+    @click.argument("review_id", metavar="ID", type=click.IntRange(1, BIGINT_MAX))
+    @click.option(
+        "--note", type=NoteType(), required=True, help="Why, for whoever looks at this later."
+    )
     @by_option
     def command(*, review_id: int, note: str, by: str) -> None:
         with _database("review", (*questions.TABLES, *actions.TABLES)) as conn:
@@ -259,17 +271,19 @@ _settling_command(
 
 
 @review_group.command(name="purge")
-@click.argument("review_id", metavar="ID", type=click.IntRange(min=1))
+@click.argument("review_id", metavar="ID", type=click.IntRange(1, BIGINT_MAX))
 @click.option(
     "--artwork",
     "artwork_id",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, BIGINT_MAX),
     required=True,
     metavar="NUMBER",
     help="The artwork id in the file's name.",
 )
 @click.option("--suffix", help="The file's suffix, where several files carry the artwork id.")
-@click.option("--note", required=True, help="Why, for later readers of the review.")
+@click.option(
+    "--note", type=NoteType(), required=True, help="Why, for later readers of the review."
+)
 @by_option
 def purge(*, review_id: int, artwork_id: int, suffix: str | None, note: str, by: str) -> None:
     """Queue the deletion of one foreign image of review ID, on your word.
@@ -372,7 +386,7 @@ def failed(
 
 
 @events_group.command(name="requeue")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(1, BIGINT_MAX))
 @click.option("--any", "any_event", is_flag=True, help="Also events that no audit has queued.")
 @by_option
 def requeue(*, ids: tuple[int, ...], any_event: bool, by: str) -> None:

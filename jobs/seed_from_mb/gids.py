@@ -68,27 +68,32 @@ FROM musicbrainz.event
 WHERE event.id <= %(last_event)s
 """
 
-# archive.org's search hides these items, so their gids must come from here.
+# archive.org's search hides these items, so their gids must come from here. The nil UUID is not any
+# entity's, and no key sorts before it.
 _MERGED_RELEASES: Final = """
 SELECT gid AS key, ('x' || left(gid::text, 8))::bit(32)::bigint AS shard, gid, 150 AS priority
 FROM musicbrainz.release_gid_redirect
+WHERE gid <> '00000000-0000-0000-0000-000000000000'
 """
 
 _MERGED_EVENTS: Final = """
 SELECT gid AS key, ('x' || left(gid::text, 8))::bit(32)::bigint AS shard, gid, 150 AS priority
 FROM musicbrainz.event_gid_redirect
+WHERE gid <> '00000000-0000-0000-0000-000000000000'
 """
 
 _DELETED_RELEASES: Final = """
 SELECT gid AS key, ('x' || left(gid::text, 8))::bit(32)::bigint AS shard, gid, 150 AS priority
 FROM musicbrainz.deleted_entity
 WHERE data->>'entity_type' = 'release' AND deleted_at <= %(started)s
+AND gid <> '00000000-0000-0000-0000-000000000000'
 """
 
 _DELETED_EVENTS: Final = """
 SELECT gid AS key, ('x' || left(gid::text, 8))::bit(32)::bigint AS shard, gid, 150 AS priority
 FROM musicbrainz.deleted_entity
 WHERE data->>'entity_type' = 'event' AND deleted_at <= %(started)s
+AND gid <> '00000000-0000-0000-0000-000000000000'
 """
 
 _COVER_ART: Final = "SELECT FROM cover_art_archive.cover_art art WHERE art.release = release.id"

@@ -253,8 +253,8 @@ class HttpClient:
     service
         Whom to ask, and how.
     stopping
-        Once set, every wait (for a turn, for a place, before another attempt) ends at once with
-        `Interrupted`. Exchanges under way are finished.
+        Once set, every wait (for a turn, before another attempt) ends at once with `Interrupted`,
+        and so do exchanges under way that are not finished within a second.
     budget
         What large answers may take together, where several clients share it.
     clock, wall_clock, uniform
@@ -459,6 +459,11 @@ class HttpClient:
                 wanted=call.wanted,
                 limits=limits,
             )
+        except ExchangeFailed as failure:
+            if self._stopping.is_set():
+                # Most likely cut short for that reason; another attempt would be interrupted.
+                raise Interrupted("the run is stopping") from failure
+            raise
         finally:
             took = self._clock() - began
             call.time.seconds -= took

@@ -339,6 +339,8 @@ class Job(ABC, Generic[Item, Result]):
     #: Whether all statements of `verify` see one moment. Otherwise each is a transaction of its
     #: own, so that none is open for long, however much they look at.
     one_snapshot: ClassVar[bool] = True
+    #: Whether `verify` has something to say after a dry run, such as what could not be read.
+    verifies_dry_runs: ClassVar[bool] = False
 
     def __init__(self, run: Run) -> None:
         self.run = run

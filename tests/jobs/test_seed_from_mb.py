@@ -100,6 +100,19 @@ def test_every_gid_is_seeded_with_the_priority_of_its_source(musicbrainz: str) -
                  " artwork_indexer.audit_entity") == [("unchecked", None)]  # fmt: skip
 
 
+def test_a_nil_uuid_among_the_gids_is_no_entity(musicbrainz: str) -> None:
+    nil = "00000000-0000-0000-0000-000000000000"
+    execute(
+        musicbrainz,
+        "INSERT INTO musicbrainz.release_gid_redirect"
+        f" SELECT '{nil}', min(id) FROM musicbrainz.release;"
+        "INSERT INTO musicbrainz.deleted_entity (gid, data)"
+        f" VALUES ('{nil}', '{{\"entity_type\": \"event\"}}')",
+    )
+    report = seed(musicbrainz)
+    assert (report.exit_code, report.totals["written"]) == (0, 77)
+
+
 @pytest.mark.parametrize("source", GIDS, ids=str)
 def test_each_source_can_be_seeded_alone(musicbrainz: str, source: Any) -> None:
     report = seed(musicbrainz, only([source.entity_type], [source.kind]))
