@@ -6,8 +6,10 @@ meet the environment and the terminal.
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
+import math
 import os
 import re
 import sys
@@ -50,6 +52,14 @@ from rich.console import Console
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: What the database counts and numbers rows with.
+BIGINT_MAX: Final = 2**63 - 1
+#: More rows, events or entities than anything here deals with at a time.
+MOST_AT_ONCE: Final = 1_000_000
+
+#: Why what people asked for cannot be printed: the disk is full or broken, or no one reads it.
+_UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE})
+
 #: Builds a job from its run and its own options.
 Build = Callable[..., Job[Any, Any]]
 
@@ -73,6 +83,18 @@ class DurationType(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+class FiniteRange(click.FloatRange):
+    """A number within bounds, which `nan` is not, and `inf` neither."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
+
+
 class PartitionType(click.ParamType[Partition]):
     """Text I/N: share I, counted from 0, of N."""
 
@@ -83,7 +105,7 @@ class PartitionType(click.ParamType[Partition]):
     ) -> Partition:
         if isinstance(value, Partition):
             return value
-        match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", value)
+        match = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", "".join(value.split()))
         if match is None or int(match[1]) >= int(match[2]):
             self.fail(
                 f"{value!r} is not a partition: write I/N with I from 0 to N-1, like 0/4",
@@ -174,7 +196,7 @@ def _run_options(job: type[Job[Any, Any]]) -> list[click.Parameter]:
     options = [
         _option(
             "--batch-size",
-            type=click.IntRange(min=1),
+            type=click.IntRange(1, MOST_AT_ONCE),
             default=job.batch_size,
             help="Rows in the first batch; later ones adapt so that a write takes about a second.",
         ),
@@ -185,7 +207,7 @@ def _run_options(job: type[Job[Any, Any]]) -> list[click.Parameter]:
         ),
         _option(
             "--limit",
-            type=click.IntRange(min=1),
+            type=click.IntRange(1, BIGINT_MAX),
             metavar="N",
             help="Stop after N rows.",
         ),
@@ -258,6 +280,21 @@ def _option(name: str, *more: str, **attributes: Any) -> click.Parameter:
     return click.Option([name, *more], show_default=True, show_envvar=True, **attributes)
 
 
+def form_option(name: str, help_text: str) -> Callable[[F], F]:
+    """Declare a flag for a form of output; the command gets the chosen one's name as `form`."""
+
+    def choose(ctx: click.Context, param: click.Parameter, is_chosen: bool) -> None:
+        earlier = ctx.params.setdefault("form", None)
+        if is_chosen and earlier is not None:
+            raise click.UsageError(f"--{earlier} and --{name} exclude each other: pass one", ctx)
+        if is_chosen:
+            ctx.params["form"] = name
+
+    return click.option(
+        f"--{name}", f"as_{name}", is_flag=True, expose_value=False, callback=choose, help=help_text
+    )
+
+
 # -- one execution -----------------------------------------------------------------------------
 
 
@@ -271,7 +308,8 @@ def _execute(
     run_options = _take_run_options(job_type, options)
     console = terminal()
     run_id = uuid4()
-    run_log = RunLog(job_type.name, run_id, Redactor.of_process(settings))
+    redactor = Redactor.of_process(settings, options.values())
+    run_log = RunLog(job_type.name, run_id, redactor)
     configure(run_log, log_level, console)
     _warn_about_lost_reports(run_options.reports, run_log)
     # Before anything starts a thread: it would not inherit the mask and take the signals itself.
@@ -283,14 +321,16 @@ def _execute(
             dsn = job_type.database(settings)
             open_connection = partial(db.connect, dsn, f"artwork-backfill {job_type.name}")
             with closing(db.open_patiently(open_connection)) as conn:
-                check_tables(
+                check = partial(
+                    check_tables,
                     conn,
-                    job_type.tables_for(settings),
                     command=job_type.name,
                     read_only=run_options.dry_run or verify_only,
                 )
-            run = Run(run_id, run_options, settings, stopping.event, open_connection)
-            job = build(run, **options)
+                check(job_type.tables_for(settings))
+                run = Run(run_id, run_options, settings, stopping.event, open_connection)
+                job = build(run, **options)
+                check(job.more_tables)
         _tune_interpreter(run_options.concurrency)
         progress = Progress(run_log, console)
         metrics = (
@@ -469,7 +509,15 @@ class LoggedGroup(click.Group):
 
 def _logged(main: Callable[..., Any], name: str | None, *arguments: Any, **extra: Any) -> NoReturn:
     try:
+        _check_arguments(extra.get("args") or (*arguments, sys.argv[1:])[0])
         code = main(*arguments, **{**extra, "standalone_mode": False})
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        click.echo(f"Error: the output cannot be written: {error.strerror or error}", err=True)
+        _write_nowhere()
+        code = 1
     except click.ClickException as error:
         # In a container, where every line is JSON, the log is enough.
         if not _only_logs():
@@ -481,6 +529,27 @@ def _logged(main: Callable[..., Any], name: str | None, *arguments: Any, **extra
         code = 1
     stop_sentry()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _check_arguments(arguments: Iterable[str]) -> None:
+    for argument in arguments:
+        if not _is_utf8(argument):
+            raise click.UsageError(f"the argument {argument!a} is not UTF-8")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _write_nowhere() -> None:
+    """Let what is still to be printed go nowhere: Python's own last flush would fail as well."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _tool(name: str | None, args: Sequence[str] | None = None, *_: Any) -> str:

@@ -73,6 +73,11 @@ VARIABLES: Final = (
         secret=True,
     ),
     Variable("ARCHIVE_ORG_RATE", "requests to archive.org: N/s, N/m or unlimited", "2/s", "2/s"),
+    Variable(
+        "ARCHIVE_ORG_CHANGES_URL",
+        "archive.org's Changes API, for seed-from-ia-changes",
+        "https://be-api.us.archive.org",
+    ),
     Variable("MUSICBRAINZ_URL", "MusicBrainz web service", "https://musicbrainz.org"),
     Variable("MUSICBRAINZ_RATE", "requests to MusicBrainz: N/s, N/m or unlimited", "1/s", "1/s"),
     Variable(
@@ -113,7 +118,7 @@ VARIABLES: Final = (
 _BY_NAME: Final = {variable.name: variable for variable in VARIABLES}
 
 #: Hosts whose operators ask every client to say who it is.
-PUBLIC_HOSTS: Final = ("archive.org", "musicbrainz.org")
+PUBLIC_HOSTS: Final = ("archive.org", "be-api.us.archive.org", "musicbrainz.org")
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]{0,30}://\S+", re.IGNORECASE)
 _PASSWORD_PARAMETER: Final = re.compile(r"[?&](?:ssl)?password=([^&#]*)")
@@ -123,9 +128,12 @@ _DELIMITERS: Final = re.compile(r"[@/?#]")
 _SHORTEST_VALUE: Final = 6
 _HOST: Final = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 _SCHEMA_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_MOST_PER_SECOND: Final = 1e6
 #: Shorter segments of a path are words.
 _SHORTEST_KEY: Final = 12
-_RATE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?:\s*/\s*(?P<unit>s|m|h))?", re.IGNORECASE)
+_RATE: Final = re.compile(
+    r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?:\s*/\s*(?P<unit>s|m|h))?", re.IGNORECASE
+)
 _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -155,7 +163,13 @@ class Settings:
 
     def get(self, name: str) -> str | None:
         """Return the value of a variable, its default, or `None`."""
-        return self.environ.get(name, "").strip() or _BY_NAME[name].default
+        value = self.environ.get(name, "").strip()
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            # Such as one byte of Latin-1.
+            raise _problem(name, "is not UTF-8") from None
+        return value or _BY_NAME[name].default
 
     def require(self, name: str) -> str:
         """Return the value of a variable, or raise `SettingsError` when there is none."""
@@ -204,6 +218,10 @@ class Settings:
     def archive_org(self) -> Endpoint:
         """Return where archive.org is."""
         return self._endpoint("ARCHIVE_ORG_URL", "ARCHIVE_ORG_RATE")
+
+    def archive_org_changes(self) -> Endpoint:
+        """Return where archive.org's Changes API is; it is asked at archive.org's rate."""
+        return self._endpoint("ARCHIVE_ORG_CHANGES_URL", "ARCHIVE_ORG_RATE")
 
     def archive_org_keys(self) -> tuple[str, str] | None:
         """Return archive.org's access and secret key, or `None` when neither is set."""
@@ -320,7 +338,7 @@ class Settings:
         if text.lower() == "unlimited":
             return None
         match = _RATE.fullmatch(text)
-        if match is None or float(match["number"]) <= 0:
+        if match is None or not 0 < float(match["number"]) < _MOST_PER_SECOND:
             raise _problem(name, f"is {text!r}, which is not a rate like 2/s, 100/m or unlimited")
         return float(match["number"]) / _SECONDS[(match["unit"] or "s").lower()]
 
@@ -373,7 +391,7 @@ def _passwords(dsn: str) -> set[str]:
     found: set[str] = set()
     try:
         found.add(str(conninfo_to_dict(dsn).get("password") or ""))
-    except ProgrammingError:
+    except (ProgrammingError, UnicodeEncodeError):
         # Not even libpq can tell where the password is: hide the whole string.
         found.add(dsn)
     user, password, is_ambiguous = _credentials(dsn)
@@ -401,5 +419,7 @@ def _credentials(url: str) -> tuple[str, str, bool]:
 def _spellings(*texts: str) -> set[str]:
     """Return texts as they are written in a URL, and as they read: messages may quote either."""
     found = {spelling for text in texts for spelling in (text, unquote(text))}
-    found |= {quote(text, safe=safe) for text in tuple(found) for safe in ("", "/")}
+    found |= {
+        quote(text, safe, errors="surrogateescape") for text in tuple(found) for safe in ("", "/")
+    }
     return found - {""}

@@ -13,7 +13,13 @@ from typing import Any, Final
 import click
 from artwork_backfill.jobs.cli import checks
 from artwork_backfill.jobs.cli import status as status_view
-from artwork_backfill.jobs.command import JobCommand, LoggedGroup, announce, musicbrainz_database
+from artwork_backfill.jobs.command import (
+    JobCommand,
+    LoggedGroup,
+    announce,
+    form_option,
+    musicbrainz_database,
+)
 from artwork_backfill.shared import migrations
 from artwork_backfill.shared.audit.catalogue import UnknownCheck, parse_remedies
 from artwork_backfill.shared.audit.decide import Policy
@@ -32,7 +38,9 @@ JOBS: Final = (
     "seed-from-mb",
     "seed-from-img-129",
     "seed-from-ia-scan",
+    "seed-from-ia-changes",
     "audit-batch",
+    "reaudit",
     "library-artwork-url-backfill",
 )
 
@@ -67,6 +75,8 @@ class _Commands(UserDict[str, Any]):
 _JOBS: Final = {name: _later(module_of(name), "command.run") for name in JOBS}
 _VERIFICATIONS: Final = {name: _later(module_of(name), "command.verify") for name in JOBS}
 _GROUPS: Final = {
+    "estimate": _later("artwork_backfill.jobs.cli.estimate", "command"),
+    "explain": _later("artwork_backfill.jobs.cli.explain", "command"),
     "review": _later("artwork_backfill.jobs.cli.review", "review_group"),
     "runs": _later("artwork_backfill.jobs.cli.runs", "runs_group"),
     "events": _later("artwork_backfill.jobs.cli.review", "events_group"),
@@ -197,8 +207,8 @@ def status(*, form: str) -> None:
 
 
 @main.command(name="checks")
-@click.option("--json", "form", flag_value="json", help="Print JSON for machines.")
-@click.option("--markdown", "form", flag_value="markdown", help="Print a Markdown table.")
+@form_option("json", "Print JSON for machines.")
+@form_option("markdown", "Print a Markdown table.")
 @click.option(
     "--remedy",
     "remedies",

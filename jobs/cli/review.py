@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,7 +15,7 @@ from uuid import UUID
 
 import click
 from artwork_backfill.jobs.cli import views
-from artwork_backfill.jobs.command import F, musicbrainz_database
+from artwork_backfill.jobs.command import BIGINT_MAX, F, form_option, musicbrainz_database
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.services import Services
@@ -38,16 +37,13 @@ from artwork_backfill.shared.review.questions import (
 from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
 from psycopg.errors import LockNotAvailable, QueryCanceled
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 #: Whoever asks sits and waits: what takes longer than this is asked wrongly.
 _STATEMENT_TIMEOUT: Final = "60s"
-
-#: Characters in a line of a table that goes to a file or a pipe.
-_PIPE_WIDTH: Final = 200
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -66,6 +62,18 @@ class GidType(click.ParamType[UUID]):
                 f"{value!r} holds no gid: give a UUID, mbid-UUID, or the entity's URL", param, ctx
             )
         return UUID(found.pop())
+
+
+class NoteType(click.ParamType[str]):
+    """Text that says something."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        note: str = value.strip()
+        if not note:
+            self.fail("the note is empty: say why", param, ctx)
+        return note
 
 
 class AgeType(click.ParamType[timedelta]):
@@ -107,16 +115,14 @@ def _list_options(command: F) -> F:
             ),
             click.option(
                 "--offset",
-                type=click.IntRange(min=0),
+                type=click.IntRange(0, BIGINT_MAX),
                 default=0,
                 show_default=True,
                 metavar="N",
                 help="Leave out the first N rows.",
             ),
-            click.option(
-                "--json", "form", flag_value="json", help="Print JSON instead of a table."
-            ),
-            click.option("--csv", "form", flag_value="csv", help="Print CSV instead of a table."),
+            form_option("json", "Print JSON instead of a table."),
+            form_option("csv", "Print CSV instead of a table."),
         )
     ):
         command = option(command)
@@ -211,7 +217,7 @@ def show(*, gid: UUID, as_json: bool) -> None:
         click.echo(views.to_json(cases))
     else:
         for case in cases:
-            _print(views.case_view(case))
+            views.show(views.case_view(case))
 
 
 Settle = Callable[..., Review]
@@ -219,8 +225,10 @@ Settle = Callable[..., Review]
 
 def _settling_command(name: str, settle: Settle, help_text: str) -> None:
     @review_group.command(name=name, help=help_text)
-    @click.argument("review_id", metavar="ID", type=click.IntRange(min=1))
-    @click.option("--note", required=True, help="Why, for whoever looks at this later.")
+    @click.argument("review_id", metavar="ID", type=click.IntRange(1, BIGINT_MAX))
+    @click.option(
+        "--note", type=NoteType(), required=True, help="Why, for whoever looks at this later."
+    )
     @by_option
     def command(*, review_id: int, note: str, by: str) -> None:
         with _database("review", (*questions.TABLES, *actions.TABLES)) as conn:
@@ -263,17 +271,19 @@ _settling_command(
 
 
 @review_group.command(name="purge")
-@click.argument("review_id", metavar="ID", type=click.IntRange(min=1))
+@click.argument("review_id", metavar="ID", type=click.IntRange(1, BIGINT_MAX))
 @click.option(
     "--artwork",
     "artwork_id",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, BIGINT_MAX),
     required=True,
     metavar="NUMBER",
     help="The artwork id in the file's name.",
 )
 @click.option("--suffix", help="The file's suffix, where several files carry the artwork id.")
-@click.option("--note", required=True, help="Why, for later readers of the review.")
+@click.option(
+    "--note", type=NoteType(), required=True, help="Why, for later readers of the review."
+)
 @by_option
 def purge(*, review_id: int, artwork_id: int, suffix: str | None, note: str, by: str) -> None:
     """Queue the deletion of one foreign image of review ID, on your word.
@@ -376,7 +386,7 @@ def failed(
 
 
 @events_group.command(name="requeue")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(1, BIGINT_MAX))
 @click.option("--any", "any_event", is_flag=True, help="Also events that no audit has queued.")
 @by_option
 def requeue(*, ids: tuple[int, ...], any_event: bool, by: str) -> None:
@@ -441,12 +451,7 @@ def _show_list(
     elif form == "csv":
         click.echo(views.to_csv(row_type, rows), nl=False)
     else:
-        _print(table(rows))
-
-
-def _print(renderable: RenderableType) -> None:
-    width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    Console(width=width).print(renderable)
+        views.show(table(rows))
 
 
 def _fail_for(count: int) -> None:

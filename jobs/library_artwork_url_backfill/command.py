@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from artwork_backfill.jobs.command import DurationType, job_command, option
+from artwork_backfill.jobs.command import (
+    MOST_AT_ONCE,
+    DurationType,
+    FiniteRange,
+    job_command,
+    option,
+)
 from artwork_backfill.jobs.library_artwork_url_backfill.existing import CheckExisting
 from artwork_backfill.jobs.library_artwork_url_backfill.job import (
     LibraryArtworkUrlBackfill,
@@ -42,7 +48,7 @@ _OF_EVERY_JOB: Final = frozenset(
 )
 @option(
     "--min-confidence",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.0,
     envvar="BACKFILL_MIN_CONFIDENCE",
     help="Least confidence of LML (0.2 to 1) for artwork that is known by its names alone.",
@@ -65,7 +71,7 @@ _OF_EVERY_JOB: Final = frozenset(
 )
 @option(
     "--discogs-rate",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(0, MOST_AT_ONCE),
     default=20.0,
     envvar="BACKFILL_DISCOGS_RATE",
     help="Questions a minute to Discogs that LML may ask for this run; 0 for no limit. Albums in"
@@ -79,7 +85,7 @@ _OF_EVERY_JOB: Final = frozenset(
 )
 @option(
     "--write-rate",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(0, MOST_AT_ONCE),
     default=50.0,
     envvar="BACKFILL_WRITE_RATE",
     help="Rows written per second at most, since each notifies the live site's listeners; 0 for no"

@@ -46,6 +46,8 @@ _APOSTROPHES: Final = str.maketrans(
     dict.fromkeys("'`\N{RIGHT SINGLE QUOTATION MARK}\N{MODIFIER LETTER APOSTROPHE}")
 )
 
+_LONGEST_NAME: Final = 1_000
+
 _DISCOGS_NUMBER: Final = re.compile(r"\s*\(\d{1,4}\)\s*$")
 _GUESTS: Final = re.compile(r"\s*[(\[]?\s*\b(?:feat|ft|featuring)\b\.?\s.*$", re.IGNORECASE)
 # In titles only where it can be nothing else: there is "Six Ft. Under".
@@ -120,7 +122,7 @@ class Title:
     @classmethod
     def of(cls, text: str) -> Title:
         """Read a title; all is empty for blank text alone."""
-        text = html.unescape(text)
+        text = _legible(text)
         text = _GUESTS_OF_TITLE.sub("", text) or text
         bare, format_ = _without_format(_without_editions(text))
         return cls(_title_form(text), _title_form(bare), format_)
@@ -142,7 +144,7 @@ def normal_form(text: str) -> str:
     Empty only for blank text: a name without any letter or digit, such as "!!!", stands for
     itself.
     """
-    plain = _fold(html.unescape(text))
+    plain = _fold(_legible(text))
     return _join(_without_the(_words(_spell_out_and(plain)), plain)) or "".join(plain.split())
 
 
@@ -191,7 +193,7 @@ def _same(one: str, other: str) -> bool:
 
 def _artist_forms(artist: str) -> frozenset[str]:
     """Return the normal forms under which an artist may be filed; none for blank text."""
-    text = html.unescape(artist)
+    text = _legible(artist)
     text = _DISCOGS_NUMBER.sub("", text).rstrip("* ") or text
     text = _without_guests(text)
     forms = {normal_form(text)}
@@ -255,6 +257,14 @@ def _without_format(text: str) -> tuple[str, str]:
 
 
 # -- letters ---------------------------------------------------------------------------------------
+
+
+def _legible(text: str) -> str:
+    """Return text with one space where there is white space, and no more of it than a name takes.
+
+    The patterns here take the square of the time for white space without end.
+    """
+    return " ".join(html.unescape(text[:_LONGEST_NAME]).split())
 
 
 def _fold(text: str) -> str:

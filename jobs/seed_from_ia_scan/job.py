@@ -148,6 +148,7 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
         *RUN_TABLES,
     )
     one_snapshot: ClassVar[bool] = False
+    verifies_dry_runs: ClassVar[bool] = True
     batch_size: ClassVar[int] = 10_000
     max_batch_size: ClassVar[int] = 20_000
 

@@ -104,6 +104,7 @@ class SeedFromImg129(Job[Chunk, Chunk]):
         *RUN_TABLES,
     )
     one_snapshot: ClassVar[bool] = False
+    verifies_dry_runs: ClassVar[bool] = True
     batch_size: ClassVar[int] = 10_000
     # Up to three batches are in memory, and larger ones would hardly be written any faster.
     max_batch_size: ClassVar[int] = 10_000
@@ -157,7 +158,8 @@ class SeedFromImg129(Job[Chunk, Chunk]):
                 self._problems += chunk.problems
             yield from self._problems
         is_complete = run is None or run.is_complete
-        yield from self._verify_gids(_look_up(conn, self._ledger), is_complete)
+        if not self.run.options.dry_run:
+            yield from self._verify_gids(_look_up(conn, self._ledger), is_complete)
         yield from self._verify_readable()
 
     def _take_note(self, chunk: Chunk) -> None:

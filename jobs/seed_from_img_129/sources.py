@@ -64,7 +64,8 @@ class Source:
         if self.place == STDIN:
             return "standard input"
         if not _is_url(self.place):
-            return self.place
+            # The name of a file may be any bytes.
+            return os.fsencode(self.place).decode("utf-8", "replace")
         parts = urlsplit(self.place)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 

@@ -18,13 +18,14 @@ from contextlib import contextmanager, suppress
 class Exchange:
     """One exchange under way: until when it may take, and the socket that it uses.
 
-    `until` is in monotonic seconds; `stopping` ends it early.
+    `until` is in monotonic seconds; once `stopping` is set, it has `grace_s` seconds left.
     """
 
-    def __init__(self, until: float, stopping: threading.Event | None) -> None:
+    def __init__(self, until: float, stopping: threading.Event, grace_s: float) -> None:
         self.until = until
         self.is_cut = False
         self._stopping = stopping
+        self._grace_s = grace_s
         self._socket: socket.socket | None = None
 
     def attach(self, sock: socket.socket | None) -> None:
@@ -36,8 +37,10 @@ class Exchange:
 
     def is_due(self) -> bool:
         """Return whether it has to end now."""
-        is_stopped = self._stopping is not None and self._stopping.is_set()
-        return is_stopped or time.monotonic() >= self.until
+        now = time.monotonic()
+        if self._stopping.is_set() and self._grace_s < math.inf:
+            self.until, self._grace_s = min(self.until, now + self._grace_s), math.inf
+        return now >= self.until
 
     def cut(self) -> None:
         """Shut the socket down. What was read by then is not an answer, even if it looks whole."""
@@ -60,10 +63,10 @@ class Deadlines:
 
     @contextmanager
     def exchange(
-        self, seconds: float = math.inf, stopping: threading.Event | None = None
+        self, seconds: float, stopping: threading.Event, *, grace_s: float
     ) -> Iterator[Exchange]:
-        """Watch what this thread does within, for so long, or until the run stops."""
-        exchange = Exchange(time.monotonic() + seconds, stopping)
+        """Watch what this thread does within, for so long, or until shortly after a stop."""
+        exchange = Exchange(time.monotonic() + seconds, stopping, grace_s)
         with self._changed:
             self._exchanges.add(exchange)
             if self._watcher is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import http.client
+import math
 import os
 import threading
 import zlib
@@ -33,6 +34,9 @@ from urllib3.exceptions import TimeoutError as Urllib3Timeout
 _CHUNK_BYTES = 64 * 1024
 # An unwanted body up to this size is read, because that is cheaper than a new connection.
 _DRAIN_BYTES = 64 * 1024
+
+#: What an exchange may still take once the run is to stop, in seconds.
+_GRACE_S = 1.0
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -83,7 +87,10 @@ class BodyTooLarge(ExchangeFailed):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one exchange may take: seconds, bytes of the answer, and its share of all large ones."""
+    """What one exchange may take: seconds, bytes of the answer, and its share of all large ones.
+
+    Once `stopping` is set, a second is left.
+    """
 
     deadline_s: float
     max_bytes: int
@@ -128,7 +135,9 @@ class Transport:
         Raises `ExchangeFailed` when there is no complete answer within the deadline, and
         `BodyTooLarge` when a body with a `wanted` status exceeds the limit.
         """
-        with self._deadlines.exchange(limits.deadline_s) as exchange:
+        with self._deadlines.exchange(
+            limits.deadline_s, limits.stopping, grace_s=_GRACE_S
+        ) as exchange:
             try:
                 answer = self._send(method, url, headers, body, limits.deadline_s)
                 content = b""
@@ -154,7 +163,7 @@ class Transport:
 
         Raises `OSError` when there is none. When the run stops, reading ends, and `is_cut` is set.
         """
-        with self._deadlines.exchange(stopping=stopping) as exchange:
+        with self._deadlines.exchange(math.inf, stopping, grace_s=0.0) as exchange:
             answer = self._send("GET", url, headers, None, self._read_timeout_s)
             with _closing(answer.raw):
                 yield answer, exchange

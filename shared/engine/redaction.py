@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Self
 
 from artwork_backfill.shared.settings import Settings, url_secrets
@@ -48,10 +48,10 @@ class Redactor:
         )
 
     @classmethod
-    def of_process(cls, settings: Settings, arguments: Sequence[str] | None = None) -> Self:
-        """Return a redactor of what this process knows: its settings and its arguments."""
-        arguments = sys.argv[1:] if arguments is None else arguments
-        in_arguments = {secret for text in arguments for secret in url_secrets(text)}
+    def of_process(cls, settings: Settings, options: Iterable[object] = ()) -> Self:
+        """Return a redactor of what this process knows: its settings, arguments and options."""
+        texts = _texts_in([*sys.argv[1:], *options])
+        in_arguments = {secret for text in texts for secret in url_secrets(text)}
         return cls(settings.secrets() | in_arguments)
 
     def text(self, text: str) -> str:
@@ -74,6 +74,14 @@ class Redactor:
         if isinstance(value, list | tuple | set | frozenset):
             return [self.value(item) for item in value]
         return value
+
+
+def _texts_in(values: Iterable[object]) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _texts_in(value)
 
 
 def _may_be_word(secret: str) -> bool:

@@ -366,7 +366,8 @@ class Runner(Generic[Item, Result]):
     def _verify(self, result: RunResult | None) -> _Counted:
         self._log.enter("verify")
         counted = _Counted()
-        if not self._dry_run:  # which left everything as it was: there is nothing to count again
+        # A dry run left everything as it was: there is hardly anything to count again.
+        if not self._dry_run or self._job.verifies_dry_runs:
             counted = self._count_again(result)
         for problem in counted.problems:
             self._problem(problem.what, problem.detail, **problem.fields)

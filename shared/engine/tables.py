@@ -89,6 +89,12 @@ def check_tables(
     problems = list(_missing(missing))
     if lacking:
         problems.append(_no_rights(conn, lacking, command))
+    is_to_write = any(set(table.privileges) - {"SELECT"} for table in wanted)
+    if is_to_write and _one(conn, "SELECT current_setting('transaction_read_only')") == "on":
+        problems.append(
+            "the server takes no writes: it is a replica, or default_transaction_read_only is on;"
+            " name the primary in the database URL"
+        )
     if problems:
         raise DatabaseError("; ".join(problems))
 

@@ -178,6 +178,7 @@ def entities(migrated_database: str) -> str:
         cursor.execute(
             "INSERT INTO musicbrainz.release_meta (id, cover_art_presence)"
             " SELECT id, 'present' FROM musicbrainz.release;"
+            "INSERT INTO musicbrainz.edit (id, open_time) VALUES (1, now());"
             "INSERT INTO cover_art_archive.image_type (mime_type, suffix)"
             " VALUES ('image/jpeg', 'jpg') ON CONFLICT DO NOTHING;"
             "INSERT INTO cover_art_archive.cover_art (id, release, mime_type, edit, ordering)"

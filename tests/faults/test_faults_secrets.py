@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -167,6 +168,58 @@ def test_an_audit_of_an_archive_that_repeats_our_key_stores_it_nowhere(
     with psycopg.connect(dsn) as conn:
         rows = conn.execute("SELECT * FROM artwork_indexer.ia_scan").fetchall()
     assert leaks(str(rows)) == []
+
+
+def test_what_is_secret_in_the_url_of_a_source_leaves_the_process_nowhere(
+    seeded: str, copy: Callable[[str], str], launch: Launch, tmp_path: Path
+) -> None:
+    """In the first line of the log, in options and reports, in errors, and in Sentry."""
+    secrets = ("marker user", "m@rker/password", "marker-token-5d", "marker-sig-9f")
+    user, password, token, signature = secrets
+    reports = [tmp_path / "report.json", tmp_path / "report.md"]
+    dsn = copy(seeded)
+    lines = b"76df3287-6cda-33eb-8e9a-044b5e15ffdd\n"
+    with serve(lambda *_: (200, b"{}")) as sentry, serve(lambda *_: (200, lines)) as files:
+        for status in (0, 3, 2):
+            place = files.place if status != 2 else "127.0.0.1:9"
+            path = "list" if status != 3 else "bad_items.csv"
+            source = (
+                f"http://{quote(user)}:{quote(password, safe='')}@{place}/{path}"
+                f"?token={token}&X-Signature={signature}"
+            )
+            process = launch(
+                "seed-from-img-129",
+                source,
+                *(["-"] if status == 3 else []),
+                *(f"--report={report}" for report in reports),
+                musicbrainz=dsn,
+                SENTRY_DSN=f"http://{SENTRY_KEY}@{sentry.place}/1",
+            )
+            assert process.wait() == status, process.output
+            written = [report.read_text() for report in reports if report.exists()]
+            for text in (process.output, *written):
+                for secret in secrets:
+                    for spelling in (secret, quote(secret), quote(secret, safe="")):
+                        assert spelling not in text
+        told = [gzip.decompress(body).decode(errors="replace") for _, body in sentry.visits]
+    assert not [s for s in secrets if any(s in text or quote(s) in text for text in told)]
+    with psycopg.connect(dsn) as conn:
+        runs = str(conn.execute("SELECT * FROM artwork_indexer.backfill_run").fetchall())
+    assert not [secret for secret in secrets if secret in runs or quote(secret) in runs]
+
+
+@pytest.mark.parametrize("written", ["hunter2@Winter2026", "hunter2%40Winter2026", "hunter2/Win9"])
+def test_a_password_is_hidden_raw_and_encoded(
+    written: str, seeded: str, copy: Callable[[str], str], launch: Launch
+) -> None:
+    copy(seeded)
+    url = f"postgresql://mb:{written}@nowhere.invalid/x"
+    process = launch("seed-from-mb", musicbrainz=url)
+    assert process.wait() == 2, process.output
+    for part in ("hunter2", "Winter2026", "Win9"):
+        assert part not in process.output
+    if "%" not in written:
+        assert "percent-encoded" in process.output
 
 
 def test_the_search_for_secrets_finds_them() -> None:

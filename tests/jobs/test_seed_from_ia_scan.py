@@ -461,6 +461,16 @@ def test_a_total_that_is_larger_than_what_was_seen_is_not_verified(
     assert verify.exit_code == code
 
 
+def test_a_dry_run_with_keys_that_see_nothing_is_not_verified(
+    database: str, archive: Archive
+) -> None:
+    archive.pages = {CAA: [[]]}
+    report = scan(database, {"dry_run": True})
+    assert report.exit_code == 3
+    assert "seems to have no rights" in coverage(report).detail
+    assert (rows(database), query(database, STANDING)) == ({}, [])
+
+
 def test_a_total_can_be_overruled(database: str, archive: Archive) -> None:
     archive.instead[6] = ScrapePage(tuple(identifiers(*range(50, 60))), None, 5_000_000)
     assert scan(database).exit_code == 3

@@ -594,6 +594,14 @@ def test_a_file_in_a_folder_that_cannot_be_read_is_damage(
     assert "skipped_items.log:1" in report.problems[0].what
 
 
+def test_a_dry_run_says_what_could_not_be_read(migrated_database: str, tmp_path: Path) -> None:
+    path = tmp_path / "failed_checks.log"
+    path.write_text(f"{gid(1)}\tItem::exists\nnonsense\n")
+    report = seed(migrated_database, path, run={"dry_run": True})
+    assert (report.exit_code, rows(migrated_database)) == (3, {})
+    assert wrong(report) == {"lines and files that could not be read": (0, 1)}
+
+
 def test_a_heading_with_a_carriage_return_does_not_end_the_reading(
     migrated_database: str, log: Path
 ) -> None:

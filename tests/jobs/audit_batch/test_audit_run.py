@@ -10,7 +10,10 @@ import psycopg
 import pytest
 from artwork_backfill.jobs.audit_batch.guardrails import Limits
 from artwork_backfill.jobs.audit_batch.job import AuditBatch
-from artwork_backfill.jobs.audit_batch.verification import verify_decisions
+from artwork_backfill.jobs.audit_batch.verification import (
+    verify_decisions,
+    verify_repairs_and_reviews,
+)
 from artwork_backfill.shared.audit.decide import Policy, Status
 from artwork_backfill.shared.auditing.models import Reason
 from artwork_backfill.shared.clients.http import ServiceDown
@@ -356,6 +359,27 @@ def test_the_verification_sees_what_was_lost(
     assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
     [wrong] = [check.name for check in report.verification if not check.ok]
     assert name in wrong
+
+
+def test_a_replica_without_edits_is_said_to_be_one(own_scene: Scene) -> None:
+    """Every image would seem not to be approved."""
+    own_scene.conn.execute("TRUNCATE musicbrainz.edit CASCADE")
+    stopping = Stopping()
+    report = _drive(own_scene, own_scene.job(stopping=stopping), stopping)
+    assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
+    assert "like a replica without the edit tables" in report.reason
+    assert own_scene.value("SELECT count(*) FROM artwork_indexer.audit_result") == 0
+
+
+def test_events_that_musicbrainz_has_deleted_are_in_order(scene: Scene) -> None:
+    """It deletes those of an entity that is merged or deleted before they are completed."""
+    stopping = Stopping()
+    job = scene.job(stopping=stopping)
+    assert _drive(scene, job, stopping).exit_code == 0
+    scene.conn.execute("DELETE FROM artwork_indexer.event_queue")
+    checks = list(verify_repairs_and_reviews(scene.conn))
+    assert [check.ok for check in checks] == [True, True]
+    assert checks[0].expected > 0
 
 
 def test_what_others_did_since_is_in_order(scene: Scene) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from contextlib import closing
 from pathlib import Path
 from threading import Event
@@ -558,3 +559,23 @@ def test_the_hosts_of_covers_are_a_setting() -> None:
     url = "https://cdn.img.example/1.jpg"
     assert chosen(row(), artwork(url=url), rules=rules) == url
     assert chosen(row(), artwork(), rules=rules) is Reason.BAD_URL
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " " * 120_000 + "x",
+        "(" * 120_000,
+        "a (" * 40_000,
+        ", " * 60_000,
+        "- " * 60_000,
+        "&amp;" * 9_000,
+    ],
+)
+def test_names_of_any_length_are_compared_at_once(text):
+    began = time.monotonic()
+    for one, other in ((text, "Dots and Loops"), (text + " (Deluxe)", text)):
+        same_title(one, other, artists=[text])
+        alike_title(one, other)
+        same_artist(one, other)
+    assert time.monotonic() - began < 5

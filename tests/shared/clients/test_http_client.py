@@ -825,6 +825,23 @@ class TestStopping:
         with pytest.raises(Interrupted):
             client.get("/", body_of)
 
+    def test_ends_an_exchange_that_drips(self, serve, connect):
+        stopping = threading.Event()
+
+        def drip(exchange):
+            exchange.start(Content_Length="1000000")
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    exchange.wfile.write(b"x")
+                    stopping.set()
+                    real_time.sleep(0.05)
+
+        client = connect(serve(drip).url, stopping=stopping, attempts=1)
+        began = real_time.monotonic()
+        with pytest.raises(Interrupted):
+            client.get("/", body_of)
+        assert real_time.monotonic() - began < 3
+
     def test_lets_requests_that_need_not_wait_finish(self, serve, connect):
         stopping = threading.Event()
         stopping.set()
