@@ -60,7 +60,7 @@ dashboard: $(VENV)/.dashboard  ## serve the dashboard on the data of the demo
 test: dev  ## run the test suite
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
-screenshots: dev  ## take the pictures of the dashboard for the README (needs Chromium)
+screenshots: dev  ## take the pictures of the dashboard again (needs Chromium)
 	DASHBOARD_SCREENSHOTS=docs $(BIN)/python -m pytest -q tests/dashboard/test_browser.py -k picture
 
 faults: dev  ## test with kills, outages and millions of rows (takes an hour)

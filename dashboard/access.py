@@ -1,18 +1,21 @@
 """Who gets in: the addresses the dashboard may listen on, and the people it lets act.
 
-Streamlit's login (OpenID Connect, section `[auth]` of its secrets.toml) tells who a visitor is; who
-of them may enter is told here, by e-mail address. Without a login the dashboard is for this machine
+Streamlit's login (OpenID Connect, section `[auth]` of its secrets.toml) says who a visitor is; who
+of them may enter is said here, by e-mail address. Without a login the dashboard is for this machine
 alone, or for reading only.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import streamlit as st
+from artwork_backfill.dashboard.guard import Hosts
 from streamlit.errors import StreamlitSecretNotFoundError
 
 #: What Streamlit's login needs in `[auth]`.
@@ -50,23 +53,23 @@ def check(address: str | None, *, login: bool, allowed: Collection[str], read_on
     Raises
     ------
     AccessError
-        Anybody who reaches the address could change things, or nobody could enter.
+        Anyone who reaches the address could change things, or no one could enter.
     """
     if login and not allowed:
         raise AccessError(
-            "a login is configured, but nobody may enter: name those who may,"
+            "a login is configured, but no one may enter: name those who may,"
             " for example with --allow ops@example.org"
         )
     if not (login or read_only or is_loopback(address)):
         raise AccessError(
-            f"everybody who reaches {address or 'this machine'} could change things: configure"
+            f"everyone who reaches {address or 'this machine'} could change things: configure"
             " Streamlit's login ([auth] in .streamlit/secrets.toml) and name those who may enter"
             " with --allow, or add --read-only, or listen on 127.0.0.1"
         )
 
 
 def is_loopback(address: str | None) -> bool:
-    """Tell whether only this machine itself can reach an address."""
+    """Return whether only this machine itself can reach an address."""
     if address == "localhost":
         return True
     try:
@@ -75,21 +78,31 @@ def is_loopback(address: str | None) -> bool:
         return False
 
 
+def hosts(address: str, names: Collection[str]) -> Hosts:
+    """Return the names under which the dashboard answers.
+
+    They are this machine's, the login's (where it sends people back to) and `names`.
+    """
+    known = {"localhost", address.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
+    if login_is_configured():
+        known.add((urlsplit(str(st.secrets["auth"]["redirect_uri"])).hostname or "").lower())
+    return Hosts(frozenset(known | set(names)) - {""})
+
+
 def login_is_configured() -> bool:
-    """Tell whether Streamlit's secrets hold a login.
+    """Return whether Streamlit's secrets hold a login.
 
     Raises
     ------
     AccessError
-        There is a login that cannot be used, or there are secrets that cannot be read: then there
-        is no telling.
+        There is a login that cannot be used, or there are secrets that cannot be read.
     """
     try:
         auth = st.secrets.to_dict().get("auth")
     except StreamlitSecretNotFoundError:
         present = [path for path in st.get_option("secrets.files") if Path(path).exists()]
         if present:
-            raise AccessError(f"{present[0]} cannot be read: mend it, or move it away") from None
+            raise AccessError(f"{present[0]} cannot be read: correct it, or move it away") from None
         return False
     if auth is None:
         return False

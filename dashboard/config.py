@@ -15,6 +15,8 @@ from artwork_backfill.shared.settings import Settings
 
 READ_ONLY: Final = "BACKFILL_DASHBOARD_READ_ONLY"
 ALLOW: Final = "BACKFILL_DASHBOARD_ALLOW"
+HOSTS: Final = "BACKFILL_DASHBOARD_HOSTS"
+PICTURES: Final = "BACKFILL_DASHBOARD_PICTURES"
 BY: Final = "BACKFILL_BY"
 
 
@@ -23,7 +25,9 @@ class Config:
     """One dashboard.
 
     `by` stands in the notes as the person who acts when there is no login; `allowed` are the
-    e-mail addresses, in lower case, of those who may enter when there is one.
+    e-mail addresses, in lower case, of those who may enter when there is one. `hosts` are names
+    under which the dashboard is reached besides its address; `pictures` says whether it offers to
+    show pictures from archive.org.
     """
 
     dsn: str = field(repr=False)
@@ -31,6 +35,8 @@ class Config:
     read_only: bool
     by: str
     allowed: frozenset[str]
+    hosts: frozenset[str]
+    pictures: bool
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Config:
@@ -45,4 +51,6 @@ class Config:
             read_only=environ.get(READ_ONLY, "") == "1",
             by=environ.get(BY, "").strip() or "somebody at the dashboard",
             allowed=frozenset(environ.get(ALLOW, "").lower().split()),
+            hosts=frozenset(environ.get(HOSTS, "").lower().split()),
+            pictures=environ.get(PICTURES, "1") == "1",
         )

@@ -3,45 +3,69 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import pandas as pd
 import streamlit as st
-from artwork_backfill.dashboard import access, queries, show
+from artwork_backfill.dashboard import access, address, memory, queries, show, style, words
 from artwork_backfill.dashboard.config import Config
-from artwork_backfill.dashboard.desk import Desk, Trouble
-from artwork_backfill.dashboard.tabs import checks, entities, failed_events, overview, reviews
-from artwork_backfill.dashboard.worklist import Done, journal
+from artwork_backfill.dashboard.database import DashboardDb, Trouble
+from artwork_backfill.dashboard.memory import Done, Memory
+from artwork_backfill.dashboard.tabs import (
+    checks,
+    entities,
+    failed_events,
+    overview,
+    reviews,
+    runs,
+)
 from artwork_backfill.shared.settings import SettingsError
+from psycopg import Connection
 
-TABS: Final[Mapping[str, Callable[[Desk], None]]] = {
-    "Overview": overview.show_tab,
-    "Reviews": reviews.show_tab,
-    "Failed events": failed_events.show_tab,
-    "Entities": entities.show_tab,
-    "Checks": checks.show_tab,
+
+@dataclass(frozen=True, slots=True)
+class Tab:
+    """One tab: how it is drawn, what the address says of it, and what is counted in its name."""
+
+    draw: Callable[[DashboardDb, Memory], None]
+    fields: tuple[address.Field, ...] = ()
+    count: str | None = None
+
+
+TABS: Final[Mapping[str, Tab]] = {
+    "Overview": Tab(overview.show_tab, overview.FIELDS),
+    "Reviews": Tab(reviews.show_tab, reviews.FIELDS, "open_reviews"),
+    "Failed events": Tab(failed_events.show_tab, failed_events.FIELDS, "failed_events"),
+    "Entities": Tab(entities.show_tab, entities.FIELDS),
+    "Checks": Tab(checks.show_tab, checks.FIELDS),
+    "Runs": Tab(runs.show_tab, runs.FIELDS, "runs"),
 }
+FIELDS: Final = {name: tab.fields for name, tab in TABS.items()}
+FIRST: Final = next(iter(TABS))
 
-#: How often the page looks whether what was done has come to something, in seconds.
+#: How often the page looks what has come of what was done, in seconds.
 _LOOK_EVERY_S: Final = 3
 
-#: What an entity or event is not yet through with.
-_UNDER_WAY: Final = ("unchecked", "audit_in_progress", "queued", "running")
+#: An entity or event in one of these states will change by itself.
+_UNDER_WAY: Final = (
+    words.STATUSES["unchecked"],
+    words.STATUSES["audit_in_progress"],
+    "queued",
+    "running",
+)
 
-# Room for the toolbar that Streamlit lays over the top, and no more; figures that can be compared.
-_STYLE: Final = """
-<style>
-.block-container { padding-top: 3.5rem; padding-bottom: 3rem; }
-[data-testid="stMetricValue"] { font-size: 1.5rem; font-variant-numeric: tabular-nums; }
-</style>
-"""
+#: The key of the field by which a session recognises a browser of another session.
+_SESSION: Final = "session.token"
 
 
 def main() -> None:
-    """Draw the page for whoever may see it."""
+    """Draw the page for a visitor, as far as they may see it."""
     st.set_page_config(page_title="artwork-backfill", layout="wide")
-    st.html(_STYLE)
+    st.html(style.CSS)
     try:
         config = Config.from_environ(os.environ)
         login = access.login_is_configured()
@@ -54,19 +78,38 @@ def main() -> None:
     except (SettingsError, access.AccessError) as error:
         show.text(str(error))
         return
-    desk = Desk(config, lambda: _who(config))
-    if login and not _has_entered(desk):
+    database = DashboardDb(config, lambda: _who(config))
+    if login and not _has_entered(database):
         return
-    _head(desk, login=login)
-    tabs = st.tabs(list(TABS), key="tab", on_change="rerun", bind="query-params")
-    for tab, draw in zip(tabs, TABS.values(), strict=True):
+    kept = memory.of(database.who())
+    if login:
+        address.restore(memory.of("").address)
+        memory.of("").address = {}
+    address.adopt(FIELDS, FIRST)
+    _head(database, login=login)
+    try:
+        _count_in_tabs(database)
+        _tabs(database, kept)
+    except Trouble as trouble:
+        st.error("The page could not be drawn.")
+        show.text(str(trouble))
+        st.button("Try again", key="again", type="primary")
+    address.publish(FIELDS, FIRST)
+
+
+def _tabs(database: DashboardDb, kept: Memory) -> None:
+    _say_when_read_again()
+    tabs = st.tabs(list(TABS), key=address.TAB, on_change="rerun")
+    for tab, (name, content) in zip(tabs, TABS.items(), strict=True):
         if tab.open:
             with tab:
-                _draw(desk, draw)
+                st.session_state["page.tab"] = name
+                content.draw(database, kept)
+                _journal(database, kept)
 
 
 def _who(config: Config) -> str:
-    """Return who acts at this moment; raises `access.NotAllowed` when nobody may."""
+    """Return who acts at this moment; raises `access.NotAllowed` when the visitor may not."""
     if not access.login_is_configured():
         return config.by
     if not st.user.get("is_logged_in"):
@@ -74,14 +117,14 @@ def _who(config: Config) -> str:
     return access.may_enter(st.user.to_dict(), config.allowed)
 
 
-def _has_entered(desk: Desk) -> bool:
-    """Tell whether the visitor may see the page; say why and how to go on when not."""
+def _has_entered(database: DashboardDb) -> bool:
+    """Return whether the visitor may see the page; say why not, and what to do."""
     if not st.user.get("is_logged_in"):
         st.header("artwork-backfill", anchor=False)
-        st.button("Log in", on_click=st.login, type="primary")
+        st.button("Log in", on_click=_log_in, type="primary")
         return False
     try:
-        desk.who()
+        database.who()
     except access.NotAllowed as refusal:
         show.text(str(refusal))
         st.button("Log out", on_click=st.logout)
@@ -89,53 +132,103 @@ def _has_entered(desk: Desk) -> bool:
     return True
 
 
-def _head(desk: Desk, *, login: bool) -> None:
-    with st.container(horizontal=True, vertical_alignment="center"):
+def _log_in() -> None:
+    # The way to the login and back leads to the bare address.
+    kept = memory.of("")
+    kept.address = {name: st.query_params.get_all(name) for name in st.query_params}
+    st.login()
+
+
+def _head(database: DashboardDb, *, login: bool) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", key="head"):
         st.header("artwork-backfill", anchor=False, width="stretch")
-        if desk.config.read_only:
+        if database.config.read_only:
             st.badge("read only", color="orange")
         else:
-            show.text(desk.who(), stretch=False)
+            show.text(database.who(), stretch=False)
         if login:
             st.button("Log out", on_click=st.logout)
 
 
-def _draw(desk: Desk, draw: Callable[[Desk], None]) -> None:
-    try:
-        draw(desk)
-        _journal(desk)
-    except Trouble as trouble:
-        st.error("The page could not be drawn.")
-        show.text(str(trouble))
+def _say_when_read_again() -> None:
+    """Say that the lists were read again, where a browser was shown those of another session.
+
+    Streamlit forgets a session some time after its connection is lost. A browser that comes back
+    brings the values of its fields along, and with them that of this one, which nobody sees.
+    """
+    own = st.session_state.setdefault("session.own", secrets.token_hex(8))
+    with st.container(key="session-token"):
+        brought = st.text_input("Session", own, key=_SESSION, label_visibility="collapsed")
+    if brought != st.session_state.setdefault("session.known", own):
+        st.session_state["session.known"] = brought
+        st.session_state["session.lost"] = True
+    if st.session_state.get("session.lost"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.warning(
+                "The connection was lost for some time. The lists have been read again, and nothing"
+                " is selected."
+            )
+            st.button("OK", key="session.ok", on_click=_forget_loss)
 
 
-def _journal(desk: Desk) -> None:
+def _forget_loss() -> None:
+    st.session_state["session.lost"] = False
+
+
+def _count_in_tabs(database: DashboardDb) -> None:
+    """Show what is at work, and in the tabs how much waits for people."""
+    with database.reading() as conn:
+        counts = _counts(database.config.dsn, conn)
+        working = runs.at_work(conn, datetime.now(UTC))
+    with st.container(key="at-work"):
+        if working:
+            show.text(working)
+    names = [counts.get(tab.count, 0) if tab.count else 0 for tab in TABS.values()]
+    st.html(style.counts(names))
+
+
+@st.cache_data(ttl=5, max_entries=2, show_spinner=False)
+def _counts(dsn: str, _conn: Connection) -> Mapping[str, int]:
+    del dsn
+    return queries.counts(_conn)
+
+
+# -- what was done -------------------------------------------------------------------------------
+
+
+def _journal(database: DashboardDb, kept: Memory) -> None:
     """Show what was done here and what has come of it, looking again as long as it may change."""
-    done = journal()
-    if not done:
+    if not kept.journal:
         return
-    under_way = any(now in _UNDER_WAY for now in _outcomes(desk, done))
-    st.fragment(_show_journal, run_every=_LOOK_EVERY_S if under_way else None)(desk)
+    under_way = any(now in _UNDER_WAY for now in _outcomes(database, kept.journal))
+    st.fragment(_show_journal, run_every=_LOOK_EVERY_S if under_way else None)(database, kept)
 
 
-def _show_journal(desk: Desk) -> None:
-    done = journal()
+def _show_journal(database: DashboardDb, kept: Memory) -> None:
+    done = kept.journal
     st.subheader("What you have done", anchor=False)
+    now = datetime.now(UTC)
     frame = pd.DataFrame(
         [
-            (entry.at, entry.what, entry.entity_type.value, str(entry.gid or ""), now)
-            for entry, now in zip(done, _outcomes(desk, done), strict=True)
+            (
+                f"{words.age(entry.at, now)} ago",
+                entry.what,
+                outcome,
+                entry.entity_type.value if entry.entity_type else "",
+                str(entry.gid or ""),
+            )
+            for entry, outcome in zip(done, _outcomes(database, done), strict=True)
         ],
-        columns=["at", "what", "entity_type", "gid", "now"],
+        columns=["at", "what", "now", "entity_type", "gid"],
     )
     show.table(
         frame,
         {
-            "at": show.moment("When"),
-            "what": show.words("What", 260),
-            "entity_type": show.words("Type", 70),
-            "gid": show.words("Gid", 290),
-            "now": show.words("Now it is", 330),
+            "what": show.words("What"),
+            "now": show.words("Now it is"),
+            "at": show.words("When"),
+            "entity_type": show.words("Type"),
+            "gid": show.words("Gid"),
         },
         name="What you have done",
         key="journal.table",
@@ -143,11 +236,15 @@ def _show_journal(desk: Desk) -> None:
     )
 
 
-def _outcomes(desk: Desk, done: list[Done]) -> list[str]:
+def _outcomes(database: DashboardDb, done: list[Done]) -> list[str]:
     """Return where the entities and events that were acted upon stand now."""
-    entities = [(entry.entity_type, entry.gid) for entry in done if entry.gid is not None]
+    entities = [
+        (entry.entity_type, entry.gid)
+        for entry in done
+        if entry.gid is not None and entry.entity_type is not None
+    ]
     events = [entry.event_id for entry in done if entry.event_id is not None]
-    with desk.reading() as conn:
+    with database.reading() as conn:
         standings = queries.standings(conn, entities)
         states = queries.states(conn, events)
     return [_outcome(entry, standings, states) for entry in done]
@@ -156,6 +253,8 @@ def _outcomes(desk: Desk, done: list[Done]) -> list[str]:
 def _outcome(entry: Done, standings: Mapping[Any, str], states: Mapping[int, str]) -> str:
     if entry.event_id is not None:
         return states.get(entry.event_id, "gone")
+    if entry.gid is None:
+        return ""
     return standings.get((entry.entity_type, entry.gid), "gone")
 
 

@@ -9,22 +9,42 @@ SQL, whatever the size of the tables. Texts come as the database has them: makin
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 import pandas as pd
+from artwork_backfill.dashboard import words
 from artwork_backfill.shared.audit.archives import EntityType, entity_url, image_url, item_name
 from artwork_backfill.shared.audit.catalogue import CHECKS
-from artwork_backfill.shared.review.questions import Case, Event, PastAudit, Review
+from artwork_backfill.shared.review import runs
+from artwork_backfill.shared.review.questions import (
+    Case,
+    Event,
+    Review,
+    StoredFinding,
+    list_repairs,
+)
+from artwork_backfill.shared.review.sides import ImageFile
 from psycopg import Connection
 
 #: Points of a chart: more than this many cannot be told apart on a screen.
 _POINTS: Final = 200
 
-#: Examples of a check that are looked at and shown.
+#: Examples of a check or a status that are looked at and shown.
 EXAMPLES: Final = 25
+
+#: What lists leave out of a failure, so that the status behind it is seen.
+_ADDRESS: Final = re.compile(r"https?://[^\s'\"]+")
+
+#: An audit that has written nothing for so long is not at work.
+_AT_WORK: Final = timedelta(minutes=10)
+
+#: Characters of a text that a list shows.
+_LONGEST: Final = 300
 
 # The last count in each stretch of time. Counts are rows of six, at most one set an hour.
 _STATUSES_OVER_TIME: Final = """
@@ -46,11 +66,12 @@ ORDER BY stretch, outcome
 """
 
 # Runs write their tallies batch by batch: the time from the first batch of the last two hours is
-# the time that these audits took.
+# the time that these audits took. Without a batch in the last minutes, no audit is at work.
 _RATE: Final = """
 SELECT sum(audits)::bigint, extract(epoch FROM now() - min(first_at))::float8
 FROM artwork_indexer.audit_tally
 WHERE hour >= date_trunc('hour', now()) - interval '1 hour'
+HAVING max(last_at) > now() - %(at_work)s
 """
 
 _FINDINGS: Final = """
@@ -104,6 +125,112 @@ WHERE event = (SELECT id FROM musicbrainz.event WHERE gid = %(gid)s)
 ORDER BY ordering
 """
 
+_RELEASE: Final = "SELECT name FROM musicbrainz.release WHERE gid = %(gid)s"
+_EVENT: Final = "SELECT name FROM musicbrainz.event WHERE gid = %(gid)s"
+
+_MERGED_RELEASE: Final = """
+SELECT release.name, release.gid
+FROM musicbrainz.release_gid_redirect redirect
+JOIN musicbrainz.release ON release.id = redirect.new_id
+WHERE redirect.gid = %(gid)s
+"""
+
+_MERGED_EVENT: Final = """
+SELECT event.name, event.gid
+FROM musicbrainz.event_gid_redirect redirect
+JOIN musicbrainz.event ON event.id = redirect.new_id
+WHERE redirect.gid = %(gid)s
+"""
+
+_ARTIST: Final = """
+SELECT string_agg(credit.name || credit.join_phrase, '' ORDER BY credit.position)
+FROM musicbrainz.release
+JOIN musicbrainz.artist_credit_name credit USING (artist_credit)
+WHERE release.gid = %(gid)s
+"""
+
+_YEAR: Final = """
+SELECT min(event.date_year)
+FROM musicbrainz.release
+JOIN musicbrainz.release_event event ON event.release = release.id
+WHERE release.gid = %(gid)s
+"""
+
+# The dashboard asks for more than the jobs need only where its role may have it.
+_MAY_READ: Final = """
+SELECT has_table_privilege(oid, 'SELECT') FROM pg_class WHERE oid = to_regclass(%(table)s)
+"""
+
+_COVER_ART_OWNERS: Final = """
+SELECT art.id, release.gid
+FROM cover_art_archive.cover_art art
+JOIN musicbrainz.release ON release.id = art.release
+WHERE art.id = ANY (%(ids)s::bigint[])
+"""
+
+_EVENT_ART_OWNERS: Final = """
+SELECT art.id, event.gid
+FROM event_art_archive.event_art art
+JOIN musicbrainz.event ON event.id = art.event
+WHERE art.id = ANY (%(ids)s::bigint[])
+"""
+
+# Each status is served by an index, or by the first rows of the table; rare ones are counted anyway
+# and cost one look through the table.
+_ENTITIES_OF: Final = """
+SELECT entity_type::text, gid, priority, last_audit_at
+FROM artwork_indexer.audit_entity
+WHERE status = %(status)s::artwork_indexer.audit_entity_status
+LIMIT %(limit)s
+"""
+
+# What is in review by the kind of its reason, and what is in repair by the checks of its latest
+# audit. Few are in repair at a time: audit-batch keeps the queue short.
+_WRONG_NOW: Final = """
+SELECT kind, sum(in_review)::bigint, sum(in_repair)::bigint, min(since)
+FROM (
+    SELECT DISTINCT ON (review.id, kind)
+           CASE reason->>'code' WHEN 'finding' THEN reason->>'check'
+                                ELSE reason->>'code' END AS kind,
+           1 AS in_review, 0 AS in_repair, review.created_at AS since
+    FROM artwork_indexer.needs_manual_review review
+    CROSS JOIN LATERAL jsonb_array_elements(review.reasons) AS reason
+    WHERE review.status = 'open'
+    UNION ALL
+    SELECT DISTINCT ON (entity.id, finding->>'check')
+           finding->>'check', 0, 1, latest.audited_at
+    FROM (
+        SELECT id FROM artwork_indexer.audit_entity
+        WHERE status = 'repair_queue'
+        ORDER BY last_audit_at DESC
+        LIMIT 2000
+    ) AS entity
+    CROSS JOIN LATERAL (
+        SELECT audited_at, findings
+        FROM artwork_indexer.audit_result result
+        WHERE result.audit_entity_id = entity.id
+        ORDER BY result.id DESC
+        LIMIT 1
+    ) AS latest
+    CROSS JOIN LATERAL jsonb_array_elements(latest.findings) AS finding
+    WHERE (finding->>'repair')::boolean
+) AS wrong
+GROUP BY kind
+ORDER BY sum(in_review) + sum(in_repair) DESC, kind
+LIMIT 40
+"""
+
+# Whether runs leave records depends on migration 0005.
+_RUNS_AT_WORK: Final = """
+SELECT count(*) FROM artwork_indexer.backfill_run
+WHERE finished IS NULL AND heartbeat > now() - interval '60 s'
+"""
+
+_COUNTS: Final = """
+SELECT (SELECT count(*) FROM artwork_indexer.needs_manual_review WHERE status = 'open'),
+       (SELECT count(*) FROM artwork_indexer.event_queue WHERE state = 'failed')
+"""
+
 _STANDINGS: Final = """
 SELECT entity_type::text, gid, status::text, last_audit_at
 FROM artwork_indexer.audit_entity
@@ -138,9 +265,47 @@ def audits_over_time(conn: Connection, period: timedelta) -> pd.DataFrame:
 
 
 def audits_per_hour(conn: Connection) -> float | None:
-    """Return the rate of audits within the last two hours, `None` when there is none to tell."""
-    ((audits, seconds),) = conn.execute(_RATE).fetchall()
-    return None if not audits or seconds < 1 else float(audits) / seconds * 3600
+    """Return the rate of audits within the last two hours, `None` when no audit is at work."""
+    row = conn.execute(_RATE, {"at_work": _AT_WORK}).fetchone()
+    if row is None or not row[0] or row[1] < 1:
+        return None
+    return float(row[0]) / float(row[1]) * 3600
+
+
+def wrong_now(conn: Connection) -> pd.DataFrame:
+    """Return what waits for people or for a repair, the most frequent kind first.
+
+    Columns: `kind`, `in_review`, `in_repair`, `oldest`, `remedy`.
+    """
+    return _frame(
+        [
+            (kind, in_review, in_repair, oldest, _remedy(kind))
+            for kind, in_review, in_repair, oldest in conn.execute(_WRONG_NOW)
+        ],
+        *("kind", "in_review", "in_repair", "oldest", "remedy"),
+    )
+
+
+def _remedy(kind: str) -> str:
+    check = CHECKS.get(kind)
+    return words.REMEDIES.get(check.remedy.value, "") if check else "a person decides"
+
+
+def repairs_by_check(conn: Connection) -> pd.DataFrame:
+    """Return how repairs hold: `check`, `held`, `not_held`, `share`, `now`."""
+    return _frame(
+        [
+            (
+                tally.check,
+                tally.held,
+                tally.not_held,
+                f"{100 * tally.held / max(1, tally.held + tally.not_held):.0f} %",
+                "left to people" if tally.is_given_up else "repaired",
+            )
+            for tally in list_repairs(conn)
+        ],
+        *("check", "held", "not_held", "share", "now"),
+    )
 
 
 def findings_by_check(conn: Connection, period: timedelta) -> pd.DataFrame:
@@ -176,7 +341,7 @@ def checks(conn: Connection, period: timedelta) -> pd.DataFrame:
                 check.severity.label,
                 check.applies,
                 f"{check.summary} ({check.note})" if check.note else check.summary,
-                check.remedy.value,
+                words.REMEDIES.get(check.remedy.value, check.remedy.value),
                 *found.get(check.name, (0, 0)),
             )
             for check in CHECKS.values()
@@ -194,46 +359,75 @@ def examples(conn: Connection, check: str) -> pd.DataFrame:
     rows = conn.execute(_EXAMPLES, {"check": check, "limit": EXAMPLES}).fetchall()
     return _frame(
         [
-            (entity_type, str(gid), *rest, entity_url(EntityType(entity_type), str(gid)),
-             item_url(gid))
-            for entity_type, gid, *rest in rows
+            (entity_type, str(gid), words.status(status), *rest,
+             entity_url(EntityType(entity_type), str(gid)), item_url(gid))
+            for entity_type, gid, status, *rest in rows
         ],
         *("entity_type", "gid", "status", "priority", "last_audit_at", "musicbrainz", "item"),
+    )  # fmt: skip
+
+
+def counts(conn: Connection) -> Mapping[str, int]:
+    """Return what waits for people, and what works: `open_reviews`, `failed_events`, `runs`."""
+    ((open_reviews, failed_events),) = conn.execute(_COUNTS).fetchall()
+    working = conn.execute(_RUNS_AT_WORK).fetchone() if runs.exist(conn) else None
+    return {
+        "open_reviews": open_reviews,
+        "failed_events": failed_events,
+        "runs": working[0] if working else 0,
+    }
+
+
+def entities_of(conn: Connection, status: str, now: datetime) -> pd.DataFrame:
+    """Return some entities that have a status.
+
+    Columns: `entity_type`, `gid`, `priority`, `audited`, `musicbrainz`, `item`.
+    """
+    rows = conn.execute(_ENTITIES_OF, {"status": status, "limit": EXAMPLES}).fetchall()
+    return _frame(
+        [
+            (entity_type, str(gid), priority, words.age(last_audit_at, now),
+             entity_url(EntityType(entity_type), str(gid)), item_url(gid))
+            for entity_type, gid, priority, last_audit_at in rows
+        ],
+        *("entity_type", "gid", "priority", "audited", "musicbrainz", "item"),
     )  # fmt: skip
 
 
 # -- lists -------------------------------------------------------------------------------------
 
 
-def reviews(rows: Iterable[Review]) -> pd.DataFrame:
-    """Return reviews as a table: the columns are the fields of `Review`.
+def reviews(rows: Iterable[Review], now: datetime) -> pd.DataFrame:
+    """Return reviews as a table: `id`, `age`, `status`, `priority`, `entity_type`, `gid`,
+    `entity_status`, `reason`, `notes`.
 
-    The reasons of a review repeat its gid in file names; it stands there as an ellipsis.
+    The reasons of a review repeat its gid in file names; it stands there as an ellipsis. Of notes,
+    the latest is shown. Long ones are cut: they are whole on the case page.
     """
     return _frame(
         [
             (
                 review.id,
-                review.created_at,
-                review.status.value,
+                words.age(review.created_at, now),
+                words.REVIEWS[review.status.value],
                 review.priority,
                 review.entity_type.value,
                 str(review.gid),
-                review.entity_status,
-                review.reason.replace(str(review.gid), "…"),
-                review.notes,
+                words.status(review.entity_status),
+                _cut(review.reason.replace(str(review.gid), "…")),
+                _cut((review.notes or "").rpartition("\n")[2]),
             )
             for review in rows
         ],
-        *("id", "created_at", "status", "priority", "entity_type", "gid", "entity_status"),
+        *("id", "age", "status", "priority", "entity_type", "gid", "entity_status"),
         *("reason", "notes"),
     )
 
 
-def failed_events(conn: Connection, rows: Sequence[Event]) -> pd.DataFrame:
+def failed_events(conn: Connection, rows: Sequence[Event], now: datetime) -> pd.DataFrame:
     """Return events as a table, with how many others wait for each.
 
-    Columns: `id`, `created`, `entity_type`, `action`, `message`, `failures`, `failure`,
+    Columns: `id`, `age`, `entity_type`, `action`, `message`, `failures`, `failure`,
     `depends_on`, `dependants`.
     """
     ids = [event.id for event in rows]
@@ -242,18 +436,18 @@ def failed_events(conn: Connection, rows: Sequence[Event]) -> pd.DataFrame:
         [
             (
                 event.id,
-                event.created,
+                words.age(event.created, now),
                 event.entity_type.value,
                 event.action,
-                message_text(event.message),
+                _cut(message_text(event.message)),
                 event.failures,
-                event.failure,
+                _cut(_ADDRESS.sub("…", event.failure or "no reason kept")),
                 ", ".join(map(str, event.depends_on or ())),
                 dependants.get(event.id, 0),
             )
             for event in rows
         ],
-        *("id", "created", "entity_type", "action", "message", "failures", "failure"),
+        *("id", "age", "entity_type", "action", "message", "failures", "failure"),
         *("depends_on", "dependants"),
     )
 
@@ -261,10 +455,51 @@ def failed_events(conn: Connection, rows: Sequence[Event]) -> pd.DataFrame:
 # -- one entity --------------------------------------------------------------------------------
 
 
-def findings(audit: PastAudit) -> pd.DataFrame:
-    """Return the findings of an audit: `check`, `severity`, `subject`, `expected`, `found`,
-    `repair`.
-    """
+@dataclass(frozen=True, slots=True)
+class About:
+    """What an entity is: its title, `None` where MusicBrainz does not have it, and other facts."""
+
+    title: str | None
+    facts: tuple[str, ...] = ()
+
+
+def about(conn: Connection, entity_type: EntityType, gid: UUID) -> About:
+    """Return what MusicBrainz says of an entity, as far as this role may read it."""
+    is_release = entity_type is EntityType.RELEASE
+    title = _value(conn, _RELEASE if is_release else _EVENT, gid)
+    if title is None:
+        query = _MERGED_RELEASE if is_release else _MERGED_EVENT
+        merged = conn.execute(query.encode(), {"gid": gid}).fetchone()
+        return About(None, (f"merged into {merged[0]}, {merged[1]}",) if merged else ())
+    facts = []
+    if is_release:
+        if _may_read(conn, "musicbrainz.artist_credit_name"):
+            facts.append(_value(conn, _ARTIST, gid))
+        if _may_read(conn, "musicbrainz.release_event"):
+            facts.append(_value(conn, _YEAR, gid))
+    return About(str(title), tuple(str(fact) for fact in facts if fact))
+
+
+def owners(
+    conn: Connection, entity_type: EntityType, artwork_ids: Sequence[int]
+) -> dict[int, UUID]:
+    """Return the gids of the entities whose images these are, by artwork id."""
+    query = _COVER_ART_OWNERS if entity_type is EntityType.RELEASE else _EVENT_ART_OWNERS
+    return dict(conn.execute(query, {"ids": list(artwork_ids)}).fetchall())
+
+
+def _may_read(conn: Connection, table: str) -> bool:
+    row = conn.execute(_MAY_READ, {"table": table}).fetchone()
+    return row is not None and row[0] is True
+
+
+def _value(conn: Connection, query: str, gid: UUID) -> Any:
+    row = conn.execute(query.encode(), {"gid": gid}).fetchone()
+    return None if row is None else row[0]
+
+
+def findings(rows: Iterable[StoredFinding]) -> pd.DataFrame:
+    """Return findings: `check`, `severity`, `subject`, `expected`, `found`, `repair`."""
     return _frame(
         [
             (
@@ -275,14 +510,14 @@ def findings(audit: PastAudit) -> pd.DataFrame:
                 finding.actual,
                 "queued" if finding.repair else None,
             )
-            for finding in audit.findings
+            for finding in rows
         ],
         *("check", "severity", "subject", "expected", "found", "repair"),
     )
 
 
-def events(case: Case) -> pd.DataFrame:
-    """Return the events of an entity: `id`, `state`, `created`, `action`, `message`, `attempts`,
+def events(case: Case, now: datetime) -> pd.DataFrame:
+    """Return the events of an entity: `id`, `state`, `age`, `action`, `message`, `attempts`,
     `failure`, `depends_on`.
     """
     return _frame(
@@ -290,7 +525,7 @@ def events(case: Case) -> pd.DataFrame:
             (
                 event.id,
                 event.state,
-                event.created,
+                words.age(event.created, now),
                 event.action,
                 message_text(event.message),
                 event.attempts,
@@ -299,7 +534,7 @@ def events(case: Case) -> pd.DataFrame:
             )
             for event in case.events
         ],
-        *("id", "state", "created", "action", "message", "attempts", "failure", "depends_on"),
+        *("id", "state", "age", "action", "message", "attempts", "failure", "depends_on"),
     )
 
 
@@ -315,6 +550,23 @@ def artwork(conn: Connection, entity_type: EntityType, gid: UUID) -> pd.DataFram
             for id_, suffix, types, comment in conn.execute(query, {"gid": gid})
         ],
         *("id", "types", "comment", "image"),
+    )
+
+
+def image_files(images: Iterable[ImageFile]) -> pd.DataFrame:
+    """Return images of an item: `artwork`, `name`, `size`, `md5`, `format`."""
+    return _frame(
+        [
+            (
+                str(image.artwork_id or "none"),
+                image.name,
+                image.size,
+                image.md5 or "",
+                image.format or "",
+            )
+            for image in images
+        ],
+        *("artwork", "name", "size", "md5", "format"),
     )
 
 
@@ -357,15 +609,20 @@ def item_url(gid: UUID) -> str:
 
 
 def _standing(status: str, last_audit_at: Any) -> str:
-    if status in ("unchecked", "audit_in_progress"):
-        return status
-    return f"{status}, audited {last_audit_at:%Y-%m-%d %H:%M:%S}" if last_audit_at else status
+    said = words.status(status)
+    if status in ("unchecked", "audit_in_progress") or last_audit_at is None:
+        return said
+    return f"{said}, audited {last_audit_at:%Y-%m-%d %H:%M:%S}"
 
 
 def _stretches(period: timedelta) -> dict[str, timedelta]:
     # Whole hours: the tallies have nothing finer.
     hours = max(1, round(period / timedelta(hours=1) / _POINTS))
     return {"period": period, "width": timedelta(hours=hours)}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
 
 
 def _frame(rows: Iterable[tuple[Any, ...]], *columns: str) -> pd.DataFrame:

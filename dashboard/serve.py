@@ -1,55 +1,87 @@
-"""Runs Streamlit with the page, and with nothing that a page for few people has no use for."""
+"""Runs Streamlit with the page behind `guard`, and with nothing that the page has no use for.
+
+`serve` replaces the command's process by a fresh one, so that signals reach the server directly;
+`run` is what that process does.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Final, NoReturn
 
-from artwork_backfill.dashboard import access
+import streamlit as st
+from artwork_backfill.dashboard import access, downloads
+from artwork_backfill.dashboard.config import Config
+from artwork_backfill.dashboard.guard import Guard
+from starlette.middleware import Middleware
+from streamlit import net_util
 
 PAGE: Final = Path(__file__).with_name("page.py")
 
 #: Streamlit's options that do not depend on the address. A config.toml cannot undo them.
 OPTIONS: Final = {
     # No news to Streamlit's makers, no questions at the start.
-    "browser.gatherUsageStats": "false",
-    "server.headless": "true",
-    "server.showEmailPrompt": "false",
-    # Pages of other sites can neither read nor steer this one.
-    "server.enableCORS": "true",
-    "server.enableXsrfProtection": "true",
-    "server.enableAgentApi": "false",
-    "server.enableStaticServing": "false",
-    "server.maxUploadSize": "1",
+    "browser.gatherUsageStats": False,
+    "server.headless": True,
+    "server.showEmailPrompt": False,
+    # Pages of other sites can neither read nor steer this one; `guard` has the stricter rules.
+    "server.enableCORS": True,
+    "server.enableXsrfProtection": True,
+    "server.enableAgentApi": False,
+    "server.enableStaticServing": False,
+    "server.maxUploadSize": 1,
     # What went wrong is said by the page; a traceback would show settings.
     "client.showErrorDetails": "none",
     "client.showErrorLinks": "false",
     "client.toolbarMode": "viewer",
     # Streamlit's own download writes cells that a spreadsheet takes for formulas.
-    "client.disableDataExport": "true",
-    "global.developmentMode": "false",
+    "client.disableDataExport": True,
+    "global.developmentMode": False,
     "server.fileWatcherType": "none",
-    "server.runOnSave": "false",
-    "runner.magicEnabled": "false",
+    "server.runOnSave": False,
+    "runner.magicEnabled": False,
 }
 
-_THIS_MACHINE: Final = ("localhost", "127.0.0.1", "::1")
+ADDRESS: Final = "BACKFILL_DASHBOARD_ADDRESS"
+PORT: Final = "BACKFILL_DASHBOARD_PORT"
 
-
-def flags(address: str, port: int, *, login: bool) -> list[str]:
-    """Return Streamlit's command line options for serving on an address."""
-    chosen = [("server.address", address), ("server.port", str(port)), *OPTIONS.items()]
-    if access.is_loopback(address) and not login:
-        # A name that somebody else points at this machine must not make their page one of ours.
-        chosen += [("server.allowedHosts", host) for host in _THIS_MACHINE]
-    return [f"--{name}={value}" for name, value in chosen]
+# Imported before the first visitor comes, who would wait for them otherwise. Not the page itself,
+# because what it keeps for its visitors needs a server that runs.
+_LIBRARIES: Final = ("altair", "pandas", "artwork_backfill.dashboard.database")
 
 
 def serve(address: str, port: int) -> NoReturn:
-    """Become Streamlit, serving the page; signals then reach it directly."""
-    options = flags(address, port, login=access.login_is_configured())
-    command = [sys.executable, "-m", "artwork_backfill.dashboard", "run", *options, str(PAGE)]
+    """Become a process that serves the page."""
+    os.environ[ADDRESS] = address
+    os.environ[PORT] = str(port)
     sys.stdout.flush()
-    os.execv(sys.executable, command)
+    os.execv(sys.executable, [sys.executable, "-m", "artwork_backfill.dashboard"])
+
+
+def run() -> None:
+    """Serve the page as the environment says, until a signal ends it."""
+    for name in _LIBRARIES:
+        import_module(name)
+    address = os.environ.get(ADDRESS, "127.0.0.1")
+    port = int(os.environ.get(PORT, "8501"))
+    config = Config.from_environ(os.environ)
+    _ask_no_outside_host()
+    hosts = access.hosts(address, config.hosts)
+    app = st.App(
+        PAGE,
+        middleware=[Middleware(Guard, hosts=hosts, pictures=config.pictures)],
+        routes=[downloads.ROUTE],
+    )
+    app.run(config={**OPTIONS, "server.address": address, "server.port": port})
+
+
+def _ask_no_outside_host() -> None:
+    """Keep Streamlit from asking an outside host for this machine's address.
+
+    It does so at the start when it listens on every address, and when a foreign origin connects.
+    """
+    net_util.get_external_ip = lambda: None
+    net_util.get_internal_ip = lambda: None

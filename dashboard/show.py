@@ -1,38 +1,40 @@
-"""What stands on the page: text, tables, links and downloads.
+"""What stands on the page: text, tables, differences, links and pictures.
 
 Titles, comments, reasons and error messages come from outside, and Streamlit takes most strings for
-Markdown. So whatever is not written in this project is shown by `text` or `table` and by nothing
-else: both show it letter by letter. Links are built from gids, never taken from data.
+Markdown. So whatever is not written in this project is shown by `text`, `table` or `differences`
+and by nothing else: they show it letter by letter. Links are built from gids, never taken from
+data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import difflib
+import html
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import pandas as pd
 import streamlit as st
-from artwork_backfill.jobs.cli.views import links, to_csv
-from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
+from artwork_backfill.dashboard import words as plain_words
+from artwork_backfill.dashboard.memory import Memory
+from artwork_backfill.shared.audit.archives import EntityType, entity_url, item_name
 from artwork_backfill.shared.engine.log import plain
 from artwork_backfill.shared.review.questions import EntityRow
+from artwork_backfill.shared.review.triage import Group
 from streamlit.column_config import DatetimeColumn, LinkColumn, NumberColumn, TextColumn
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 Selection = Literal["single-row", "multi-row"]
+Width = Literal["small", "medium", "large"] | int | None
 
 #: Pixels of a table's row, and of one in which long texts may take three lines: Streamlit wraps
 #: them in rows that are more than twice as high as usual.
 ROW_HEIGHT: Final = 35
 TALL_ROW_HEIGHT: Final = 74
 
-#: Rows that a download holds at most.
-CSV_ROWS: Final = 10_000
-
-_LINK_LABELS: Final = ("MusicBrainz", "archive.org", "Files of the item")
+#: Characters of a text that are shown side by side with another one; more is cut.
+_LONGEST: Final = 20_000
 
 
 def text(content: str, *, stretch: bool = True) -> None:
@@ -49,6 +51,7 @@ def table(
     selection: Selection | None = None,
     rows: int = 10,
     tall: bool = False,
+    on_select: Callable[[], None] | Literal["rerun"] = "rerun",
 ) -> None:
     """Show a table in which every text is nothing but text.
 
@@ -64,6 +67,8 @@ def table(
         How many rows are seen at once.
     tall
         Whether long texts take several lines.
+    on_select
+        Called when the selection changes, before the page is drawn again.
     """
     shown = frame[list(columns)].copy()
     for column in shown:
@@ -76,7 +81,7 @@ def table(
     common: dict[str, Any] = {
         "hide_index": True,
         "column_config": dict(columns),
-        "height": ROW_HEIGHT + 3 + row_height * max(1, min(len(shown), rows)),
+        "height": ROW_HEIGHT + 4 + row_height * max(1, min(len(shown), rows)),
         "row_height": row_height,
         "placeholder": "",
         "alt": name,
@@ -84,7 +89,7 @@ def table(
     if selection is None:
         st.dataframe(shown, key=key, **common)
     else:
-        st.dataframe(shown, key=key, on_select="rerun", selection_mode=selection, **common)
+        st.dataframe(shown, key=key, on_select=on_select, selection_mode=selection, **common)
 
 
 def selected(key: str) -> list[int]:
@@ -93,69 +98,163 @@ def selected(key: str) -> list[int]:
     return sorted(state["selection"]["rows"]) if state else []
 
 
-def words(label: str, width: int | None = None) -> Any:
-    """A column of text; widths are in pixels."""
+def words(label: str, width: Width = None) -> Any:
+    """A column of text; as wide as its content where no width is given."""
     return TextColumn(label, width=width)
 
 
-def number(label: str, width: int | None = None, *, grouped: bool = True) -> Any:
+def number(label: str, width: Width = None, *, grouped: bool = True) -> Any:
     """A column of whole numbers; ids are not grouped by thousands."""
     return NumberColumn(label, width=width, format="localized" if grouped else "%d")
 
 
-def moment(label: str, width: int | None = 130) -> Any:
+def moment(label: str, width: Width = 130) -> Any:
     """A column of points in time, in UTC."""
     return DatetimeColumn(f"{label} (UTC)", width=width, format="YYYY-MM-DD HH:mm", timezone="UTC")
 
 
-def link(label: str, display: str, width: int | None = None) -> Any:
+def link(label: str, display: str, width: Width = None) -> Any:
     """A column of addresses that this project has made, shown as one word."""
     return LinkColumn(label, display_text=display, width=width)
 
 
 def entity_links(entity: EntityRow) -> None:
-    """Show where people can look at an entity, its item, its files and its front image."""
-    archive = ART_ARCHIVES[entity.entity_type]
-    front = f"https://{archive.domain}/{entity.entity_type}/{entity.gid}/front"
-    addresses = [
-        *zip(_LINK_LABELS, links(entity.entity_type, entity.gid), strict=True),
-        ("Front image", front),
-    ]
+    """Show where people can look at an entity, its item and its files."""
+    item = item_name(str(entity.gid))
+    addresses = {
+        "MusicBrainz": entity_url(entity.entity_type, str(entity.gid)),
+        "archive.org": f"https://archive.org/details/{item}",
+        "Files of the item": f"https://archive.org/download/{item}/",
+        "History of the item": f"https://archive.org/history/{item}",
+    }
     with st.container(horizontal=True):
-        for label, address in addresses:
+        for label, address in addresses.items():
             st.link_button(label, address)
-
-
-def download(
-    name: str, row_type: type[DataclassInstance], load: Callable[[], Sequence[DataclassInstance]]
-) -> None:
-    """Offer rows as CSV, safe to be opened as a spreadsheet; they are loaded when it is clicked."""
-    st.download_button(
-        "Download CSV",
-        lambda: to_csv(row_type, load()),
-        file_name=f"{name}.csv",
-        mime="text/csv",
-        on_click="ignore",
-        help=f"The first {CSV_ROWS:,} rows that the filters let through.",
-    )
 
 
 def entity_type_filter(key: str) -> EntityType | None:
     """Let a person choose an entity type, or all."""
     chosen = st.selectbox(
-        "Entity type", ["all", *(t.value for t in EntityType)], key=key, persist_state="session"
+        "Entity type",
+        ["", *(t.value for t in EntityType)],
+        format_func=lambda value: value or "all",
+        key=key,
+        persist_state="session",
+        width=130,
     )
-    return None if chosen == "all" else EntityType(chosen)
+    return EntityType(chosen) if chosen else None
 
 
-def clock(at: datetime) -> str:
-    """A time of the day for people."""
-    return f"{at:%H:%M:%S} UTC"
+def groups(
+    name: str,
+    found: Sequence[Group],
+    now: datetime,
+    narrow: Callable[[Group | None], None],
+    *,
+    narrowed: bool,
+    chosen: str | None = None,
+) -> None:
+    """Show the kinds of rows in a list, each as a button that shows these alone.
+
+    `narrow` is called with the kind that was chosen, `None` for all of them; `narrowed` says
+    whether the list is narrowed now, and `chosen` to which kind.
+    """
+    if len(found) < 2 and not narrowed:
+        return
+    with st.container(horizontal=True, key=f"{name}-groups"):
+        if narrowed:
+            st.button("All kinds", key=f"{name}.group", on_click=narrow, args=(None,))
+        for group in found:
+            means = plain_words.kind(group.kind)
+            kind = f"{group.action}: {means}" if group.action else means
+            age = plain_words.age(group.oldest, now)
+            st.button(
+                f"{literally(kind)} **{group.count:,}**",
+                key=f"{name}.group.{kind}",
+                help=f"The oldest is {age} old. Shows these alone.",
+                type="primary" if group.kind == chosen else "secondary",
+                on_click=narrow,
+                args=(group,),
+            )
 
 
-def duration(seconds: float) -> str:
-    """A length of time in the largest unit that says enough, such as 3 days or 12 minutes."""
-    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.0f} {unit}"
-    return f"{seconds:,.0f} seconds"
+@contextmanager
+def action_bar(name: str) -> Iterator[None]:
+    """Keep what is drawn in the block in view, at the lower edge of the window."""
+    with st.container(border=True, key=f"{name}-bar", gap="small"):
+        yield
+
+
+def draft(kept: Memory, key: str) -> None:
+    """Bring back what was being written when the page was loaded again, and keep it from now on."""
+    draft = kept.drafts.get(key, "")
+    if key not in st.session_state and draft:
+        st.session_state[key] = draft
+    kept.drafts[key] = st.session_state.get(key, draft)
+
+
+def literally(content: str) -> str:
+    """Return text from anywhere as Markdown that shows it letter by letter, on one line."""
+    return "".join(
+        f"\\{char}" if char in _MARKDOWN else char for char in " ".join(plain(content).split())
+    )
+
+
+#: What Markdown, and Streamlit's additions to it, may take for more than a letter.
+_MARKDOWN: Final = frozenset("\\`*_{}[]()<>#+-.!|~:$&^=\"'")
+
+
+def differences(expected: str, found: str, labels: tuple[str, str] = ("Expected", "Found")) -> None:
+    """Show two texts side by side, with the parts marked that differ."""
+    left, right = _marked(plain(expected)[:_LONGEST], plain(found)[:_LONGEST])
+    cells = "".join(
+        f"<div><span>{label}</span><pre>{content}</pre></div>"
+        for label, content in zip(labels, (left, right), strict=True)
+    )
+    st.html(f'<div class="differences">{cells}</div>')
+
+
+def _marked(expected: str, found: str) -> tuple[str, str]:
+    """Return both texts as HTML, with `del` and `ins` around what differs."""
+    pieces = difflib.SequenceMatcher(None, expected, found, autojunk=False).get_opcodes()
+    left, right = [], []
+    for kind, from_, to, found_from, found_to in pieces:
+        mine, other = html.escape(expected[from_:to]), html.escape(found[found_from:found_to])
+        left.append(mine if kind == "equal" or not mine else f"<del>{mine}</del>")
+        right.append(other if kind == "equal" or not other else f"<ins>{other}</ins>")
+    return "".join(left), "".join(right)
+
+
+def line_differences(expected: str, found: str) -> None:
+    """Show the lines in which two long texts differ, with a few around them."""
+    lines = difflib.unified_diff(
+        plain(expected).splitlines(),
+        plain(found).splitlines(),
+        "expected",
+        "found",
+        lineterm="",
+        n=2,
+    )
+    kinds = {"-": "del", "+": "ins"}
+    shown = [
+        f"<{kinds[line[0]]}>{html.escape(line)}</{kinds[line[0]]}>"
+        if line[:1] in kinds and not line.startswith(("---", "+++"))
+        else html.escape(line)
+        for line in lines
+    ]
+    if not shown:
+        st.caption("They are the same.")
+        return
+    st.html(f'<div class="differences"><div><pre>{"<br>".join(shown[:400])}</pre></div></div>')
+
+
+def picture(address: str, name: str) -> None:
+    """Show a picture at an address that this project has made; its host learns no more than that.
+
+    `name` is what it is, for those who cannot see it.
+    """
+    st.html(
+        f'<a href="{html.escape(address)}" target="_blank" rel="noreferrer noopener">'
+        f'<img class="picture" src="{html.escape(address)}" alt="{html.escape(plain(name))}"'
+        ' referrerpolicy="no-referrer" loading="lazy"></a>'
+    )

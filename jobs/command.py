@@ -321,14 +321,16 @@ def _execute(
             dsn = job_type.database(settings)
             open_connection = partial(db.connect, dsn, f"artwork-backfill {job_type.name}")
             with closing(db.open_patiently(open_connection)) as conn:
-                check_tables(
+                check = partial(
+                    check_tables,
                     conn,
-                    job_type.tables_for(settings),
                     command=job_type.name,
                     read_only=run_options.dry_run or verify_only,
                 )
-            run = Run(run_id, run_options, settings, stopping.event, open_connection)
-            job = build(run, **options)
+                check(job_type.tables_for(settings))
+                run = Run(run_id, run_options, settings, stopping.event, open_connection)
+                job = build(run, **options)
+                check(job.more_tables)
         _tune_interpreter(run_options.concurrency)
         progress = Progress(run_log, console)
         metrics = (

@@ -33,6 +33,8 @@ FaultKind = Literal[
     "scrape_error",  # {"error": ...} with `status`
     "foreign_page",  # the answer to somebody else's query
     "stuck_cursor",  # the cursor that was sent comes back
+    "changes_error",  # the Changes API reports an error with HTTP 200
+    "repeated_token",  # it gives the token that was sent as the next one
     # Downloads and the web service.
     "huge",  # the body is followed by 2 GB of spaces
     "xml_bomb",  # entities that expand to gigabytes

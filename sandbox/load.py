@@ -14,7 +14,7 @@ import psycopg
 
 from sandbox import schema
 from sandbox.entities import Entity, EntityType, Presence
-from sandbox.world import Spec, World
+from sandbox.world import LANGUAGES, Spec, World
 
 # Entities that are sent in one go: enough to be quick, few enough to keep memory flat.
 _CHUNK = 10_000
@@ -24,13 +24,24 @@ _WORTH_A_PROCESS = 50_000
 
 _ART_COLUMNS = "edit, ordering, comment, mime_type"
 
+# More than the artists of any credit.
+_MOST_ARTISTS = 4
+
+# NULL in COPY's text format.
+_NULL = r"\N"
+
 # From where the package can be imported.
 _ROOT = Path(__file__).resolve().parent.parent
 
 # In an order in which every row finds the rows that it refers to.
 _TABLES = {
-    "release": "musicbrainz.release (id, gid, name, artist_credit)",
-    "release_meta": "musicbrainz.release_meta (id, date_added, cover_art_presence)",
+    "release": "musicbrainz.release (id, gid, name, artist_credit, language, barcode)",
+    "release_meta": "musicbrainz.release_meta (id, date_added, cover_art_presence, amazon_asin)",
+    "release_date": (
+        "musicbrainz.release_unknown_country (release, date_year, date_month, date_day)"
+    ),
+    "artist": "musicbrainz.artist (id, gid, name, sort_name)",
+    "artist_credit": "musicbrainz.artist_credit_name (artist_credit, position, artist, name)",
     "event": "musicbrainz.event (id, gid, name)",
     "event_meta": "musicbrainz.event_meta (id, event_art_presence)",
     "edit": "musicbrainz.edit (id, open_time, close_time)",
@@ -150,8 +161,34 @@ class _Loader:
 
     def _add_release(self, entity: Entity, added: str) -> None:
         row_id = entity.row_id
-        self._lines["release"].append(f"{row_id}\t{entity.gid}\t{entity.title}\t{row_id}\n")
-        self._lines["release_meta"].append(f"{row_id}\t{added}\t{_art_presence(entity)}\n")
+        if not entity.artwork:
+            # Nothing is compared that its facts would matter for, and there are millions of these.
+            self._lines["release"].append(
+                f"{row_id}\t{entity.gid}\t{entity.title}\t{row_id}\t\\N\t\\N\n"
+            )
+            self._lines["release_meta"].append(f"{row_id}\t{added}\tabsent\t\\N\n")
+            return
+        facts = self._world.facts(entity.number)
+        language = _NULL if facts.language is None else LANGUAGES.index(facts.language) + 1
+        self._lines["release"].append(
+            f"{row_id}\t{entity.gid}\t{entity.title}\t{row_id}\t{language}"
+            f"\t{facts.barcode or _NULL}\n"
+        )
+        self._lines["release_meta"].append(
+            f"{row_id}\t{added}\t{_art_presence(entity)}\t{facts.asin or _NULL}\n"
+        )
+        if facts.date is not None:
+            parts = [_NULL if "?" in part else str(int(part)) for part in facts.date.split("-")]
+            year, month, day = (*parts, _NULL, _NULL)[:3]
+            self._lines["release_date"].append(f"{row_id}\t{year}\t{month}\t{day}\n")
+        for place, artist in enumerate(facts.artists):
+            artist_id = row_id * _MOST_ARTISTS + place
+            self._lines["artist"].append(
+                f"{artist_id}\t{artist.gid}\t{artist.name}\t{artist.sort_name}\n"
+            )
+            self._lines["artist_credit"].append(
+                f"{row_id}\t{place}\t{artist_id}\t{artist.credited}\n"
+            )
 
     def _add_event(self, entity: Entity, added: str) -> None:
         row_id = entity.row_id

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from sandbox.changes import Changes
 from sandbox.faults import Behaviour
 from sandbox.httpd import serve
 from sandbox.library import Library, LibrarySpec
@@ -28,7 +29,7 @@ from sandbox.lml import Lml, LmlOptions, OldLml
 from sandbox.stand_ins import ArchiveOptions, ArchiveOrg, MusicBrainz, StandIn
 from sandbox.world import Spec, World
 
-ServiceName = Literal["archive", "musicbrainz", "lml", "old_lml"]
+ServiceName = Literal["archive", "musicbrainz", "lml", "old_lml", "changes"]
 
 # From where the package can be imported.
 _ROOT = Path(__file__).resolve().parent.parent
@@ -126,6 +127,11 @@ class Services:
         return self._urls["archive"]
 
     @property
+    def changes_url(self) -> str:
+        """Archive.org's Changes API."""
+        return self._urls["changes"]
+
+    @property
     def musicbrainz_url(self) -> str:
         return self._urls["musicbrainz"]
 
@@ -148,7 +154,8 @@ class Services:
 
         Parameters:
             changes: fields of `Behaviour`, with faults as mappings of the fields of `Fault`;
-                fields of `ArchiveOptions` or `LmlOptions`; ``log`` and ``reset_stats``.
+                fields of `ArchiveOptions`, `LmlOptions` or `ChangesOptions`; ``log`` and
+                ``reset_stats``.
 
         Raises:
             ValueError: a change is unknown; the message says which.
@@ -199,13 +206,15 @@ class Services:
 async def _serve(order: dict[str, Any]) -> None:
     world = World(Spec.from_json(order["spec"]))
     library = Library(LibrarySpec.from_json(order["library"]))
+    archive = ArchiveOrg(world, Behaviour())
     stand_ins: dict[str, StandIn] = {
-        "archive": ArchiveOrg(world, Behaviour()),
+        "archive": archive,
         "musicbrainz": MusicBrainz(world, Behaviour()),
         "lml": Lml(library, Behaviour()),
         "old_lml": OldLml(library, Behaviour()),
+        "changes": Changes(world, Behaviour(), archive.changed),
     }
-    ports = [*order["ports"], 0]
+    ports = [*order["ports"], 0, 0]
     urls = {}
     for (name, stand_in), port in zip(stand_ins.items(), ports, strict=True):
         server = await serve(stand_in, port)

@@ -184,6 +184,8 @@ class ArchiveOrg(StandIn):
         # What uploads and deletions have changed; everything else follows from the world.
         self._changed: dict[str, Item] = {}
         self._planted: dict[str, Planted] = {}
+        #: Identifiers of items that uploads and deletions have changed, for the Changes API.
+        self.changed: list[str] = []
         # How often the metadata API was asked for items that answer wrongly at first.
         self._asked: Counter[str] = Counter()
         # Somebody else's query is another one each time.
@@ -359,7 +361,7 @@ class ArchiveOrg(StandIn):
         if request.method == "DELETE":
             if item is not None:
                 item.delete(name)
-                self._changed[gid] = item
+                self._note(gid, item)
             return Response(204)
         headers = request.headers()
         source = headers.get("x-amz-copy-source")
@@ -377,8 +379,12 @@ class ArchiveOrg(StandIn):
             item.copy(name, copied)
         else:
             item.upload(name, request.body)
-        self._changed[gid] = item
+        self._note(gid, item)
         return Response(200)
+
+    def _note(self, gid: str, item: Item) -> None:
+        self._changed[gid] = item
+        self.changed.append(f"mbid-{gid}")
 
     def _file(self, source: str) -> File | None:
         _, bucket, name = source.split("/", 2)

@@ -39,6 +39,7 @@ class Surroundings:
             "WXYC_DATABASE_URL": self.wxyc_dsn,
             "WXYC_SCHEMA_NAME": WXYC_SCHEMA,
             "ARCHIVE_ORG_URL": services.archive_url,
+            "ARCHIVE_ORG_CHANGES_URL": services.changes_url,
             "ARCHIVE_ORG_ACCESS_KEY": services.access_key,
             "ARCHIVE_ORG_SECRET_KEY": services.secret_key,
             "ARCHIVE_ORG_RATE": "unlimited",

@@ -53,7 +53,9 @@ _FIRST_NAMES = ("JT", "Björk", "Ana", "Сергей", "美咲", "Emma", "O'Neil
 _LAST_NAMES = ("Bruce", "Guðmundsdóttir", "Sousa", "Иванов", "田中", "Watson", "Sons", "Müller")
 _COMMENTS = ("", "", "", "", "matrix / runout", "Rückseite — 裏面 🎵", 'with "obi" & sticker', "b2")
 _COUNTRIES = ("GB", "DE", "JP", "XW", "US", "BR", "PT", "FR")
-_LANGUAGES = ("eng", "deu", "jpn", "spa", "rus", "fra", "por", "zxx")
+LANGUAGES = ("eng", "deu", "jpn", "spa", "rus", "fra", "por", "zxx")
+"""In the order of their ids in MusicBrainz, from 1."""
+
 _MIME_TYPES = (
     *[("image/jpeg", "jpg")] * 11,
     *[("image/png", "png")] * 3,
@@ -346,7 +348,7 @@ class World:
             date=_date(h, full),
             place=f"Saal {h % 97}",
             country=_COUNTRIES[h >> 8 & 7],
-            language=_LANGUAGES[h >> 12 & 7] if full or h & 32 else None,
+            language=LANGUAGES[h >> 12 & 7] if full or h & 32 else None,
             barcode=f"{4_000_000_000_000 + number}" if full or h & 64 else None,
             asin=f"B{number:09}" if full or h & 128 else None,
             packaging="None",

@@ -73,6 +73,11 @@ VARIABLES: Final = (
         secret=True,
     ),
     Variable("ARCHIVE_ORG_RATE", "requests to archive.org: N/s, N/m or unlimited", "2/s", "2/s"),
+    Variable(
+        "ARCHIVE_ORG_CHANGES_URL",
+        "archive.org's Changes API, for seed-from-ia-changes",
+        "https://be-api.us.archive.org",
+    ),
     Variable("MUSICBRAINZ_URL", "MusicBrainz web service", "https://musicbrainz.org"),
     Variable("MUSICBRAINZ_RATE", "requests to MusicBrainz: N/s, N/m or unlimited", "1/s", "1/s"),
     Variable(
@@ -113,7 +118,7 @@ VARIABLES: Final = (
 _BY_NAME: Final = {variable.name: variable for variable in VARIABLES}
 
 #: Hosts whose operators ask every client to say who it is.
-PUBLIC_HOSTS: Final = ("archive.org", "musicbrainz.org")
+PUBLIC_HOSTS: Final = ("archive.org", "be-api.us.archive.org", "musicbrainz.org")
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]{0,30}://\S+", re.IGNORECASE)
 _PASSWORD_PARAMETER: Final = re.compile(r"[?&](?:ssl)?password=([^&#]*)")
@@ -213,6 +218,10 @@ class Settings:
     def archive_org(self) -> Endpoint:
         """Return where archive.org is."""
         return self._endpoint("ARCHIVE_ORG_URL", "ARCHIVE_ORG_RATE")
+
+    def archive_org_changes(self) -> Endpoint:
+        """Return where archive.org's Changes API is; it is asked at archive.org's rate."""
+        return self._endpoint("ARCHIVE_ORG_CHANGES_URL", "ARCHIVE_ORG_RATE")
 
     def archive_org_keys(self) -> tuple[str, str] | None:
         """Return archive.org's access and secret key, or `None` when neither is set."""

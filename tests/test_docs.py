@@ -162,7 +162,9 @@ _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+\b")
 @pytest.mark.parametrize("page", PAGES)
 def test_documented_variables_exist(page: str) -> None:
     # Placeholders of SQL and of the example of a new job are no variables.
-    others = {"RUN_ID", "SKIP_LOCKED", "FOR_UPDATE", "BACKFILL_TO", "_NEXT", "_COUNT", "NO_END"}
+    others = {"RUN_ID", "SKIP_LOCKED", "FOR_UPDATE", "BACKFILL_TO", "_NEXT", "_COUNT", "NO_END"} | {
+        "GID_OR_URL"
+    }
     named = set(_VARIABLE.findall(PAGES[page])) - others
 
     assert named <= _known_variables() | _of_deployments()
@@ -389,7 +391,8 @@ def test_the_other_statements_of_the_runbook_hold(migrated_database: str) -> Non
             "        ('release', gen_random_uuid(), 'clean', 300)"
         )
 
-        conn.execute(_sql("CLAUDE.md", "UPDATE artwork_indexer").encode())
+        priorities = "UPDATE artwork_indexer.audit_entity SET priority"
+        conn.execute(_sql("CLAUDE.md", priorities).encode())
         assert conn.execute(
             "SELECT priority FROM artwork_indexer.audit_entity ORDER BY id"
         ).fetchall() == [(100,), (300,)]
@@ -397,6 +400,16 @@ def test_the_other_statements_of_the_runbook_hold(migrated_database: str) -> Non
         conn.execute(_sql("CLAUDE.md", "DELETE").encode())
         assert conn.execute("SELECT status FROM artwork_indexer.audit_entity").fetchall() == [
             ("clean",)
+        ]
+
+        conn.execute(
+            "UPDATE artwork_indexer.audit_entity"
+            " SET status = 'unchecked', priority = 50, was_live = FALSE"
+        )
+        statuses = "UPDATE artwork_indexer.audit_entity\nSET status"
+        conn.execute(_sql("CLAUDE.md", statuses).encode())
+        assert conn.execute("SELECT status FROM artwork_indexer.audit_entity").fetchall() == [
+            ("legacy",)
         ]
 
         # Everything of ours is gone then, and can be made again.

@@ -1,96 +1,430 @@
-"""All that is known about one entity: its reviews, events and images, the findings of its audits.
+"""All that is known about one entity, so that a person can decide about it on the spot.
 
 Not a tab of its own: the reviews, the failed events and the entities show it beneath.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
 from uuid import UUID
 
 import streamlit as st
-from artwork_backfill.dashboard import queries, show
-from artwork_backfill.dashboard.desk import Desk
-from artwork_backfill.shared.review import questions
-from artwork_backfill.shared.review.questions import Case, PastAudit
-from psycopg import Connection
+from artwork_backfill.dashboard import address, outside, queries, show, words
+from artwork_backfill.dashboard.database import DashboardDb, Trouble
+from artwork_backfill.dashboard.memory import Done, Memory
+from artwork_backfill.shared.audit.archives import EntityType, item_name
+from artwork_backfill.shared.audit.catalogue import CHECKS
+from artwork_backfill.shared.review import actions, questions, sides
+from artwork_backfill.shared.review.questions import Case, PastAudit, Review, StoredFinding
+from artwork_backfill.shared.review.sides import Document, Sides
+from artwork_backfill.shared.settings import SettingsError
+
+_SHOWN: Final = "case.review"
+_PURGE_NUMBER: Final = "case.purge.number"
+_PURGE_WHY: Final = "case.purge.why"
+_PURGE_NOTICE: Final = "case.purge.notice"
+
+#: Findings whose two sides are shown one below the other; the others are in the table.
+_COMPARED: Final = 8
+
+#: An original image by its name: `mbid-GID-NUMBER.SUFFIX`.
+_IMAGE: Final = re.compile(r"mbid-(?P<gid>[0-9a-f-]{36})-(?P<id>[0-9]{1,18})\.(?P<suffix>\w{1,8})")
 
 
-def show_gid(desk: Desk, gid: UUID) -> list[Case]:
-    """Show the entities that have a gid, as they are now, and return them."""
-    with desk.reading() as conn:
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that a case is about, by the name of its file."""
+
+    name: str
+    artwork_id: int
+    suffix: str
+    owner: UUID | None
+
+
+def shown_review() -> Review | None:
+    """Return the review as it was shown last, with its case."""
+    review: Review | None = st.session_state.get(_SHOWN)
+    return review
+
+
+def show_entity(
+    database: DashboardDb,
+    kept: Memory,
+    entity_type: EntityType,
+    gid: UUID,
+    review: Review | None = None,
+) -> None:
+    """Show an entity as it is now, and the question of one of its reviews."""
+    st.session_state[_SHOWN] = review
+    with database.reading() as conn:
         cases = questions.find_cases(conn, gid)
-        for case in cases:
-            _show(conn, case)
+    for case in cases:
+        if case.entity.entity_type is entity_type:
+            _show(database, kept, case, review)
+            return
+    show.text(f"{entity_type} {gid} is not in the audit table.")
+
+
+def show_gid(database: DashboardDb, kept: Memory, gid: UUID) -> list[Case]:
+    """Show the entities that have a gid, as they are now, and return them."""
+    with database.reading() as conn:
+        cases = questions.find_cases(conn, gid)
+    for case in cases:
+        is_open = [review for review in case.reviews if review.status == "open"]
+        _show(database, kept, case, is_open[0] if is_open else None)
     return cases
 
 
-def _show(conn: Connection, case: Case) -> None:
+def question(kinds: Sequence[str]) -> str:
+    """Return in one sentence what a person has to decide."""
+    for kind, asked in words.QUESTIONS.items():
+        if kind in kinds:
+            return asked
+    known = next((CHECKS[kind] for kind in kinds if kind in CHECKS), None)
+    summary = f"{known.summary[:1].upper()}{known.summary[1:]}: what" if known else "What"
+    return f"{summary} is to be done?"
+
+
+def _show(database: DashboardDb, kept: Memory, case: Case, review: Review | None) -> None:
     entity = case.entity
-    st.subheader(f"{entity.entity_type.value.capitalize()} {entity.gid}", anchor=False)
+    now = datetime.now(UTC)
+    with database.reading() as conn:
+        about = queries.about(conn, entity.entity_type, entity.gid)
+    with st.container(key=f"case-title-{entity.entity_type}"):
+        show.text(about.title or f"Not in MusicBrainz: {entity.entity_type} {entity.gid}")
+    line = [entity.entity_type.value, str(entity.gid), *about.facts]
+    show.text(" · ".join(line))
     audited = (
-        f"last audited {entity.last_audit_at:%Y-%m-%d %H:%M} UTC"
+        f"last audited {words.age(entity.last_audit_at, now)} ago"
         if entity.last_audit_at
         else "never audited"
     )
-    show.text(f"{entity.status}, priority {entity.priority}, {audited}")
+    show.text(f"{words.status(entity.status)}, priority {entity.priority}, {audited}")
     show.entity_links(entity)
-    for audit in case.audits:
-        _audit(audit)
-    if not case.audits:
+    if review is not None:
+        _question(review, now)
+    images = _images(database, case, review)
+    _pictures(database, case, images)
+    _show_purge_notice()
+    if review is not None and review.status == "open" and not database.config.read_only:
+        foreign = [image for image in images if image.owner != entity.gid]
+        if foreign:
+            _purge(database, kept, review, foreign)
+    _sides(database, case, images)
+    if case.audits:
+        _latest(case.audits[0], now)
+    else:
         st.caption("No audit of it has found anything.")
-    _reviews(case)
-    _events(case)
-    _artwork(conn, case)
+    _folded(database, case, review, now)
 
 
-def _audit(audit: PastAudit) -> None:
-    st.markdown(f"**Audit of {audit.audited_at:%Y-%m-%d %H:%M:%S} UTC**")
-    queued = f", queued events {', '.join(map(str, audit.event_ids))}" if audit.event_ids else ""
-    show.text(f"{audit.outcome}{queued} (run {audit.run_id})")
-    if not audit.findings:
+def _question(review: Review, now: datetime) -> None:
+    with st.container(key="case-question"):
+        if review.status == "open":
+            st.markdown(f"**{question(review.kinds)}**")
+        show.text(
+            f"Review {review.id}, {words.REVIEWS[review.status]},"
+            f" since {words.age(review.created_at, now)}: {review.reason}"
+        )
+    if review.notes:
+        with st.container(border=True):
+            show.text(review.notes)
+
+
+# -- pictures ------------------------------------------------------------------------------------
+
+
+def _images(database: DashboardDb, case: Case, review: Review | None) -> list[Image]:
+    """Return the images that the reason and the latest findings name, with whose they are."""
+    texts = [review.reason] if review is not None else []
+    if case.audits:
+        texts += [
+            " ".join((finding.subject, finding.expected or "", finding.actual or ""))
+            for finding in case.audits[0].findings
+            if finding.check.startswith(("files.original", "orphan.image"))
+        ]
+    own = str(case.entity.gid)
+    named = {
+        match["id"]: match["suffix"]
+        for text in texts
+        for match in _IMAGE.finditer(text)
+        if match["gid"] == own
+    }
+    with database.reading() as conn:
+        owners = queries.owners(conn, case.entity.entity_type, list(map(int, named)))
+    return [
+        Image(f"{item_name(own)}-{id_}.{suffix}", int(id_), suffix, owners.get(int(id_)))
+        for id_, suffix in named.items()
+    ]
+
+
+def _pictures(database: DashboardDb, case: Case, images: Sequence[Image]) -> None:
+    """Show the images that are at issue, ours and the owner's, when the person asks for it."""
+    if not images:
         return
+    own = case.entity.gid
+    st.markdown("**Images at issue**")
+    is_shown = database.config.pictures and st.toggle(
+        "Show the pictures from archive.org",
+        key=f"case.pictures.{own}",
+        help="Your browser then asks archive.org for them, without saying where it comes from.",
+    )
+    for image in images:
+        elsewhere = image.owner is not None and image.owner != own
+        for column, gid in zip(
+            st.columns(2), (own, image.owner if elsewhere else None), strict=True
+        ):
+            if gid is None:
+                continue
+            with column:
+                whose = "here" if gid == own else f"with its owner, {case.entity.entity_type}"
+                show.text(f"Artwork {image.artwork_id}, {whose} {'' if gid == own else gid}")
+                where = f"https://archive.org/download/{item_name(str(gid))}/{item_name(str(gid))}"
+                original = f"{where}-{image.artwork_id}.{image.suffix}"
+                with st.container(horizontal=True):
+                    st.link_button("Original", original)
+                    if gid != own:
+                        st.button(
+                            "Open its owner",
+                            key=f"case.owner.{image.artwork_id}",
+                            on_click=address.go,
+                            args=("Entities",),
+                            kwargs={"entities.query": str(gid)},
+                        )
+                if is_shown:
+                    show.picture(
+                        f"{where}-{image.artwork_id}_thumb500.jpg",
+                        f"Artwork {image.artwork_id} of {gid}",
+                    )
+        if image.owner is None:
+            st.caption("No entity of MusicBrainz has an image with this number.")
+
+
+# -- purging -------------------------------------------------------------------------------------
+
+
+def _purge(database: DashboardDb, kept: Memory, review: Review, images: Sequence[Image]) -> None:
+    """Let a person have an image deleted, on their word."""
+    with st.expander("Purge an image"):
+        st.caption(
+            "artwork-indexer deletes the file for good. Whether there is a copy elsewhere is not"
+            " checked; that the item still lists it, and that no other event is under way, is."
+            " Type the number of the artwork, and why."
+        )
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            st.text_input("Artwork number", key=_PURGE_NUMBER, width=180)
+            st.text_input("Why", key=_PURGE_WHY, max_chars=1_000, width=320)
+            st.button(
+                "Purge",
+                key="case.purge",
+                type="primary",
+                on_click=_press_purge,
+                args=(database, kept, review, tuple(images)),
+            )
+
+
+def _press_purge(
+    database: DashboardDb, kept: Memory, review: Review, images: Sequence[Image]
+) -> None:
+    typed = st.session_state.get(_PURGE_NUMBER, "").strip()
+    why = " ".join(st.session_state.get(_PURGE_WHY, "").split())
+    image = next((image for image in images if str(image.artwork_id) == typed), None)
+    if image is None:
+        numbers = ", ".join(str(image.artwork_id) for image in images)
+        _say_of_purge(f"Type the number of an image at issue: {numbers}.", ok=False)
+        return
+    if not why:
+        _say_of_purge("Purge: write the reason first.", ok=False)
+        return
+    try:
+        event_id = database.act(
+            lambda conn, by: actions.purge(
+                conn,
+                review,
+                artwork_id=image.artwork_id,
+                suffix=image.suffix,
+                listings=outside.listings(),
+                by=by,
+                note=why,
+            )
+        )
+    except Trouble as trouble:
+        _say_of_purge("Nothing was changed.", str(trouble), ok=False)
+        return
+    kept.record(
+        [
+            Done(
+                datetime.now(UTC),
+                f"purge of artwork {image.artwork_id}, event {event_id}",
+                review.entity_type,
+                review.gid,
+                event_id,
+            )
+        ]
+    )
+    _say_of_purge(f"Event {event_id} deletes the image; the review is open until it has.", ok=True)
+    st.session_state[_PURGE_NUMBER] = st.session_state[_PURGE_WHY] = ""
+
+
+def _say_of_purge(headline: str, detail: str = "", *, ok: bool) -> None:
+    st.session_state[_PURGE_NOTICE] = (ok, headline, detail)
+
+
+def _show_purge_notice() -> None:
+    ok, headline, detail = st.session_state.pop(_PURGE_NOTICE, (True, "", ""))
+    if headline:
+        (st.success if ok else st.warning)(headline)
+    if detail:
+        show.text(detail)
+
+
+# -- both sides, now -----------------------------------------------------------------------------
+
+
+def _sides(database: DashboardDb, case: Case, images: Sequence[Image]) -> None:
+    """Ask archive.org and MusicBrainz when a person wants it, and show both sides whole."""
+    key = f"case.sides.{case.entity.entity_type}.{case.entity.gid}"
+    st.button(
+        "Compare with archive.org now",
+        key=f"{key}.ask",
+        on_click=_ask_sides,
+        args=(database, case, tuple(images), key),
+        help="Reads the item, its owner's, index.json and the XML. Nothing is changed.",
+    )
+    found: Sides | str | None = st.session_state.get(key)
+    if isinstance(found, str):
+        show.text(found)
+    elif found is not None:
+        _show_sides(found)
+
+
+def _ask_sides(database: DashboardDb, case: Case, images: Sequence[Image], key: str) -> None:
+    # One at a time is remembered: they may be long.
+    for old in [name for name in st.session_state if str(name).startswith("case.sides.")]:
+        if not str(old).endswith(".ask"):
+            del st.session_state[old]
+    others = {str(image.owner) for image in images if image.owner not in (None, case.entity.gid)}
+    try:
+        with database.reading() as conn:
+            expected = sides.read_expected(conn, case.entity)
+        if expected is None:
+            st.session_state[key] = "MusicBrainz's rows of this entity make no sense."
+            return
+        st.session_state[key] = sides.look(outside.services(), expected, sorted(others))
+    except (Trouble, SettingsError) as trouble:
+        st.session_state[key] = str(trouble)
+
+
+def _show_sides(found: Sides) -> None:
+    for item in found.items:
+        show.text(f"Item of {item.gid}: {item.state} {item.problem}".strip())
+        if item.images:
+            show.table(
+                queries.image_files(item.images),
+                {
+                    "artwork": show.words("Artwork"),
+                    "size": show.number("Bytes"),
+                    "md5": show.words("MD5"),
+                    "format": show.words("Format"),
+                    "name": show.words("Name"),
+                },
+                name=f"Images in the item of {item.gid}",
+                rows=6,
+            )
+    for document in found.documents:
+        st.markdown(f"**{show.literally(document.name)}**")
+        if document.problem:
+            show.text(document.problem)
+        if document.expected is None or document.found is None:
+            show.text(_one_side(document))
+        else:
+            show.line_differences(document.expected, document.found)
+
+
+def _one_side(document: Document) -> str:
+    if document.expected is None and document.found is None:
+        return "Neither side is known."
+    return "It should not be there." if document.expected is None else "It is not there."
+
+
+# -- what the audits found -----------------------------------------------------------------------
+
+
+def _latest(audit: PastAudit, now: datetime) -> None:
+    st.markdown("**What the latest audit found**")
+    queued = f", queued events {', '.join(map(str, audit.event_ids))}" if audit.event_ids else ""
+    outcome = words.OUTCOMES.get(audit.outcome, audit.outcome)
+    show.text(f"{words.age(audit.audited_at, now)} ago: {outcome}{queued} (run {audit.run_id})")
+    compared = [finding for finding in audit.findings if _has_two_sides(finding)][:_COMPARED]
+    for finding in compared:
+        show.text(f"{finding.check}, {finding.severity}: {finding.subject}")
+        show.differences(finding.expected or "", finding.actual or "")
+    rest = [finding for finding in audit.findings if finding not in compared]
+    if rest:
+        _findings_table(rest, "Findings")
+
+
+def _has_two_sides(finding: StoredFinding) -> bool:
+    return bool(finding.expected) and bool(finding.actual)
+
+
+def _findings_table(findings: Sequence[StoredFinding], name: str) -> None:
     show.table(
-        queries.findings(audit),
+        queries.findings(findings),
         {
-            "check": show.words("Check", 195),
-            "severity": show.words("Severity", 72),
-            "subject": show.words("Subject", 205),
-            "expected": show.words("Expected", 290),
-            "found": show.words("Found", 290),
-            "repair": show.words("Repair", 66),
+            "check": show.words("Check"),
+            "subject": show.words("Subject"),
+            "expected": show.words("Expected"),
+            "found": show.words("Found"),
+            "severity": show.words("Severity", "small"),
+            "repair": show.words("Repair", "small"),
         },
-        name="Findings",
+        name=name,
         rows=6,
         tall=True,
     )
 
 
-def _reviews(case: Case) -> None:
-    if not case.reviews:
-        return
-    st.markdown("**Reviews**")
-    for review in case.reviews:
-        show.text(f"{review.id}, {review.status.value}: {review.reason}")
-        if review.notes:
-            with st.container(border=True):
-                show.text(review.notes)
+def _folded(database: DashboardDb, case: Case, review: Review | None, now: datetime) -> None:
+    """Show what is rarely needed, folded."""
+    others = [other for other in case.reviews if review is None or other.id != review.id]
+    if others:
+        with st.expander(f"Other reviews ({len(others)})"):
+            for other in others:
+                status = words.REVIEWS[other.status]
+                show.text(f"{other.id}, {status}: {other.reason}")
+                if other.notes:
+                    show.text(other.notes)
+    if case.events:
+        with st.expander(f"Events ({len(case.events)})"):
+            _events(case, now)
+    earlier = case.audits[1:]
+    if earlier:
+        with st.expander(f"Previous audits ({len(earlier)})"):
+            for audit in earlier:
+                outcome = words.OUTCOMES.get(audit.outcome, audit.outcome)
+                show.text(f"{audit.audited_at:%Y-%m-%d %H:%M:%S} UTC: {outcome}")
+                if audit.findings:
+                    _findings_table(audit.findings, f"Findings of {audit.audited_at:%Y-%m-%d}")
+    _artwork(database, case)
 
 
-def _events(case: Case) -> None:
-    if not case.events:
-        return
-    st.markdown("**Events**")
+def _events(case: Case, now: datetime) -> None:
     show.table(
-        queries.events(case),
+        queries.events(case, now),
         {
-            "id": show.number("Event", 62, grouped=False),
-            "state": show.words("State", 80),
-            "created": show.moment("Created", 128),
-            "action": show.words("Action", 95),
-            "message": show.words("Message", 300),
-            "attempts": show.number("Attempts", 72),
-            "failure": show.words("Latest failure", 300),
-            "depends_on": show.words("Waits for", 80),
+            "failure": show.words("Latest failure"),
+            "state": show.words("State"),
+            "age": show.words("Age", "small"),
+            "action": show.words("Action"),
+            "message": show.words("Message"),
+            "attempts": show.number("Attempts", "small"),
+            "depends_on": show.words("Waits for", "small"),
+            "id": show.number("Event", "small", grouped=False),
         },
         name="Events",
         rows=6,
@@ -98,19 +432,20 @@ def _events(case: Case) -> None:
     )
 
 
-def _artwork(conn: Connection, case: Case) -> None:
-    images = queries.artwork(conn, case.entity.entity_type, case.entity.gid)
+def _artwork(database: DashboardDb, case: Case) -> None:
+    with database.reading() as conn:
+        images = queries.artwork(conn, case.entity.entity_type, case.entity.gid)
     if not len(images):
         return
-    st.markdown("**Images in MusicBrainz**")
-    show.table(
-        images,
-        {
-            "id": show.number("Artwork", 120, grouped=False),
-            "types": show.words("Types", 200),
-            "comment": show.words("Comment", 420),
-            "image": show.link("Image", "open", 80),
-        },
-        name="Images",
-        rows=6,
-    )
+    with st.expander(f"Images in MusicBrainz ({len(images)})"):
+        show.table(
+            images,
+            {
+                "id": show.number("Artwork", grouped=False),
+                "types": show.words("Types"),
+                "comment": show.words("Comment"),
+                "image": show.link("Image", "open", 80),
+            },
+            name="Images",
+            rows=6,
+        )

@@ -2,73 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
+from uuid import UUID
 
 import streamlit as st
-from artwork_backfill.dashboard import queries, show
-from artwork_backfill.dashboard.desk import Desk
+from artwork_backfill.dashboard import address, queries, show
+from artwork_backfill.dashboard.address import Field
+from artwork_backfill.dashboard.database import DashboardDb
+from artwork_backfill.dashboard.memory import Memory
+from artwork_backfill.dashboard.tabs import case
 from artwork_backfill.dashboard.tabs.entities import QUERY
 from artwork_backfill.dashboard.tabs.overview import PERIODS
+from artwork_backfill.shared.audit.catalogue import CHECKS
 
 _TABLE: Final = "checks.table"
-_EXAMPLES: Final = "checks.examples"
+_CHECK: Final = "checks.check"
+_PERIOD: Final = "checks.period"
+
+FIELDS: Final = (Field("within", _PERIOD, "30 days", PERIODS), Field("check", _CHECK, "", CHECKS))
 
 
-def show_tab(desk: Desk) -> None:
+def show_tab(database: DashboardDb, kept: Memory) -> None:
     """Draw the tab."""
     period = st.segmented_control(
-        "Found within",
-        list(PERIODS),
-        default="30 days",
-        required=True,
-        key="checks.period",
-        persist_state="session",
+        "Found within", list(PERIODS), required=True, key=_PERIOD, persist_state="session"
     )
-    with desk.reading() as conn:
-        catalogue = queries.checks(conn, PERIODS[period])
-        show.table(
-            catalogue,
-            {
-                "check": show.words("Check", 200),
-                "severity": show.words("Severity", 75),
-                "entities": show.number("Audits", 85),
-                "findings": show.number("Findings", 85),
-                "what": show.words("What differs", 460),
-                "remedy": show.words("Remedy", 90),
-                "applies": show.words("Entity", 70),
-            },
-            name="Checks",
-            key=_TABLE,
-            selection="single-row",
-            rows=14,
-        )
-        st.caption(
-            "Audits counts the audits that found it in this period: an entity audited twice counts"
-            " twice. Select a check to see examples."
-        )
-        chosen = show.selected(_TABLE)
-        if chosen:
-            _examples(desk, str(catalogue["check"].iloc[chosen[0]]))
+    with database.reading() as conn:
+        catalogue = queries.checks(conn, PERIODS[str(period)])
+    show.table(
+        catalogue,
+        {
+            "check": show.words("Check"),
+            "entities": show.number("Audits", "small"),
+            "findings": show.number("Findings", "small"),
+            "severity": show.words("Severity", "small"),
+            "remedy": show.words("What is done"),
+            "what": show.words("What differs"),
+            "applies": show.words("Entity", "small"),
+        },
+        name="Checks",
+        key=_TABLE,
+        selection="single-row",
+        rows=14,
+        on_select=partial(_choose, catalogue["check"].tolist()),
+    )
+    st.caption(
+        "Audits counts the audits that found it in this period: an entity audited twice counts"
+        " twice. Select a check to see examples."
+    )
+    chosen = st.session_state.get(_CHECK)
+    if chosen in CHECKS:
+        _examples(database, kept, str(chosen))
 
 
-def _examples(desk: Desk, check: str) -> None:
+def _choose(checks: Sequence[str]) -> None:
+    chosen = show.selected(_TABLE)
+    st.session_state[_CHECK] = checks[chosen[0]] if chosen else ""
+
+
+def _examples(database: DashboardDb, kept: Memory, check: str) -> None:
     st.subheader(f"Examples of {check}", anchor=False)
-    with desk.reading() as conn:
+    show.text(CHECKS[check].summary)
+    st.button(
+        "Open reviews of it",
+        key="checks.reviews",
+        on_click=address.go,
+        args=("Reviews",),
+        kwargs={"reviews.reason": check},
+    )
+    with database.reading() as conn:
         found = queries.examples(conn, check)
     if not len(found):
         st.caption("No audit has kept an example of it.")
         return
-    key = f"{_EXAMPLES}.{check}"
+    key = f"checks.examples.{check}"
     show.table(
         found,
         {
-            "entity_type": show.words("Type", 80),
-            "gid": show.words("Gid", 300),
-            "status": show.words("Entity is", 140),
-            "priority": show.number("Priority", 80),
+            "gid": show.words("Gid"),
+            "status": show.words("Entity is"),
+            "entity_type": show.words("Type", "small"),
+            "priority": show.number("Priority", "small"),
             "last_audit_at": show.moment("Last audit"),
-            "musicbrainz": show.link("MusicBrainz", "open", 110),
-            "item": show.link("archive.org", "open", 110),
+            "musicbrainz": show.link("MusicBrainz", "open", "small"),
+            "item": show.link("archive.org", "open", "small"),
         },
         name="Examples",
         key=key,
@@ -76,15 +95,13 @@ def _examples(desk: Desk, check: str) -> None:
         rows=8,
     )
     chosen = show.selected(key)
-    st.button(
-        "Open in Entities",
-        key="checks.open",
-        disabled=not chosen,
-        on_click=_open,
-        args=(str(found["gid"].iloc[chosen[0]]) if chosen else "",),
-    )
-
-
-def _open(gid: str) -> None:
-    st.session_state[QUERY] = gid
-    st.session_state["tab"] = "Entities"
+    if chosen and chosen[0] < len(found):
+        gid = str(found["gid"].iloc[chosen[0]])
+        st.button(
+            "Open in Entities",
+            key="checks.open",
+            on_click=address.go,
+            args=("Entities",),
+            kwargs={QUERY: gid},
+        )
+        case.show_gid(database, kept, UUID(gid))

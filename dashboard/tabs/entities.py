@@ -1,70 +1,125 @@
-"""One entity, looked up by its gid or by an address that holds it."""
+"""One entity, looked up by its gid or by an address that holds it, or those of one status."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-import click
 import streamlit as st
-from artwork_backfill.dashboard import show
-from artwork_backfill.dashboard.desk import Desk, Trouble
+from artwork_backfill.dashboard import queries, show, words
+from artwork_backfill.dashboard.address import Field
+from artwork_backfill.dashboard.database import DashboardDb, Trouble
+from artwork_backfill.dashboard.memory import Done, Memory
 from artwork_backfill.dashboard.tabs import case
-from artwork_backfill.dashboard.worklist import Done, Worklist, record
-from artwork_backfill.jobs.cli.review import GidType
+from artwork_backfill.dashboard.worklist import Worklist
 from artwork_backfill.shared.review import actions
 from artwork_backfill.shared.review.actions import Retried
 from artwork_backfill.shared.review.questions import EntityRow
 
 #: The key of the field that the other tabs fill in to open an entity.
 QUERY: Final = "entities.query"
+STATUS: Final = "entities.status"
 
-_LIST: Final[Worklist[EntityRow]] = Worklist("entities")
+FIELDS: Final = (Field("entity", QUERY), Field("is", STATUS, "", words.STATUSES))
+
+_LIST: Final[Worklist[EntityRow]] = Worklist("entities", lambda entity: entity.id)
 _SEEN: Final = "entities.seen"
+_GID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-def show_tab(desk: Desk) -> None:
+def show_tab(database: DashboardDb, kept: Memory) -> None:
     """Draw the tab."""
-    query = st.text_input(
-        "Gid, archive.org identifier or URL",
-        key=QUERY,
-        placeholder="https://musicbrainz.org/release/...",
-        persist_state="session",
-    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        query = st.text_input(
+            "Gid, archive.org identifier or URL",
+            key=QUERY,
+            placeholder="https://musicbrainz.org/release/...",
+            persist_state="session",
+            width=560,
+        )
+        status = st.selectbox(
+            "Or entities that are",
+            ["", *words.STATUSES],
+            format_func=lambda name: words.STATUSES.get(name, ""),
+            key=STATUS,
+            persist_state="session",
+            width=300,
+        )
     _LIST.show_notice()
-    if not query.strip():
-        st.caption("Anything that holds a gid will do.")
-        return
-    try:
-        gid = GidType().convert(query, None, None)
-    except click.BadParameter as error:
-        show.text(error.message)
-        return
-    if not desk.config.read_only:
+    gids = sorted(set(_GID.findall(query.lower())))
+    if len(gids) > 1:
+        show.text(f"There are {len(gids)} gids in this: enter one of them.")
+    elif gids:
+        _entity(database, kept, UUID(gids[0]))
+    elif query.strip():
+        show.text(
+            "There is no gid in this. Enter a UUID, an identifier such as mbid-UUID, or the address"
+            " of a release or event."
+        )
+    elif status:
+        _of_status(database, kept, status)
+    else:
+        st.caption("Enter anything that holds a gid, or choose a status.")
+
+
+def _entity(database: DashboardDb, kept: Memory, gid: UUID) -> None:
+    if not database.config.read_only:
         st.button(
             "Audit again",
             key="entities.retry",
             help="Before all others.",
             on_click=_retry,
-            args=(desk, gid),
+            args=(database, kept, gid),
         )
-    cases = case.show_gid(desk, gid)
+    cases = case.show_gid(database, kept, gid)
     st.session_state[_SEEN] = tuple(found.entity for found in cases)
     if not cases:
-        show.text(f"{gid} {Retried.UNKNOWN}")
+        show.text(
+            f"{gid} is not in the audit table: the jobs that seed it have not come across it."
+        )
 
 
-def _retry(desk: Desk, gid: UUID) -> None:
+def _of_status(database: DashboardDb, kept: Memory, status: str) -> None:
+    with database.reading() as conn:
+        found = queries.entities_of(conn, status, datetime.now(UTC))
+    if not len(found):
+        st.info(f"No entity is {words.status(status)}.")
+        return
+    key = f"entities.of.{status}"
+    show.table(
+        found,
+        {
+            "gid": show.words("Gid"),
+            "entity_type": show.words("Type", "small"),
+            "audited": show.words("Last audit"),
+            "priority": show.number("Priority", "small"),
+            "musicbrainz": show.link("MusicBrainz", "open", "small"),
+            "item": show.link("archive.org", "open", "small"),
+        },
+        name=f"Entities that are {words.status(status)}",
+        key=key,
+        selection="single-row",
+        rows=12,
+    )
+    if len(found) == queries.EXAMPLES:
+        st.caption(f"{queries.EXAMPLES} of them are shown here.")
+    chosen = show.selected(key)
+    if chosen and chosen[0] < len(found):
+        case.show_gid(database, kept, UUID(str(found["gid"].iloc[chosen[0]])))
+
+
+def _retry(database: DashboardDb, kept: Memory, gid: UUID) -> None:
     seen: Sequence[EntityRow] = st.session_state.get(_SEEN, ())
     try:
-        retried = desk.act(lambda conn, by: actions.retry(conn, [gid], by=by, seen=seen))
+        retried = database.act(lambda conn, by: actions.retry(conn, [gid], by=by, seen=seen))
     except Trouble as trouble:
-        _LIST.notify("Nothing was changed.", [str(trouble)])
+        _LIST.notify("Nothing was changed.", [str(trouble)], ok=False)
         return
     now = datetime.now(UTC)
-    record(
+    kept.record(
         Done(now, "to be audited again", entry.entity_type, entry.gid)
         for entry in retried
         if entry.entity_type and entry.outcome is Retried.RETRIED

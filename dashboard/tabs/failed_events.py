@@ -1,114 +1,223 @@
-"""What artwork-indexer has given up, and having it tried again."""
+"""What artwork-indexer has given up, by kind and as a list, and having it tried again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
+import pandas as pd
 import streamlit as st
-from artwork_backfill.dashboard import queries, show
-from artwork_backfill.dashboard.desk import Desk, Trouble
+from artwork_backfill.dashboard import bulk, downloads, outside, queries, show, words
+from artwork_backfill.dashboard.address import Field
+from artwork_backfill.dashboard.bulk import Batch, Bulk
+from artwork_backfill.dashboard.database import DashboardDb, Trouble
+from artwork_backfill.dashboard.memory import Done, Memory
 from artwork_backfill.dashboard.tabs import case
-from artwork_backfill.dashboard.worklist import Done, Worklist, record
-from artwork_backfill.shared.review import actions, questions
-from artwork_backfill.shared.review.actions import Requeued
-from artwork_backfill.shared.review.questions import Event, EventFilter, Page
+from artwork_backfill.dashboard.worklist import ASK_BEYOND, Worklist
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.review import actions, questions, triage
+from artwork_backfill.shared.review.actions import Requeued, RequeuedEvent
+from artwork_backfill.shared.review.questions import Event, EventFilter
+from psycopg import Connection
 
 ACTIONS: Final = ("index", "copy_image", "delete_image", "deindex", "noop")
 
-_LIST: Final[Worklist[Event]] = Worklist("events")
+_LIST: Final[Worklist[Event]] = Worklist("events", lambda event: event.id)
+
+_ANY: Final = "events.any"
+
+#: Where the command line says what to type.
+_OUTCOMES: Final = {
+    Requeued.NOT_OURS: "was queued by others: tick the box to queue it again all the same",
+    Requeued.UNSAFE: "would delete an image that may not be deleted now: audit its entity again",
+}
+
+FIELDS: Final = (
+    Field("type", "events.entity_type", "", tuple(EntityType)),
+    Field("action", "events.action", "", ACTIONS),
+    Field("failure", "events.reason"),
+    *_LIST.fields(),
+)
 
 
-def show_tab(desk: Desk) -> None:
+def show_tab(database: DashboardDb, kept: Memory) -> None:
     """Draw the tab."""
     wanted = _filters()
-    with desk.reading() as conn:
-        seen = _LIST.read(wanted, partial(questions.list_failed_events, conn, wanted))
-        frame = queries.failed_events(conn, seen.rows)
-    _LIST.show_notice()
-    _LIST.show_question()
-    if not seen.rows:
-        st.info("No failed events pass these filters.")
-    else:
-        show.table(
-            frame,
-            {
-                "id": show.number("Event", 62, grouped=False),
-                "created": show.moment("Created", 128),
-                "entity_type": show.words("Type", 64),
-                "action": show.words("Action", 95),
-                "message": show.words("Message", 215),
-                "failures": show.number("Failures", 70),
-                "failure": show.words("Latest failure", 270),
-                "depends_on": show.words("Waits for", 78),
-                "dependants": show.number("Dependants", 92),
-            },
-            name="Failed events",
-            key=_LIST.table_key(),
-            selection="multi-row",
-            rows=12,
+    with database.reading() as conn:
+        seen = _LIST.read(
+            wanted,
+            partial(questions.list_failed_events, conn, wanted),
+            partial(triage.count_failed_events, conn, wanted),
         )
-    _LIST.pager(lambda: show.download("failed-events", Event, partial(_all, desk, wanted)))
-    selected = _LIST.selected()
-    if not desk.config.read_only:
-        _action_bar(desk, selected)
-    if len(selected) == 1 and (gid := _gid(selected[0])):
-        case.show_gid(desk, gid)
+        groups = triage.group_failed_events(conn, wanted)
+        frame = queries.failed_events(conn, seen.rows, seen.at)
+    opened = _LIST.opened()
+    with st.container():
+        show.groups("events", groups, seen.at, _narrow, narrowed=wanted.reason is not None)
+    with st.container():
+        if not seen.rows:
+            st.info("No failed events pass these filters.")
+        else:
+            _table(frame, 5 if opened else 10)
+    rows = partial(_rows, wanted)
+    _LIST.pager(lambda: downloads.offer("failed-events", Event, rows, database, key=wanted))
+    with st.container():
+        if opened is not None:
+            _case(database, kept, opened)
+    if not database.config.read_only:
+        with show.action_bar("events"):
+            with st.container():
+                is_busy = bulk.show_bulk(kept, "events", _LIST.reload)
+                if not is_busy:
+                    _LIST.show_notice()
+            if not is_busy:
+                _action_bar(database, kept, wanted)
+        _LIST.show_question()
 
 
-def _filters() -> EventFilter:
-    columns = st.columns([1, 1, 3])
-    with columns[0]:
-        entity_type = show.entity_type_filter("events.entity_type")
-    with columns[1]:
-        action = st.selectbox(
-            "Action", ["all", *ACTIONS], key="events.action", persist_state="session"
-        )
-    with columns[2]:
-        reason = st.text_input(
-            "Latest failure contains", key="events.reason", persist_state="session"
-        )
-    return EventFilter(entity_type, None if action == "all" else action, reason.strip() or None)
-
-
-def _action_bar(desk: Desk, selected: Sequence[Event]) -> None:
-    with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        st.button(
-            "Requeue",
-            key="events.Requeue",
-            help="They are queued again with all their attempts, and so is what failed with them.",
-            disabled=not selected,
-            on_click=_press,
-            args=(desk,),
-        )
-        count = len(selected)
-        st.caption(f"{count:,} selected" if count else "Nothing is selected.", width="content")
-
-
-def _press(desk: Desk) -> None:
-    selected = _LIST.selected()
-    _LIST.confirm(
-        f"Requeue: this touches {len(selected):,} events and what depends on them. Go on?",
-        partial(_act, desk, selected),
-        len(selected),
+def _table(frame: pd.DataFrame, shown: int) -> None:
+    show.table(
+        frame,
+        {
+            "age": show.words("Age", 62),
+            "failure": show.words("Latest failure", 330),
+            "action": show.words("Action", 96),
+            "entity_type": show.words("Type", 62),
+            "message": show.words("Message", 286),
+            "failures": show.number("Failures", 64),
+            "depends_on": show.words("Waits for", 64),
+            "dependants": show.number("Wait for it", 64),
+            "id": show.number("Event", 62, grouped=False),
+        },
+        name="Failed events",
+        key=_LIST.table_key(),
+        selection="multi-row",
+        rows=shown,
     )
 
 
-def _act(desk: Desk, selected: Sequence[Event]) -> None:
+def filter_words(wanted: EventFilter) -> str:
+    """Return in words which events a filter lets through."""
+    parts = [
+        "failed events",
+        f"of {wanted.entity_type}s" if wanted.entity_type else "",
+        f"that {words.ACTIONS.get(wanted.action, wanted.action)}" if wanted.action else "",
+        f"whose latest failure contains “{wanted.reason}”" if wanted.reason else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _filters() -> EventFilter:
+    with st.container(horizontal=True, key="events-filters"):
+        entity_type = show.entity_type_filter("events.entity_type")
+        action = st.selectbox(
+            "Action",
+            ["", *ACTIONS],
+            format_func=lambda action: action or "all",
+            key="events.action",
+            persist_state="session",
+            width=160,
+        )
+        reason = st.text_input(
+            "Latest failure contains", key="events.reason", persist_state="session", width=320
+        )
+    return EventFilter(entity_type, action or None, reason.strip() or None)
+
+
+def _narrow(group: triage.Group | None) -> None:
+    """Show the events of one kind alone, or all again."""
+    st.session_state["events.action"] = "" if group is None else group.action
+    st.session_state["events.reason"] = "" if group is None else group.text
+
+
+def _case(database: DashboardDb, kept: Memory, event_id: int) -> None:
+    with database.reading() as conn:
+        event = questions.find_event(conn, event_id)
+    st.divider()
+    _LIST.stepper()
+    if event is None:
+        show.text(f"Event {event_id} does not exist any more.")
+        return
+    if event.failure:
+        st.markdown("**Latest failure**")
+        show.text(event.failure)
+    gid = _gid(event)
+    if gid is None:
+        show.text("Its message names no entity.")
+    else:
+        case.show_entity(database, kept, event.entity_type, gid)
+
+
+def _action_bar(database: DashboardDb, kept: Memory, wanted: EventFilter) -> None:
+    seen = _LIST.seen()
+    total = seen.extent.count if seen else 0
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "Requeue",
+            key="events.Requeue",
+            help="Queues them again with all their attempts, and what failed because of them.",
+            shortcut="alt+q",
+            on_click=_press,
+            args=(database, kept, wanted),
+        )
+        st.checkbox(
+            "Also events of others",
+            key=_ANY,
+            persist_state="session",
+            help="Those that no audit has queued, but MusicBrainz.",
+        )
+        if _LIST.all_chosen:
+            st.markdown(f"**All {total:,} that match are selected.**", width="content")
+            st.button("Select none", key="events.none", on_click=_LIST.choose_all, args=(False,))
+            return
+        count = len(_LIST.selected())
+        st.caption(f"{count:,} selected" if count else "Nothing is selected.", width="content")
+        if total > 1:
+            st.button(
+                f"Select all {total:,} that match",
+                key="events.choose",
+                type="tertiary",
+                on_click=_LIST.choose_all,
+                args=(True,),
+            )
+
+
+def _press(database: DashboardDb, kept: Memory, wanted: EventFilter) -> None:
+    seen, selected = _LIST.seen(), _LIST.selected()
+    if _LIST.all_chosen and seen is not None:
+        count = seen.extent.count
+        _LIST.ask(
+            f"Requeue {count:,} events?",
+            (f"All {count:,} {filter_words(wanted)}, and what failed because of them.",),
+            partial(_start, database, kept, wanted),
+        )
+    elif not selected:
+        _LIST.notify("Requeue: select events first.", ok=False)
+    elif len(selected) > ASK_BEYOND:
+        _LIST.ask(
+            f"Requeue {len(selected):,} events?",
+            (f"The {len(selected):,} selected, and what failed because of them.",),
+            partial(_act, database, kept, selected),
+        )
+    else:
+        _act(database, kept, selected)
+
+
+def _act(database: DashboardDb, kept: Memory, selected: Sequence[Event]) -> None:
     ids = {event.id for event in selected}
     try:
-        requeued = desk.act(lambda conn, by: actions.requeue(conn, ids, by=by))
+        requeued = database.act(partial(_requeue, ids, st.session_state.get(_ANY, False)))
     except Trouble as trouble:
-        _LIST.notify("Nothing was changed.", [str(trouble)])
+        _LIST.notify("Nothing was changed.", [str(trouble)], ok=False)
         _LIST.reload()
         return
     by_id = {event.id: event for event in selected}
     now = datetime.now(UTC)
     done = [event for event in requeued if event.outcome is Requeued.REQUEUED]
-    record(
+    kept.record(
         Done(
             now,
             f"event {event.id} queued again",
@@ -121,15 +230,49 @@ def _act(desk: Desk, selected: Sequence[Event]) -> None:
     along = sum(not event.asked_for for event in done)
     headline = f"{len(done) - along:,} of {len(ids):,} events are queued again"
     headline += f", and {along:,} that depend on them." if along else "."
-    left = [
-        f"event {event.id} {event.outcome}"
+    left = _left(requeued)
+    if left:
+        headline += " The others were left as they are, and the list has been read again:"
+    _LIST.notify(headline, left, ok=bool(done))
+    _LIST.reload()
+
+
+def _start(database: DashboardDb, kept: Memory, wanted: EventFilter) -> None:
+    """Begin to requeue all events that a filter lets through."""
+    seen = _LIST.seen()
+    if seen is None:
+        return
+    up_to = seen.extent.last_id
+    any_event = st.session_state.get(_ANY, False)
+
+    def step(after: int) -> Batch:
+        with database.reading() as conn:
+            batch = questions.failed_events_after(
+                conn, wanted, after=after, up_to=up_to, limit=bulk.BATCH
+            )
+        if not batch:
+            return Batch(None)
+        ids = {event.id for event in batch}
+        requeued = database.act(partial(_requeue, ids, any_event))
+        done = [event.id for event in requeued if event.outcome is Requeued.REQUEUED]
+        return Batch(batch[-1].id, [id_ for id_ in done if id_ in ids], _left(requeued))
+
+    kept.bulk = Bulk("events", "Requeue", (filter_words(wanted),), seen.extent.count, step)
+    kept.record([Done(datetime.now(UTC), f"Requeue: all {seen.extent.count:,} that matched")])
+    _LIST.choose_all(False)
+
+
+def _requeue(ids: set[int], any_event: bool, conn: Connection, by: str) -> list[RequeuedEvent]:
+    return actions.requeue(conn, ids, by=by, listings=outside.listings(), any_event=any_event)
+
+
+def _left(requeued: Sequence[RequeuedEvent]) -> list[str]:
+    return [
+        f"event {event.id} {_OUTCOMES.get(event.outcome, event.outcome)}"
+        + (f": {event.detail}" if event.detail else "")
         for event in requeued
         if event.outcome is not Requeued.REQUEUED
     ]
-    if left:
-        headline += " The others were left as they are, and the list has been read anew:"
-    _LIST.notify(headline, left)
-    _LIST.reload()
 
 
 def _gid(event: Event) -> UUID | None:
@@ -141,6 +284,5 @@ def _gid(event: Event) -> UUID | None:
         return None
 
 
-def _all(desk: Desk, wanted: EventFilter) -> list[Event]:
-    with desk.reading() as conn:
-        return questions.list_failed_events(conn, wanted, Page(show.CSV_ROWS))
+def _rows(wanted: EventFilter, conn: Connection) -> Iterator[Event]:
+    return questions.walk_failed_events(conn, wanted)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import altair as alt
 import pandas as pd
 import streamlit as st
-from artwork_backfill.dashboard import queries, show
-from artwork_backfill.dashboard.desk import Desk
+from artwork_backfill.dashboard import address, queries, show, words
+from artwork_backfill.dashboard.address import Field
+from artwork_backfill.dashboard.database import DashboardDb
+from artwork_backfill.dashboard.memory import Memory
+from artwork_backfill.dashboard.tabs.entities import QUERY as ENTITIES_QUERY
+from artwork_backfill.dashboard.tabs.entities import STATUS as ENTITIES_STATUS
 from artwork_backfill.shared.review import status as audit_status
-from artwork_backfill.shared.review.status import AuditStatus
+from artwork_backfill.shared.review.status import AuditStatus, QueueCount
 from psycopg import Connection
 
 PERIODS: Final = {
@@ -31,6 +38,7 @@ COLOURS: Final = {
     "audit_in_progress": "#b07aa1",
     "unchecked": "#c9ced6",
 }
+_BY_WORDS: Final = {words.status(name): colour for name, colour in COLOURS.items()}
 SEVERITIES: Final = {"critical": "#d1495b", "major": "#e9a03b", "minor": "#8d99ae"}
 
 #: How old the figures may be that are shown, in seconds; the page says how old they are.
@@ -39,30 +47,47 @@ KEEP_S: Final = 15
 #: What an audit has decided about; the others wait for one.
 AUDITED: Final = ("clean", "repair_queue", "manual_review", "legacy")
 
+_PERIOD: Final = "overview.period"
+_WRONG: Final = "overview.wrong"
+
+FIELDS: Final = (Field("period", _PERIOD, "7 days", PERIODS),)
+
 _QUEUE_STATES: Final = ("queued", "running", "failed", "completed")
 
 
-def show_tab(desk: Desk) -> None:
+def show_tab(database: DashboardDb, kept: Memory) -> None:
     """Draw the tab."""
-    with desk.reading() as conn:
-        status, now = _status(desk.config.dsn, conn)
+    del kept
+    st.fragment(_show_present, run_every=KEEP_S)(database)
+    st.divider()
+    period = st.segmented_control(
+        "Period", list(PERIODS), required=True, key=_PERIOD, persist_state="session"
+    )
+    with database.reading() as conn:
+        status, now = _status(database.config.dsn, conn)
+        _course(conn, status, PERIODS[str(period)], now)
+        _findings(conn, PERIODS[str(period)])
+
+
+def _show_present(database: DashboardDb) -> None:
+    """Show how things stand now; drawn again by itself."""
+    with database.reading() as conn:
+        status, now = _status(database.config.dsn, conn)
         rate = queries.audits_per_hour(conn)
-        _figures(status, rate)
-        period = st.segmented_control(
-            "Period",
-            list(PERIODS),
-            default="7 days",
-            required=True,
-            key="overview.period",
-            persist_state="session",
-        )
-        _course(conn, status, PERIODS[period], now)
-        left, right = st.columns([3, 2], gap="large")
-        with left:
-            _findings(conn, PERIODS[period])
-        with right:
-            _repairs(status)
-    st.caption(f"As of {show.clock(now)}.")
+        wrong = queries.wrong_now(conn)
+        proofs = queries.repairs_by_check(conn)
+    st.caption(f"Read at {words.clock(now)}, again every {KEEP_S} seconds.")
+    count = counts(status)
+    if not sum(count.values()):
+        st.info("No entities yet: seed-from-mb and the other seeding jobs bring them in.")
+    else:
+        _bar(count)
+    _figures(status, count, rate)
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        _wrong(wrong, now)
+    with right:
+        _repairs(status, proofs)
 
 
 @st.cache_data(ttl=KEEP_S, max_entries=2, show_spinner=False)
@@ -76,27 +101,92 @@ def _status(dsn: str, _conn: Connection) -> tuple[AuditStatus, datetime]:
     return audit_status.read(_conn), datetime.now(UTC)
 
 
-def _figures(status: AuditStatus, rate: float | None) -> None:
-    count = counts(status)
-    figures = {
-        "Audited": sum(count[name] for name in AUDITED),
-        "Clean": count["clean"],
-        "Queued for repair": count["repair_queue"],
-        "In review": count["manual_review"],
-        "Legacy": count["legacy"],
-        "Unchecked": count["unchecked"],
-    }
-    for column, (label, entities) in zip(st.columns(6), figures.items(), strict=True):
-        column.metric(label, f"{entities:,}", border=True)
+def _bar(count: Mapping[str, int]) -> None:
+    """Show how far the audit has come, as one bar."""
+    total = sum(count.values())
+    audited = sum(count[name] for name in AUDITED)
+    st.markdown(f"**{audited:,} of {total:,} entities audited: {_percent(audited, total)}**")
+    present = [(name, count[name]) for name in COLOURS if count[name]]
+    parts = "".join(
+        f'<div style="width:{100 * entities / total:.4f}%;background:{COLOURS[name]}"'
+        f' title="{words.status(name)}: {entities:,}"></div>'
+        for name, entities in present
+    )
+    legend = "".join(
+        f'<span><i style="background:{COLOURS[name]}"></i>'
+        f"{words.status(name)}: {entities:,} ({_percent(entities, total)})</span>"
+        for name, entities in present
+    )
+    st.html(f'<div class="bar" aria-hidden="true">{parts}</div><div class="legend">{legend}</div>')
+
+
+def _percent(part: int, total: int) -> str:
+    if part == total:
+        return "100 %"
+    share = min(99.99, 100 * part / total)
+    return f"{share:.2f} %" if share < 1 or share > 99 else f"{share:.0f} %"
+
+
+def _figures(status: AuditStatus, count: Mapping[str, int], rate: float | None) -> None:
+    events = {row.state: row for row in status.queue}
+    failed = events["failed"].events if "failed" in events else 0
+    waiting = sum(events[state].events for state in ("queued", "running") if state in events)
     left = count["unchecked"] + count["audit_in_progress"]
-    facts = {
-        "Audits per hour, of late": "none" if rate is None else f"{rate:,.0f}",
-        "The rest takes": remaining(left, rate),
-        "Oldest claim": _age(status.oldest_claim_s),
-        "Oldest open review": _age(status.oldest_review_s),
-    }
-    for column, (label, fact) in zip(st.columns(4), facts.items(), strict=True):
-        column.metric(label, fact, border=True)
+    oldest = "" if status.oldest_review_s is None else words.short(status.oldest_review_s)
+    boxes = (
+        Box("Open reviews", f"{status.open_reviews:,}", "What a person has to decide.",
+            f"The oldest: {oldest}" if oldest else "", "Reviews", {}),
+        Box("Failed events", f"{failed:,}", "What artwork-indexer has given up.",
+            "", "Failed events", {}),
+        Box("Repairs queued", f"{count['repair_queue']:,}",
+            "Entities whose repair artwork-indexer has to carry out.",
+            "", "Entities", {ENTITIES_STATUS: "repair_queue", ENTITIES_QUERY: ""}),
+        Box("Indexer's queue", f"{waiting:,}",
+            "Events of everyone that are queued or running.",
+            _oldest(events), None, {}),
+        Box("Left to audit", f"{left:,}", "Entities that wait for an audit, or are in one.",
+            remaining(left, sum(count.values()), rate), "Entities",
+            {ENTITIES_STATUS: "unchecked", ENTITIES_QUERY: ""}),
+        Box("Audits per hour", "none" if rate is None else f"{rate:,.0f}",
+            "Within the last two hours, while an audit is at work.",
+            "" if rate is not None else "no audit is at work", "Runs", {}),
+    )  # fmt: skip
+    with st.container(horizontal=True, key="overview-boxes"):
+        for box in boxes:
+            _draw_box(box)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A figure with its meaning, and where it leads: a tab, with values for its filters."""
+
+    label: str
+    value: str
+    help: str
+    below: str
+    tab: str | None
+    values: Mapping[str, str]
+
+
+def _draw_box(box: Box) -> None:
+    with st.container(border=True, width=170, height="stretch", gap="small"):
+        st.metric(box.label, box.value, help=box.help)
+        if box.below:
+            st.caption(box.below)
+        if box.tab is not None:
+            st.button(
+                f"Open {box.tab.lower()}",
+                key=f"overview.open.{box.label}",
+                type="tertiary",
+                on_click=address.go,
+                args=(box.tab,),
+                kwargs=dict(box.values),
+            )
+
+
+def _oldest(events: Mapping[str, QueueCount]) -> str:
+    ages = [events[state].oldest_s for state in ("queued", "running") if state in events]
+    return f"The oldest: {words.short(max(ages))}" if ages else "It is empty."
 
 
 def counts(status: AuditStatus) -> dict[str, int]:
@@ -107,17 +197,50 @@ def counts(status: AuditStatus) -> dict[str, int]:
     return count
 
 
-def remaining(left: int, rate: float | None) -> str:
-    """Return in words how long `left` entities take at `rate` audits per hour."""
+def remaining(left: int, total: int, rate: float | None) -> str:
+    """Return in words how long `left` of `total` entities take at `rate` audits per hour."""
+    if not total:
+        return "nothing is seeded"
     if not left:
         return "nothing is left"
     if rate is None:
-        return "unknown"
-    return show.duration(left / rate * 3600)
+        return "no audit is at work"
+    return f"about {words.duration(left / rate * 3600)} at this rate"
 
 
-def _age(seconds: float | None) -> str:
-    return "none" if seconds is None else show.duration(seconds)
+def _wrong(wrong: pd.DataFrame, now: datetime) -> None:
+    """Show what is wrong now: what waits for people or for a repair, by kind."""
+    st.subheader("Wrong now", anchor=False)
+    if not len(wrong):
+        st.caption("Nothing waits for a person or for a repair.")
+        return
+    shown = wrong.assign(
+        age=[words.age(oldest, now) for oldest in wrong["oldest"]],
+        means=[words.kind(kind) for kind in wrong["kind"]],
+    )
+    show.table(
+        shown,
+        {
+            "means": show.words("What"),
+            "in_review": show.number("In review", "small"),
+            "in_repair": show.number("In repair", "small"),
+            "age": show.words("Oldest", "small"),
+            "remedy": show.words("What is done"),
+        },
+        name="Wrong now",
+        key=_WRONG,
+        selection="single-row",
+        rows=12,
+        on_select=partial(_open_kind, shown["kind"].tolist()),
+    )
+    st.caption("Select one to open its reviews.")
+
+
+def _open_kind(kinds: Sequence[str]) -> None:
+    chosen = show.selected(_WRONG)
+    if chosen and chosen[0] < len(kinds):
+        # The tick belongs to the visit that has ended with it.
+        address.go("Reviews", **{"reviews.kind": kinds[chosen[0]], "reviews.reason": ""})
 
 
 def _course(conn: Connection, status: AuditStatus, period: timedelta, now: datetime) -> None:
@@ -133,14 +256,14 @@ def _course(conn: Connection, status: AuditStatus, period: timedelta, now: datet
                 [(now, name, entities) for name, entities in counts(status).items()],
                 columns=past.columns,
             )
-            _area(pd.concat([past, present]), period)
+            _area(_in_words(pd.concat([past, present]), "status"), period)
     with right:
         st.subheader("Audits by outcome", anchor=False)
         audits = queries.audits_over_time(conn, period)
         if not len(audits):
             st.caption("No audits in this period.")
         else:
-            _bars(audits, period)
+            _bars(_in_words(audits, "outcome"), period)
 
 
 def _area(past: pd.DataFrame, period: timedelta) -> None:
@@ -155,7 +278,18 @@ def _area(past: pd.DataFrame, period: timedelta) -> None:
             tooltip=["status:N", alt.Tooltip("entities:Q", format=",")],
         ),
         height=300,
+        alt="Entities by status over time",
     )
+    with st.expander("Entities by status as a table"):
+        show.table(
+            past.sort_values("taken_at", ascending=False),
+            {
+                "taken_at": show.moment("At"),
+                "status": show.words("Entities are"),
+                "entities": show.number("Entities"),
+            },
+            name="Entities by status over time",
+        )
 
 
 def _bars(audits: pd.DataFrame, period: timedelta) -> None:
@@ -176,13 +310,28 @@ def _bars(audits: pd.DataFrame, period: timedelta) -> None:
             tooltip=["outcome:N", alt.Tooltip("audits:Q", format=",")],
         ),
         height=300,
+        alt="Audits by outcome over time",
     )
+    with st.expander("Audits by outcome as a table"):
+        show.table(
+            audits.sort_values("since", ascending=False),
+            {
+                "since": show.moment("Since"),
+                "outcome": show.words("Outcome"),
+                "audits": show.number("Audits"),
+            },
+            name="Audits by outcome over time",
+        )
+
+
+def _in_words(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    return frame.assign(**{column: [words.OUTCOMES.get(name, name) for name in frame[column]]})
 
 
 def _present(kinds: pd.Series[str]) -> list[str]:
     """Return the kinds that there are, in the order in which they are stacked."""
     there = set(kinds)
-    return [name for name in COLOURS if name in there]
+    return [words.status(name) for name in COLOURS if words.status(name) in there]
 
 
 def _time_axis(period: timedelta) -> dict[str, Any]:
@@ -199,7 +348,7 @@ def _colour(field: str, names: list[str]) -> alt.Color:
     return alt.Color(
         f"{field}:N",
         title=None,
-        scale=alt.Scale(domain=names, range=[COLOURS[name] for name in names]),
+        scale=alt.Scale(domain=names, range=[_BY_WORDS[name] for name in names]),
         legend=alt.Legend(orient="bottom", columns=3, symbolType="square", offset=4),
     )
 
@@ -233,10 +382,22 @@ def _findings(conn: Connection, period: timedelta) -> None:
             ],
         ),
         height=80 + 22 * len(found),
+        alt="Audits that found each check",
     )
+    with st.expander("Findings by check as a table"):
+        show.table(
+            found,
+            {
+                "check": show.words("Check"),
+                "severity": show.words("Severity"),
+                "entities": show.number("Audits"),
+                "findings": show.number("Findings"),
+            },
+            name="Findings by check",
+        )
 
 
-def _repairs(status: AuditStatus) -> None:
+def _repairs(status: AuditStatus, proofs: pd.DataFrame) -> None:
     st.subheader("Repairs", anchor=False)
     repairs = status.repairs
     show.table(
@@ -255,15 +416,27 @@ def _repairs(status: AuditStatus) -> None:
         },
         name="Repairs",
     )
+    if len(proofs):
+        show.table(
+            proofs,
+            {
+                "check": show.words("How repairs hold"),
+                "held": show.number("Held", 62),
+                "not_held": show.number("Did not", 62),
+                "share": show.words("Share", 62),
+                "now": show.words("Now"),
+            },
+            name="How repairs hold",
+        )
     st.subheader("artwork-indexer's queue", anchor=False)
     events = {row.state: row for row in status.queue}
-    rows = [(state, events[state].events, show.duration(events[state].oldest_s))
+    rows = [(state, events[state].events, words.duration(events[state].oldest_s))
             for state in _QUEUE_STATES if state in events]  # fmt: skip
     if rows:
         show.table(
             pd.DataFrame(rows, columns=["state", "events", "oldest"]),
             {
-                "state": show.words("Events, of everybody"),
+                "state": show.words("Events of everyone"),
                 "events": show.number("Events", 100),
                 "oldest": show.words("Oldest", 110),
             },

@@ -1,40 +1,59 @@
-"""What waits for a person: found by filters, looked at one by one, settled alone or in bulk."""
+"""What waits for a person: by kind, as a list, one by one, resolved alone or many at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
 import streamlit as st
-from artwork_backfill.dashboard import queries, show
-from artwork_backfill.dashboard.desk import Desk, Trouble
+from artwork_backfill.dashboard import bulk, downloads, queries, show, words
+from artwork_backfill.dashboard.address import Field
+from artwork_backfill.dashboard.bulk import Batch, Bulk
+from artwork_backfill.dashboard.database import DashboardDb, Trouble, without_commands
+from artwork_backfill.dashboard.memory import Done, Memory
 from artwork_backfill.dashboard.tabs import case
-from artwork_backfill.dashboard.worklist import Done, Worklist, record
-from artwork_backfill.shared.review import actions, questions
-from artwork_backfill.shared.review.actions import Settle
-from artwork_backfill.shared.review.questions import Page, Review, ReviewFilter, ReviewStatus
+from artwork_backfill.dashboard.worklist import ASK_BEYOND, Worklist
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.review import actions, questions, triage
+from artwork_backfill.shared.review.actions import Settle, SettledReview
+from artwork_backfill.shared.review.questions import Review, ReviewFilter, ReviewStatus
+from psycopg import Connection
 
 PRIORITIES: Final = {
-    "all": None,
-    "300 asked for, or urgent": 300,
-    "200 IMG-129": 200,
-    "150 not in MusicBrainz": 150,
-    "100 in MusicBrainz": 100,
-    "10 recent": 10,
+    "": "all",
+    "300": "300 asked for, or urgent",
+    "200": "200 IMG-129",
+    "150": "150 not in MusicBrainz",
+    "100": "100 in MusicBrainz",
+    "10": "10 recent",
 }
 AGES: Final = {
-    "any": (None, None),
-    "newer than a day": (None, timedelta(days=1)),
-    "newer than a week": (None, timedelta(days=7)),
-    "older than a week": (timedelta(days=7), None),
-    "older than a month": (timedelta(days=30), None),
+    "": ("any", None, None),
+    "day": ("newer than a day", None, timedelta(days=1)),
+    "week": ("newer than a week", None, timedelta(days=7)),
+    "older-week": ("older than a week", timedelta(days=7), None),
+    "older-month": ("older than a month", timedelta(days=30), None),
 }
 
-_LIST: Final[Worklist[Review]] = Worklist("reviews")
+_LIST: Final[Worklist[Review]] = Worklist("reviews", lambda review: review.id)
 _NOTE: Final = "reviews.note"
+
+#: The key of the kind that the list is narrowed to; other tabs set it, too.
+KIND: Final = "reviews.kind"
+
+FIELDS: Final = (
+    Field("status", "reviews.statuses", ("open",), tuple(ReviewStatus)),
+    Field("type", "reviews.entity_type", "", tuple(EntityType)),
+    Field("priority", "reviews.priority", "", PRIORITIES),
+    Field("age", "reviews.age", "", AGES),
+    Field("kind", KIND),
+    Field("reason", "reviews.reason"),
+    Field("text", "reviews.text"),
+    *_LIST.fields(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,174 +63,420 @@ class Action:
     label: str
     settle: Settle
     done: str
+    shortcut: str
     needs_note: bool = True
     help: str = ""
+    becomes: ReviewStatus | None = None
 
 
+RESOLVE: Final = Action(
+    "Resolve",
+    actions.resolve,
+    "resolved",
+    "alt+e",
+    help="It is fixed. The entity is audited again, which proves it.",
+    becomes=ReviewStatus.RESOLVED,
+)
+REOPEN: Final = Action(
+    "Reopen",
+    actions.reopen,
+    "reopened",
+    "alt+o",
+    help="The entity waits for a person again.",
+    becomes=ReviewStatus.OPEN,
+)
 ACTIONS: Final = (
-    Action("Add note", actions.annotate, "note added", help="Nothing but the note changes."),
-    Action(
-        "Resolve",
-        actions.resolve,
-        "resolved",
-        help="It is mended. The entity is audited again, which proves it.",
-    ),
+    RESOLVE,
     Action(
         "Won't fix",
         actions.leave_unfixed,
         "left unfixed",
+        "alt+w",
         help="The entity counts as clean and is not audited any more.",
+        becomes=ReviewStatus.WONT_FIX,
     ),
-    Action("Reopen", actions.reopen, "reopened", help="The entity waits for a person once more."),
     Action(
         "Audit again",
         actions.audit_again,
         "to be audited again",
+        "alt+a",
         needs_note=False,
-        help="Before all others. The review stays open until the audit settles it.",
+        help="Before all others. The review stays open until the audit has looked.",
     ),
+    Action(
+        "Add note", actions.annotate, "note added", "alt+n", help="Nothing but the note changes."
+    ),
+    REOPEN,
 )
 
 
-def show_tab(desk: Desk) -> None:
+def show_tab(database: DashboardDb, kept: Memory) -> None:
     """Draw the tab."""
     wanted = _filters()
-    with desk.reading() as conn:
-        seen = _LIST.read(wanted, partial(questions.list_reviews, conn, wanted))
-    _LIST.show_notice()
-    _LIST.show_question()
-    if not seen.rows:
-        st.info("No reviews pass these filters.")
-    else:
-        _table(seen.rows)
-    _LIST.pager(lambda: show.download("reviews", Review, partial(_all, desk, wanted)))
-    selected = _LIST.selected()
-    if not desk.config.read_only:
-        _action_bar(desk, selected)
-    if len(selected) == 1:
-        case.show_gid(desk, selected[0].gid)
-    elif not selected:
-        st.caption("Select one review to see all that is known about its entity.")
+    with database.reading() as conn:
+        seen = _LIST.read(
+            wanted,
+            partial(questions.list_reviews, conn, wanted),
+            partial(triage.count_reviews, conn, wanted),
+        )
+        groups = triage.group_reviews(conn, wanted)
+    opened = _LIST.opened()
+    # Each part has its place whether or not there is something in it: what comes after it stays the
+    # same to the browser, and keeps the focus.
+    with st.container():
+        show.groups(
+            "reviews",
+            groups,
+            seen.at,
+            _narrow,
+            narrowed=wanted.kind is not None,
+            chosen=wanted.kind,
+        )
+    with st.container():
+        if not seen.rows:
+            st.info("No reviews pass these filters.")
+        else:
+            _table(seen.rows, seen.at, 5 if opened else 10)
+    rows = partial(_rows, wanted)
+    _LIST.pager(lambda: downloads.offer("reviews", Review, rows, database, key=wanted))
+    with st.container():
+        if opened is not None:
+            _case(database, kept, opened)
+        elif not _LIST.selected() and seen.rows:
+            st.caption("Tick one review to see all that is known about its entity.")
+    if not database.config.read_only:
+        with show.action_bar("reviews"):
+            with st.container():
+                is_busy = bulk.show_bulk(kept, "reviews", _LIST.reload)
+                if not is_busy:
+                    _LIST.show_notice()
+            if not is_busy:
+                _action_bar(database, kept, wanted, opened)
+        _LIST.show_question()
+
+
+def filter_words(wanted: ReviewFilter) -> str:
+    """Return in words which reviews a filter lets through."""
+    parts = [
+        " or ".join(words.REVIEWS[status] for status in wanted.statuses) + " reviews",
+        f"of {wanted.entity_type}s" if wanted.entity_type else "",
+        f"with priority {wanted.priority}" if wanted.priority is not None else "",
+        f"older than {wanted.older_than.days} days" if wanted.older_than else "",
+        f"newer than {wanted.newer_than.days} days" if wanted.newer_than else "",
+        f"because of “{words.kind(wanted.kind)}”" if wanted.kind else "",
+        f"whose reason contains “{wanted.reason}”" if wanted.reason else "",
+        f"with “{wanted.text}” in gid, reason or notes" if wanted.text else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+# -- which ---------------------------------------------------------------------------------------
 
 
 def _filters() -> ReviewFilter:
-    columns = st.columns([2, 1.2, 1.6, 1.6, 2, 2])
-    with columns[0]:
+    with st.container(horizontal=True, key="reviews-filters"):
         statuses = st.multiselect(
             "Status",
-            list(ReviewStatus),
-            default=[ReviewStatus.OPEN],
-            format_func=lambda status: status.value,
+            [status.value for status in ReviewStatus],
+            format_func=lambda status: words.REVIEWS[status],
             key="reviews.statuses",
             persist_state="session",
+            width=190,
         )
-    with columns[1]:
         entity_type = show.entity_type_filter("reviews.entity_type")
-    with columns[2]:
         priority = st.selectbox(
-            "Priority", list(PRIORITIES), key="reviews.priority", persist_state="session"
+            "Priority",
+            list(PRIORITIES),
+            format_func=PRIORITIES.__getitem__,
+            key="reviews.priority",
+            persist_state="session",
+            width=190,
         )
-    with columns[3]:
-        age = st.selectbox("Age", list(AGES), key="reviews.age", persist_state="session")
-    with columns[4]:
-        reason = st.text_input("Reason contains", key="reviews.reason", persist_state="session")
-    with columns[5]:
+        age = st.selectbox(
+            "Age",
+            list(AGES),
+            format_func=lambda age: AGES[age][0],
+            key="reviews.age",
+            persist_state="session",
+            width=170,
+        )
+        reason = st.text_input(
+            "Reason contains", key="reviews.reason", persist_state="session", width=220
+        )
         text = st.text_input(
-            "Gid, reason or notes contain", key="reviews.text", persist_state="session"
+            "Gid, reason or notes contain", key="reviews.text", persist_state="session", width=220
         )
-    older_than, newer_than = AGES[age]
+    _, older_than, newer_than = AGES[age]
     return ReviewFilter(
-        statuses=tuple(statuses) or tuple(ReviewStatus),
+        statuses=tuple(map(ReviewStatus, statuses)) or tuple(ReviewStatus),
         entity_type=entity_type,
         reason=reason.strip() or None,
         older_than=older_than,
         newer_than=newer_than,
-        priority=PRIORITIES[priority],
+        priority=int(priority) if priority else None,
         text=text.strip() or None,
+        kind=st.session_state.get(KIND) or None,
     )
 
 
-def _table(rows: Sequence[Review]) -> None:
+def _narrow(group: triage.Group | None) -> None:
+    """Show the reviews of one kind alone, or all again."""
+    st.session_state[KIND] = "" if group is None else group.kind
+
+
+def _table(rows: Sequence[Review], at: datetime, shown: int) -> None:
     show.table(
-        queries.reviews(rows),
+        queries.reviews(rows, at),
         {
-            "id": show.number("Review", 62, grouped=False),
-            "created_at": show.moment("Since", 128),
-            "entity_type": show.words("Type", 64),
-            "gid": show.words("Gid", 110),
-            "reason": show.words("Reason", 340),
-            "entity_status": show.words("Entity is", 118),
-            "priority": show.number("Priority", 68),
-            "status": show.words("Status", 70),
-            "notes": show.words("Notes", 130),
+            "age": show.words("Age", "small"),
+            "reason": show.words("Reason", 520),
+            "entity_type": show.words("Type", "small"),
+            "gid": show.words("Gid", "small"),
+            "entity_status": show.words("Entity is"),
+            "priority": show.number("Priority", "small"),
+            "status": show.words("Review is", "small"),
+            "notes": show.words("Notes"),
+            "id": show.number("Review", "small", grouped=False),
         },
         name="Reviews",
         key=_LIST.table_key(),
         selection="multi-row",
-        rows=12,
+        rows=shown,
     )
 
 
-def _action_bar(desk: Desk, selected: Sequence[Review]) -> None:
-    with st.container(border=True, horizontal=True, vertical_alignment="bottom"):
+def _case(database: DashboardDb, kept: Memory, review_id: int) -> None:
+    with database.reading() as conn:
+        review = questions.find_review(conn, review_id)
+    st.divider()
+    _LIST.stepper()
+    if review is None:
+        show.text(f"Review {review_id} does not exist any more.")
+        return
+    case.show_entity(database, kept, review.entity_type, review.gid, review)
+
+
+# -- doing ---------------------------------------------------------------------------------------
+
+
+def _action_bar(
+    database: DashboardDb, kept: Memory, wanted: ReviewFilter, opened: int | None
+) -> None:
+    seen = _LIST.seen()
+    total = seen.extent.count if seen else 0
+    selected = _LIST.selected()
+    show.draft(kept, _NOTE)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input(
-            "Note, for whoever looks at this later",
+            "Note for people who look at this later",
             key=_NOTE,
             max_chars=1_000,
-            width=420,
+            width=320,
+            persist_state="session",
         )
         for action in ACTIONS:
             st.button(
                 action.label,
                 key=f"reviews.{action.label}",
                 help=action.help,
-                disabled=not selected,
+                shortcut=action.shortcut,
                 on_click=_press,
-                args=(desk, action),
+                args=(database, kept, action, wanted, opened),
             )
-        count = len(selected)
-        st.caption(f"{count:,} selected" if count else "Nothing is selected.", width="content")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if _LIST.all_chosen:
+            st.markdown(f"**All {total:,} that match are selected.**", width="content")
+            st.button("Select none", key="reviews.none", on_click=_LIST.choose_all, args=(False,))
+            return
+        if selected:
+            st.caption(f"{len(selected):,} selected", width="content")
+        elif opened is not None:
+            st.caption(f"Acts on review {opened}, which is open.", width="content")
+        else:
+            st.caption("Nothing is selected.", width="content")
+        if total > 1:
+            st.button(
+                f"Select all {total:,} that match",
+                key="reviews.choose",
+                type="tertiary",
+                on_click=_LIST.choose_all,
+                args=(True,),
+            )
 
 
-def _press(desk: Desk, action: Action) -> None:
+def _press(
+    database: DashboardDb, kept: Memory, action: Action, wanted: ReviewFilter, opened: int | None
+) -> None:
     """A button was pressed, with the rows and the note as the person sees them."""
-    selected = _LIST.selected()
+    seen = _LIST.seen()
     note = " ".join(st.session_state.get(_NOTE, "").split())
+    selected = _LIST.selected()
     if action.needs_note and not note:
-        _LIST.notify(f"{action.label}: say why in the note first. Nothing was changed.")
+        _LIST.notify(f"{action.label}: write the reason in the note first.", ok=False)
         return
-    _LIST.confirm(
-        f"{action.label}: this touches {len(selected):,} reviews. Go on?",
-        partial(_act, desk, action, selected, note),
-        len(selected),
-    )
+    if _LIST.all_chosen and seen is not None:
+        to = (f"All {seen.extent.count:,} {filter_words(wanted)}.", f"Note: {note}" if note else "")
+        _LIST.ask(
+            f"{action.label}: {seen.extent.count:,} reviews?",
+            filter(None, to),
+            partial(_start, database, kept, action, wanted, note),
+        )
+        return
+    if not selected and opened is not None:
+        selected = _opened(database, opened)
+    if not selected:
+        _LIST.notify(f"{action.label}: select reviews first.", ok=False)
+        return
+    act = partial(_act, database, kept, action, selected, note)
+    if len(selected) > ASK_BEYOND:
+        to = (f"The {len(selected):,} selected of the {filter_words(wanted)}.", f"Note: {note}")
+        _LIST.ask(f"{action.label}: {len(selected):,} reviews?", to, act)
+    else:
+        act()
 
 
-def _act(desk: Desk, action: Action, selected: Sequence[Review], note: str) -> None:
+def _opened(database: DashboardDb, review_id: int) -> list[Review]:
+    """Return the review that is open, as the case page has shown it."""
+    shown = case.shown_review()
+    return [shown] if shown is not None and shown.id == review_id else []
+
+
+def _act(
+    database: DashboardDb, kept: Memory, action: Action, selected: Sequence[Review], note: str
+) -> None:
     try:
-        settled = desk.act(
+        settled = database.act(
             lambda conn, by: actions.settle_all(conn, action.settle, selected, by=by, note=note)
         )
     except Trouble as trouble:
-        _LIST.notify("Nothing was changed.", [str(trouble)])
+        _LIST.notify("Nothing was changed.", [str(trouble)], ok=False)
         _LIST.reload()
         return
     done = [entry.review for entry in settled if entry.refusal is None]
-    refusals = [entry.refusal for entry in settled if entry.refusal is not None]
+    refusals = [without_commands(entry.refusal) for entry in settled if entry.refusal is not None]
     now = datetime.now(UTC)
-    record(
+    kept.record(
         Done(now, f"review {review.id} {action.done}", review.entity_type, review.gid)
         for review in done
     )
     headline = f"{len(done):,} of {len(settled):,} reviews: {action.done}."
     if refusals:
-        headline += " The others were left as they are, and the list has been read anew:"
-    _LIST.notify(headline, refusals)
+        headline += " The others were left as they are, and the list has been read again:"
+    undo = _undo(database, action) if done else None
+    _LIST.notify(
+        headline,
+        refusals,
+        ok=bool(done),
+        undo=None
+        if undo is None
+        else partial(_take_back, database, kept, action, [review.id for review in done]),
+    )
     _LIST.reload()
     if done:
         st.session_state[_NOTE] = ""
 
 
-def _all(desk: Desk, wanted: ReviewFilter) -> list[Review]:
-    with desk.reading() as conn:
-        return questions.list_reviews(conn, wanted, Page(show.CSV_ROWS))
+def _start(
+    database: DashboardDb, kept: Memory, action: Action, wanted: ReviewFilter, note: str
+) -> None:
+    """Begin to do something to all reviews that a filter lets through."""
+    seen = _LIST.seen()
+    if seen is None:
+        return
+    up_to = seen.extent.last_id
+
+    def step(after: int) -> Batch:
+        with database.reading() as conn:
+            batch = questions.reviews_after(
+                conn, wanted, after=after, up_to=up_to, limit=bulk.BATCH
+            )
+        return _settle_batch(database, action, batch, note)
+
+    kept.bulk = Bulk(
+        "reviews",
+        action.label,
+        (filter_words(wanted), *([f"Note: {note}"] if note else ())),
+        seen.extent.count,
+        step,
+        _undo(database, action),
+    )
+    kept.record(
+        [Done(datetime.now(UTC), f"{action.label}: all {seen.extent.count:,} that matched")]
+    )
+    _LIST.choose_all(False)
+    st.session_state[_NOTE] = ""
+
+
+def _settle_batch(
+    database: DashboardDb, action: Action, batch: Sequence[Review], note: str
+) -> Batch:
+    if not batch:
+        return Batch(None)
+    settled: list[SettledReview] = database.act(
+        lambda conn, by: actions.settle_all(conn, action.settle, batch, by=by, note=note)
+    )
+    return Batch(
+        batch[-1].id,
+        [entry.review.id for entry in settled if entry.refusal is None],
+        [without_commands(entry.refusal) for entry in settled if entry.refusal is not None],
+    )
+
+
+def _undo(database: DashboardDb, action: Action) -> Callable[[Sequence[int]], Bulk] | None:
+    """Return how an action is undone; only what closes a review can be."""
+    if action.becomes not in (ReviewStatus.RESOLVED, ReviewStatus.WONT_FIX):
+        return None
+
+    def undo(ids: Sequence[int]) -> Bulk:
+        left = sorted(ids)
+
+        def step(after: int) -> Batch:
+            batch = [id_ for id_ in left if id_ > after][: bulk.BATCH]
+            if not batch:
+                return Batch(None)
+            reviews, refusals = _still(database, batch, action)
+            if not reviews:
+                return Batch(batch[-1], (), refusals)
+            undone = _settle_batch(database, REOPEN, reviews, f"undone: {action.label}")
+            return Batch(batch[-1], undone.done, [*refusals, *undone.refusals])
+
+        return Bulk("reviews", f"Undo: {action.label}", (), len(left), step)
+
+    return undo
+
+
+def _still(
+    database: DashboardDb, ids: Sequence[int], action: Action
+) -> tuple[list[Review], list[str]]:
+    """Return those reviews that are as the action left them, and what is said of the others."""
+    with database.reading() as conn:
+        found = {id_: questions.find_review(conn, id_) for id_ in ids}
+    by = database.who()
+    same = [
+        review
+        for review in found.values()
+        if review is not None
+        and review.status is action.becomes
+        and f"UTC, {by}: {action.becomes}:" in (review.notes or "").splitlines()[-1]
+    ]
+    kept = {review.id for review in same}
+    return same, [f"review {id_} has changed since" for id_ in ids if id_ not in kept]
+
+
+def _take_back(database: DashboardDb, kept: Memory, action: Action, ids: Sequence[int]) -> None:
+    """Undo what was done to a few rows."""
+    undo = _undo(database, action)
+    if undo is None:
+        return
+    taken = undo(ids)
+    taken.advance(for_s=10.0)
+    kept.record(
+        Done(datetime.now(UTC), f"undone: review {id_} {action.done}") for id_ in taken.done
+    )
+    details = [taken.trouble] if taken.trouble else taken.refusals
+    _LIST.notify(taken.summary(), details, ok=bool(taken.done))
+    _LIST.reload()
+
+
+def _rows(wanted: ReviewFilter, conn: Connection) -> Iterator[Review]:
+    return questions.walk_reviews(conn, wanted)

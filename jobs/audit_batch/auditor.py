@@ -37,6 +37,9 @@ from artwork_backfill.shared.engine.sources import Claims, Partition
 from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
 
+#: What its runs are called, and held by.
+NAME: Final = "auditor"
+
 #: What was audited less than this ago is left alone even if it is unchecked: an entity whose item
 #: is busy would otherwise be looked at by every call.
 REVISIT_AFTER: Final = timedelta(hours=1)
@@ -266,10 +269,11 @@ class Auditor:
         if until_turn > 0:
             return AuditSummary(waits_for="the rate that was asked for", retry_after=until_turn)
         # Between two calls it has no heartbeat, and may count as dead: it holds nothing then.
-        self._record.begin(self._session, "auditor", {})
+        self._record.begin(self._session, NAME, {})
         claims.tidy(self._session)
         try:
-            claimed = claim()
+            # What people ask of it keeps it from auditing, not its caller from working.
+            claimed = self._record.ask(self._session) or claim()
         except StopRun as stop:
             return AuditSummary(waits_for=str(stop), retry_after=_LOOK_AGAIN_S)
         if isinstance(claimed, Wait):

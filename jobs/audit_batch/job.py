@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from functools import partial as bind
 from typing import ClassVar, Final
 
 from artwork_backfill.jobs.audit_batch import claims, history, narrowing, verification, writing
@@ -13,7 +15,7 @@ from artwork_backfill.jobs.audit_batch.writing import AuditsWritten, Writer, que
 from artwork_backfill.shared.audit.decide import Policy, Status
 from artwork_backfill.shared.auditing import gauges
 from artwork_backfill.shared.auditing.examination import Examiner
-from artwork_backfill.shared.auditing.expectation import add_expectations
+from artwork_backfill.shared.auditing.expectation import TABLES, add_expectations
 from artwork_backfill.shared.auditing.models import Audit, Claim, FindingCount, Reason
 from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
@@ -51,6 +53,13 @@ AND EXISTS (SELECT FROM cover_art_archive.cover_art WHERE edit IS NOT NULL)
 """
 
 
+class Xml(StrEnum):
+    """How the mb_metadata.xml of releases is audited, see `shared.audit.metadata`."""
+
+    EXACT = "exact"
+    SCREEN = "screen"
+
+
 class AuditBatch(Job[Claim, Audit]):
     """Every unchecked entity is audited once.
 
@@ -62,24 +71,15 @@ class AuditBatch(Job[Claim, Audit]):
         Which findings are acted upon.
     services
         Where to ask; unless given, those of the settings.
+    xml
+        How the XML of releases is audited.
     """
 
     name: ClassVar[str] = "audit-batch"
     database = Settings.musicbrainz_database
     tables: ClassVar[tuple[Table, ...]] = (
-        Table("musicbrainz.release"),
-        Table("musicbrainz.release_meta"),
-        Table("musicbrainz.release_gid_redirect"),
-        Table("musicbrainz.event"),
-        Table("musicbrainz.event_meta"),
-        Table("musicbrainz.event_gid_redirect"),
-        Table("musicbrainz.deleted_entity"),
+        *TABLES,
         Table("musicbrainz.edit"),
-        Table("cover_art_archive.cover_art"),
-        Table("cover_art_archive.index_listing"),
-        Table("cover_art_archive.image_type"),
-        Table("event_art_archive.event_art"),
-        Table("event_art_archive.index_listing"),
         Table(
             "artwork_indexer.event_queue",
             ("SELECT", "INSERT", "UPDATE", "DELETE"),
@@ -97,14 +97,29 @@ class AuditBatch(Job[Claim, Audit]):
         Table("artwork_indexer.audit_status_history", ("SELECT", "INSERT")),
         *RUN_TABLES,
     )
+    # Of `--xml screen`, see `shared.auditing.facts`.
+    optional_tables: ClassVar[tuple[Table, ...]] = (
+        Table("musicbrainz.artist"),
+        Table("musicbrainz.artist_credit_name"),
+        Table("musicbrainz.language"),
+        Table("musicbrainz.release_event"),
+    )
     batch_size: ClassVar[int] = 200
     max_batch_size: ClassVar[int] = 500
     concurrency: ClassVar[int] = 16
 
     def __init__(
-        self, run: Run, limits: Limits, policy: Policy, services: Services | None = None
+        self,
+        run: Run,
+        limits: Limits,
+        policy: Policy,
+        services: Services | None = None,
+        *,
+        xml: Xml = Xml.EXACT,
     ) -> None:
         super().__init__(run)
+        if xml is Xml.SCREEN:
+            self.more_tables = self.optional_tables
         self._guardrails = Guardrails(limits)
         self._services = services or Services.from_settings(
             run.settings, concurrency=run.options.concurrency, stopping=run.stopping
@@ -121,7 +136,7 @@ class AuditBatch(Job[Claim, Audit]):
             run.record,
             claims.claim,
             room=self._room,
-            complete=add_expectations,
+            complete=bind(add_expectations, screen=xml is Xml.SCREEN),
             taken=self._guardrails.claimed,
             before=self._tidy,
             failed=lambda conn, failed: writing.fail(conn, failed, run.id),

@@ -12,7 +12,7 @@ import os
 import click
 from artwork_backfill.jobs.cli.review import by_option
 from artwork_backfill.jobs.command import UnusableError, musicbrainz_database, option
-from artwork_backfill.shared.review import actions, questions
+from artwork_backfill.shared.review import questions
 
 
 @click.command(name="dashboard")
@@ -40,17 +40,40 @@ from artwork_backfill.shared.review import actions, questions
     multiple=True,
     metavar="EMAIL",
     envvar="BACKFILL_DASHBOARD_ALLOW",
-    help="Let in whoever has logged in with this address. Repeatable.",
+    help="Let in a person who has logged in with this address. Repeatable.",
+)
+@option(
+    "--host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    envvar="BACKFILL_DASHBOARD_HOSTS",
+    help="Answer under this name, too, as a proxy in front may use it. Repeatable.",
+)
+@option(
+    "--pictures/--no-pictures",
+    default=True,
+    envvar="BACKFILL_DASHBOARD_PICTURES",
+    help="Offer to show pictures from archive.org, which the browser then asks for them.",
 )
 @by_option
-def command(*, address: str, port: int, read_only: bool, allow: tuple[str, ...], by: str) -> None:
-    """Serve a page on which the people who own the archive see and settle what waits for them.
+def command(
+    *,
+    address: str,
+    port: int,
+    read_only: bool,
+    allow: tuple[str, ...],
+    hosts: tuple[str, ...],
+    pictures: bool,
+    by: str,
+) -> None:
+    """Serve a page on which the people who own the archive see and decide what waits for them.
 
     Example: artwork-backfill dashboard --port 8501
     """
     if (
         importlib.util.find_spec("streamlit") is None
-        or importlib.util.find_spec("dashboard") is None
+        or importlib.util.find_spec("artwork_backfill.dashboard") is None
     ):
         raise UnusableError(
             "the dashboard is not installed: pip install -r requirements-dashboard.txt and"
@@ -65,9 +88,13 @@ def command(*, address: str, port: int, read_only: bool, allow: tuple[str, ...],
     except access.AccessError as error:
         raise UnusableError(str(error)) from None
     needed = (*questions.TABLES, *tables.TABLES)
-    with musicbrainz_database("dashboard", needed if read_only else (*needed, *actions.TABLES)):
+    if not read_only:
+        needed = (*needed, *tables.CHANGED)
+    with musicbrainz_database("dashboard", needed):
         pass
     os.environ[config.READ_ONLY] = "1" if read_only else ""
     os.environ[config.ALLOW] = " ".join(allow)
+    os.environ[config.HOSTS] = " ".join(hosts)
+    os.environ[config.PICTURES] = "1" if pictures else ""
     os.environ[config.BY] = by
     serve.serve(address, port)

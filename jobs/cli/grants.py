@@ -15,6 +15,7 @@ import click
 from artwork_backfill.dashboard import tables as dashboard_tables
 from artwork_backfill.jobs.cli.main import JOBS, load_job
 from artwork_backfill.jobs.command import usage_errors
+from artwork_backfill.shared.auditing import expectation
 from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.tables import Table, merge
 from artwork_backfill.shared.migrations import Target
@@ -29,6 +30,8 @@ _NUMBERED: Final = frozenset(
 
 #: What belongs to no job, with its tables in MusicBrainz's database.
 _OTHERS: Final = {
+    "estimate": (*expectation.TABLES, *expectation.RECORD_TABLES),
+    "explain": (*expectation.TABLES, *expectation.RECORD_TABLES, *questions.TABLES),
     "status": (*status.TABLES, *runs.LOOK),
     "checks": questions.REPAIR_TABLES,
     "review": (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES),
@@ -37,8 +40,7 @@ _OTHERS: Final = {
     "dashboard": (
         *questions.TABLES,
         *dashboard_tables.TABLES,
-        *actions.TABLES,
-        *actions.DELETION_TABLES,
+        *dashboard_tables.CHANGED,
     ),
     "migrate": (
         *Target.MUSICBRAINZ.rights,
@@ -139,9 +141,9 @@ def _quote(name: str) -> str:
 def command(role: str, commands: tuple[str, ...], *, read_only: bool) -> None:
     """Print the SQL that gives ROLE the rights that commands need, and no more.
 
-    JOB is a job, or status, checks, review, events, dashboard or migrate. Without any, ROLE gets
-    what all of them need but migrate. Run the statements as the owner of the tables, and again
-    after each update.
+    JOB is a job, or estimate, explain, status, checks, review, events, dashboard or migrate.
+    Without any, ROLE gets what all of them need but migrate. Run the statements as the owner of the
+    tables, and again after each update.
 
     Example: artwork-backfill grants backfill audit-batch review > grants.sql
     """
@@ -159,4 +161,4 @@ def _needs(name: str, settings: Settings) -> Needs:
     job = load_job(name).job
     is_library = job.database is Settings.wxyc_database
     variable = "WXYC_DATABASE_URL" if is_library else "MUSICBRAINZ_DATABASE_URL"
-    return Needs(variable, job.tables_for(settings))
+    return Needs(variable, (*job.tables_for(settings), *job.optional_tables))

@@ -38,7 +38,9 @@ JOBS: Final = (
     "seed-from-mb",
     "seed-from-img-129",
     "seed-from-ia-scan",
+    "seed-from-ia-changes",
     "audit-batch",
+    "reaudit",
     "library-artwork-url-backfill",
 )
 
@@ -73,6 +75,8 @@ class _Commands(UserDict[str, Any]):
 _JOBS: Final = {name: _later(module_of(name), "command.run") for name in JOBS}
 _VERIFICATIONS: Final = {name: _later(module_of(name), "command.verify") for name in JOBS}
 _GROUPS: Final = {
+    "estimate": _later("artwork_backfill.jobs.cli.estimate", "command"),
+    "explain": _later("artwork_backfill.jobs.cli.explain", "command"),
     "review": _later("artwork_backfill.jobs.cli.review", "review_group"),
     "runs": _later("artwork_backfill.jobs.cli.runs", "runs_group"),
     "events": _later("artwork_backfill.jobs.cli.review", "events_group"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -38,16 +37,13 @@ from artwork_backfill.shared.review.questions import (
 from artwork_backfill.shared.settings import Settings
 from psycopg import Connection
 from psycopg.errors import LockNotAvailable, QueryCanceled
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 #: Whoever asks sits and waits: what takes longer than this is asked wrongly.
 _STATEMENT_TIMEOUT: Final = "60s"
-
-#: Characters in a line of a table that goes to a file or a pipe.
-_PIPE_WIDTH: Final = 200
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -221,7 +217,7 @@ def show(*, gid: UUID, as_json: bool) -> None:
         click.echo(views.to_json(cases))
     else:
         for case in cases:
-            _print(views.case_view(case))
+            views.show(views.case_view(case))
 
 
 Settle = Callable[..., Review]
@@ -455,12 +451,7 @@ def _show_list(
     elif form == "csv":
         click.echo(views.to_csv(row_type, rows), nl=False)
     else:
-        _print(table(rows))
-
-
-def _print(renderable: RenderableType) -> None:
-    width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    Console(width=width).print(renderable)
+        views.show(table(rows))
 
 
 def _fail_for(count: int) -> None:

@@ -26,6 +26,10 @@ _PIPE_WIDTH: Final = 200
 _WHEN: Final = "takes effect within two seconds, once the batch in hand is written"
 
 
+#: The audit inside of a daemon, see `jobs.audit_batch.auditor`.
+_AUDITOR: Final = "auditor"
+
+
 class RunIdType(click.ParamType[str]):
     """The id of a run, or the beginning of one."""
 
@@ -39,7 +43,9 @@ class RunIdType(click.ParamType[str]):
 
 
 _run_argument = click.argument("run_id", metavar="ID", type=RunIdType())
-_job_argument = click.argument("job", type=click.Choice(JOBS, case_sensitive=False))
+_job_argument = click.argument(
+    "job", metavar="JOB", type=click.Choice([*JOBS, _AUDITOR], case_sensitive=False)
+)
 
 
 def _why_option(command: F) -> F:
@@ -156,11 +162,12 @@ def hold(*, job: str, why: str, by: str) -> None:
     """Let no run of JOB do anything until `runs unhold`.
 
     Runs at work end in good order; those that start, such as a CronJob's, end before they claim
-    anything. The exit code is 0.
+    anything. The exit code is 0. The job "auditor" is the audit inside of a daemon, whose calls
+    then do nothing.
 
     Example: artwork-backfill runs hold audit-batch --why "archive.org is being moved"
     """
-    if load_job(job).job.database is not Settings.musicbrainz_database:
+    if job != _AUDITOR and load_job(job).job.database is not Settings.musicbrainz_database:
         raise click.UsageError(
             f"{job} works in a database that keeps no records of runs: stop its containers, or"
             " suspend its CronJob"

@@ -7,10 +7,9 @@ for a formula; and links are built here from a gid, never copied.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -18,16 +17,17 @@ from uuid import UUID
 
 from artwork_backfill.shared.audit.archives import EntityType, entity_url, item_name
 from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.review import spreadsheet
 from artwork_backfill.shared.review.questions import Case, Event, PastAudit, Review
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-#: Spreadsheets take a cell that begins so for a formula.
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+#: Characters in a line of a table that goes to a file or a pipe.
+_PIPE_WIDTH: Final = 200
 
 
 # -- for machines ------------------------------------------------------------------------------
@@ -35,34 +35,12 @@ _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 def to_json(rows: Sequence[DataclassInstance]) -> str:
     """Return rows as a JSON array, one object per row."""
-    return json.dumps([dataclasses.asdict(row) for row in rows], default=_text, indent=2)
+    return json.dumps([dataclasses.asdict(row) for row in rows], default=spreadsheet.text, indent=2)
 
 
 def to_csv(row_type: type[DataclassInstance], rows: Iterable[DataclassInstance]) -> str:
     """Return rows as CSV with a header, safe to be opened as a spreadsheet."""
-    names = [field.name for field in dataclasses.fields(row_type)]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(names)
-    for row in rows:
-        writer.writerow([_cell(getattr(row, name)) for name in names])
-    return out.getvalue()
-
-
-def _cell(value: object) -> str:
-    text = plain(_text(value))
-    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA_STARTS) else text
-
-
-def _text(value: object) -> str:
-    """Return a value in the one form that machines read; nothing for `None`."""
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, dict | list):
-        return json.dumps(value)
-    return str(value)
+    return "".join(spreadsheet.lines(row_type, rows))
 
 
 # -- for people --------------------------------------------------------------------------------
@@ -70,7 +48,7 @@ def _text(value: object) -> str:
 
 def reviews_table(reviews: Sequence[Review]) -> RenderableType:
     """Return a list of reviews."""
-    return _table(
+    return table(
         ("Review", "Since", "Status", "Entity", "Reason"),
         (
             (
@@ -87,7 +65,7 @@ def reviews_table(reviews: Sequence[Review]) -> RenderableType:
 
 def events_table(events: Sequence[Event]) -> RenderableType:
     """Return a list of artwork-indexer's events."""
-    return _table(
+    return table(
         (
             "Event",
             "State",
@@ -123,9 +101,9 @@ def case_view(case: Case) -> RenderableType:
             f"{entity.status}, priority {entity.priority},"
             f" last audit {_moment(entity.last_audit_at)}"
         ),
-        *(_link(url) for url in links(entity.entity_type, entity.gid)),
-        _heading("Reviews"),
-        _table(
+        *link_lines(entity.entity_type, entity.gid),
+        heading("Reviews"),
+        table(
             ("Review", "Since", "Status", "Reason", "Notes"),
             (
                 (
@@ -138,11 +116,11 @@ def case_view(case: Case) -> RenderableType:
                 for review in case.reviews
             ),
         ),
-        _heading("Events"),
+        heading("Events"),
         events_table(case.events),
     ]
     for audit in case.audits:
-        parts += [_heading(_audit_title(audit)), _findings_table(audit)]
+        parts += [heading(_audit_title(audit)), _findings_table(audit)]
     return Group(*parts)
 
 
@@ -162,7 +140,7 @@ def _audit_title(audit: PastAudit) -> str:
 
 
 def _findings_table(audit: PastAudit) -> RenderableType:
-    return _table(
+    return table(
         ("Check", "Severity", "Subject", "Expected", "Found", "Repair"),
         (
             (
@@ -178,22 +156,30 @@ def _findings_table(audit: PastAudit) -> RenderableType:
     )
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
     """Return a table, or a word in its place where there is nothing to show."""
-    table = Table()
+    lines = Table()
     for column in columns:
-        table.add_column(column, overflow="fold")
+        lines.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    return table if table.row_count else Text("none")
+        lines.add_row(*(Text(plain(cell)) for cell in row))
+    return lines if lines.row_count else Text("none")
 
 
-def _heading(text: str) -> Text:
+def show(renderable: RenderableType) -> None:
+    """Print for people: in the width of the terminal, or of a line where it goes elsewhere."""
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    Console(width=width).print(renderable)
+
+
+def link_lines(entity_type: EntityType, gid: UUID) -> tuple[Text, ...]:
+    """Return the links of an entity as lines for a terminal."""
+    return tuple(Text(url, style=f"link {url}") for url in links(entity_type, gid))
+
+
+def heading(text: str) -> Text:
+    """Return a heading within a view."""
     return Text(f"\n{plain(text)}", style="bold")
-
-
-def _link(url: str) -> Text:
-    return Text(url, style=f"link {url}")
 
 
 def _message(message: Mapping[str, Any]) -> str:

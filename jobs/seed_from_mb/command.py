@@ -26,7 +26,17 @@ from artwork_backfill.shared.engine.job import Run
     envvar="BACKFILL_SOURCE",
     help="Only gids that are live, merged away or deleted. Repeatable; all by default.",
 )
-def command(run: Run, entity_types: tuple[str, ...], kinds: tuple[str, ...]) -> SeedFromMb:
+@option(
+    "--only-with-art",
+    is_flag=True,
+    envvar="BACKFILL_ONLY_WITH_ART",
+    help="Leave out what is live and has no art. Nothing is missed if all items of archive.org are"
+    " seeded, too: by seed-from-ia-scan with rights on the collections, or by seed-from-ia-changes"
+    " --from-beginning.",
+)
+def command(
+    run: Run, entity_types: tuple[str, ...], kinds: tuple[str, ...], *, only_with_art: bool
+) -> SeedFromMb:
     """Give every release and event of MusicBrainz a row in the audit table.
 
     Gids that were merged away or deleted get one too: archive.org's search hides their items, so
@@ -34,4 +44,6 @@ def command(run: Run, entity_types: tuple[str, ...], kinds: tuple[str, ...]) -> 
 
     Example: artwork-backfill seed-from-mb --entity event --report seed.md
     """
-    return SeedFromMb(run, entity_types, [Kind(kind) for kind in kinds])
+    return SeedFromMb(
+        run, entity_types, [Kind(kind) for kind in kinds], only_with_art=only_with_art
+    )

@@ -6,7 +6,7 @@ index, `shard` is the number that partitions are cut by.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -33,9 +33,18 @@ class Gids:
     #: Sort before and after every key.
     origin: Key
     end: Key
+    #: Finds the art of one of them; only what is live has any.
+    has_art: str | None = None
+    is_with_art: bool = False
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.entity_type}s"
+        return f"{self.kind} {self.entity_type}s{' with art' if self.is_with_art else ''}"
+
+    def with_art(self) -> Gids:
+        """Return only those that have art; all of what is merged or deleted, which has none."""
+        if self.has_art is None:
+            return self
+        return replace(self, rows=f"{self.rows}AND EXISTS ({self.has_art})\n", is_with_art=True)
 
 
 # What was added within the last 90 days is audited last: the indexer saw it come.
@@ -87,13 +96,16 @@ WHERE data->>'entity_type' = 'event' AND deleted_at <= %(started)s
 AND gid <> '00000000-0000-0000-0000-000000000000'
 """
 
+_COVER_ART: Final = "SELECT FROM cover_art_archive.cover_art art WHERE art.release = release.id"
+_EVENT_ART: Final = "SELECT FROM event_art_archive.event_art art WHERE art.event = event.id"
+
 _IDS: Final = (-(2**31), 2**31 - 1)
 _GIDS: Final = (UUID(int=0), UUID(int=2**128 - 1))
 
 #: Live entities come first: one that is merged away meanwhile then has its row already.
 GIDS: Final = (
-    Gids("release", Kind.LIVE, _LIVE_RELEASES, *_IDS),
-    Gids("event", Kind.LIVE, _LIVE_EVENTS, *_IDS),
+    Gids("release", Kind.LIVE, _LIVE_RELEASES, *_IDS, _COVER_ART),
+    Gids("event", Kind.LIVE, _LIVE_EVENTS, *_IDS, _EVENT_ART),
     Gids("release", Kind.MERGED, _MERGED_RELEASES, *_GIDS),
     Gids("event", Kind.MERGED, _MERGED_EVENTS, *_GIDS),
     Gids("release", Kind.DELETED, _DELETED_RELEASES, *_GIDS),

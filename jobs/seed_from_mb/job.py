@@ -152,6 +152,8 @@ class SeedFromMb(Job[Page, Page]):
     ----------
     entity_types, kinds
         Which gids; all of them where empty.
+    only_with_art
+        Whether to leave out what is live and has no art.
     """
 
     name: ClassVar[str] = "seed-from-mb"
@@ -169,17 +171,29 @@ class SeedFromMb(Job[Page, Page]):
         Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
         *RUN_TABLES,
     )
+    # Of `--only-with-art`.
+    optional_tables: ClassVar[tuple[Table, ...]] = (
+        Table("cover_art_archive.cover_art"),
+        Table("event_art_archive.event_art"),
+    )
     one_snapshot: ClassVar[bool] = False
     batch_size: ClassVar[int] = 50_000
     max_batch_size: ClassVar[int] = 200_000
 
     def __init__(
-        self, run: Run, entity_types: Iterable[str] = (), kinds: Iterable[Kind] = ()
+        self,
+        run: Run,
+        entity_types: Iterable[str] = (),
+        kinds: Iterable[Kind] = (),
+        *,
+        only_with_art: bool = False,
     ) -> None:
         super().__init__(run)
+        if only_with_art:
+            self.more_tables = self.optional_tables
         wanted_types, wanted_kinds = set(entity_types), set(kinds)
         self._gids = [
-            gids
+            gids.with_art() if only_with_art else gids
             for gids in GIDS
             if (not wanted_types or gids.entity_type in wanted_types)
             and (not wanted_kinds or gids.kind in wanted_kinds)

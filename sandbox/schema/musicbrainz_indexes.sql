@@ -5,6 +5,12 @@ CREATE UNIQUE INDEX release_idx_gid ON musicbrainz.release (gid);
 ALTER TABLE musicbrainz.event ADD PRIMARY KEY (id);
 CREATE UNIQUE INDEX event_idx_gid ON musicbrainz.event (gid);
 
+ALTER TABLE musicbrainz.artist ADD PRIMARY KEY (id);
+ALTER TABLE musicbrainz.artist_credit_name ADD PRIMARY KEY (artist_credit, position);
+ALTER TABLE musicbrainz.language ADD PRIMARY KEY (id);
+CREATE INDEX release_country_idx_release ON musicbrainz.release_country (release);
+ALTER TABLE musicbrainz.release_unknown_country ADD PRIMARY KEY (release);
+
 ALTER TABLE musicbrainz.release_gid_redirect ADD PRIMARY KEY (gid);
 ALTER TABLE musicbrainz.release_gid_redirect
     ADD FOREIGN KEY (new_id) REFERENCES musicbrainz.release (id);

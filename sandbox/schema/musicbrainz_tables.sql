@@ -12,8 +12,52 @@ CREATE TABLE musicbrainz.release (
     gid            UUID NOT NULL,
     name           VARCHAR NOT NULL,
     artist_credit  INTEGER NOT NULL,
+    language       INTEGER,
+    barcode        VARCHAR(255),
     last_updated   TIMESTAMPTZ DEFAULT now()
 );
+
+CREATE TABLE musicbrainz.artist (
+    id         SERIAL,
+    gid        UUID NOT NULL,
+    name       VARCHAR NOT NULL,
+    sort_name  VARCHAR NOT NULL
+);
+
+CREATE TABLE musicbrainz.artist_credit_name (
+    artist_credit  INTEGER NOT NULL,
+    position       SMALLINT NOT NULL,
+    artist         INTEGER NOT NULL,
+    name           VARCHAR NOT NULL,
+    join_phrase    TEXT NOT NULL DEFAULT ''
+);
+
+CREATE TABLE musicbrainz.language (id SERIAL, iso_code_2t CHAR(3), iso_code_3 CHAR(3));
+
+INSERT INTO musicbrainz.language (iso_code_3) VALUES
+    ('eng'), ('deu'), ('jpn'), ('spa'), ('rus'), ('fra'), ('por'), ('zxx');
+
+CREATE TABLE musicbrainz.release_country (
+    release     INTEGER NOT NULL,
+    country     INTEGER NOT NULL,
+    date_year   SMALLINT,
+    date_month  SMALLINT,
+    date_day    SMALLINT
+);
+
+CREATE TABLE musicbrainz.release_unknown_country (
+    release     INTEGER NOT NULL,
+    date_year   SMALLINT,
+    date_month  SMALLINT,
+    date_day    SMALLINT
+);
+
+CREATE VIEW musicbrainz.release_event AS
+SELECT release, date_year, date_month, date_day, country
+  FROM musicbrainz.release_country
+ UNION ALL
+SELECT release, date_year, date_month, date_day, NULL
+  FROM musicbrainz.release_unknown_country;
 
 CREATE TABLE musicbrainz.event (
     id            SERIAL,
@@ -34,6 +78,7 @@ CREATE TABLE musicbrainz.deleted_entity (
 CREATE TABLE musicbrainz.release_meta (
     id                  INTEGER NOT NULL,
     date_added          TIMESTAMPTZ DEFAULT now(),
+    amazon_asin         VARCHAR(10),
     cover_art_presence  musicbrainz.cover_art_presence NOT NULL DEFAULT 'absent'
 );
 

@@ -69,6 +69,8 @@ class ItemMetadata:
     noindex: str | None = None
     title: str | None = None
     creators: tuple[str, ...] = ()
+    #: The artists' sort names.
+    creators_alt_script: tuple[str, ...] = ()
     date: str | None = None
     language: str | None = None
     external_identifiers: tuple[str, ...] = ()
@@ -271,6 +273,21 @@ def classify(document: object, gid: str) -> Item:
         )
 
 
+def collections_of(document: object, gid: str) -> tuple[str, ...]:
+    """Return the collections that an answer names, nothing where it names none.
+
+    They are set when an item is made: an answer that is no good for an audit shows them, too.
+    """
+    if not isinstance(document, dict):
+        return ()
+    metadata = document.get("metadata")
+    try:
+        _refuse_other_item(document, gid)
+        return _parse_metadata(metadata).collections if isinstance(metadata, dict) else ()
+    except _Unusable:
+        return ()
+
+
 _SAYS: Final = {
     ItemState.ABSENT: "",
     ItemState.DARK: "",
@@ -374,6 +391,7 @@ def _parse_metadata(metadata: object) -> ItemMetadata:
         noindex=_single(metadata.get("noindex")),
         title=_single(metadata.get("title")),
         creators=_values(metadata.get("creator")),
+        creators_alt_script=_values(metadata.get("creator-alt-script")),
         date=_single(metadata.get("date")),
         language=_single(metadata.get("language")),
         external_identifiers=_values(metadata.get("external-identifier")),

@@ -7,12 +7,10 @@ read; `absence_counts` says whether an absence has to be confirmed by a second l
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from typing import Final
 
-from artwork_backfill.shared.audit import entity_xml
 from artwork_backfill.shared.audit.actual import Actual, Item, ItemFile, ItemState, OriginalImage
 from artwork_backfill.shared.audit.archives import (
     INDEX_NAME,
@@ -34,6 +32,7 @@ from artwork_backfill.shared.audit.entity_xml import (
 )
 from artwork_backfill.shared.audit.expected import Expected, index_json, md5
 from artwork_backfill.shared.audit.finding import Finding, found
+from artwork_backfill.shared.audit.metadata import agrees, compare_metadata
 
 __all__ = [
     "INDEX_MAX_BYTES",
@@ -60,8 +59,23 @@ FINDINGS_PER_CHECK: Final = 50
 
 
 def needs_xml(expected: Expected, item: Item) -> bool:
-    """Return whether the web service's XML is needed: there is art and an item to hold it."""
-    return bool(expected.artwork) and _is_compared(expected, item)
+    """Return whether the web service's XML is needed: there is art and an item to hold it.
+
+    Not where the tables have been asked instead (`Expected.facts`), and all that archive.org shows
+    of the XML in the item is as they say.
+    """
+    return (
+        bool(expected.artwork) and _is_compared(expected, item) and not _is_current(expected, item)
+    )
+
+
+def _is_current(expected: Expected, item: Item) -> bool:
+    return (
+        expected.facts is not None
+        and item.xml is not None
+        and item.xml.size != 0
+        and agrees(expected.facts, expected.gid, item.metadata)
+    )
 
 
 def absence_counts(expected: Expected) -> bool:
@@ -267,12 +281,14 @@ def _index(
 
 
 def _xml(expected: Expected, actual: Actual) -> Iterator[Finding]:
+    if expected.xml is None and not needs_xml(expected, actual.item):
+        return
     if expected.xml is None:
         raise ValueError(f"the web service's XML of {expected.gid} is needed for the comparison")
     wanted = parse_entity_xml(expected.xml, expected.entity_type, expected.gid)
     yield from _archived_xml(expected.xml, wanted, actual)
     if expected.entity_type is EntityType.RELEASE:
-        yield from _metadata(expected.gid, wanted, actual.item)
+        yield from compare_metadata(expected.gid, wanted, actual.item.metadata)
 
 
 def _archived_xml(wanted: bytes, wanted_xml: EntityXml, actual: Actual) -> Iterator[Finding]:
@@ -304,64 +320,6 @@ def _content(item: Item, file: ItemFile, content: bytes | None) -> bytes:
     if content is None:
         raise ValueError(f"{file.name} of {item_name(item.gid)} is needed for the comparison")
     return content
-
-
-def _metadata(gid: str, wanted: EntityXml, item: Item) -> Iterator[Finding]:
-    """What archive.org extracts from a release's XML into the item's metadata.
-
-    It may give a list for one value and orders lists as it likes.
-    """
-    metadata = item.metadata
-    for check, path, actual in (
-        ("meta.title", entity_xml.TITLE, _one(metadata.title)),
-        ("meta.creator", entity_xml.ARTIST_NAME, metadata.creators),
-        ("meta.date", entity_xml.DATE, _one(metadata.date)),
-        ("meta.language", entity_xml.LANGUAGE, _one(metadata.language)),
-    ):
-        expected = _normalised(wanted.texts_at(path))
-        if path == entity_xml.DATE and any("?" in date for date in expected):
-            continue  # known in part, and archive.org extracts something else from it
-        if expected != _normalised(actual):
-            yield found(check, expected=_shown(expected), actual=_shown(actual))
-    yield from _external_identifiers(gid, wanted, metadata.external_identifiers)
-
-
-def _external_identifiers(
-    gid: str, wanted: EntityXml, actual: tuple[str, ...]
-) -> Iterator[Finding]:
-    for kind, values in (
-        ("mb_release_id", (gid,)),
-        ("mb_artist_id", wanted.texts_at(entity_xml.ARTIST_ID)),
-        ("upc", wanted.texts_at(entity_xml.BARCODE)),
-        ("asin", wanted.texts_at(entity_xml.ASIN)),
-    ):
-        prefix = f"urn:{kind}:"
-        expected = {prefix + value for value in _normalised(values)}
-        present = _normalised(urn for urn in actual if urn.startswith(prefix))
-        if expected != present:
-            yield found(
-                "meta.external_identifier",
-                f"urn:{kind}",
-                expected=_shown(expected),
-                actual=_shown(present),
-            )
-
-
-def _one(value: str | None) -> tuple[str, ...]:
-    return () if value is None else (value,)
-
-
-def _normalised(texts: Iterable[str]) -> set[str]:
-    """The texts without what archive.org's own handling of metadata may change.
-
-    White space is collapsed, the composition of characters and empty values mean nothing.
-    """
-    normalised = {" ".join(unicodedata.normalize("NFC", text).split()) for text in texts}
-    return normalised - {""}
-
-
-def _shown(texts: Iterable[str]) -> str | None:
-    return "; ".join(sorted(texts)) or None
 
 
 def _orphan(expected: Expected, item: Item) -> Iterator[Finding]:

@@ -196,7 +196,7 @@ def _by_artwork_id(
     for position, image in enumerate(images):
         if not isinstance(image, dict):
             continue
-        artwork_id = _listed_id(image)
+        artwork_id = listed_id(image)
         if artwork_id is None:
             unidentified.append(position)
         elif artwork_id in listed:
@@ -210,7 +210,7 @@ _ID: Final = re.compile(r"[0-9]{1,19}")
 _URL_ID: Final = re.compile(r"/([0-9]{1,19})\.[A-Za-z0-9]+\Z")
 
 
-def _listed_id(image: JsonObject) -> int | None:
+def listed_id(image: JsonObject) -> int | None:
     """The artwork id that an image goes by, whatever its type; failing that, the one in its URL."""
     match image.get("id"):
         case bool():

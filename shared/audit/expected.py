@@ -49,13 +49,63 @@ class Artwork:
 
 
 @dataclass(frozen=True, slots=True)
+class PartialDate:
+    """A date of MusicBrainz, each part of which may be unknown."""
+
+    year: int | None
+    month: int | None = None
+    day: int | None = None
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether what is known stands before what is not: `1999`, `1999-05`, `1999-05-12`."""
+        if self.year is None:
+            return self.month is None and self.day is None
+        return self.month is not None or self.day is None
+
+    def __str__(self) -> str:
+        known = []
+        for value, width in ((self.year, 4), (self.month, 2), (self.day, 2)):
+            if value is None:
+                break
+            known.append(f"{value:0{width}}")
+        return "-".join(known)
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """One artist of a release's artist credit: the artist's own names, and gid (lower case)."""
+
+    gid: str
+    name: str
+    sort_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseFacts:
+    """What MusicBrainz's tables say of a release, as far as archive.org shows it.
+
+    `dates` holds the date of every release event. `barcode` is `''` for "none" and None for
+    "unknown", which archive.org shows alike.
+    """
+
+    title: str
+    credits: tuple[Credit, ...]
+    dates: tuple[PartialDate, ...] = ()
+    language: str | None = None
+    barcode: str | None = None
+    asin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Expected:
     """What MusicBrainz says about one gid.
 
     `gid` is lower case. `artwork` stands in listing order and is empty unless the entity is live.
     `dark` says that MusicBrainz itself knows the item to be dark (`cover_art_presence` or
     `event_art_presence` is `darkened`). `xml` is the web service's answer, None when it was not
-    asked (see `compare.needs_xml`).
+    asked (see `compare.needs_xml`). `facts` are a release's, None where they were not asked for:
+    then the XML is needed.
     """
 
     entity_type: EntityType
@@ -64,6 +114,7 @@ class Expected:
     artwork: tuple[Artwork, ...] = ()
     dark: bool = False
     xml: bytes | None = None
+    facts: ReleaseFacts | None = None
 
     @property
     def archive(self) -> ArtArchive:

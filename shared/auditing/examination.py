@@ -105,6 +105,20 @@ def _usable(item: Item) -> Item:
     return item
 
 
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """An audit with what it rests on.
+
+    `expected` has the web service's XML where that was asked for. `actual` is None where the item
+    could not be read. `owners` has every image whose owner mattered.
+    """
+
+    expected: Expected
+    audit: Audit
+    actual: Actual | None = None
+    owners: Mapping[OriginalImage, ImageOwner] = field(default_factory=dict)
+
+
 class Examiner:
     """Examines claimed entities, from any number of threads.
 
@@ -181,7 +195,27 @@ class Examiner:
         except (Unreadable, NotFound, UnreadableXml) as error:
             return _deferral(claim, Reason.UNREADABLE, str(error))
 
+    def inspect(self, claim: Claim) -> Inspection:
+        """Return what `examine` returns, and everything that it rests on, for people to see.
+
+        An entity whose events are under way is inspected all the same. Raises as `examine`.
+        """
+        if claim.bad_row is not None or claim.expected is None:
+            raise BadRow(claim.bad_row or "nothing is known about it")
+        expected = claim.expected
+        seen: list[Inspection] = []
+
+        def work() -> Audit:
+            seen.append(self._inspect(claim, expected, {}))
+            return seen[0].audit
+
+        audit = self._guarded(claim, work)
+        return seen[0] if seen else Inspection(expected, audit)
+
     def _examine(self, claim: Claim, expected: Expected, known: Mapping[str, Item]) -> Audit:
+        return self._inspect(claim, expected, known).audit
+
+    def _inspect(self, claim: Claim, expected: Expected, known: Mapping[str, Item]) -> Inspection:
         look = _Look(self.listings, self._clock(), known)
         item = look.item(expected.gid)
         if needs_xml(expected, item):
@@ -196,7 +230,8 @@ class Examiner:
         decision = decide(expected, findings, owners, history, self._policy)
         evidence = _evidence(expected, decision, look)
         # All that is kept until the batch is written is small, whatever the item was.
-        return Audit(claim, decision, capped(findings), proofs(findings, history), evidence)
+        audit = Audit(claim, decision, capped(findings), proofs(findings, history), evidence)
+        return Inspection(expected, audit, actual, owners)
 
     def _owners_of(
         self, expected: Expected, images: Sequence[OriginalImage], look: _Look

@@ -21,15 +21,44 @@ from artwork_backfill.shared.audit.decide import (
 )
 from artwork_backfill.shared.audit.expected import Artwork, Expected, Presence
 from artwork_backfill.shared.audit.reasons import ReasonCode
+from artwork_backfill.shared.auditing.facts import release_facts
 from artwork_backfill.shared.auditing.models import (
     BadRow,
     Claim,
+    Entity,
     Past,
     Streak,
     StreakLength,
 )
+from artwork_backfill.shared.engine.tables import Table
 from psycopg import Connection
 from psycopg.rows import namedtuple_row
+
+#: What of MusicBrainz's own has to be readable.
+TABLES: Final = (
+    Table("musicbrainz.release"),
+    Table("musicbrainz.release_meta"),
+    Table("musicbrainz.release_gid_redirect"),
+    Table("musicbrainz.event"),
+    Table("musicbrainz.event_meta"),
+    Table("musicbrainz.event_gid_redirect"),
+    Table("musicbrainz.deleted_entity"),
+    Table("cover_art_archive.cover_art"),
+    Table("cover_art_archive.index_listing"),
+    Table("cover_art_archive.image_type"),
+    Table("event_art_archive.event_art"),
+    Table("event_art_archive.index_listing"),
+)
+
+#: What else is read by `look_at`, where it exists.
+RECORD_TABLES: Final = (
+    Table("artwork_indexer.event_queue"),
+    Table("artwork_indexer.audit_entity"),
+    Table("artwork_indexer.audit_result"),
+    Table("artwork_indexer.audit_streak"),
+    Table("artwork_indexer.needs_manual_review"),
+    Table("artwork_indexer.repair_tally"),
+)
 
 _RELEASES: Final = """
 SELECT wanted.gid::text,
@@ -173,6 +202,12 @@ _NOT_COMPARED: Final = INCONCLUSIVE | {
     ReasonCode.REFUSED,
 }
 
+_IDS: Final = """
+SELECT gid::text, id
+FROM artwork_indexer.audit_entity
+WHERE entity_type::text = %(entity_type)s AND gid = ANY (%(gids)s::uuid[])
+"""
+
 _QUERIES: Final[Mapping[EntityType, tuple[str, str]]] = {
     EntityType.RELEASE: (_RELEASES, _COVER_ART),
     EntityType.EVENT: (_EVENTS, _EVENT_ART),
@@ -196,15 +231,79 @@ class _Events:
     failed: list[FailedEvent] = field(default_factory=list)
 
 
-def add_expectations(conn: Connection, claims: Sequence[Claim]) -> list[Claim]:
-    """Return the claims, in order, with everything that the database says about their entities."""
+def add_expectations(
+    conn: Connection, claims: Sequence[Claim], *, screen: bool = False
+) -> list[Claim]:
+    """Return the claims, in order, with everything that the database says about their entities.
+
+    With `screen`, also what archive.org shows of a release's XML: see `Expected.facts`.
+    """
+    completed = _add_expectations(conn, claims, _Tables(queue=True, audit=True))
+    return _with_facts(conn, completed) if screen else completed
+
+
+def _with_facts(conn: Connection, claims: Sequence[Claim]) -> list[Claim]:
+    releases = [
+        claim.entity.gid
+        for claim in claims
+        if claim.entity.entity_type is EntityType.RELEASE
+        and claim.expected is not None
+        and claim.expected.artwork
+    ]
+    facts = release_facts(conn, releases) if releases else {}
+    return [
+        replace(claim, expected=replace(claim.expected, facts=facts[claim.entity.gid]))
+        if claim.expected is not None
+        and claim.entity.entity_type is EntityType.RELEASE
+        and claim.entity.gid in facts
+        else claim
+        for claim in claims
+    ]
+
+
+def look_at(conn: Connection, entity_type: EntityType, gids: Sequence[str]) -> list[Claim]:
+    """Return the same for entities that nothing claims, by gids (lower case), in order.
+
+    They need not be in the audit table, and the database may lack artwork-indexer's tables or ours,
+    as one of MusicBrainz's mirrors does: then no events or previous audits are known. An entity
+    without a row has an id below 0. The claims are good for reading alone.
+    """
+    tables = _Tables(
+        queue=_exists(conn, "artwork_indexer.event_queue"),
+        audit=_exists(conn, "artwork_indexer.audit_streak"),
+    )
+    ids: dict[str, int] = {}
+    if tables.audit:
+        rows = _rows(conn, _IDS, entity_type=entity_type.value, gids=list(gids))
+        ids = {row.gid: row.id for row in rows}
+    now = _rows(conn, "SELECT now() AS now")[0].now
+    claims = [
+        Claim(Entity(ids.get(gid, -position), entity_type, gid), now, None)
+        for position, gid in enumerate(gids, 1)
+    ]
+    return _add_expectations(conn, claims, tables)
+
+
+class _Tables(NamedTuple):
+    """Which tables besides MusicBrainz's own the database has."""
+
+    queue: bool
+    audit: bool
+
+
+def _exists(conn: Connection, table: str) -> bool:
+    rows = _rows(conn, "SELECT to_regclass(%(name)s) IS NOT NULL AS found", name=table)
+    return bool(rows[0].found)
+
+
+def _add_expectations(conn: Connection, claims: Sequence[Claim], tables: _Tables) -> list[Claim]:
     if not claims:
         return []
     expected: dict[tuple[EntityType, str], Expected | BadRow] = {}
     for entity_type, gids in _gids(claims).items():
         expected.update(_expected(conn, entity_type, gids))
-    events = _events(conn, claims)
-    pasts = _pasts(conn, claims, events)
+    events = _events(conn, claims) if tables.queue else defaultdict(_Events)
+    pasts = _pasts(conn, claims, events) if tables.audit else defaultdict(Past)
     return [
         _complete(
             claim,

@@ -54,11 +54,25 @@ def read_owners(
     conn: Connection, entity_type: EntityType, artwork_ids: Collection[int]
 ) -> OwnerRows:
     """Return the owners of images; an id that has none is left out."""
-    query = _OWNER_QUERIES[entity_type].encode()
-    gids: dict[int, str] = dict(
-        conn.execute(query, {"artwork_ids": sorted(artwork_ids)}).fetchall()
-    )
+    gids = _owners(conn, entity_type, artwork_ids)
     return OwnerRows(gids, busy_gids(conn, entity_type, set(gids.values())))
+
+
+def look_up_owners(
+    conn: Connection, entity_type: EntityType, artwork_ids: Collection[int]
+) -> OwnerRows:
+    """Return the same from a database that may lack artwork-indexer's queue, as a mirror does."""
+    row = conn.execute("SELECT to_regclass('artwork_indexer.event_queue') IS NOT NULL").fetchone()
+    if row is not None and row[0]:
+        return read_owners(conn, entity_type, artwork_ids)
+    return OwnerRows(_owners(conn, entity_type, artwork_ids), frozenset())
+
+
+def _owners(
+    conn: Connection, entity_type: EntityType, artwork_ids: Collection[int]
+) -> dict[int, str]:
+    query = _OWNER_QUERIES[entity_type].encode()
+    return dict(conn.execute(query, {"artwork_ids": sorted(artwork_ids)}).fetchall())
 
 
 def busy_gids(conn: Connection, entity_type: EntityType, gids: Collection[str]) -> frozenset[str]:

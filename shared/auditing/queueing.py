@@ -1,6 +1,6 @@
 """Queues the events of one entity for artwork-indexer, and sweeps up what was withdrawn.
 
-The database does the work (`sql/migrations/0008_beside_musicbrainz.sql`). Edits of an entity wait
+The database does the work (`sql/migrations/0007_beside_musicbrainz.sql`). Edits of an entity wait
 while its events are being queued, so each call is one message to the server that begins and ends
 its own transaction: a process that is stopped, or loses its connection, holds up no edit.
 """

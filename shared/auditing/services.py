@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Final, Self
 
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
-from artwork_backfill.shared.clients.http import Budget
+from artwork_backfill.shared.clients.http import Budget, ServiceStats
 from artwork_backfill.shared.clients.musicbrainz import MusicBrainzClient
 from artwork_backfill.shared.settings import Settings
 
@@ -63,6 +64,10 @@ class Services:
             concurrency=concurrency,
             budget=budget,
         )
+
+    def stats(self) -> Mapping[str, ServiceStats]:
+        """Return what was asked of each so far."""
+        return {"archive.org": self.archive.stats(), "MusicBrainz": self.musicbrainz.stats()}
 
     def close(self) -> None:
         """Close idle connections."""

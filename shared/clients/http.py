@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, NoReturn, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 from artwork_backfill.shared.clients._budget import MEBIBYTE, Budget
 from artwork_backfill.shared.clients._pacing import (
@@ -231,6 +231,7 @@ class _Call:
     method: str
     urls: tuple[str, ...]
     body: bytes | None
+    content_type: str
     authorized: bool
     wanted: frozenset[int]
     max_bytes: int
@@ -326,7 +327,8 @@ class HttpClient:
         wanted = _OK | also_wanted
         limit = self.service.max_bytes if max_bytes is None else max_bytes
         left = _TimeLeft(self.service.call_s)
-        return self._perform(_Call("GET", urls, None, authorized, wanted, limit, left), parse)
+        call = _Call("GET", urls, None, "", authorized, wanted, limit, left)
+        return self._perform(call, parse)
 
     def post_json(
         self,
@@ -339,10 +341,34 @@ class HttpClient:
     ) -> T:
         """POST a JSON document; otherwise as `get`. Repeated on failure: only for look-ups."""
         body = json.dumps(document).encode()
+        return self._post(target, body, "application/json", parse, authorized, also_wanted)
+
+    def post_form(
+        self,
+        target: str,
+        fields: Mapping[str, str],
+        parse: Callable[[Response], T],
+        *,
+        also_wanted: frozenset[int] = frozenset(),
+    ) -> T:
+        """POST a form; otherwise as `post_json`. Its fields reach no log and no error."""
+        body = urlencode(fields).encode()
+        form = "application/x-www-form-urlencoded"
+        return self._post(target, body, form, parse, authorized=False, also_wanted=also_wanted)
+
+    def _post(
+        self,
+        target: str,
+        body: bytes,
+        content_type: str,
+        parse: Callable[[Response], T],
+        authorized: bool,
+        also_wanted: frozenset[int],
+    ) -> T:
         urls = (self._base_url + target,)
         wanted = _OK | also_wanted
-        left = _TimeLeft(self.service.call_s)
-        call = _Call("POST", urls, body, authorized, wanted, self.service.max_bytes, left)
+        limit, left = self.service.max_bytes, _TimeLeft(self.service.call_s)
+        call = _Call("POST", urls, body, content_type, authorized, wanted, limit, left)
         return self._perform(call, parse)
 
     def stats(self) -> ServiceStats:
@@ -411,7 +437,7 @@ class HttpClient:
     def _exchange(self, call: _Call, url: str) -> Response:
         headers = self._headers
         if call.body is not None:
-            headers = {**headers, "Content-Type": "application/json"}
+            headers = {**headers, "Content-Type": call.content_type}
         if call.authorized and self._may_see_credentials(Origin.of(url)):
             headers = {**headers, **self.service.credentials}
         if call.time.seconds <= 0:

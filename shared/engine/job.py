@@ -326,6 +326,9 @@ class Job(ABC, Generic[Item, Result]):
     #: The tables it works on and the privileges it needs; checked before anything is touched. A
     #: function of the settings where those name the schema.
     tables: ClassVar[tuple[Table, ...] | TablesOf] = ()
+    #: Those that only runs with certain options need, and those of them that this run does.
+    optional_tables: ClassVar[tuple[Table, ...]] = ()
+    more_tables: tuple[Table, ...] = ()
     #: Rows in the first batch, and in the largest that the runner may grow to.
     batch_size: ClassVar[int] = 1000
     max_batch_size: ClassVar[int] = 10_000

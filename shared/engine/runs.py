@@ -247,8 +247,8 @@ class RunRecord:
         if now - self._beaten_at > self.dead_after:
             self.beat(session)
         rows = session.statement(_ASK, {"id": self.id}, statement_timeout="10s")
-        self._asked_at = now
         self._answer = _meaning(*rows[0]) if rows else None
+        self._asked_at = now
         return self._answer
 
     def reap(self, conn: Connection) -> None:

@@ -6,7 +6,7 @@ served by an index: lists by `(status, created_at)` and `(state, created)`, enti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -52,7 +52,7 @@ class ReviewFilter:
     """Which reviews are wanted; what is `None` or empty does not narrow the list.
 
     `reason` is text that the reason contains, in any case; `text` may stand in the gid or the notes
-    as well. The ages are counted from the review's creation.
+    as well. `kind` is one of `Review.kinds`. The ages are counted from the review's creation.
     """
 
     statuses: tuple[ReviewStatus, ...] = (ReviewStatus.OPEN,)
@@ -62,11 +62,15 @@ class ReviewFilter:
     newer_than: timedelta | None = None
     priority: int | None = None
     text: str | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """One row of needs_manual_review, with the entity it is about."""
+    """One row of needs_manual_review, with the entity it is about.
+
+    `kinds` say why as codes: the check of a plain finding, else a `ReasonCode` or `CopyState`.
+    """
 
     id: int
     entity_type: EntityType
@@ -78,6 +82,7 @@ class Review:
     created_at: datetime
     resolved_at: datetime | None
     priority: int
+    kinds: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,16 +179,12 @@ _PAST_AUDITS: Final = 20
 _ANY: Final = ReviewFilter(statuses=tuple(ReviewStatus))
 _ALL: Final = Page(limit=1_000)
 
+#: No id is larger.
+_LAST_ID: Final = 2**63 - 1
+
 # What is NULL here is known before the query is planned, so that an id is found by its index.
-_REVIEWS: Final = """
-SELECT review.id, entity.entity_type::text, entity.gid, entity.status::text AS entity_status,
-       review.status::text, review.review_reason AS reason, review.resolution_notes AS notes,
-       review.created_at, review.resolved_at, entity.priority
-FROM artwork_indexer.needs_manual_review review
-JOIN artwork_indexer.audit_entity entity ON entity.id = review.audit_entity_id
-WHERE review.status = ANY (%(statuses)s::artwork_indexer.manual_review_status[])
-AND (%(id)s::bigint IS NULL OR review.id = %(id)s)
-AND (%(entity_id)s::bigint IS NULL OR entity.id = %(entity_id)s)
+REVIEW_CONDITIONS: Final = """
+    review.status = ANY (%(statuses)s::artwork_indexer.manual_review_status[])
 AND (%(entity_type)s::text IS NULL OR entity.entity_type::text = %(entity_type)s)
 AND (%(reason)s::text IS NULL
      OR position(lower(%(reason)s) IN lower(review.review_reason)) > 0)
@@ -193,8 +194,60 @@ AND (%(priority)s::int IS NULL OR entity.priority = %(priority)s)
 AND (%(text)s::text IS NULL
      OR position(lower(%(text)s) IN lower(concat_ws(
             ' ', entity.gid, review.review_reason, review.resolution_notes))) > 0)
-ORDER BY review.created_at, review.id
-LIMIT %(limit)s OFFSET %(offset)s
+AND (%(kind)s::text IS NULL OR EXISTS (
+        SELECT FROM jsonb_array_elements(review.reasons) AS reason
+        WHERE %(kind)s = CASE reason->>'code' WHEN 'finding' THEN reason->>'check'
+                                              ELSE reason->>'code' END))
+"""
+
+# The kinds are read for the rows that are wanted only, not for all that are sorted. And OFFSET 0
+# keeps the planner from reading millions of entities to join them with the few in review.
+_REVIEW_COLUMNS: Final = """
+SELECT id, entity_type::text, gid, entity_status, status::text, reason, notes, created_at,
+       resolved_at, priority,
+       ARRAY(SELECT DISTINCT CASE one->>'code' WHEN 'finding' THEN one->>'check'
+                                               ELSE one->>'code' END
+             FROM jsonb_array_elements(reasons) AS one
+             ORDER BY 1) AS kinds
+"""
+
+_REVIEW_ROWS: Final = """
+SELECT review.id, entity.entity_type, entity.gid, entity.status::text AS entity_status,
+       review.status, review.review_reason AS reason, review.resolution_notes AS notes,
+       review.created_at, review.resolved_at, entity.priority, review.reasons
+FROM artwork_indexer.needs_manual_review review
+CROSS JOIN LATERAL (
+    SELECT entity_type, gid, status, priority
+    FROM artwork_indexer.audit_entity
+    WHERE id = review.audit_entity_id
+    OFFSET 0
+) AS entity
+"""
+
+_REVIEWS: Final = f"""
+{_REVIEW_COLUMNS}
+FROM (
+    {_REVIEW_ROWS}
+    WHERE {REVIEW_CONDITIONS}
+    AND (%(id)s::bigint IS NULL OR review.id = %(id)s)
+    AND (%(entity_id)s::bigint IS NULL OR review.audit_entity_id = %(entity_id)s)
+    ORDER BY review.created_at, review.id
+    LIMIT %(limit)s OFFSET %(offset)s
+) AS page
+ORDER BY created_at, id
+"""
+
+# A walk over all that match, for what is done to them all: rows leave the list as it goes on.
+_REVIEWS_AFTER: Final = f"""
+{_REVIEW_COLUMNS}
+FROM (
+    {_REVIEW_ROWS}
+    WHERE {REVIEW_CONDITIONS}
+    AND review.id > %(after)s AND review.id <= %(up_to)s
+    ORDER BY review.id
+    LIMIT %(limit)s
+) AS page
+ORDER BY id
 """
 
 # A gid alone cannot use the index, whose first column is the entity type.
@@ -233,23 +286,48 @@ OR (event.state IN ('queued', 'running', 'failed')
 ORDER BY event.id DESC
 """
 
-_FAILED_EVENTS: Final = """
-SELECT event.id, event.state::text, event.entity_type::text, event.action::text, event.message,
-       event.depends_on, event.attempts, event.created, event.last_updated,
-       failed.failures, failed.failure
-FROM artwork_indexer.event_queue event
+EVENT_CONDITIONS: Final = """
+    event.state = 'failed'
+AND (%(entity_type)s::text IS NULL OR event.entity_type::text = %(entity_type)s)
+AND (%(action)s::text IS NULL OR event.action::text = %(action)s)
+AND (%(reason)s::text IS NULL OR position(lower(%(reason)s) IN lower(failed.failure)) > 0)
+"""
+
+FAILED_EVENTS: Final = """
+artwork_indexer.event_queue event
 CROSS JOIN LATERAL (
     SELECT count(*) AS failures,
            (array_agg(reason.failure_reason ORDER BY reason.created DESC))[1] AS failure
     FROM artwork_indexer.event_failure_reason reason
     WHERE reason.event = event.id
 ) AS failed
-WHERE event.state = 'failed'
-AND (%(entity_type)s::text IS NULL OR event.entity_type::text = %(entity_type)s)
-AND (%(action)s::text IS NULL OR event.action::text = %(action)s)
-AND (%(reason)s::text IS NULL OR position(lower(%(reason)s) IN lower(failed.failure)) > 0)
+"""
+
+_EVENT_COLUMNS: Final = f"""
+SELECT event.id, event.state::text, event.entity_type::text, event.action::text, event.message,
+       event.depends_on, event.attempts, event.created, event.last_updated,
+       failed.failures, failed.failure
+FROM {FAILED_EVENTS}
+"""  # noqa: S608
+
+_EVENT_BY_ID: Final = f"""
+{_EVENT_COLUMNS}
+WHERE event.id = %(id)s
+"""
+
+_FAILED_EVENTS: Final = f"""
+{_EVENT_COLUMNS}
+WHERE {EVENT_CONDITIONS}
 ORDER BY event.created, event.id
 LIMIT %(limit)s OFFSET %(offset)s
+"""
+
+_FAILED_EVENTS_AFTER: Final = f"""
+{_EVENT_COLUMNS}
+WHERE {EVENT_CONDITIONS}
+AND event.id > %(after)s AND event.id <= %(up_to)s
+ORDER BY event.id
+LIMIT %(limit)s
 """
 
 
@@ -263,6 +341,22 @@ ORDER BY check_name
 def list_reviews(conn: Connection, wanted: ReviewFilter, page: Page) -> list[Review]:
     """Return reviews, the oldest first."""
     return _reviews(conn, wanted, page)
+
+
+def reviews_after(
+    conn: Connection, wanted: ReviewFilter, *, after: int, up_to: int, limit: int
+) -> list[Review]:
+    """Return the reviews of a list in order of id, those after `after` up to `up_to`."""
+    values = review_values(wanted) | {"after": after, "up_to": up_to, "limit": limit}
+    return [_review(row) for row in conn.execute(_REVIEWS_AFTER, values)]
+
+
+def walk_reviews(conn: Connection, wanted: ReviewFilter) -> Iterator[Review]:
+    """Yield all reviews of a list in order of id, read a thousand at a time."""
+    after = 0
+    while rows := reviews_after(conn, wanted, after=after, up_to=_LAST_ID, limit=_ALL.limit):
+        yield from rows
+        after = rows[-1].id
 
 
 def find_review(conn: Connection, review_id: int) -> Review | None:
@@ -282,14 +376,53 @@ def find_cases(conn: Connection, gid: UUID) -> list[Case]:
 def list_failed_events(conn: Connection, wanted: EventFilter, page: Page) -> list[Event]:
     """Return events that artwork-indexer has given up, the oldest first."""
     return _events(
-        conn,
-        _FAILED_EVENTS,
-        entity_type=wanted.entity_type,
-        action=wanted.action,
-        reason=wanted.reason,
-        limit=page.limit,
-        offset=page.offset,
+        conn, _FAILED_EVENTS, **event_values(wanted), limit=page.limit, offset=page.offset
     )
+
+
+def failed_events_after(
+    conn: Connection, wanted: EventFilter, *, after: int, up_to: int, limit: int
+) -> list[Event]:
+    """Return the failed events of a list in order of id, those after `after` up to `up_to`."""
+    return _events(
+        conn, _FAILED_EVENTS_AFTER, **event_values(wanted), after=after, up_to=up_to, limit=limit
+    )
+
+
+def find_event(conn: Connection, event_id: int) -> Event | None:
+    """Return one event, or `None` when there is none with this id."""
+    return next(iter(_events(conn, _EVENT_BY_ID, id=event_id)), None)
+
+
+def walk_failed_events(conn: Connection, wanted: EventFilter) -> Iterator[Event]:
+    """Yield all failed events of a list in order of id, read a thousand at a time."""
+    after = 0
+    while rows := failed_events_after(conn, wanted, after=after, up_to=_LAST_ID, limit=_ALL.limit):
+        yield from rows
+        after = rows[-1].id
+
+
+def review_values(wanted: ReviewFilter) -> dict[str, object]:
+    """Return the parameters of `REVIEW_CONDITIONS`."""
+    return {
+        "statuses": [status.value for status in wanted.statuses],
+        "entity_type": wanted.entity_type,
+        "reason": wanted.reason,
+        "older_than": wanted.older_than,
+        "newer_than": wanted.newer_than,
+        "priority": wanted.priority,
+        "text": wanted.text,
+        "kind": wanted.kind,
+    }
+
+
+def event_values(wanted: EventFilter) -> dict[str, object]:
+    """Return the parameters of `EVENT_CONDITIONS`."""
+    return {
+        "entity_type": wanted.entity_type,
+        "action": wanted.action,
+        "reason": wanted.reason,
+    }
 
 
 def list_repairs(conn: Connection) -> list[RepairTally]:
@@ -323,26 +456,18 @@ def _reviews(
     id_: int | None = None,
     entity_id: int | None = None,
 ) -> list[Review]:
-    rows = conn.execute(
-        _REVIEWS,
-        {
-            "id": id_,
-            "entity_id": entity_id,
-            "statuses": [status.value for status in wanted.statuses],
-            "entity_type": wanted.entity_type,
-            "reason": wanted.reason,
-            "older_than": wanted.older_than,
-            "newer_than": wanted.newer_than,
-            "priority": wanted.priority,
-            "text": wanted.text,
-            "limit": page.limit,
-            "offset": page.offset,
-        },
-    ).fetchall()
-    return [
-        Review(row_id, EntityType(entity_type), gid, entity_status, ReviewStatus(status), *rest)
-        for row_id, entity_type, gid, entity_status, status, *rest in rows
-    ]
+    values = review_values(wanted) | {
+        "id": id_,
+        "entity_id": entity_id,
+        "limit": page.limit,
+        "offset": page.offset,
+    }
+    return [_review(row) for row in conn.execute(_REVIEWS, values)]
+
+
+def _review(row: tuple[Any, ...]) -> Review:
+    id_, entity_type, gid, entity_status, status, *rest = row
+    return Review(id_, EntityType(entity_type), gid, entity_status, ReviewStatus(status), *rest)
 
 
 def _events(conn: Connection, query: LiteralString, **values: object) -> list[Event]:

@@ -193,7 +193,7 @@ def test_what_earlier_versions_have_queued_is_known(musicbrainz_database: str) -
     with psycopg.connect(musicbrainz_database, autocommit=True) as conn:
         files = {migration.name[:4]: migration.sql for migration in migrations.available()}
         for number in sorted(files):
-            if number < "0008":
+            if number < "0007":
                 conn.execute(files[number])
         conn.execute(
             "INSERT INTO artwork_indexer.audit_entity (entity_type, gid, status)"
@@ -207,7 +207,7 @@ def test_what_earlier_versions_have_queued_is_known(musicbrainz_database: str) -
                 "%(gid)s", f"'{gid(ORPHAN)}'"
             )
         )
-        conn.execute(files["0008"])
+        conn.execute(files["0007"])
         rows = conn.execute(
             "SELECT event_id, action::text, artwork_id FROM artwork_indexer.audit_event ORDER BY 1"
         ).fetchall()

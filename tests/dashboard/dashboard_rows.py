@@ -40,13 +40,16 @@ class Rows:
         *,
         entity: int | None = None,
         status: str = "open",
+        kind: str | None = None,
         **of_entity: Any,
     ) -> Review:
         """A review as a person sees it, with an entity of its own unless given."""
         id_ = self.value(
             "INSERT INTO artwork_indexer.needs_manual_review"
-            " (audit_entity_id, review_reason, status) VALUES (%s, %s, %s) RETURNING id",
+            " (audit_entity_id, review_reason, status, reasons)"
+            " VALUES (%s, %s, %s, %s) RETURNING id",
             *(entity or self.entity(**of_entity), reason, status),
+            Jsonb([{"code": kind or "finding", "check": reason.partition(": ")[0], "subject": ""}]),
         )
         return self.seen(id_)
 

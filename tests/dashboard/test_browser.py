@@ -6,6 +6,8 @@ pictures of the tabs go to DASHBOARD_SCREENSHOTS when that is set (`make screens
 
 from __future__ import annotations
 
+import codecs
+import hashlib
 import http.client
 import os
 import random
@@ -14,16 +16,18 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import psycopg
 import pytest
 from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.review import actions
 from PIL import Image
 from playwright.sync_api import (
     Browser,
@@ -41,8 +45,13 @@ from sandbox.surroundings import Surroundings
 from tests.dashboard.dashboard_rows import HOSTILE, Rows
 
 CHROMIUM: Final = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
-TABS: Final = ("Overview", "Reviews", "Failed events", "Entities", "Checks")
+TABS: Final = ("Overview", "Reviews", "Failed events", "Entities", "Checks", "Runs")
 SIZE: Final = ViewportSize(width=1280, height=860)
+
+#: Columns of the lists of reviews and failed events.
+AGE: Final = 1
+REASON: Final = 2
+ID: Final = 9
 
 #: Pixels of a table's header and of a row.
 ROW: Final = 35
@@ -55,6 +64,13 @@ FLAGS: Final = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+)
+
+#: The version of axe-core that is asked, and what npm's archive of it has to be.
+AXE_VERSION: Final = "4.10.3"
+AXE_SHA512: Final = (
+    "5e6edba515e70d25f6604d9815f064d859c5d1ea7ab661bbc4f87c88779ef0c2"
+    "1cae0abbeb636471ef39e9d62d2582e4b88a1866f19f4ecfcf6d986275e4dc12"
 )
 
 pytestmark = pytest.mark.skipif(
@@ -90,14 +106,19 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _served(around: Surroundings, *options: str) -> Iterator[str]:
-    port = _free_port()
+def _served(
+    around: Surroundings,
+    *options: str,
+    port: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    port = port or _free_port()
     process = subprocess.Popen(
         [
             *(str(sandbox_dashboard.COMMAND), "dashboard", "--by", "tester"),
             *("--port", str(port), *options),
         ],
-        env=sandbox_dashboard.environment(around.environment),
+        env=sandbox_dashboard.environment(around.environment) | dict(environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -150,7 +171,7 @@ def visit(contexts: dict[bool, BrowserContext], address: str) -> Iterator[Visit]
         pages.append(page)
         page.on("request", lambda request: _note_elsewhere(request.url, elsewhere))
         page.on("dialog", lambda dialog: dialogs.append(dialog.message))
-        page.goto(f"{at}/?tab={quote(tab)}")
+        page.goto(at if "?" in at else f"{at}/?tab={quote(tab)}")
         expect(page.get_by_role("tab", name=tab)).to_have_attribute("aria-selected", "true")
         _settled(page)
         return page
@@ -195,7 +216,7 @@ def _cell(table: Locator, column: int, row: int = 0) -> Locator:
 
 def _outcome(page: Page, row: int = 0) -> Locator:
     """What has come of something that was done, as the table of those things says."""
-    return _cell(_table(page, "What you have done"), 4, row)
+    return _cell(_table(page, "What you have done"), 1, row)
 
 
 def _select(page: Page, table: str, position: int = 0) -> None:
@@ -216,18 +237,20 @@ def _find_reviews(page: Page, text: str) -> None:
     """Filter the reviews by their reason, and wait until the first of them has it."""
     _filter(page, "Reason contains", text)
     # The page seems settled before it has begun to draw itself anew.
-    reason = _cell(_table(page, "Reviews"), 5)
+    reason = _cell(_table(page, "Reviews"), REASON)
     expect(reason).to_have_text(re.compile(re.escape(text), re.IGNORECASE))
     _settled(page)
 
 
 def _press(page: Page, button: str) -> None:
-    page.get_by_role("button", name=button, exact=True).click()
+    # A button that has a shortcut says so behind its name.
+    name = re.compile(rf"^{re.escape(button)}($| \w| Alt)")
+    page.get_by_role("button", name=name).click()
     _settled(page)
 
 
 def _note(page: Page, text: str) -> None:
-    page.get_by_label("Note, for whoever looks at this later").fill(text)
+    page.get_by_label("Note for people who look at this later").fill(text)
 
 
 # -- looking ---------------------------------------------------------------------------------------
@@ -255,15 +278,76 @@ def test_every_tab_opens_and_has_its_picture_taken(
             _filter(page, "Gid, archive.org identifier or URL", str(gid))
         if tab == "Overview":
             expect(page.locator(".vega-embed canvas, .vega-embed svg")).to_have_count(3)
-        else:
-            expect(page.get_by_test_id("stDataFrame").first).to_be_visible()
-        expect(page.get_by_test_id("stAlert")).to_have_count(0)
+        elif tab != "Runs":
+            expect(page.get_by_test_id("stDataFrame").first).to_be_attached()
+        if tab != "Runs":
+            expect(page.get_by_test_id("stAlert")).to_have_count(0)
         height = page.get_by_test_id("stMainBlockContainer").evaluate("e => e.scrollHeight")
         page.set_viewport_size({"width": 1280, "height": min(max(height, 600), 1_800)})
         name = f"dashboard-{tab.lower().replace(' ', '-')}{'-dark' if dark else ''}.png"
         _take_picture(page, folder / name)
         page.set_viewport_size(SIZE)
         assert (folder / name).stat().st_size > 10_000
+
+
+def test_a_phone_shows_age_and_reason_first(visit: Visit, browser: Browser, tmp_path: Path) -> None:
+    folder = Path(os.environ.get("DASHBOARD_SCREENSHOTS") or tmp_path)
+    page = visit("Reviews")
+    page.set_viewport_size({"width": 390, "height": 1000})
+    _settled(page)
+    table = _table(page, "Reviews")
+    expect(_cell(table, AGE)).to_be_attached()
+    expect(_cell(table, REASON)).to_be_attached()
+    width = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollWidth")
+    assert width <= 390
+    _take_picture(page, folder / "dashboard-phone.png")
+
+
+def _axe(folder: Path) -> str:
+    """Return the source of axe-core, which is not part of this project.
+
+    It is that of AXE_CORE, or npm's; without either, the test is skipped.
+    """
+    if path := os.environ.get("AXE_CORE"):
+        return Path(path).read_text(encoding="utf-8")
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("no axe-core: install npm, or set AXE_CORE to the path of axe.min.js")
+    command = [npm, "pack", "--silent", f"axe-core@{AXE_VERSION}"]
+    got = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=90, check=False
+    )
+    archive = folder / f"axe-core-{AXE_VERSION}.tgz"
+    if got.returncode or not archive.is_file():
+        pytest.skip(f"npm has no axe-core for us: {got.stderr.strip()[-200:]}")
+    assert hashlib.sha512(archive.read_bytes()).hexdigest() == AXE_SHA512
+    with tarfile.open(archive) as packed:
+        member = packed.extractfile("package/axe.min.js")
+        assert member is not None
+        return member.read().decode()
+
+
+def test_axe_core_finds_nothing_in_light_and_dark(visit: Visit, tmp_path: Path) -> None:
+    source = _axe(tmp_path)
+    found: list[str] = []
+    for dark in (False, True):
+        page = visit("Overview", dark=dark)
+        for tab in TABS:
+            page.get_by_role("tab", name=tab).click()
+            expect(page.get_by_role("tab", name=tab)).to_have_attribute("aria-selected", "true")
+            _settled(page)
+            if tab == "Reviews":
+                _select(page, "Reviews")
+            page.evaluate(source)
+            # Nothing but colours differs on dark ground.
+            rules = {"runOnly": ["color-contrast"]} if dark else {}
+            result = page.evaluate("rules => axe.run(rules)", rules)
+            found += [
+                f"{tab}: {violation['id']}: {node['html'][:200]}"
+                for violation in result["violations"]
+                for node in violation["nodes"]
+            ]
+    assert found == []
 
 
 def _take_picture(page: Page, path: Path) -> None:
@@ -284,13 +368,13 @@ def test_hostile_text_is_shown_letter_by_letter(visit: Visit, rows: Rows) -> Non
     rows.event(review.gid, failure=HOSTILE)
     page = visit("Reviews")
     _find_reviews(page, "onerror")
-    expect(_cell(_table(page, "Reviews"), 5)).to_have_text(plain(HOSTILE))
+    expect(_cell(_table(page, "Reviews"), REASON)).to_have_text(plain(HOSTILE))
     _select(page, "Reviews")
-    expect(page.get_by_text(f"{review.id}, open: {plain(HOSTILE)}")).to_be_visible()
-    expect(_cell(_table(page, "Findings"), 3)).to_have_text(plain(HOSTILE))
+    expect(page.get_by_text(f"Review {review.id}, open, since")).to_contain_text(plain(HOSTILE))
+    expect(page.locator(".differences del").first).to_be_visible()
     assert page.locator("img[src='x'], a[href^='javascript'], strong:has-text('bold')").count() == 0
     for link in page.get_by_test_id("stMain").get_by_role("link").all():
-        assert str(link.get_attribute("href")).startswith("https://")
+        assert str(link.get_attribute("href")).startswith(("https://", "/download/"))
     rows.conn.execute("DELETE FROM artwork_indexer.audit_entity WHERE id = %s", (entity,))
     rows.conn.execute("DELETE FROM artwork_indexer.event_queue WHERE message->>'gid' = %s",
                       (str(review.gid),))  # fmt: skip
@@ -301,8 +385,10 @@ def test_a_download_holds_no_formula(visit: Visit, rows: Rows) -> None:
     page = visit("Reviews")
     _find_reviews(page, "hyperlink")
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download CSV").click()
-    header, line = Path(download.value.path()).read_text().splitlines()
+        page.get_by_role("link", name="Download CSV").click()
+    content = Path(download.value.path()).read_bytes()
+    assert content.startswith(codecs.BOM_UTF8)
+    header, line = content.decode("utf-8-sig").splitlines()
     assert header.startswith("id,entity_type,gid")
     assert ",'=HYPERLINK(1)," in line
     rows.conn.execute("DELETE FROM artwork_indexer.audit_entity WHERE gid = %s", (review.gid,))
@@ -314,7 +400,7 @@ def test_a_download_holds_no_formula(visit: Visit, rows: Rows) -> None:
 def test_a_review_is_found_and_resolved_with_a_note(visit: Visit, rows: Rows) -> None:
     page = visit("Reviews")
     _find_reviews(page, "item.dark")
-    review = rows.seen(int(str(_cell(_table(page, "Reviews"), 1).text_content())))
+    review = rows.seen(int(str(_cell(_table(page, "Reviews"), ID).text_content())))
     _select(page, "Reviews")
     _note(page, "archive.org has made it visible again")
     _press(page, "Resolve")
@@ -331,28 +417,23 @@ def test_the_outcome_of_a_retry_appears_once_it_is_audited(
     _find_reviews(page, "files.original.duplicate")
     _select(page, "Reviews")
     _press(page, "Audit again")
-    expect(_outcome(page)).to_have_text("unchecked")
+    expect(_outcome(page)).to_have_text("waiting for an audit")
     sandbox_dashboard.run(around, "audit-batch")
-    expect(_outcome(page)).to_contain_text("manual_review, audited")
+    expect(_outcome(page)).to_contain_text("in review, audited")
 
 
 def test_a_failed_event_is_requeued_and_its_repair_is_seen_to_hold(
     visit: Visit, rows: Rows, around: Surroundings
 ) -> None:
     page = visit("Failed events")
-    page.get_by_role("combobox", name="Action").click()
-    page.get_by_role("option", name="delete_image").click()
-    _settled(page)
     failed = _table(page, "Failed events")
-    expect(_cell(failed, 4)).to_have_text("delete_image")
-    event = int(str(_cell(failed, 1).text_content()))
-    expect(_cell(failed, 9)).to_have_text("1")
+    expect(_cell(failed, 3)).to_have_text("index")
+    event = int(str(_cell(failed, ID).text_content()))
     _select(page, "Failed events")
     _press(page, "Requeue")
-    expect(page.get_by_text("1 of 1 events are queued again, and 1 that depend")).to_be_visible()
+    expect(page.get_by_text("1 of 1 events are queued again")).to_be_visible()
     around.indexer().run_until_idle()
-    for row in (0, 1):
-        expect(_outcome(page, row)).to_have_text("completed")
+    expect(_outcome(page)).to_have_text("completed")
     gid = rows.value("SELECT message->>'gid' FROM artwork_indexer.event_queue WHERE id = %s", event)
     sandbox_dashboard.run(around, "audit-batch")
     page.get_by_role("tab", name="Entities").click()
@@ -365,7 +446,7 @@ def test_of_two_people_on_one_row_the_second_is_told(visit: Visit, rows: Rows) -
     for page in (first, second):
         _find_reviews(page, "item.missing")
         _select(page, "Reviews")
-    review = rows.seen(int(str(_cell(_table(first, "Reviews"), 1).text_content())))
+    review = rows.seen(int(str(_cell(_table(first, "Reviews"), ID).text_content())))
     _note(first, "the label asked for it")
     _press(first, "Won't fix")
     expect(first.get_by_text("1 of 1 reviews: left unfixed.")).to_be_visible()
@@ -389,37 +470,252 @@ def test_a_read_only_dashboard_has_nothing_to_press(
     assert rows.reviews() == before
 
 
+# -- a link, a lost connection, many rows ----------------------------------------------------------
+
+
+def test_a_link_shows_a_colleague_the_same_and_back_leads_back(visit: Visit, rows: Rows) -> None:
+    page = visit("Overview")
+    page.get_by_role("tab", name="Reviews").click()
+    expect(page.get_by_label("Reason contains")).to_be_visible()
+    _settled(page)
+    _find_reviews(page, "only copy")
+    _select(page, "Reviews")
+    expect(page.get_by_text("keep, copy or purge it?")).to_be_visible()
+    link = page.url
+    colleague = visit("Reviews", at=link)
+    expect(colleague.get_by_label("Reason contains")).to_have_value("only copy")
+    expect(colleague.get_by_text("keep, copy or purge it?")).to_be_visible()
+    colleague.reload()
+    expect(colleague.get_by_label("Reason contains")).to_have_value("only copy")
+    page.wait_for_timeout(2_000)  # as long as a browser may be late, see dashboard.address
+    page.go_back()
+    expect(page.get_by_text("keep, copy or purge it?")).to_have_count(0)
+    page.go_back()
+    expect(page.get_by_label("Reason contains")).to_have_value("")
+    page.go_back()
+    expect(page.get_by_role("tab", name="Overview")).to_have_attribute("aria-selected", "true")
+
+
+def test_what_was_done_and_written_survives_a_reload(visit: Visit, rows: Rows) -> None:
+    page = visit("Reviews")
+    _find_reviews(page, "files.thumbnail.missing")
+    _select(page, "Reviews")
+    _press(page, "Audit again")
+    expect(_outcome(page)).to_have_text("waiting for an audit")
+    _note(page, "ask them about it")
+    page.get_by_label("Note for people who look at this later").press("Tab")
+    _settled(page)
+    page.get_by_role("tab", name="Checks").click()
+    page.get_by_role("tab", name="Reviews").click()
+    note = page.get_by_label("Note for people who look at this later")
+    expect(note).to_have_value("ask them about it")
+    page.reload()
+    expect(note).to_have_value("ask them about it")
+    expect(_outcome(page)).to_have_text("waiting for an audit")
+    note.fill("")
+    note.press("Tab")
+    _settled(page)
+
+
+def test_a_tick_never_moves_to_another_row_when_the_connection_is_lost(
+    visit: Visit, rows: Rows, around: Surroundings
+) -> None:
+    first, second, third = (rows.review(f"lost connection {number}") for number in range(3))
+    port = _free_port()
+    with _served(around, port=port) as url:
+        page = visit("Reviews", at=url)
+        _find_reviews(page, "lost connection")
+        _select(page, "Reviews", 1)
+        _note(page, "about the second")
+        page.get_by_label("Note for people who look at this later").press("Tab")
+        _settled(page)
+        app = page.get_by_test_id("stApp")
+    expect(app).not_to_have_attribute("data-test-connection-state", "CONNECTED")
+    actions.resolve(rows.conn, first, by="another", note="gone from the list")
+    with _served(around, port=port):
+        expect(app).to_have_attribute("data-test-connection-state", "CONNECTED")
+        # The old page is still there, its tick on what is the third row's place now.
+        _press(page, "Resolve")
+        expect(page.get_by_text("The connection was lost for some time.")).to_be_visible()
+        _settled(page)
+        expect(_cell(_table(page, "Reviews"), ID)).to_have_text(str(second.id))
+        expect(page.get_by_text("1 selected")).to_have_count(0)
+        expect(page.get_by_text(f"Acts on review {second.id}, which is open.")).to_be_visible()
+        assert [rows.seen(second.id), rows.seen(third.id)] == [second, third]
+        _press(page, "Resolve")
+        expect(page.get_by_text("1 of 1 reviews: resolved.")).to_be_visible()
+        assert rows.seen(third.id) == third
+        assert "about the second" in str(rows.seen(second.id).notes)
+    rows.conn.execute(
+        "DELETE FROM artwork_indexer.audit_entity WHERE gid = ANY (%s)",
+        ([review.gid for review in (first, second, third)],),
+    )
+
+
+def test_all_that_match_are_resolved_in_four_clicks_and_reopened_in_one(
+    visit: Visit, rows: Rows
+) -> None:
+    rows.conn.execute(
+        "WITH made AS (INSERT INTO artwork_indexer.audit_entity (entity_type, gid, status)"
+        " SELECT 'release', gen_random_uuid(), 'manual_review' FROM generate_series(1, 450)"
+        " RETURNING id) INSERT INTO artwork_indexer.needs_manual_review"
+        " (audit_entity_id, review_reason, reasons) SELECT id, 'many.alike: this one',"
+        ' \'[{"code": "finding", "check": "many.alike"}]\' FROM made'
+    )
+    page = visit("Reviews")
+    _note(page, "all of a kind")
+    page.get_by_role("button", name="many.alike 450").click()
+    expect(page.get_by_text("of 450,")).to_be_visible()
+    page.get_by_role("button", name="Select all 450 that match").click()
+    expect(page.get_by_text("All 450 that match are selected.")).to_be_visible()
+    _press(page, "Resolve")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text("because of “many.alike”")).to_be_visible()
+    dialog.get_by_role("button", name="Yes, do it").click()
+    expect(page.get_by_text("Resolve: 450 of 450 done.")).to_be_visible()
+    count = (
+        "SELECT count(*) FROM artwork_indexer.needs_manual_review"
+        " WHERE status = 'open' AND review_reason = 'many.alike: this one'"
+    )
+    assert rows.value(count) == 0
+    _press(page, "Undo")
+    expect(page.get_by_text("Undo: Resolve: 450 of 450 done.")).to_be_visible()
+    assert rows.value(count) == 450
+    _press(page, "Close")
+    rows.conn.execute(
+        "DELETE FROM artwork_indexer.audit_entity WHERE id IN (SELECT audit_entity_id"
+        " FROM artwork_indexer.needs_manual_review WHERE review_reason = 'many.alike: this one')"
+    )
+
+
+def test_a_question_is_dropped_when_it_is_closed(visit: Visit, rows: Rows) -> None:
+    page = visit("Reviews")
+    _note(page, "never mind")
+    before = rows.reviews()
+    page.get_by_role("button", name=re.compile("Select all .* that match")).click()
+    _press(page, "Won't fix")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text("open reviews.")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    _settled(page)
+    page.get_by_role("button", name="Select none").click()
+    _settled(page)
+    expect(dialog).to_have_count(0)
+    assert rows.reviews() == before
+
+
+def test_the_focus_stays_where_an_action_was_pressed(visit: Visit) -> None:
+    page = visit("Reviews")
+    _note(page, "")
+    page.get_by_label("Note for people who look at this later").press("Tab")
+    _settled(page)
+    button = page.get_by_role("button", name="Resolve", exact=False).first
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("write the reason in the note first")).to_be_visible()
+    _settled(page)
+    expect(button).to_be_focused()
+
+
 # -- the door --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("header", "value"),
-    [("Host", "dashboard.evil.example"), ("Origin", "https://evil.example")],
+    [
+        ("Host", "dashboard.evil.example"),
+        ("Origin", "https://evil.example"),
+        ("Origin", "http://127.0.0.1:1"),
+        ("Origin", "http://localhost"),
+        ("Origin", "null"),
+        ("Origin", None),
+    ],
 )
-def test_pages_of_others_get_no_connection(address: str, header: str, value: str) -> None:
+def test_pages_of_others_get_no_connection(address: str, header: str, value: str | None) -> None:
     host = str(urlsplit(address).netloc)
-    headers = {
-        "Host": host,
-        "Origin": f"http://{host}",
-        "Upgrade": "websocket",
-        "Connection": "Upgrade",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    }
-    assert _handshake(host, headers) == 101
-    assert _handshake(host, headers | {header: value}) == 403
+    headers: dict[str, str | None] = {**HANDSHAKE, "Host": host, "Origin": f"http://{host}"}
+    assert _ask(address, "/_stcore/stream", headers)[0] == 101
+    assert _ask(address, "/_stcore/stream", headers | {header: value})[0] == 403
 
 
-def _handshake(host: str, headers: dict[str, str]) -> int:
-    connection = http.client.HTTPConnection(host, timeout=10)
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/", 200),
+        ("/_stcore/health", 200),
+        ("/_stcore/metrics", 404),
+        ("/_stcore/script-health-check", 404),
+        ("/_stcore/upload_file/a/b", 404),
+        ("/media/abc.csv", 404),
+        ("/component/x/index.html", 404),
+        ("/elsewhere", 404),
+        ("/download/guessed/reviews.csv", 410),
+    ],
+)
+def test_nothing_is_served_that_the_page_does_not_need(
+    address: str, path: str, status: int
+) -> None:
+    assert _ask(address, path, {})[0] == status
+
+
+def test_the_page_may_not_be_framed_nor_talk_to_others(address: str) -> None:
+    status, headers = _ask(address, "/", {})
+    policy = headers["content-security-policy"]
+    assert status == 200
+    assert "frame-ancestors 'none'" in policy
+    assert "connect-src 'self'" in policy
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "HttpOnly" in headers["set-cookie"]
+    assert _ask(address, "/", {"Host": "dashboard.evil.example"})[0] == 421
+
+
+def test_a_download_is_only_for_the_browser_that_was_offered_it(visit: Visit, address: str) -> None:
+    page = visit("Reviews")
+    link = page.get_by_role("link", name="Download CSV").get_attribute("href")
+    assert link is not None
+    assert page.request.get(urljoin(address, link)).status == 200
+    assert _ask(address, urlsplit(link).path, {})[0] == 410
+
+
+HANDSHAKE: Final = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+def _ask(
+    address: str, path: str, headers: Mapping[str, str | None]
+) -> tuple[int, http.client.HTTPMessage]:
+    connection = http.client.HTTPConnection(str(urlsplit(address).netloc), timeout=10)
     try:
-        connection.request("GET", "/_stcore/stream", headers=headers)
-        return connection.getresponse().status
+        sent = {name: value for name, value in headers.items() if value is not None}
+        connection.request("GET", path, headers=sent)
+        response = connection.getresponse()
+        return response.status, response.headers
     finally:
         connection.close()
 
 
-def test_it_does_not_start_for_everybody(around: Surroundings) -> None:
+def test_no_outside_host_is_asked_for_anything(around: Surroundings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        outside = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        environment = {"no_proxy": "127.0.0.1,localhost"}
+        environment |= dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), outside)
+        options = ("--address", "0.0.0.0", "--read-only")
+        with _served(around, *options, environment=environment) as url:
+            host = str(urlsplit(url).netloc)
+            headers = HANDSHAKE | {"Host": host, "Origin": "http://evil.example"}
+            assert _ask(url, "/_stcore/stream", headers)[0] == 403
+        proxy.settimeout(0.0)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+
+
+def test_it_does_not_start_for_everyone(around: Surroundings) -> None:
     result = subprocess.run(
         [str(sandbox_dashboard.COMMAND), "dashboard", "--address", "0.0.0.0"],
         env=sandbox_dashboard.environment(around.environment),

@@ -47,11 +47,11 @@ def test_it_listens_where_nobody_else_can_change_things(
     [
         (ANYWHERE, False, (), False, "--read-only"),
         ("::", False, (), False, "--read-only"),
-        ("192.0.2.7", False, OPS, False, "everybody who reaches 192.0.2.7"),
+        ("192.0.2.7", False, OPS, False, "everyone who reaches 192.0.2.7"),
         ("dashboard.example", False, (), False, "listen on 127.0.0.1"),
         ("localhost.example", False, (), False, "listen on 127.0.0.1"),
-        (None, False, (), False, "everybody who reaches this machine"),
-        ("", False, (), False, "everybody who reaches this machine"),
+        (None, False, (), False, "everyone who reaches this machine"),
+        ("", False, (), False, "everyone who reaches this machine"),
         (ANYWHERE, True, (), False, "--allow"),
         ("127.0.0.1", True, (), True, "--allow"),
     ],
@@ -157,18 +157,31 @@ def test_the_command_names_a_missing_table(secrets: Path, musicbrainz_database: 
 
 
 @pytest.mark.parametrize(
-    ("address", "login", "restricted"),
-    [("127.0.0.1", False, True), ("127.0.0.1", True, False), (ANYWHERE, True, False)],
+    ("host", "allowed"),
+    [
+        ("localhost:8501", True),
+        ("127.0.0.1:8501", True),
+        ("[::1]:8501", True),
+        ("192.0.2.7", True),
+        ("Dashboard.Example", True),
+        ("proxy.example", True),
+        ("evil.example", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("[", False),
+        ("", False),
+        (None, False),
+    ],
 )
-def test_without_a_login_only_this_machines_names_are_answered(
-    address: str, login: bool, restricted: bool
+def test_only_its_own_names_and_addresses_are_answered(
+    secrets: Path, host: str | None, allowed: bool
 ) -> None:
-    flags = serve.flags(address, 8501, login=login)
-    assert any(flag.startswith("--server.allowedHosts") for flag in flags) is restricted
+    secrets.write_text(LOGIN)
+    assert access.hosts(ANYWHERE, ["proxy.example"]).allow(host) is allowed
 
 
 def test_every_option_is_one_that_streamlit_knows() -> None:
     known = streamlit_config.get_config_options()
     assert set(serve.OPTIONS) <= set(known)
-    assert serve.OPTIONS["browser.gatherUsageStats"] == "false"
-    assert serve.OPTIONS["client.disableDataExport"] == "true"
+    assert serve.OPTIONS["browser.gatherUsageStats"] is False
+    assert serve.OPTIONS["client.disableDataExport"] is True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,6 +15,7 @@ from artwork_backfill.shared.review.questions import EventFilter, Page, ReviewFi
 from tests.dashboard.dashboard_rows import HOSTILE, Rows
 
 WEEK = timedelta(days=7)
+NOW = datetime.now(UTC)
 GID = UUID("76df3287-6cda-33eb-8e9a-044b5e15ffdd")
 
 
@@ -101,7 +102,7 @@ def test_examples_are_entities_as_they_are_now_the_latest_audited_first(rows: Ro
     _found(rows, "xml.field", 3, 1, [old, new, deleted])
     _found(rows, "xml.field", 3, 2, [old])
     frame = queries.examples(rows.conn, "xml.field")
-    assert frame["status"].tolist() == ["manual_review", "clean"]
+    assert frame["status"].tolist() == ["in review", "clean"]
     assert frame.iloc[0][["gid", "musicbrainz", "item"]].tolist() == [
         str(GID),
         f"https://musicbrainz.org/release/{GID}",
@@ -138,13 +139,13 @@ def test_reviews_are_found_by_priority_and_free_text(
     )
     rows.review("resolved", status="resolved")
     rows.review(HOSTILE)
-    frame = queries.reviews(questions.list_reviews(rows.conn, wanted, Page()))
+    frame = queries.reviews(questions.list_reviews(rows.conn, wanted, Page()), NOW)
     assert frame["reason"].tolist() == found
 
 
 def test_a_reason_does_not_repeat_the_gid_that_stands_beside_it(rows: Rows) -> None:
     seen = rows.review(f"files.original.missing: mbid-{GID}-7.jpg", gid=GID)
-    frame = queries.reviews([seen])
+    frame = queries.reviews([seen], NOW)
     assert frame["reason"].tolist() == ["files.original.missing: mbid-…-7.jpg"]
     assert frame["gid"].tolist() == [str(GID)]
 
@@ -155,7 +156,7 @@ def test_failed_events_tell_how_many_wait_for_them(rows: Rows) -> None:
     rows.event(depends_on=[parent, 99], state="queued")
     rows.event(depends_on=[parent], state="completed")
     events = questions.list_failed_events(rows.conn, EventFilter(), Page())
-    frame = queries.failed_events(rows.conn, events).set_index("id")
+    frame = queries.failed_events(rows.conn, events, NOW).set_index("id")
     assert frame.loc[parent, "dependants"] == 2
     assert frame.loc[parent, "failure"] == "HTTP 503"
     assert frame.loc[parent, "message"] == f"gid {GID}"
@@ -201,7 +202,7 @@ def test_standings_tell_what_has_come_of_entities_and_events(rows: Rows) -> None
     release, event = (EntityType.RELEASE, GID), (EntityType.EVENT, GID)
     assert queries.standings(rows.conn, [release, event, (EntityType.EVENT, uuid4())]) == {
         release: "clean, audited 2026-08-01 12:00:00",
-        event: "unchecked",
+        event: "waiting for an audit",
     }
     id_ = rows.event(state="queued")
     assert queries.states(rows.conn, [id_, id_ + 1]) == {id_: "queued"}

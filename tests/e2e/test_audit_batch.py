@@ -2,156 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
 import threading
 import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from artwork_backfill.shared.migrations import migrate
 
 from sandbox.entities import Entity, Plan, Presence
-from sandbox.indexer import Indexer
-from sandbox.load import build_database
-from sandbox.postgres import Cluster
-from sandbox.services import Services
-from sandbox.world import ARTWORK_IDS_PER_ENTITY, FIRST_ARTWORK_ID, Spec, World
-
-COMMAND = Path(sys.executable).with_name("artwork-backfill")
-
-PATIENCE_S = 60.0
-
-_SEED = """
-INSERT INTO artwork_indexer.audit_entity (entity_type, gid)
-SELECT * FROM unnest(%s::artwork_indexer.indexable_entity_type[], %s::uuid[])
-"""
-
-_FOUND = """
-SELECT gid::text, status::text, coalesce((
-    SELECT array_agg(DISTINCT finding->>'check' ORDER BY finding->>'check')
-    FROM artwork_indexer.audit_result result, jsonb_array_elements(findings) AS finding
-    WHERE result.audit_entity_id = entity.id), '{}')
-FROM artwork_indexer.audit_entity entity
-"""
-
-
-@dataclass(slots=True)
-class Place:
-    """A world with its services and its database, in which every gid waits for an audit."""
-
-    dsn: str
-    world: World
-    services: Services
-    conn: psycopg.Connection
-    plans: dict[str, Plan] = field(default_factory=dict)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            **{name: value for name, value in os.environ.items() if "BACKFILL" not in name},
-            "MUSICBRAINZ_DATABASE_URL": self.dsn,
-            "ARCHIVE_ORG_URL": self.services.archive_url,
-            "ARCHIVE_ORG_RATE": "unlimited",
-            "MUSICBRAINZ_URL": self.services.musicbrainz_url,
-            "MUSICBRAINZ_RATE": "unlimited",
-        }
-
-    def run(self, *options: str) -> dict[str, Any]:
-        """Run audit-batch to its end, which must be a good one; return its report."""
-        result = subprocess.run(
-            [COMMAND, "audit-batch", *options],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])["report"]
-        return report
-
-    def command(self, *arguments: object, code: int = 0) -> str:
-        """Run any command; return what it says."""
-        result = subprocess.run(
-            [COMMAND, *map(str, arguments)],
-            env={**self.environment, "BACKFILL_BY": "alice"},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-        assert result.returncode == code, result.stdout + result.stderr
-        return result.stdout + result.stderr
-
-    def only(self, gid: str) -> None:
-        """Let nothing but this gid wait for an audit."""
-        self.conn.execute(
-            "UPDATE artwork_indexer.audit_entity SET status = 'clean' WHERE gid <> %s", (gid,)
-        )
-
-    def event(self, gid: str, action: str = "delete_image") -> tuple[int, dict[str, Any]]:
-        """The latest event of an entity: its id and message."""
-        row = self.conn.execute(
-            "SELECT id, message FROM artwork_indexer.event_queue"
-            " WHERE action::text = %s AND message->>'gid' = %s ORDER BY id DESC LIMIT 1",
-            (action, gid),
-        ).fetchone()
-        assert row is not None
-        return row
-
-    def found(self) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """By gid: its status, and every check that was ever found."""
-        rows = self.conn.execute(_FOUND).fetchall()
-        return {gid: (status, tuple(checks)) for gid, status, checks in rows}
-
-    def value(self, query: str, *parameters: object) -> int:
-        row = self.conn.execute(query.encode(), parameters or None).fetchone()
-        assert row is not None
-        return int(row[0])
-
-    def indexer(self, seconds_per_event: float = 0.0) -> Indexer:
-        return Indexer(
-            self.dsn,
-            self.services.archive_url,
-            self.services.musicbrainz_url,
-            seconds_per_event=seconds_per_event,
-        )
-
-
-@pytest.fixture
-def place(postgres: Cluster) -> Iterator[Callable[[Spec], Place]]:
-    """Builds the world of a specification, with all that is needed to audit it."""
-    undo: list[Callable[[], None]] = []
-
-    def build(spec: Spec) -> Place:
-        name = f"artwork_backfill_test_{uuid.uuid4().hex}"
-        dsn = postgres.create_database(name)
-        undo.append(lambda: postgres.drop_database(name))
-        world = World(spec)
-        build_database(dsn, world)
-        services = Services(spec)
-        services.__enter__()
-        undo.append(lambda: services.__exit__(None, None, None))
-        conn = psycopg.connect(dsn, autocommit=True)
-        undo.append(conn.close)
-        migrate(conn)
-        plans = {plan.gid: plan for plan in world.plans()}
-        types = [str(plan.entity_type) for plan in plans.values()]
-        conn.execute(_SEED, (types, list(plans)))
-        return Place(dsn, world, services, conn, plans)
-
-    yield build
-    for step in reversed(undo):
-        step()
+from sandbox.world import ARTWORK_IDS_PER_ENTITY, FIRST_ARTWORK_ID, Spec
+from tests.e2e.place import COMMAND, PATIENCE_S, Place
 
 
 def test_what_has_drifted_is_found_repaired_and_proved(

@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any
 
 import psycopg
+import pytest
 
 from sandbox.indexer import Indexer
 from sandbox.services import Services
@@ -69,6 +70,7 @@ LIMIT 1
 """
 
 
+@pytest.mark.timeout(600)
 def test_editors_indexers_audits_and_a_killer_work_at_once(
     launch: Launch,
     copy: Callable[[str], str],

@@ -23,7 +23,10 @@ from tests import programs
 
 PROJECT = Path(__file__).resolve().parents[2]
 URLS = ("MUSICBRAINZ_DATABASE_URL", "WXYC_DATABASE_URL")
-SOURCES = {"seed-from-img-129": [str(PROJECT / "tests/data/img-129")]}
+SOURCES = {
+    "seed-from-img-129": [str(PROJECT / "tests/data/img-129")],
+    "seed-from-ia-changes": ["--from-beginning"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,12 @@ def test_a_role_that_may_only_read_can_look_at_everything(around: Surroundings) 
         _expect(["status"], environ)
         _expect(["review", "list"], environ)
         _expect(["events", "failed"], environ)
+
+
+def test_a_role_that_may_only_read_can_know_first(around: Surroundings) -> None:
+    with _role(around, "estimate", "explain", "--read-only") as environ:
+        _expect(["estimate", "--sample", "40"], environ)
+        _expect(["explain", "76df3287-6cda-33eb-8e9a-044b5e15ffdd"], environ)
 
 
 def test_a_role_with_the_rights_of_migrate_can_create_the_tables(around: Surroundings) -> None:

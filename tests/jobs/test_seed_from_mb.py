@@ -63,6 +63,14 @@ def seed(dsn: str, job_type: type[SeedFromMb] = SeedFromMb, **options: Any) -> R
     return driver(dsn).run(job_type, **options)
 
 
+def only_with_art() -> type[SeedFromMb]:
+    class WithArt(SeedFromMb):
+        def __init__(self, run: Any) -> None:
+            super().__init__(run, only_with_art=True)
+
+    return WithArt
+
+
 def only(entity_types: Sequence[str], kinds: Sequence[Kind]) -> type[SeedFromMb]:
     class Chosen(SeedFromMb):
         def __init__(self, run: Any) -> None:
@@ -397,3 +405,30 @@ def test_a_page_is_halved_down_to_single_keys() -> None:
                 assert part.rows == 1
                 whole.append(int(part.last))
         assert whole == list(range(int(page.after) + 1, int(page.last) + 1))
+
+
+# -- only what has art ----------------------------------------------------------------------------
+
+ART = """
+INSERT INTO cover_art_archive.cover_art (id, release, edit, ordering, mime_type)
+    SELECT id, id, 1, 1, 'image/jpeg' FROM musicbrainz.release WHERE id <= 30;
+INSERT INTO event_art_archive.event_art (id, event, edit, ordering, mime_type)
+    SELECT id, id, 1, 1, 'image/jpeg' FROM musicbrainz.event WHERE id <= 5;
+"""
+
+
+def test_what_is_live_without_art_is_left_out_when_asked_for(musicbrainz: str) -> None:
+    execute(musicbrainz, ART)
+    report = seed(musicbrainz, only_with_art(), batch_size=7)
+    assert (report.outcome, report.exit_code) == (Outcome.VERIFIED, 0)
+    live, gone = 10 + 5, 8 + 4 + 3 + 2
+    assert report.totals["written"] == live + gone
+    assert query(
+        musicbrainz,
+        "SELECT count(*) FROM artwork_indexer.audit_entity JOIN musicbrainz.release USING (gid)"
+        " WHERE release.id <= 30",
+    ) == [(10,)]
+    assert "live releases with art in audit_entity" in {v.name for v in report.verification}
+
+    # Without the option, those that were left out come up.
+    assert seed(musicbrainz).totals["written"] == 60 - live

@@ -106,7 +106,7 @@ def test_millions_are_readable_on_80_columns() -> None:
 
 
 def test_machines_get_the_same_as_json() -> None:
-    document = json.loads(view.to_json(_LARGE))
+    document = json.loads(view.to_json(_LARGE, view.AtWork()))
 
     assert document["entities"][0] == {
         "entity_type": "release",
@@ -132,5 +132,5 @@ def test_a_trigger_that_does_not_fire_is_warned_of(
         assert status.read(conn) == found
     assert found.missing_triggers == {trigger: TRIGGERS[trigger]}
     console = Console(file=io.StringIO(), width=100)
-    console.print(status.to_terminal(found))
+    console.print(view.to_terminal(found, view.AtWork()))
     assert f"Warning: trigger {trigger} is missing or disabled" in console.file.getvalue()

@@ -46,7 +46,8 @@ def session(database: str) -> Iterator[Session]:
 
 
 def begun(session: Session, clock: Clock | None = None) -> RunRecord:
-    record = RunRecord(uuid.uuid4(), dead_after=2.0, clock=clock or Clock())
+    # A server that has just started takes no run for dead.
+    record = RunRecord(uuid.uuid4(), dead_after=0.3, clock=clock or Clock())
     record.begin(session, "tiny", {"limit": 3})
     return record
 
@@ -137,7 +138,7 @@ def test_a_paused_run_waits_and_says_for_whom(database: str, session: Session) -
         "UPDATE artwork_indexer.backfill_run"
         " SET requested = 'pause', requested_by = 'anna', requested_why = 'a large import'",
     )
-    assert record.ask(session) == Wait("paused by anna: a large import")
+    assert record.ask(session) == Wait("paused by anna: a large import", is_pause=True)
     execute(database, "UPDATE artwork_indexer.backfill_run SET requested = NULL")
     clock.now += 1.0
     assert record.ask(session) is None

@@ -178,6 +178,23 @@ def test_one_given_entity_is_audited_whatever_its_status(
     assert scene.status(gid) == "repair_queue"
 
 
+def test_a_call_does_nothing_while_people_want_it_so(scene: Scene, auditor: Auditor) -> None:
+    scene.only(scene.plan(None).gid)
+    scene.conn.execute(
+        "INSERT INTO artwork_indexer.backfill_hold (job, who, why)"
+        " VALUES ('auditor', 'ann', 'a move')"
+    )
+    for _ in range(2):
+        summary = auditor.audit()
+        assert summary.audited == 0
+        assert summary.waits_for == "the job is held by ann: a move"
+    scene.conn.execute("DELETE FROM artwork_indexer.backfill_hold")
+    scene.conn.execute("UPDATE artwork_indexer.backfill_run SET requested = 'stop'")
+    assert auditor.audit().waits_for == "stopped"
+    scene.conn.execute("UPDATE artwork_indexer.backfill_run SET requested = NULL")
+    assert auditor.audit().audited == 1
+
+
 def test_a_given_entity_that_another_run_holds_is_left_to_it(
     scene: Scene, auditor: Auditor
 ) -> None:

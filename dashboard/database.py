@@ -1,4 +1,4 @@
-"""A visitor's way to the database: questions on a read-only session, each change in a transaction.
+"""A visitor's way to the database: questions on a read-only session, changes on one of their own.
 
 What is asked and changed is decided elsewhere; here is who asks, for how long, and what is said
 when the database does not answer.
@@ -6,6 +6,7 @@ when the database does not answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,13 +17,16 @@ from artwork_backfill.dashboard.access import NotAllowed
 from artwork_backfill.dashboard.config import Config
 from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.review.actions import Refused
+from artwork_backfill.shared.settings import SettingsError
 from psycopg import Connection
 from psycopg.errors import LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
 
 T = TypeVar("T")
 
-#: Whoever looks at a page waits for it: what takes longer is asked wrongly.
+#: A person waits for the page: what takes longer is asked wrongly.
 STATEMENT_TIMEOUT: Final = "10s"
+
+_COMMAND: Final = re.compile(r":[^:`]*`[^`]*`[^`]*$")
 
 _APPLICATION: Final = "artwork-backfill dashboard"
 
@@ -32,11 +36,11 @@ class Trouble(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class DashboardDb:
     """Where a visitor works.
 
-    `who` tells who acts at this very moment, for the notes; it raises
-    `access.NotAllowed` when nobody may.
+    `who` returns who acts at this very moment, for the notes; it raises `access.NotAllowed` when
+    the visitor may not.
     """
 
     config: Config
@@ -54,15 +58,15 @@ class Desk:
     def act(self, change: Callable[[Connection, str], T]) -> T:
         """Make a change, which gets a connection and the person's name, and return what it returns.
 
-        The connection is in autocommit mode: a change opens its own transactions.
+        The change opens its own transaction, so that it can ask archive.org before.
 
-        Raises `Trouble` when nobody may act any more, or when the database refuses it, as it does
-        when the dashboard is read only.
+        Raises `Trouble` when the visitor may not act any more, or when the database refuses it, as
+        it does when the dashboard is read only.
         """
         try:
             by = self.who()
         except NotAllowed as refusal:
-            raise Trouble(str(refusal)) from None
+            raise Trouble(without_commands(str(refusal))) from None
         with self._session(read_only=self.config.read_only) as conn:
             return change(conn, by)
 
@@ -80,8 +84,13 @@ class Desk:
                 yield conn
         except psycopg.Error as error:
             raise Trouble(self.config.redactor.text(_explain(error))) from None
-        except Refused as refusal:
-            raise Trouble(str(refusal)) from None
+        except (Refused, SettingsError) as refusal:
+            raise Trouble(without_commands(str(refusal))) from None
+
+
+def without_commands(refusal: str) -> str:
+    """Return a refusal without the command line that it may end with: here are buttons."""
+    return _COMMAND.sub("", refusal)
 
 
 def _explain(error: psycopg.Error) -> str:
@@ -91,7 +100,7 @@ def _explain(error: psycopg.Error) -> str:
             " down with a filter."
         )
     if isinstance(error, LockNotAvailable):
-        return "Somebody else is changing these rows just now: try again in a moment."
+        return "Someone else is changing these rows: try again in a moment."
     if isinstance(error, ReadOnlySqlTransaction):
         return "This dashboard is read only: nothing was changed."
     if error.sqlstate in ("42P01", "3F000"):

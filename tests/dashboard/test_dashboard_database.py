@@ -7,10 +7,10 @@ from contextlib import closing
 
 import psycopg
 import pytest
-from artwork_backfill.dashboard import desk as desks
+from artwork_backfill.dashboard import database as databases
 from artwork_backfill.dashboard.access import NotAllowed
 from artwork_backfill.dashboard.config import Config
-from artwork_backfill.dashboard.desk import Desk, Trouble
+from artwork_backfill.dashboard.database import DashboardDb, Trouble
 from artwork_backfill.shared.review import actions
 from artwork_backfill.shared.settings import SettingsError
 
@@ -19,31 +19,31 @@ from tests.dashboard.dashboard_rows import Rows
 SECRET = "correct-horse-battery"
 
 
-def _desk(dsn: str, *, read_only: bool = False) -> Desk:
+def _database(dsn: str, *, read_only: bool = False) -> DashboardDb:
     environ = {"MUSICBRAINZ_DATABASE_URL": dsn, "BACKFILL_BY": "me"}
     if read_only:
         environ["BACKFILL_DASHBOARD_READ_ONLY"] = "1"
     config = Config.from_environ(environ)
-    return Desk(config, lambda: config.by)
+    return DashboardDb(config, lambda: config.by)
 
 
 def test_a_change_is_made_in_the_visitors_name(rows: Rows, database: str) -> None:
     seen = rows.review()
-    _desk(database).act(lambda conn, by: actions.resolve(conn, seen, by=by, note="mended"))
+    _database(database).act(lambda conn, by: actions.resolve(conn, seen, by=by, note="mended"))
     assert "me: resolved: mended" in str(rows.seen(seen.id).notes)
 
 
 def test_a_read_only_dashboard_cannot_change_anything(rows: Rows, database: str) -> None:
     seen = rows.review()
     with pytest.raises(Trouble, match="read only: nothing was changed"):
-        _desk(database, read_only=True).act(
+        _database(database, read_only=True).act(
             lambda conn, by: actions.resolve(conn, seen, by=by, note="mended")
         )
     assert rows.seen(seen.id) == seen
 
 
 def test_questions_cannot_change_anything_either(rows: Rows, database: str) -> None:
-    with pytest.raises(Trouble, match="read only"), _desk(database).reading() as conn:
+    with pytest.raises(Trouble, match="read only"), _database(database).reading() as conn:
         conn.execute("DELETE FROM artwork_indexer.audit_entity")
 
 
@@ -52,9 +52,9 @@ def test_nobody_who_is_not_let_in_acts(rows: Rows, database: str) -> None:
         raise NotAllowed("You are not logged in any more.")
 
     seen = rows.review()
-    desk = Desk(_desk(database).config, nobody)
+    database = DashboardDb(_database(database).config, nobody)
     with pytest.raises(Trouble, match="not logged in any more"):
-        desk.act(lambda conn, by: actions.resolve(conn, seen, by=by, note="mended"))
+        database.act(lambda conn, by: actions.resolve(conn, seen, by=by, note="mended"))
     assert rows.seen(seen.id) == seen
 
 
@@ -74,14 +74,14 @@ def _missing(conn: psycopg.Connection) -> None:
 def test_what_goes_wrong_is_said_in_words(
     database: str, question: Callable[[psycopg.Connection], None], says: str
 ) -> None:
-    with pytest.raises(Trouble, match=says), _desk(database).reading() as conn:
+    with pytest.raises(Trouble, match=says), _database(database).reading() as conn:
         question(conn)
 
 
 def test_every_question_has_a_time_out(database: str) -> None:
-    with _desk(database).reading() as conn:
+    with _database(database).reading() as conn:
         row = conn.execute("SHOW statement_timeout").fetchone()
-    assert row == (desks.STATEMENT_TIMEOUT,)
+    assert row == (databases.STATEMENT_TIMEOUT,)
 
 
 def test_rows_that_somebody_holds_are_not_waited_for_for_long(
@@ -91,16 +91,18 @@ def test_rows_that_somebody_holds_are_not_waited_for_for_long(
     seen = rows.review()
     with closing(psycopg.connect(database)) as other:
         other.execute("SELECT FROM artwork_indexer.audit_entity FOR UPDATE")
-        with pytest.raises(Trouble, match="Somebody else is changing these rows"):
-            _desk(database).act(lambda conn, by: actions.resolve(conn, seen, by=by, note="mended"))
+        with pytest.raises(Trouble, match="Someone else is changing these rows"):
+            _database(database).act(
+                lambda conn, by: actions.resolve(conn, seen, by=by, note="mended")
+            )
 
 
 def test_no_message_shows_a_password() -> None:
-    desk = _desk(f"postgresql://me:{SECRET}@127.0.0.1:1/{SECRET}")
-    with pytest.raises(Trouble) as trouble, desk.reading():
+    database = _database(f"postgresql://me:{SECRET}@127.0.0.1:1/{SECRET}")
+    with pytest.raises(Trouble) as trouble, database.reading():
         pass
     assert SECRET not in str(trouble.value)
-    assert SECRET not in repr(desk)
+    assert SECRET not in repr(database)
 
 
 def test_a_missing_database_is_named() -> None:

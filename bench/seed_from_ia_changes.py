@@ -1,0 +1,61 @@
+"""seed-from-ia-changes: millions of identifiers from the stand-in of the Changes API."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import psycopg
+from artwork_backfill.shared.migrations import migrate
+
+from bench.commands import run_command
+from sandbox.load import build_database
+from sandbox.postgres import DURABLE, start_server
+from sandbox.services import Services
+from sandbox.world import Spec, World
+
+#: Of 500 identifiers, one is ours: archive.org has a hundred million items and more.
+STRANGERS: Final = 499
+PAGE_SIZE: Final = 20
+
+TARGET_RATE: Final = 100_000
+TARGET_MB: Final = 100
+
+_READ: Final = "SELECT identifiers FROM artwork_indexer.ia_changes"
+
+
+def run() -> None:
+    """Measure and print one line."""
+    identifiers, seconds, peak_mb = _follow(10_000)
+    _, _, part_mb = _follow(2_500)
+    print(
+        f"seed-from-ia-changes: {identifiers:,} identifiers by pages of"
+        f" {PAGE_SIZE * (STRANGERS + 1):,} in {seconds:.1f} s from start to end;"
+        f" {identifiers / seconds:,.0f} identifiers/s (target {TARGET_RATE:,});"
+        f" peak memory {peak_mb:.0f} MB (target {TARGET_MB} MB), against {part_mb:.0f} MB for a"
+        " quarter of them"
+    )
+
+
+def _follow(entities: int) -> tuple[int, float, float]:
+    spec = Spec(size=entities, drift_rate=0, drifts=(), event_share=0, art_share=1, orphan_share=0)
+    with start_server(settings=DURABLE) as server, Services(spec) as services:
+        services.control("changes", page_size=PAGE_SIZE, strangers=STRANGERS)
+        dsn = server.create_database("musicbrainz")
+        build_database(dsn, World(spec))
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            migrate(conn)
+        usage = run_command(
+            "seed-from-ia-changes",
+            "--from-beginning",
+            environment={
+                "MUSICBRAINZ_DATABASE_URL": dsn,
+                "ARCHIVE_ORG_URL": services.archive_url,
+                "ARCHIVE_ORG_CHANGES_URL": services.changes_url,
+                "ARCHIVE_ORG_RATE": "unlimited",
+                "ARCHIVE_ORG_ACCESS_KEY": services.access_key,
+                "ARCHIVE_ORG_SECRET_KEY": services.secret_key,
+            },
+        )
+        with psycopg.connect(dsn) as conn:
+            ((identifiers,),) = conn.execute(_READ).fetchall()
+    return identifiers, usage.seconds, usage.peak_mb

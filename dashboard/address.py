@@ -1,0 +1,134 @@
+"""What the address bar says: the tab, its filters, and what is open in it.
+
+So a link shows a colleague the same, a page that is loaded again is where it was, and the browser's
+Back button leads to what was seen before. Widgets keep their values in Streamlit's session state;
+here they are read from the address when the browser brings another one, and written to it when they
+have changed. Widgets with a field here must be made without a default of their own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import streamlit as st
+
+TAB: Final = "tab"
+
+_KNOWN: Final = "address.known"
+_PUBLISHED: Final = "address.published"
+
+#: For how long a browser may not have heard of an address, in seconds.
+_MOMENT_S: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One parameter of the address, and the key of the session state that it stands for.
+
+    `default` is not written. `options` are the values that are accepted, any text when empty; a
+    tuple as `default` makes it a list, a number makes it one.
+    """
+
+    name: str
+    key: str
+    default: str | int | tuple[str, ...] = ""
+    options: Collection[str] = ()
+
+    def read(self, given: Sequence[str]) -> Any:
+        """Return the value that a parameter gives; the default where it makes no sense."""
+        if isinstance(self.default, tuple):
+            known = [value for value in given if value in self.options]
+            return known if known else list(self.default)
+        text = given[-1] if given else ""
+        if isinstance(self.default, int):
+            return (
+                int(text)
+                if text.isascii() and text.isdigit() and len(text) < 16
+                else (self.default)
+            )
+        if self.options and text not in self.options:
+            return self.default
+        return text or self.default
+
+    def write(self, value: Any) -> list[str]:
+        """Return what stands in the address for a value: nothing for the default."""
+        if isinstance(self.default, tuple):
+            return [] if tuple(value) == self.default else [str(one) for one in value]
+        return [] if value in (None, self.default) else [str(value)]
+
+    @property
+    def initial(self) -> Any:
+        """The default, as a widget takes it."""
+        return list(self.default) if isinstance(self.default, tuple) else self.default
+
+
+Fields = Mapping[str, Sequence[Field]]
+
+
+def adopt(fields: Fields, first_tab: str) -> None:
+    """Take over what the address says, where the browser has brought another one.
+
+    Parameters
+    ----------
+    fields
+        The fields of each tab.
+    first_tab
+        The tab that is open when the address names none.
+    """
+    for field in (field for of_tab in fields.values() for field in of_tab):
+        st.session_state.setdefault(field.key, field.initial)
+    brought = {name: st.query_params.get_all(name) for name in st.query_params}
+    known = st.session_state.get(_KNOWN)
+    if known is not None and (brought == known or _is_late(fields, first_tab, known)):
+        return
+    st.session_state[_KNOWN] = brought
+    tab = (brought.get(TAB) or [first_tab])[-1]
+    tab = tab if tab in fields else first_tab
+    st.session_state[TAB] = tab
+    for field in fields[tab]:
+        st.session_state[field.key] = field.read(brought.get(field.name, ()))
+
+
+def _is_late(fields: Fields, first_tab: str, known: Mapping[str, list[str]]) -> bool:
+    """Return whether the browser acted before it had heard of the latest address.
+
+    It brings the one before along then, as it does when a person goes back. But who goes back
+    changes no field at the same time, nor within the moment that an answer takes.
+    """
+    published = st.session_state.get(_PUBLISHED, 0.0)
+    return current(fields, first_tab) != known or time.monotonic() - published < _MOMENT_S
+
+
+def publish(fields: Fields, first_tab: str) -> None:
+    """Write what is shown now to the address, where it is not there yet."""
+    shown = current(fields, first_tab)
+    if st.session_state.get(_KNOWN) != shown:
+        st.session_state[_KNOWN] = shown
+        st.session_state[_PUBLISHED] = time.monotonic()
+        st.query_params.from_dict(shown)
+
+
+def current(fields: Fields, first_tab: str) -> dict[str, list[str]]:
+    """Return the address of what is shown now."""
+    tab = st.session_state.get(TAB, first_tab)
+    shown = {} if tab == first_tab else {TAB: [tab]}
+    for field in fields[tab]:
+        if values := field.write(st.session_state.get(field.key, field.initial)):
+            shown[field.name] = values
+    return shown
+
+
+def restore(address: Mapping[str, list[str]]) -> None:
+    """Go to an address that was left for a login."""
+    if address and not st.query_params:
+        st.query_params.from_dict(address)
+
+
+def go(tab: str, **values: Any) -> None:
+    """Open a tab, with values for keys of the session state; for callbacks."""
+    st.session_state[TAB] = tab
+    for key, value in values.items():
+        st.session_state[key] = value

@@ -1,0 +1,165 @@
+"""One action on many rows: a batch at a time, with progress, a way to stop it, and what came of it.
+
+Each batch is a transaction of its own, and the next one is read afterwards: rows that are gone or
+have changed meanwhile are no obstacle. What has been done stays done, whatever happens to the page,
+the server or the database in between; what is left is still in the list.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Final, Literal
+
+import streamlit as st
+from artwork_backfill.dashboard import memory, show
+from artwork_backfill.dashboard.database import Trouble
+
+#: Rows in a batch: a transaction of about half a second.
+BATCH: Final = 200
+
+#: For how long batches are worked before the page shows how far it has come, and how soon the next
+#: ones follow, in seconds.
+_TURN_S: Final = 1.0
+_DRAW_EVERY_S: Final = 0.2
+
+#: Refusals that are kept to be shown.
+_REFUSALS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What came of one batch. `last_id` is where the next one begins; `None` when none is left."""
+
+    last_id: int | None
+    done: Sequence[int] = ()
+    refusals: Sequence[str] = ()
+
+
+@dataclass(slots=True)
+class Bulk:
+    """An action on many rows, and how far it has come.
+
+    Parameters
+    ----------
+    name
+        Of the list that it belongs to.
+    what
+        What is done, as a heading, and `to` which rows.
+    total
+        How many rows there were when the person was asked.
+    step
+        Does one batch, of rows with larger ids than it is given.
+    undo
+        Makes the action that undoes this one for the rows with these ids; `None` where there is
+        none.
+    """
+
+    name: str
+    what: str
+    to: Sequence[str]
+    total: int
+    step: Callable[[int], Batch]
+    undo: Callable[[Sequence[int]], Bulk] | None = None
+    state: Literal["running", "stopped", "finished"] = "running"
+    trouble: str = ""
+    after: int = 0
+    done: list[int] = field(default_factory=list)
+    refused: int = 0
+    refusals: list[str] = field(default_factory=list)
+    _lock: Lock = field(default_factory=Lock)
+
+    def advance(self, for_s: float = _TURN_S) -> None:
+        """Work batches for some time; at once done with where another page of this browser does."""
+        if not self._lock.acquire(blocking=False):
+            time.sleep(for_s)
+            return
+        try:
+            until = time.monotonic() + for_s
+            while self.state == "running" and time.monotonic() < until:
+                self._work_one()
+        finally:
+            self._lock.release()
+
+    def _work_one(self) -> None:
+        try:
+            batch = self.step(self.after)
+        except Trouble as trouble:
+            self.trouble = str(trouble)
+            self.state = "stopped"
+            return
+        self.done += batch.done
+        self.refused += len(batch.refusals)
+        self.refusals = [*self.refusals, *batch.refusals][:_REFUSALS]
+        if batch.last_id is None:
+            self.state = "finished"
+        else:
+            self.after = batch.last_id
+
+    def stop(self) -> None:
+        """Stop after the batch that is at work."""
+        if self.state == "running":
+            self.state = "stopped"
+
+    def resume(self) -> None:
+        """Go on where it stopped."""
+        self.trouble = ""
+        self.state = "running"
+
+    def summary(self) -> str:
+        """Return in a sentence how far it has come."""
+        words = f"{self.what}: {len(self.done):,} of {self.total:,} done"
+        if self.refused:
+            words += f", {self.refused:,} left as they are"
+        return words + (", stopped." if self.state == "stopped" else ".")
+
+
+def show_bulk(kept: memory.Memory, name: str, on_change: Callable[[], None]) -> bool:
+    """Show the action that is at work on a list, if any, and return whether there is one.
+
+    `on_change` is called when it has ended, or is put away.
+    """
+    bulk = kept.bulk
+    if bulk is None or bulk.name != name:
+        return False
+    with st.container(border=True, key=f"{name}-bulk"):
+        every = _DRAW_EVERY_S if bulk.state == "running" else None
+        st.fragment(_show, run_every=every)(kept, bulk, on_change)
+    return True
+
+
+def _show(kept: memory.Memory, bulk: Bulk, on_change: Callable[[], None]) -> None:
+    st.markdown(f"**{bulk.what}**")
+    for line in bulk.to:
+        show.text(line)
+    worked = len(bulk.done) + bulk.refused
+    st.progress(min(1.0, worked / max(1, bulk.total)), text=f"{worked:,} of {bulk.total:,}")
+    if bulk.state == "running":
+        st.button("Stop", key=f"{bulk.name}.bulk.stop", on_click=bulk.stop)
+        bulk.advance()
+        if bulk.state != "running":
+            on_change()
+            st.rerun()
+        return
+    st.success(bulk.summary()) if bulk.state == "finished" else st.warning(bulk.summary())
+    if bulk.trouble:
+        show.text(bulk.trouble)
+    for line in bulk.refusals:
+        show.text(line)
+    with st.container(horizontal=True):
+        if bulk.state == "stopped" and st.button("Continue", key=f"{bulk.name}.bulk.resume"):
+            bulk.resume()
+            st.rerun()
+        if (
+            bulk.undo is not None
+            and bulk.done
+            and st.button("Undo", key=f"{bulk.name}.bulk.undo", help="Puts back what was done.")
+        ):
+            kept.bulk = bulk.undo(bulk.done)
+            st.rerun()
+        if st.button("Close", key=f"{bulk.name}.bulk.close"):
+            kept.bulk = None
+            on_change()
+            st.rerun()

@@ -1,0 +1,91 @@
+"""What is remembered of a visitor while the server runs, also when their page is loaded again.
+
+Streamlit forgets a visitor with the connection. What a person would miss is kept here, per browser
+and person: what they have done, the notes they were writing, an action on many rows that is at
+work, and where they were when they went to log in. Nothing of it is of use to anyone else, and the
+least recently used is dropped.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import streamlit as st
+from artwork_backfill.dashboard.guard import VISITOR
+from artwork_backfill.shared.audit.archives import EntityType
+
+if TYPE_CHECKING:
+    from artwork_backfill.dashboard.bulk import Bulk
+
+#: Visitors who are remembered, and what each has done.
+_VISITORS: Final = 500
+_DONE: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Something that a visitor did: to an entity or to an event, or to many at once."""
+
+    at: datetime
+    what: str
+    entity_type: EntityType | None = None
+    gid: UUID | None = None
+    event_id: int | None = None
+
+
+@dataclass(slots=True)
+class Memory:
+    """One visitor's."""
+
+    journal: list[Done] = field(default_factory=list)
+    drafts: dict[str, str] = field(default_factory=dict)
+    bulk: Bulk | None = None
+    address: dict[str, list[str]] = field(default_factory=dict)
+
+    def record(self, done: Iterable[Done]) -> None:
+        """Remember what was done, the latest first."""
+        self.journal = [*done, *self.journal][:_DONE]
+
+
+class Memories:
+    """Everybody's, by browser and person; safe to use from several threads."""
+
+    def __init__(self, limit: int = _VISITORS) -> None:
+        self._limit = limit
+        self._lock = Lock()
+        self._memories: OrderedDict[tuple[str, str], Memory] = OrderedDict()
+
+    def of(self, visitor: str, person: str) -> Memory:
+        """Return what is remembered of a person at a browser."""
+        with self._lock:
+            memory = self._memories.setdefault((visitor, person), Memory())
+            self._memories.move_to_end((visitor, person))
+            while len(self._memories) > self._limit:
+                self._memories.popitem(last=False)
+            return memory
+
+
+@st.cache_resource(show_spinner=False)
+def _memories() -> Memories:
+    return Memories()
+
+
+def visitor() -> str:
+    """Return the browser at work; empty where it keeps no cookies."""
+    cookie: object = st.context.cookies.get(VISITOR)
+    return cookie if isinstance(cookie, str) else ""
+
+
+def of(person: str) -> Memory:
+    """Return what is remembered of a person at this browser."""
+    # Without a cookie, the session is all that is known of a browser.
+    if not (browser := visitor()):
+        memory: Memory = st.session_state.setdefault("memory", Memory())
+        return memory
+    return _memories().of(browser, person)

@@ -1,0 +1,29 @@
+"""archive.org and MusicBrainz, asked when a person wants to know how things stand there."""
+
+from __future__ import annotations
+
+import os
+from threading import Event
+from typing import Final
+
+import streamlit as st
+from artwork_backfill.shared.auditing.listing import Listings
+from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.settings import Settings
+
+#: Visitors who are answered at the same time.
+_AT_ONCE: Final = 2
+
+
+@st.cache_resource(show_spinner=False)
+def services() -> Services:
+    """Return the clients, one for all visitors.
+
+    Raises `shared.settings.SettingsError` where a setting is missing.
+    """
+    return Services.from_settings(Settings(os.environ), concurrency=_AT_ONCE, stopping=Event())
+
+
+def listings() -> Listings:
+    """Return what reads items of archive.org; settings are read when one is wanted."""
+    return Listings(lambda: services().archive)

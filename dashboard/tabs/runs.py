@@ -1,0 +1,336 @@
+"""The runs of all jobs: what is at work, what came of the others, and how to hold them back."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+from uuid import UUID
+
+import pandas as pd
+import streamlit as st
+from artwork_backfill.dashboard import show, words
+from artwork_backfill.dashboard.address import Field
+from artwork_backfill.dashboard.database import DashboardDb, Trouble
+from artwork_backfill.dashboard.memory import Done, Memory
+from artwork_backfill.shared.review import runs
+from artwork_backfill.shared.review.runs import Hold, Run
+from psycopg import Connection
+
+JOBS: Final = (
+    "audit-batch",
+    "seed-from-mb",
+    "seed-from-img-129",
+    "seed-from-ia-scan",
+    "library-artwork-url-backfill",
+)
+
+_RUN: Final = "runs.run"
+_WHY: Final = "runs.why"
+_NOTICE: Final = "runs.notice"
+_SHOWN: Final = 50
+_EVERY_S: Final = 5
+
+#: Figures of the totals that a list shows, the first that a run has.
+_COUNTS: Final = ("audited", "written", "seeded", "inserted", "scanned")
+
+FIELDS: Final = (Field("run", _RUN),)
+
+
+def at_work(conn: Connection, now: datetime) -> str:
+    """Return in a line what is at work, for the top of every page."""
+    if not runs.exist(conn):
+        return ""
+    alive = [run for run in runs.list_runs(conn, 20, ended=False) if run.is_at_work(now)]
+    if not alive:
+        return "No run is at work."
+    return "At work: " + "; ".join(
+        f"{run.job}, {run.state(now)} since {words.age(run.started, now)}, by {run.who}"
+        for run in alive
+    )
+
+
+def show_tab(database: DashboardDb, kept: Memory) -> None:
+    """Draw the tab."""
+    _notice()
+    st.fragment(_show_list, run_every=_EVERY_S)(database)
+    chosen = st.session_state.get(_RUN)
+    if chosen:
+        _show_run(database, kept, chosen)
+    if not database.config.read_only:
+        _show_holds(database, kept)
+    st.caption("Runs are started where the jobs live, by a person or a scheduler.")
+
+
+def _show_list(database: DashboardDb) -> None:
+    now = datetime.now(UTC)
+    with database.reading() as conn:
+        if not runs.exist(conn):
+            st.info("This database keeps no records of runs: apply the migrations.")
+            return
+        found = runs.list_runs(conn, _SHOWN)
+        holds = runs.list_holds(conn)
+    st.caption(f"Read at {words.clock(now)}, again every {_EVERY_S} seconds.")
+    for hold in holds:
+        show.text(
+            f"{hold.job} is held by {hold.who} since {words.age(hold.since, now)}: {hold.why}"
+        )
+    if not found:
+        st.info("No run has left a record yet.")
+        return
+    key = "runs.table"
+    show.table(
+        _frame(found, now),
+        {
+            "job": show.words("Job"),
+            "state": show.words("State"),
+            "started": show.words("Started", "small"),
+            "took": show.words("For", "small"),
+            "done": show.words("Done"),
+            "rate": show.words("Per hour", "small"),
+            "waits": show.words("Asked for"),
+            "who": show.words("By"),
+            "host": show.words("Host"),
+        },
+        name="Runs",
+        key=key,
+        selection="single-row",
+        rows=12,
+        on_select=partial(_open, key, [str(run.id) for run in found]),
+    )
+
+
+def _open(key: str, ids: Sequence[str]) -> None:
+    chosen = show.selected(key)
+    st.session_state[_RUN] = ids[chosen[0]] if chosen and chosen[0] < len(ids) else ""
+
+
+def _frame(found: Sequence[Run], now: datetime) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            (
+                run.job,
+                run.state(now),
+                f"{words.age(run.started, now)} ago",
+                words.short(_seconds(run, now)),
+                _done(run),
+                _rate(run, now),
+                _asked(run),
+                run.who,
+                run.host,
+            )
+            for run in found
+        ],
+        columns=["job", "state", "started", "took", "done", "rate", "waits", "who", "host"],
+    )
+
+
+def _seconds(run: Run, now: datetime) -> float:
+    return ((run.finished or now) - run.started).total_seconds()
+
+
+def _first(totals: Mapping[str, Any]) -> tuple[str, int] | None:
+    return next(
+        ((name, totals[name]) for name in (*_COUNTS, *totals) if isinstance(totals.get(name), int)),
+        None,
+    )
+
+
+def _done(run: Run) -> str:
+    """Return how far a run has come: of how many, where it knows."""
+    done, total = run.progress.get("done"), run.progress.get("total")
+    first = _first(run.totals)
+    if isinstance(done, int) and isinstance(total, int) and total:
+        said = f"{done:,} of {total:,}"
+    else:
+        said = f"{first[1]:,} {first[0]}" if first else ""
+    failed = run.totals.get("failed")
+    return said + (f", {failed:,} failed" if isinstance(failed, int) and failed else "")
+
+
+def _rate(run: Run, now: datetime) -> str:
+    """Return how many rows an hour: as the run says, or on the whole where it does not."""
+    rate = run.progress.get("rate")
+    if run.is_at_work(now) and isinstance(rate, int | float):
+        return f"{rate * 3600:,.0f}"
+    first, seconds = _first(run.totals), _seconds(run, now)
+    return f"{first[1] / seconds * 3600:,.0f}" if first and first[1] and seconds >= 1 else ""
+
+
+def _asked(run: Run) -> str:
+    if run.requested is None:
+        return ""
+    return f"{run.requested} by {run.requested_by}: {run.requested_why or ''}"
+
+
+def _show_run(database: DashboardDb, kept: Memory, chosen: str) -> None:
+    try:
+        run_id = UUID(chosen)
+    except ValueError:
+        show.text("There is no such run.")
+        return
+    with database.reading() as conn:
+        run = runs.find_run(conn, run_id) if runs.exist(conn) else None
+    if run is None:
+        show.text(f"There is no run {run_id}.")
+        return
+    now = datetime.now(UTC)
+    st.divider()
+    st.subheader("The run", anchor=False)
+    show.text(f"{run.job} {run.version}, run {run.id}")
+    show.text(f"{run.state(now)}; by {run.who} on {run.host}, {run.started:%Y-%m-%d %H:%M:%S} UTC")
+    if asked := _asked(run):
+        show.text(asked)
+    if run.finished is None and not database.config.read_only:
+        _buttons(database, kept, run)
+    st.markdown("**Its command**")
+    st.code(command(run), language=None)
+    if run.report:
+        _report(run.report)
+    elif run.totals:
+        _totals(run.totals)
+
+
+def command(run: Run) -> str:
+    """Return the command line that does the same again; environment variables are not in it."""
+    words_ = ["artwork-backfill", run.job]
+    for name, value in run.options.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            words_.append(option)
+        elif isinstance(value, list | tuple):
+            for one in value:
+                words_ += [option, str(one)]
+        elif value not in (None, False, ""):
+            words_ += [option, str(value)]
+    return shlex.join(words_)
+
+
+def _report(report: Mapping[str, Any]) -> None:
+    verification = report.get("verification") or []
+    if verification:
+        st.markdown("**Verification**")
+        rows = [
+            (
+                "yes" if check.get("ok") else "no",
+                check.get("name"),
+                str(check.get("expected")),
+                str(check.get("actual")),
+                check.get("detail") or "",
+            )
+            for check in verification
+            if isinstance(check, Mapping)
+        ]
+        show.table(
+            pd.DataFrame(rows, columns=["ok", "name", "expected", "actual", "detail"]),
+            {
+                "ok": show.words("Holds", "small"),
+                "name": show.words("What"),
+                "expected": show.words("Expected"),
+                "actual": show.words("Counted"),
+                "detail": show.words("Detail"),
+            },
+            name="Verification",
+        )
+    if isinstance(totals := report.get("totals"), Mapping):
+        _totals(totals)
+    with st.expander("The whole report"):
+        show.text(json.dumps(report, indent=2, ensure_ascii=False, default=str)[:50_000])
+
+
+def _totals(totals: Mapping[str, Any]) -> None:
+    rows = [(name, f"{value:,}" if isinstance(value, int) else str(value))
+            for name, value in totals.items()]  # fmt: skip
+    st.markdown("**Totals**")
+    show.table(
+        pd.DataFrame(rows, columns=["name", "value"]),
+        {"name": show.words("What"), "value": show.words("How many")},
+        name="Totals",
+    )
+
+
+# -- asking --------------------------------------------------------------------------------------
+
+
+def _buttons(database: DashboardDb, kept: Memory, run: Run) -> None:
+    show.draft(kept, _WHY)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input("Reason, which the run reports", key=_WHY, max_chars=300, width=320)
+        asks: dict[str, Callable[[Connection, str, str], None]] = {
+            "Pause": lambda conn, by, why: runs.pause(conn, run.id, by=by, why=why),
+            "Resume": lambda conn, by, why: runs.resume(conn, run.id, by=by),
+            "Stop": lambda conn, by, why: runs.stop(conn, run.id, by=by, why=why),
+        }
+        for label, ask in asks.items():
+            st.button(
+                label,
+                key=f"runs.{label}",
+                on_click=_ask,
+                args=(database, kept, label, f"run of {run.job}", ask),
+                help=_HELP[label],
+            )
+
+
+_HELP: Final = {
+    "Pause": "It takes nothing new until it is resumed. What it has taken is finished.",
+    "Resume": "It continues where it paused.",
+    "Stop": "It finishes what it has taken, verifies, reports and ends.",
+}
+
+
+def _show_holds(database: DashboardDb, kept: Memory) -> None:
+    with database.reading() as conn:
+        if not runs.exist(conn):
+            return
+        holds: dict[str, Hold] = {hold.job: hold for hold in runs.list_holds(conn)}
+    with st.expander("Hold a job", expanded=bool(holds)):
+        st.caption("No run of a job that is held takes anything, and new ones end at once.")
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            job = st.selectbox("Job", JOBS, key="runs.job", width=260)
+            st.text_input("Reason", key="runs.hold.why", max_chars=300, width=320)
+            held = job in holds
+            ask: Callable[[Connection, str, str], None] = (
+                (lambda conn, by, why: runs.unhold(conn, job))
+                if held
+                else (lambda conn, by, why: runs.hold(conn, job, by=by, why=why))
+            )
+            label = "Unhold" if held else "Hold"
+            st.button(
+                label,
+                key="runs.hold",
+                on_click=_ask,
+                args=(database, kept, label, job, ask, "runs.hold.why"),
+            )
+
+
+def _ask(
+    database: DashboardDb,
+    kept: Memory,
+    label: str,
+    what: str,
+    ask: Callable[[Connection, str, str], None],
+    reason_key: str = _WHY,
+) -> None:
+    why = " ".join(st.session_state.get(reason_key, "").split())
+    if not why and label in ("Pause", "Stop", "Hold"):
+        st.session_state[_NOTICE] = (False, f"{label}: write the reason first.", "")
+        return
+    try:
+        database.act(lambda conn, by: ask(conn, by, why))
+    except Trouble as trouble:
+        st.session_state[_NOTICE] = (False, "Nothing was changed.", str(trouble))
+        return
+    kept.record([Done(datetime.now(UTC), f"{label}: {what}")])
+    st.session_state[_NOTICE] = (True, f"{label}: asked for.", "")
+    st.session_state[reason_key] = ""
+
+
+def _notice() -> None:
+    ok, headline, detail = st.session_state.get(_NOTICE, (True, "", ""))
+    if headline:
+        (st.success if ok else st.warning)(headline)
+    if detail:
+        show.text(detail)

@@ -1,0 +1,299 @@
+"""estimate on the command line: what a full audit would find, from a sample of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from artwork_backfill.jobs.audit_batch.policy import policy_options
+from artwork_backfill.jobs.cli import views
+from artwork_backfill.jobs.command import (
+    OutputType,
+    musicbrainz_database,
+    option,
+    terminal,
+    usage_errors,
+)
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.catalogue import CHECKS
+from artwork_backfill.shared.audit.decide import Policy
+from artwork_backfill.shared.audit.sampling import Interval
+from artwork_backfill.shared.auditing.estimate import (
+    Estimate,
+    Estimator,
+    audit_seconds,
+    rounded,
+    strata_lines,
+)
+from artwork_backfill.shared.auditing.examination import Examiner
+from artwork_backfill.shared.auditing.expectation import TABLES
+from artwork_backfill.shared.auditing.owners import OwnerRows, look_up_owners
+from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.engine.job import StopRun
+from artwork_backfill.shared.engine.redaction import Redactor
+from artwork_backfill.shared.engine.report import REPORT_SUFFIXES
+from artwork_backfill.shared.settings import Settings
+from psycopg import Connection
+from rich.console import Group, RenderableType
+from rich.progress import Progress
+from rich.text import Text
+
+_COMMAND: Final = "estimate"
+
+#: What artwork-indexer needs for one event, in seconds, where no other figure is given: a few
+#: requests to archive.org.
+_SECONDS_PER_EVENT: Final = 3.0
+
+
+@click.command(name=_COMMAND)
+@option(
+    "--sample",
+    type=click.IntRange(min=1, max=1_000_000),
+    default=1_000,
+    metavar="N",
+    help="Audit about N entities; at least 30 of each kind where there are as many.",
+)
+@option(
+    "--seed",
+    type=click.IntRange(min=0, max=2**63 - 1),
+    metavar="N",
+    help="Draw the same sample as the estimate that named this number.",
+)
+@option(
+    "--concurrency",
+    type=click.IntRange(1, 512),
+    default=16,
+    envvar="BACKFILL_CONCURRENCY",
+    help="Requests that may be under way at once.",
+)
+@option(
+    "--seconds-per-event",
+    type=click.FloatRange(min=0.001, max=86_400),
+    default=_SECONDS_PER_EVENT,
+    help="How long artwork-indexer takes for one event.",
+)
+@policy_options
+@option(
+    "--report",
+    "reports",
+    type=OutputType(REPORT_SUFFIXES),
+    multiple=True,
+    envvar="BACKFILL_REPORT",
+    help="Write the estimate to this file, .json or .md by its suffix. Repeatable.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def command(
+    *,
+    sample: int,
+    seed: int | None,
+    concurrency: int,
+    seconds_per_event: float,
+    policy: Policy,
+    reports: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Audit a random sample and estimate what a full audit would find.
+
+    Draws entities from MusicBrainz's own tables, also before anything is seeded, audits them
+    without writing anything, and extrapolates: repairs, reviews, deletions, requests and time, each
+    share with a 95 % interval.
+
+    Example: artwork-backfill estimate --sample 2000 --report estimate.md
+    """
+    seed = secrets.randbits(31) if seed is None else seed
+    settings = Settings(os.environ)
+    with usage_errors(Redactor.of_process(settings)):
+        stopping = threading.Event()
+        services = Services.from_settings(settings, concurrency=concurrency, stopping=stopping)
+        rates = {
+            "archive.org": settings.archive_org().rate,
+            "MusicBrainz": settings.musicbrainz().rate,
+        }
+    with closing(services):
+        found = _estimate(services, policy, seed, sample)
+    result = _Result(found, policy, seed, rates, seconds_per_event, datetime.now(UTC))
+    for path in reports:
+        _save(result, path)
+    if as_json:
+        click.echo(json.dumps(result.to_json(), indent=2))
+    else:
+        views.show(_view(result))
+
+
+def _estimate(services: Services, policy: Policy, seed: int, sample: int) -> Estimate:
+    examiner = Examiner(services, _read_owners, policy)
+    with Progress(console=terminal(), transient=True, disable=terminal() is None) as progress:
+        task = progress.add_task("auditing the sample", total=sample)
+        estimator = Estimator(
+            _database,
+            examiner,
+            services,
+            seed=seed,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+        try:
+            return estimator.estimate(sample)
+        except StopRun as problem:
+            raise click.ClickException(str(problem)) from None
+
+
+@contextmanager
+def _database() -> Iterator[Connection]:
+    with musicbrainz_database(_COMMAND, TABLES) as conn, conn.transaction():
+        conn.execute("SET TRANSACTION READ ONLY")
+        yield conn
+
+
+def _read_owners(entity_type: EntityType, artwork_ids: Collection[int]) -> OwnerRows:
+    with _database() as conn:
+        return look_up_owners(conn, entity_type, artwork_ids)
+
+
+# -- the three forms -----------------------------------------------------------------------------
+
+_COLUMNS: Final = ("What", "Share", "95 % interval", "Entities", "From", "To")
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """An estimate with what it was made from."""
+
+    found: Estimate
+    policy: Policy
+    seed: int
+    rates: dict[str, float | None]
+    seconds_per_event: float
+    made_at: datetime
+
+    @property
+    def audit_s(self) -> float:
+        return audit_seconds(self.found.requests, self.rates)
+
+    @property
+    def indexer_s(self) -> float:
+        return self.found.events.estimate * self.seconds_per_event
+
+    def to_json(self) -> dict[str, Any]:
+        found = self.found
+        return {
+            "made_at": self.made_at.isoformat(),
+            "seed": self.seed,
+            "population": found.population,
+            "sampled": found.sampled,
+            "strata": [
+                {"name": name, "population": population, "sampled": sampled}
+                for name, population, sampled in strata_lines(found.strata)
+            ],
+            "outcomes": {name: self._json(found.outcomes[name]) for name in found.outcomes},
+            "checks": {
+                check: {
+                    "severity": CHECKS[check].severity.label,
+                    "remedy": str(self.policy.remedy(check)),
+                    **self._json(found.checks[check]),
+                }
+                for check in found.checks
+            },
+            "events": self._json(found.events),
+            "deletions": self._json(found.deletions),
+            "requests": {name: round(number) for name, number in found.requests.items()},
+            "audit_s": round(self.audit_s),
+            "indexer_s": round(self.indexer_s),
+        }
+
+    def _json(self, interval: Interval) -> dict[str, float]:
+        share = interval.of(self.found.population)
+        return {
+            "estimate": round(interval.estimate),
+            "low": round(interval.low),
+            "high": round(interval.high),
+            "share": round(share.estimate, 6),
+            "share_low": round(share.low, 6),
+            "share_high": round(share.high, 6),
+        }
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """Yield the lines of the one table: outcomes, then checks."""
+        for name, interval in self.found.outcomes.items():
+            yield self._row(f"would be {name}", interval)
+        for check, interval in self.found.checks.items():
+            yield self._row(f"{check} ({self.policy.remedy(check)})", interval)
+
+    def _row(self, what: str, interval: Interval) -> tuple[str, ...]:
+        share = interval.of(self.found.population)
+        return (
+            what,
+            f"{share.estimate:.2%}",
+            f"{share.low:.2%} to {share.high:.2%}",
+            f"{rounded(interval.estimate):,}",
+            f"{rounded(interval.low):,}",
+            f"{rounded(interval.high):,}",
+        )
+
+    def lines(self) -> Iterator[str]:
+        """Yield what a full audit and its repairs would cost."""
+        found = self.found
+        yield (f"Audited {found.sampled:,} of {found.population:,} entities (--seed {self.seed}).")
+        for name, population, sampled in strata_lines(found.strata):
+            yield f"- {name}: {sampled:,} of {population:,}"
+        yield f"Events for artwork-indexer: {_range(found.events)}"
+        yield f"Of these, images deleted: {_range(found.deletions)}"
+        for service, number in found.requests.items():
+            rate = self.rates.get(service)
+            at = "without a limit of ours" if rate is None else f"at {rate:g}/s"
+            yield f"Requests to {service}: about {rounded(number):,}, {at}"
+        if self.audit_s:
+            yield f"A full audit takes at least {_duration(self.audit_s)} at these rates."
+        yield (
+            f"artwork-indexer then works for about {_duration(self.indexer_s)},"
+            f" at {self.seconds_per_event:g} s an event."
+        )
+
+
+def _range(interval: Interval) -> str:
+    return (
+        f"about {rounded(interval.estimate):,}"
+        f" (95 %: {rounded(interval.low):,} to {rounded(interval.high):,})"
+    )
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:,.0f} seconds"
+
+
+def _view(result: _Result) -> RenderableType:
+    return Group(*(Text(line) for line in result.lines()), views.table(_COLUMNS, result.rows()))
+
+
+def _markdown(result: _Result) -> str:
+    lines = [f"# Estimate of {result.made_at.isoformat(timespec='seconds')}", ""]
+    for line in result.lines():
+        lines += [line] if line.startswith("- ") else ["", line]
+    lines += ["", _cells(_COLUMNS), _cells(("---",) * len(_COLUMNS))]
+    lines += [_cells(row) for row in result.rows()]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(cells: tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _save(result: _Result, path: Path) -> None:
+    text = json.dumps(result.to_json(), indent=2) if path.suffix == ".json" else _markdown(result)
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise click.ClickException(
+            f"the estimate could not be written to {path}: {error.strerror or error}"
+        ) from None

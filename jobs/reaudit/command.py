@@ -1,0 +1,59 @@
+"""reaudit on the command line."""
+
+from __future__ import annotations
+
+import click
+from artwork_backfill.jobs.command import DurationType, job_command, option
+from artwork_backfill.jobs.reaudit.job import OLD_AFTER_S, Reaudit
+from artwork_backfill.shared import reaudit
+from artwork_backfill.shared.audit.catalogue import UnknownCheck, match_checks
+from artwork_backfill.shared.engine.job import Run
+
+
+@job_command(Reaudit)
+@option(
+    "--older-than",
+    type=DurationType(),
+    metavar="DURATION",
+    envvar="BACKFILL_OLDER_THAN",
+    help="Only entities whose last audit is longer ago than this. 365d by default; with --check, of"
+    " any age.",
+)
+@option(
+    "--status",
+    "statuses",
+    type=click.Choice(reaudit.DONE),
+    multiple=True,
+    envvar="BACKFILL_STATUS",
+    help="Only entities of this status. Repeatable; both by default.",
+)
+@option(
+    "--check",
+    "checks",
+    multiple=True,
+    metavar="CHECK",
+    envvar="BACKFILL_CHECK",
+    help="Only entities with findings of this check that an earlier policy recorded without acting"
+    " on them. Repeatable; globs like 'meta.*'.",
+)
+def command(
+    run: Run, older_than: float | None, statuses: tuple[str, ...], checks: tuple[str, ...]
+) -> Reaudit:
+    """Have entities audited again whose last audit was long ago, the oldest first.
+
+    Clean and legacy entities become unchecked with priority 50, so that everything else comes
+    first; those that were merged or deleted since their audit get priority 150. audit-batch does
+    the rest. With --limit and a scheduler, a little every day.
+
+    Example: artwork-backfill reaudit --older-than 365d --limit 20000
+    """
+    if older_than is None:
+        older_than = 0.0 if checks else OLD_AFTER_S
+    return Reaudit(run, older_than, statuses or reaudit.DONE, _matched(checks) or None)
+
+
+def _matched(patterns: tuple[str, ...]) -> frozenset[str]:
+    try:
+        return frozenset(check for pattern in patterns for check in match_checks(pattern))
+    except UnknownCheck as error:
+        raise click.BadParameter(str(error), param_hint="--check") from None

@@ -1,0 +1,158 @@
+"""Has entities audited again whose last audit was long ago, the oldest first."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar, Final, NamedTuple
+
+from artwork_backfill.shared import reaudit
+from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
+from artwork_backfill.shared.engine.runs import RUN_TABLES
+from artwork_backfill.shared.engine.sources import Keyset
+from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.settings import Settings
+from psycopg import Connection
+
+#: For how long an audit counts unless the person who starts the run says otherwise, in seconds.
+OLD_AFTER_S: Final = 365 * 86_400.0
+
+_BEFORE: Final = "SELECT now() - make_interval(secs => %(seconds)s)"
+
+_DUE: Final = """
+FROM artwork_indexer.audit_entity entity
+WHERE entity.status = ANY (%(statuses)s::artwork_indexer.audit_entity_status[])
+AND entity.status IN ('clean', 'legacy')
+AND entity.last_audit_at < %(before)s
+AND (%(partitions)s = 1 OR mod(entity.id, %(partitions)s) = %(partition)s)
+AND (%(checks)s::text[] IS NULL OR EXISTS (
+    SELECT
+    FROM artwork_indexer.audit_passed passed
+    WHERE passed.audit_entity_id = entity.id AND passed.check_name = ANY (%(checks)s::text[])))
+"""
+
+_AFTER: Final = "AND (entity.last_audit_at, entity.id) > (%(audited_at)s, %(id)s)"
+
+_UP_TO: Final = "AND (entity.last_audit_at, entity.id) <= (%(audited_at)s, %(id)s)"
+
+_FIRST: Final = f"""
+SELECT entity.id, entity.last_audit_at
+{_DUE} {{after}}
+ORDER BY entity.last_audit_at, entity.id
+LIMIT %(size)s
+"""
+
+_COUNT: Final = f"SELECT count(*) {_DUE} {{up_to}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """An entity that is due again: its row, and its last audit."""
+
+    id: int
+    audited_at: datetime
+
+    def __str__(self) -> str:
+        return f"row {self.id} of audit_entity"
+
+
+class _Key(NamedTuple):
+    """What the entities are ordered by."""
+
+    audited_at: datetime
+    id: int
+
+
+class Reaudit(Job[Old, Old]):
+    """Clean and legacy entities become unchecked, those first whose audit is the oldest.
+
+    Parameters
+    ----------
+    older_than
+        In seconds: only entities whose last audit is longer ago than that.
+    statuses
+        Only entities of these statuses, of `reaudit.DONE`.
+    checks
+        Where given, only entities that have findings of these checks that a policy left alone.
+    """
+
+    name: ClassVar[str] = "reaudit"
+    database = Settings.musicbrainz_database
+    tables: ClassVar[tuple[Table, ...]] = (
+        *reaudit.TABLES,
+        Table("artwork_indexer.audit_passed"),
+        *RUN_TABLES,
+    )
+    one_snapshot: ClassVar[bool] = False
+    batch_size: ClassVar[int] = 2_000
+    max_batch_size: ClassVar[int] = 5_000
+
+    def __init__(
+        self,
+        run: Run,
+        older_than: float = OLD_AFTER_S,
+        statuses: Collection[str] = reaudit.DONE,
+        checks: Collection[str] | None = None,
+    ) -> None:
+        super().__init__(run)
+        self._older_than = older_than
+        self._statuses = list(statuses)
+        self._checks = None if checks is None else list(checks)
+        self._before: datetime | None = None
+
+    def source(self) -> Keyset[Old]:
+        return Keyset(self._page, lambda old: _Key(old.audited_at, old.id), self._count)
+
+    def write(self, conn: Connection, results: Sequence[Old]) -> Written:
+        due = reaudit.make_unchecked(conn, _ids(results), self._limit(conn), self._statuses)
+        return _written(due, results)
+
+    def preview(self, conn: Connection, results: Sequence[Old]) -> Written:
+        due = reaudit.count(conn, _ids(results), self._limit(conn), self._statuses)
+        return _written(due, results)
+
+    def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification]:
+        name = "entities that are due again"
+        if run is None or run.is_complete:
+            yield Verification.equal(name, 0, self._count(conn))
+        elif run.last is not None:
+            last = _Key(run.last.audited_at, run.last.id)
+            left = self._count(conn, last)
+            yield Verification.equal(name, 0, left, "only as far as this run came")
+
+    def _page(self, conn: Connection, after: _Key | None, size: int) -> Sequence[Old]:
+        query = _FIRST.format(after="" if after is None else _AFTER)
+        values = self._values(conn, after) | {"size": size}
+        return [Old(*row) for row in conn.execute(query.encode(), values)]
+
+    def _count(self, conn: Connection, last: _Key | None = None) -> int:
+        query = _COUNT.format(up_to="" if last is None else _UP_TO)
+        row = conn.execute(query.encode(), self._values(conn, last)).fetchone()
+        return int(row[0]) if row is not None else 0
+
+    def _values(self, conn: Connection, key: _Key | None) -> dict[str, object]:
+        values = {
+            "statuses": self._statuses,
+            "checks": self._checks,
+            "before": self._limit(conn),
+            **self.run.options.partition.values,
+        }
+        return values | ({} if key is None else key._asdict())
+
+    def _limit(self, conn: Connection) -> datetime:
+        """Return the moment before which an audit is old: the same throughout a run."""
+        if self._before is None:
+            row = conn.execute(_BEFORE, {"seconds": self._older_than}).fetchone()
+            assert row is not None  # noqa: S101 - a query without FROM has exactly one row
+            self._before = row[0]
+        return self._before
+
+
+def _ids(results: Sequence[Old]) -> list[int]:
+    return [old.id for old in results]
+
+
+def _written(due: reaudit.Due, results: Sequence[Old]) -> Written:
+    written = Written.of(due.entities, len(results))
+    return Written({**written.counts, "gone": due.gone})

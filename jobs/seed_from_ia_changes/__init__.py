@@ -1,0 +1,1 @@
+"""The job that follows what archive.org itself changes."""

@@ -1,0 +1,115 @@
+"""How far the Changes API has been followed, as `artwork_indexer.ia_changes` keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Final
+
+from artwork_backfill.shared.clients.ia_changes import FROM_BEGINNING
+from artwork_backfill.shared.engine.job import Partition, RunFailed
+from psycopg import Connection
+from psycopg.rows import class_row
+
+_LOAD: Final = """
+SELECT {columns}
+FROM artwork_indexer.ia_changes
+WHERE partition_index = %(partition)s AND partition_count = %(partitions)s
+"""
+
+# Absolute numbers, so that a repeated transaction counts nothing twice. Whoever starts from a date
+# starts over; otherwise another run must not have moved on meanwhile.
+_STORE: Final = """
+INSERT INTO artwork_indexer.ia_changes AS known (
+    partition_index, partition_count, {columns})
+VALUES (%(partition)s, %(partitions)s, {values})
+ON CONFLICT (partition_index, partition_count) DO UPDATE
+SET ({columns}) = ROW ({excluded}), last_page_at = now()
+WHERE %(is_first)s
+OR known.token IS NOT DISTINCT FROM %(before)s
+OR (known.token, known.pages) IS NOT DISTINCT FROM (%(token)s, %(pages)s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A place in the changes of archive.org.
+
+    Parameters
+    ----------
+    started_at
+        When this was begun, from a date or from the beginning.
+    token, start_date
+        What to ask for next; one of them is given. See `ChangesClient.page`.
+    is_cold
+        Whether the pages still name every item there is.
+    pages, identifiers, gids
+        What has been read since the beginning, and how many of the identifiers were gids.
+    caught_up_at
+        When the service last said that nothing more was to be had.
+    """
+
+    started_at: datetime
+    token: str | None = None
+    start_date: str | None = None
+    is_cold: bool = False
+    pages: int = 0
+    identifiers: int = 0
+    gids: int = 0
+    caught_up_at: datetime | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing has been read yet."""
+        return self.pages == 0
+
+
+def from_date(now: datetime, since: datetime) -> Checkpoint:
+    """Return the place where the changes since a day (in UTC) begin."""
+    return Checkpoint(now, start_date=_day(since))
+
+
+def from_beginning(now: datetime) -> Checkpoint:
+    """Return the place where the list of all items begins."""
+    return Checkpoint(now, start_date=FROM_BEGINNING, is_cold=True)
+
+
+def load(conn: Connection, partition: Partition) -> Checkpoint | None:
+    """Return where an earlier run stopped, None where there was none."""
+    query = _LOAD.format(columns=", ".join(_COLUMNS))
+    with conn.cursor(row_factory=class_row(Checkpoint)) as cursor:
+        return cursor.execute(query.encode(), partition.values).fetchone()
+
+
+def store(conn: Connection, partition: Partition, before: Checkpoint, after: Checkpoint) -> None:
+    """Store where the run stands, in the transaction of the rows that it stands for.
+
+    Raises
+    ------
+    RunFailed
+        Another run has moved on meanwhile.
+    """
+    query = _STORE.format(
+        columns=", ".join(_COLUMNS),
+        values=", ".join(f"%({name})s" for name in _COLUMNS),
+        excluded=", ".join(f"excluded.{name}" for name in _COLUMNS),
+    )
+    values = {name: getattr(after, name) for name in _COLUMNS}
+    values |= partition.values | {"before": before.token, "is_first": before.is_first}
+    if not conn.execute(query.encode(), values).rowcount:
+        raise RunFailed(
+            "another run follows archive.org's changes from the same place: let one of them end"
+            " before you start this again"
+        )
+
+
+def day_of_start(checkpoint: Checkpoint) -> str:
+    """Return the day on which a checkpoint's following was begun, as the service reads it."""
+    return _day(checkpoint.started_at)
+
+
+def _day(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y%m%d")
+
+
+_COLUMNS: Final = tuple(field.name for field in fields(Checkpoint))

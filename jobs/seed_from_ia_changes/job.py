@@ -1,0 +1,271 @@
+"""Has audited again what archive.org changed, and seeds what it has and the audit does not know.
+
+A batch is a page of changes. Its rows and the token that leads on are written in one transaction,
+so that whatever stops a run, the next one continues where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import ClassVar, Final
+
+from artwork_backfill.jobs.seed_from_ia_changes import checkpoint as checkpoints
+from artwork_backfill.jobs.seed_from_ia_changes import types
+from artwork_backfill.jobs.seed_from_ia_changes.checkpoint import Checkpoint
+from artwork_backfill.jobs.seed_from_ia_changes.pages import Page, Pages
+from artwork_backfill.jobs.seed_from_ia_changes.types import Looked
+from artwork_backfill.shared import reaudit, seeding
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
+from artwork_backfill.shared.clients.ia_changes import ChangesClient
+from artwork_backfill.shared.engine.job import (
+    Job,
+    Note,
+    Problem,
+    Run,
+    RunFailed,
+    RunResult,
+    Verification,
+    Written,
+)
+from artwork_backfill.shared.engine.runs import RUN_TABLES
+from artwork_backfill.shared.engine.sources import Stream
+from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.id_set import IdSet
+from artwork_backfill.shared.settings import Settings
+from psycopg import Connection
+
+_NOW: Final = "SELECT now()"
+
+_IDS: Final = """
+SELECT id
+FROM artwork_indexer.audit_entity
+WHERE entity_type = ANY (enum_range(NULL::artwork_indexer.indexable_entity_type))
+AND gid = ANY (%(gids)s)
+"""
+
+_COUNT_STALE: Final = """
+SELECT count(*)
+FROM artwork_indexer.audit_entity
+WHERE id = ANY (%(ids)s::bigint[])
+AND status IN ('clean', 'legacy') AND last_audit_at < %(since)s
+"""
+
+_COUNT_PRESENT: Final = """
+SELECT count(*) FROM artwork_indexer.audit_entity WHERE id = ANY (%(ids)s::bigint[])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenPage:
+    """A page, and the types of those of its gids that have no row yet."""
+
+    item: Page
+    priorities: Mapping[EntityType, dict[bytes, int]]
+    looked: Looked
+
+    def __str__(self) -> str:
+        return str(self.item)
+
+    @property
+    def rows(self) -> int:
+        return self.item.rows
+
+    def halves(self) -> tuple[SeenPage, ...]:
+        """Return parts of the page; what was found out about its items goes with the last."""
+        parts = self.item.halves()
+        return tuple(
+            SeenPage(
+                part,
+                {
+                    entity_type: {gid: p for gid, p in priorities.items() if gid in part.gids}
+                    for entity_type, priorities in self.priorities.items()
+                },
+                Looked() if part.is_part else self.looked,
+            )
+            for part in parts
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Followed(Written):
+    pages: Sequence[Page] = ()
+    #: Rows of the gids that were named.
+    ids: Sequence[int] = field(default=())
+
+
+class SeedFromIaChanges(Job[Page, SeenPage]):
+    """What a page of changes names and is clean or legacy is audited again, unless it has been.
+
+    Parameters
+    ----------
+    since
+        Start from this day (in UTC) instead of where an earlier run stopped.
+    from_beginning
+        Start with the list of everything that archive.org has; or continue such a start.
+    """
+
+    name: ClassVar[str] = "seed-from-ia-changes"
+    database = Settings.musicbrainz_database
+    tables: ClassVar[tuple[Table, ...]] = (
+        *seeding.TABLES,
+        Table("artwork_indexer.event_queue"),
+        Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
+        Table("artwork_indexer.ia_changes", ("SELECT", "INSERT", "UPDATE")),
+        *RUN_TABLES,
+    )
+    one_snapshot: ClassVar[bool] = False
+    batch_size: ClassVar[int] = 5_000
+    max_batch_size: ClassVar[int] = 10_000
+    # The pages follow each other: only the next one may be asked for.
+    concurrency: ClassVar[int] = 1
+
+    def __init__(
+        self, run: Run, *, since: datetime | None = None, from_beginning: bool = False
+    ) -> None:
+        super().__init__(run)
+        self._since = since
+        self._from_beginning = from_beginning
+        self._changes = run.use(ChangesClient.from_settings(run.settings, stopping=run.stopping))
+        self._archive = run.use(
+            ArchiveOrgClient.from_settings(
+                run.settings, concurrency=types.CONCURRENCY, stopping=run.stopping
+            )
+        )
+        self._reads = run.session()
+        self._first_asked_at: datetime | None = None
+        self._reached: Checkpoint | None = None
+        self._ids = IdSet()
+        #: Those that were named as changed, not only as present.
+        self._changed = IdSet()
+
+    def source(self) -> Stream[Page]:
+        return Stream(self._open)
+
+    def fetch(self, items: Sequence[Page]) -> Sequence[SeenPage]:
+        return [self._see(page) for page in items]
+
+    def write(self, conn: Connection, results: Sequence[SeenPage]) -> _Followed:
+        return self._apply(conn, results, seeding.seed, reaudit.make_gids_unchecked, stores=True)
+
+    def preview(self, conn: Connection, results: Sequence[SeenPage]) -> _Followed:
+        return self._apply(conn, results, seeding.preview, reaudit.count_gids, stores=False)
+
+    def committed(self, written: _Followed) -> None:
+        for page in written.pages:
+            if self._first_asked_at is None:
+                self._first_asked_at = page.asked_at
+            if not page.before.is_cold:
+                self._changed.update(written.ids)
+            if not page.is_part:
+                self._reached = page.after
+        self._ids.update(written.ids)
+
+    def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification | Note]:
+        stored = checkpoints.load(conn, self.run.options.partition)
+        if run is not None and not self.run.options.dry_run:
+            yield from self._verify_rows(conn)
+            if self._reached is not None:
+                pages = stored.pages if stored is not None else 0
+                yield Verification.equal("pages followed", self._reached.pages, pages)
+        if stored is None:
+            yield Note("pages followed", 0, "no run has followed archive.org's changes yet")
+        else:
+            yield Note("identifiers read", stored.identifiers, _words(stored))
+
+    # -- taking pages ----------------------------------------------------------------------------
+
+    def _open(self, conn: Connection) -> Callable[[int], Page | None]:
+        row = conn.execute(_NOW).fetchone()
+        assert row is not None  # noqa: S101 - a query without FROM has exactly one row
+        now: datetime = row[0]
+        start = self._start(checkpoints.load(conn, self.run.options.partition), now)
+        pages = Pages(
+            self._changes, start, self.run.options.partition, now, stopping=self.run.stopping
+        )
+        return pages.next_page
+
+    def _start(self, stored: Checkpoint | None, now: datetime) -> Checkpoint:
+        if self._since is not None:
+            return checkpoints.from_date(now, self._since)
+        if self._from_beginning and (stored is None or not stored.is_cold):
+            return checkpoints.from_beginning(now)
+        if stored is None:
+            raise RunFailed(
+                "no run has followed archive.org's changes yet: pass --since DATE, such as the day"
+                " on which the first audit began, or --from-beginning"
+            )
+        return stored
+
+    # -- looking and writing ---------------------------------------------------------------------
+
+    def _see(self, page: Page) -> SeenPage:
+        known = self._reads.look(lambda conn: types.ask_musicbrainz(conn, page.gids))
+        looked = types.ask_archive_org(self._archive, known.unknown)
+        priorities = {each: dict(known.priorities[each]) for each in EntityType}
+        for gid, entity_type in looked.types.items():
+            priorities[entity_type][gid] = types.GONE
+        return SeenPage(page, priorities, looked)
+
+    def _apply(
+        self,
+        conn: Connection,
+        results: Sequence[SeenPage],
+        seed: Callable[[Connection, str, Mapping[bytes, int]], seeding.Seeded],
+        make_unchecked: Callable[[Connection, object, datetime], reaudit.Due],
+        *,
+        stores: bool,
+    ) -> _Followed:
+        counts: Counter[str] = Counter()
+        problems: list[Problem] = []
+        ids: list[int] = []
+        for result in results:
+            page = result.item
+            for entity_type, priorities in result.priorities.items():
+                if priorities:
+                    seeded = seed(conn, entity_type, priorities)
+                    counts.update(written=seeded.written, seeded=seeded.written)
+            gids = seeding.uuid_array(page.gids)
+            if not page.before.is_cold:
+                due = make_unchecked(conn, gids, page.asked_at)
+                counts.update(written=due.entities, unchecked=due.entities, gone=due.gone)
+            ids += [id_ for (id_,) in conn.execute(_IDS, {"gids": gids})]
+            looked = result.looked
+            counts.update(absent=looked.absent, dark=looked.dark, of_neither_archive=looked.foreign)
+            for identifier, reason in looked.unclear:
+                counts["failed"] += 1
+                problems.append(
+                    Problem(identifier, f"its collection cannot be seen, not seeded: {reason}")
+                )
+            if not page.is_part:
+                counts["identifiers"] += page.after.identifiers - page.before.identifiers
+                if stores:
+                    checkpoints.store(conn, self.run.options.partition, page.before, page.after)
+        done = counts["written"] + counts["failed"]
+        counts["skipped"] = max(0, sum(len(result.item.gids) for result in results) - done)
+        return _Followed(+counts, problems, [result.item for result in results], ids)
+
+    def _verify_rows(self, conn: Connection) -> Iterator[Verification]:
+        present = sum(_one(conn, _COUNT_PRESENT, ids=ids) for ids in self._ids.chunks())
+        yield Verification.equal("named entities in audit_entity", len(self._ids), present)
+        stale = sum(
+            _one(conn, _COUNT_STALE, ids=ids, since=self._first_asked_at)
+            for ids in self._changed.chunks()
+        )
+        yield Verification.equal("changed entities that wait for no audit", 0, stale)
+
+
+def _one(conn: Connection, query: str, **values: object) -> int:
+    row = conn.execute(query.encode(), values).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+def _words(stored: Checkpoint) -> str:
+    pages = f"{stored.gids:,} of them gids, on {stored.pages:,} pages"
+    if stored.caught_up_at is not None:
+        return f"{pages}; caught up {stored.caught_up_at.isoformat(timespec='seconds')}"
+    where = "the list of all items" if stored.is_cold else "the changes"
+    return f"{pages}; {where} not read to the end yet"

@@ -1,0 +1,154 @@
+"""Which of archive.org's items are releases' and which are events': identifiers do not say."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from artwork_backfill.shared import seeding
+from artwork_backfill.shared.audit.actual import ItemState, classify, collections_of
+from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType, item_name
+from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
+from artwork_backfill.shared.clients.http import ServiceDown, Unreadable
+from artwork_backfill.shared.engine.job import StopRun
+from psycopg import Connection
+
+#: Priorities of gids that are live in MusicBrainz, and of all others.
+LIVE: Final = 100
+GONE: Final = 150
+
+#: Requests that may be under way at once.
+CONCURRENCY: Final = 8
+
+# Of gids without a row, as what MusicBrainz knows or knew them: the first of these that applies.
+_UNKNOWN: Final = """
+WITH unknown AS MATERIALIZED (
+    SELECT seed.gid
+    FROM unnest(%(gids)s) AS seed (gid)
+    WHERE NOT EXISTS (
+        SELECT FROM artwork_indexer.audit_entity entity
+        WHERE entity.entity_type = 'release' AND entity.gid = seed.gid)
+    AND NOT EXISTS (
+        SELECT FROM artwork_indexer.audit_entity entity
+        WHERE entity.entity_type = 'event' AND entity.gid = seed.gid)
+)
+SELECT unknown.gid, coalesce(live.entity_type, gone.entity_type), live.entity_type IS NOT NULL
+FROM unknown
+LEFT JOIN LATERAL (
+    SELECT 'release' AS entity_type FROM musicbrainz.release WHERE release.gid = unknown.gid
+    UNION ALL
+    SELECT 'event' FROM musicbrainz.event WHERE event.gid = unknown.gid
+    LIMIT 1
+) AS live ON TRUE
+LEFT JOIN LATERAL (
+    SELECT 'release' AS entity_type
+    FROM musicbrainz.release_gid_redirect WHERE release_gid_redirect.gid = unknown.gid
+    UNION ALL
+    SELECT 'event'
+    FROM musicbrainz.event_gid_redirect WHERE event_gid_redirect.gid = unknown.gid
+    UNION ALL
+    SELECT data->>'entity_type'
+    FROM musicbrainz.deleted_entity
+    WHERE deleted_entity.gid = unknown.gid AND data->>'entity_type' IN ('release', 'event')
+    LIMIT 1
+) AS gone ON TRUE
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Gids that have no row: priorities of those that MusicBrainz knows by type, and the others."""
+
+    priorities: Mapping[EntityType, dict[bytes, int]]
+    unknown: tuple[bytes, ...]
+
+
+@dataclass(slots=True)
+class Looked:
+    """What archive.org says of gids that MusicBrainz never knew.
+
+    `absent`, `dark` and `foreign` count items that are gone again, of which nothing is shown, or in
+    neither art archive: nothing of them can be audited. `unclear` are identifiers whose item could
+    not be read, or shows no collection, each with the reason.
+    """
+
+    types: dict[bytes, EntityType] = field(default_factory=dict)
+    absent: int = 0
+    dark: int = 0
+    foreign: int = 0
+    unclear: list[tuple[str, str]] = field(default_factory=list)
+
+
+def ask_musicbrainz(conn: Connection, gids: Collection[bytes]) -> Known:
+    """Return what MusicBrainz's tables say of those gids that have no row in audit_entity."""
+    priorities: dict[EntityType, dict[bytes, int]] = {each: {} for each in EntityType}
+    unknown: list[bytes] = []
+    for gid, entity_type, is_live in conn.execute(_UNKNOWN, {"gids": seeding.uuid_array(gids)}):
+        if entity_type is None:
+            unknown.append(gid.bytes)
+        else:
+            priorities[EntityType(entity_type)][gid.bytes] = LIVE if is_live else GONE
+    return Known(priorities, tuple(unknown))
+
+
+def ask_archive_org(archive: ArchiveOrgClient, gids: Iterable[bytes]) -> Looked:
+    """Return what the items themselves say, one request for each; an absence is asked for twice.
+
+    Raises `StopRun` when archive.org is down, and `Interrupted` when the run is to end.
+    """
+    looked = Looked()
+    names = {gid: str(UUID(bytes=gid)) for gid in gids}
+    if not names:
+        return looked
+    with ThreadPoolExecutor(min(CONCURRENCY, len(names))) as pool:
+        items = list(pool.map(lambda name: _look(archive, name), names.values()))
+    for (gid, name), item in zip(names.items(), items, strict=True):
+        if isinstance(item, Unreadable):
+            looked.unclear.append((item_name(name), str(item)))
+        elif item.state is ItemState.ABSENT:
+            looked.absent += 1
+        elif (entity_type := _type(item.collections)) is not None:
+            looked.types[gid] = entity_type
+        elif item.collections:
+            looked.foreign += 1
+        elif item.state is ItemState.DARK:
+            looked.dark += 1
+        else:
+            looked.unclear.append((item_name(name), "archive.org does not show it"))
+    return looked
+
+
+class _Look(NamedTuple):
+    """What the item's answer says."""
+
+    state: ItemState
+    collections: tuple[str, ...]
+
+
+def _look(archive: ArchiveOrgClient, gid: str) -> _Look | Unreadable:
+    """Return what an item says, or why it could not be read."""
+    try:
+        document = archive.metadata(gid)
+        state = classify(document, gid).state
+        if state is ItemState.ABSENT:
+            document = archive.metadata(gid, extended_err=True)
+            state = classify(document, gid).state
+    except ServiceDown as error:
+        raise StopRun(str(error)) from error
+    except Unreadable as error:
+        return error
+    return _Look(state, collections_of(document, gid))
+
+
+def _type(collections: Collection[str]) -> EntityType | None:
+    return next(
+        (
+            entity_type
+            for entity_type, archive in ART_ARCHIVES.items()
+            if archive.collection in collections
+        ),
+        None,
+    )

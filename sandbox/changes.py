@@ -1,0 +1,146 @@
+"""A stand-in for archive.org's Changes API.
+
+It names identifiers in pages: after a cold start every item of the world, in the order of
+identifiers and among many that are not ours, and then what has changed since. What changes is told
+by `POST /_control` with ``{"changed": [GID, ...]}``, and by uploads to the archive's stand-in where
+both share their list of changes.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import parse_qs
+
+from sandbox.faults import Behaviour, Fault
+from sandbox.httpd import Request, Response
+from sandbox.stand_ins import StandIn
+from sandbox.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesOptions:
+    """How the Changes API behaves.
+
+    Parameters:
+        access_key, secret_key: the account that may see all changes.
+        page_size: how many identifiers a page names.
+        strangers: how many identifiers that are not ours come with each of ours.
+        distance: how many tasks there seem to be behind a page that asks for a rest.
+    """
+
+    access_key: str = "sandbox-access"
+    secret_key: str = "sandbox-secret"
+    page_size: int = 1_000
+    strangers: int = 9
+    distance: int | None = None
+
+
+class Changes(StandIn):
+    """The Changes API. Kind of path: ``changes``.
+
+    Kinds of fault that only it knows: ``repeated_token`` (the next token is the one that was
+    sent), ``changes_error`` (an error with HTTP 200).
+    """
+
+    def __init__(
+        self, world: World, behaviour: Behaviour, changed: list[str] | None = None
+    ) -> None:
+        super().__init__(world.spec.seed + 3, behaviour)
+        self._world = world
+        self._options = ChangesOptions()
+        self._changed = [] if changed is None else changed
+        self._catalogue: list[str] | None = None
+
+    def set_options(self, changes: dict[str, Any]) -> None:
+        changes = dict(changes)
+        self._changed += [f"mbid-{gid}" for gid in changes.pop("changed", ())]
+        self._options = replace(self._options, **changes)
+
+    def kind(self, request: Request) -> str:
+        if request.path == "/changes/v1":
+            return "changes"
+        return request.path[1:] if request.path in ("/_stats", "/_control", "/_plant") else "other"
+
+    def answer(self, path: str, request: Request) -> Response:
+        if path != "changes" or request.method != "POST":
+            return Response(404, b'{"error":"not found"}')
+        fields = {key: values[-1] for key, values in parse_qs(request.body.decode()).items()}
+        keys = (fields.get("access"), fields.get("secret"))
+        if keys != (self._options.access_key, self._options.secret_key):
+            return _json({"error": "account lacks the privilege see_all_catalog_changes"}, 403)
+        try:
+            scan, place = self._start(fields)
+        except ValueError:
+            return _json({"error": "invalid token"}, 400)
+        return self._page(scan, place)
+
+    def answer_badly(self, path: str, request: Request, fault: Fault) -> Response:
+        if path != "changes":
+            return self.answer(path, request)
+        if fault.kind == "changes_error":
+            return _json({"error": "the catalogue is not available"})
+        response = self.answer(path, request)
+        if fault.kind == "repeated_token":
+            sent = parse_qs(request.body.decode()).get("token")
+            if sent:
+                document = json.loads(response.body)
+                document["next_token"] = sent[-1]
+                document["do_sleep_before_returning"] = False
+                return _json(document)
+        return response
+
+    def _start(self, fields: dict[str, str]) -> tuple[bool, int]:
+        """Whether a cold start is still listing what there is, and the place in that list."""
+        if "token" in fields:
+            state = json.loads(base64.b64decode(fields["token"], validate=True))
+            return bool(state["scan"]), int(state["at"])
+        if fields.get("start_date") == "0":
+            return True, 0
+        if "start_date" in fields:
+            return False, 0
+        return False, len(self._changed)
+
+    def _page(self, scan: bool, place: int) -> Response:
+        source = self._all() if scan else self._changed
+        ours = source[place : place + self._options.page_size]
+        stop = place + len(ours)
+        at_end = stop >= len(source)
+        token = {"scan": False, "at": 0} if scan and at_end else {"scan": scan, "at": stop}
+        document: dict[str, Any] = {
+            "changes": [{"identifier": name} for name in self._among_strangers(ours, place)],
+            "next_token": base64.b64encode(json.dumps(token).encode()).decode(),
+            "do_sleep_before_returning": at_end and not scan,
+        }
+        if not scan:
+            distance = (
+                len(self._changed) - stop
+                if self._options.distance is None
+                else self._options.distance
+            )
+            document["estimated_distance_from_head"] = distance
+        return _json(document)
+
+    def _among_strangers(self, ours: list[str], place: int) -> list[str]:
+        numbers = itertools.count(place * max(1, self._options.strangers))
+        names = []
+        for name in ours:
+            names.append(name)
+            names += [f"concert{next(numbers):09}" for _ in range(self._options.strangers)]
+        return names or [f"concert{next(numbers):09}" for _ in range(self._options.strangers)]
+
+    def _all(self) -> list[str]:
+        if self._catalogue is None:
+            numbers = range(self._world.spec.size)
+            gids = (self._world.gid(number) for number in numbers)
+            self._catalogue = sorted(
+                f"mbid-{gid}" for gid in gids if self._world.item(gid) is not None
+            )
+        return self._catalogue
+
+
+def _json(document: dict[str, Any], status: int = 200) -> Response:
+    return Response(status, json.dumps(document).encode())

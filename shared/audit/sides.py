@@ -1,0 +1,182 @@
+"""Expected and found side by side, for a person who wants to see what an audit has compared.
+
+Shows everything, whether it differs or not; what counts as a difference is decided by `compare`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from artwork_backfill.shared.audit.actual import Actual, Item, ItemFile, ItemState
+from artwork_backfill.shared.audit.archives import (
+    INDEX_NAME,
+    THUMBNAIL_SIZES,
+    image_name,
+    thumbnail_name,
+    xml_name,
+)
+from artwork_backfill.shared.audit.compare_index import MalformedIndex, listed_id, parse_index
+from artwork_backfill.shared.audit.entity_xml import UnreadableXml, parse_entity_xml
+from artwork_backfill.shared.audit.expected import Expected, index_json, md5
+from artwork_backfill.shared.audit.finding import storable
+
+
+class Part(StrEnum):
+    """What of an item a line is about."""
+
+    ITEM = "item"
+    FILES = "files"
+    INDEX = INDEX_NAME
+    XML = "mb_metadata.xml"
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One thing as it should be and as it is; None where there is none."""
+
+    part: Part
+    what: str
+    expected: str | None
+    found: str | None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the two are not the same text."""
+        return self.expected != self.found
+
+
+def sides(expected: Expected, actual: Actual) -> tuple[Side, ...]:
+    """Return all that was compared, in the order item, files, index.json, XML.
+
+    Texts are cut as those of findings are. An entity that is not live is expected to have nothing.
+    """
+    if actual.item.state is not ItemState.LISTED:
+        wanted = ItemState.LISTED if expected.artwork else None
+        return (Side(Part.ITEM, "state", wanted, actual.item.state),)
+    lines = [*_item(expected, actual.item), *_files(expected, actual.item)]
+    lines += [*_index(expected, actual), *_xml(expected, actual)]
+    return tuple(lines)
+
+
+def _item(expected: Expected, item: Item) -> Iterator[Side]:
+    metadata = item.metadata
+    wanted = bool(expected.artwork)
+    collections = metadata.collections
+    own = expected.archive.collection
+    yield Side(
+        Part.ITEM,
+        "collection",
+        own if wanted else None,
+        own if own in collections else "; ".join(collections) or None,
+    )
+    yield Side(Part.ITEM, "mediatype", "image" if wanted else None, metadata.mediatype)
+    yield Side(Part.ITEM, "noindex", "true" if wanted else None, metadata.noindex)
+
+
+def _files(expected: Expected, item: Item) -> Iterator[Side]:
+    expected_names: list[str] = []
+    if expected.artwork:
+        expected_names += [INDEX_NAME, xml_name(item.gid)]
+    for artwork in expected.artwork:
+        expected_names.append(image_name(item.gid, artwork.id, artwork.suffix))
+        expected_names += [thumbnail_name(item.gid, artwork.id, size) for size in THUMBNAIL_SIZES]
+    for name in expected_names:
+        file = item.file(name)
+        found = None if file is None else "listed" if file.size != 0 else "listed, without bytes"
+        yield Side(Part.FILES, name, "listed", found)
+    others = {image.name: image.file for image in item.originals()}
+    others |= {file.name: file for file in (item.index, item.xml) if file is not None}
+    for name in sorted(others.keys() - set(expected_names)):
+        yield Side(Part.FILES, name, None, _described(others[name]))
+
+
+def _described(file: ItemFile) -> str:
+    size = "unknown size" if file.size is None else f"{file.size:,} bytes"
+    return f"{size}, MD5 {file.md5 or 'unknown'}"
+
+
+def _index(expected: Expected, actual: Actual) -> Iterator[Side]:
+    file = actual.item.index
+    if file is None and not expected.artwork:
+        return
+    wanted_bytes = index_json(expected)
+    wanted = _flat(json.loads(wanted_bytes)) if expected.is_live else {}
+    if file is None:
+        found: Mapping[str, str] = {}
+    elif actual.index is None and file.md5 == md5(wanted_bytes):
+        found = wanted
+    elif actual.index is None:
+        # An orphan's is not read: whatever it says, it goes.
+        yield Side(Part.INDEX, "content", None, _described(file))
+        return
+    else:
+        try:
+            found = _flat(parse_index(actual.index).document)
+        except MalformedIndex as problem:
+            yield Side(Part.INDEX, "content", "a JSON object", f"malformed: {problem}")
+            return
+    yield from _by_key(Part.INDEX, wanted, found)
+
+
+def _flat(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return every value of an index.json as text, by a path that names images by artwork id."""
+    flat: dict[str, str] = {}
+    for key, value in document.items():
+        if key != "images" or not isinstance(value, list):
+            flat[key] = _text(value)
+            continue
+        for position, image in enumerate(value):
+            number = listed_id(image) if isinstance(image, dict) else None
+            name = f"image {number}" if number is not None else f"images[{position}]"
+            if not isinstance(image, dict):
+                flat[name] = _text(image)
+                continue
+            for field, content in image.items():
+                flat[f"{name} {field}"] = _field(field, content)
+    return flat
+
+
+def _field(field: str, content: object) -> str:
+    # The order of types means nothing.
+    if field == "types" and isinstance(content, list):
+        return _text(sorted(content, key=str))
+    return _text(content)
+
+
+def _text(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return storable(text)
+
+
+def _xml(expected: Expected, actual: Actual) -> Iterator[Side]:
+    if expected.xml is None:
+        return
+    wanted = parse_entity_xml(expected.xml, expected.entity_type, expected.gid)
+    file = actual.item.xml
+    if file is None:
+        return
+    if actual.xml is None:
+        found = wanted if file.md5 == md5(expected.xml) else None
+    else:
+        try:
+            found = parse_entity_xml(actual.xml, expected.entity_type, expected.gid)
+        except UnreadableXml as problem:
+            yield Side(Part.XML, "content", "the web service's XML", f"unreadable: {problem}")
+            return
+    if found is None:
+        yield Side(Part.XML, "content", "the web service's XML", _described(file))
+        return
+    yield from _by_key(Part.XML, _joined(wanted.texts), _joined(found.texts))
+
+
+def _joined(texts: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    return {path: storable("; ".join(values)) for path, values in texts.items()}
+
+
+def _by_key(part: Part, wanted: Mapping[str, str], found: Mapping[str, str]) -> Iterator[Side]:
+    for key in dict.fromkeys((*wanted, *found)):
+        yield Side(part, key, wanted.get(key), found.get(key))

@@ -1,0 +1,218 @@
+"""The client of archive.org's Changes API: which items any task has changed, noindex ones included.
+
+The API is documented at https://archive.org/developers/changes.html. It covers all of archive.org
+and gives no times. It could not be tried against the live service when this was written, so an
+answer that is not of the documented form is refused with what was not understood, never guessed at.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Final, NoReturn, Self
+
+from artwork_backfill.shared.clients.http import (
+    MEBIBYTE,
+    BadAnswer,
+    CredentialsRefused,
+    HttpClient,
+    Response,
+    Service,
+    ServiceError,
+    ServiceStats,
+    parse_json,
+)
+from artwork_backfill.shared.settings import Settings, SettingsError
+
+#: A page names some ten thousand identifiers of at most a hundred characters.
+_PAGE_MAX_BYTES: Final = 16 * MEBIBYTE
+
+#: Documented to be opaque; the longest that is stored.
+TOKEN_MAX_CHARACTERS: Final = 10_000
+
+_KEYS: Final = "ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY"
+_PRIVILEGE: Final = (
+    f"the account of {_KEYS} needs the privilege see_all_catalog_changes, which archive.org's"
+    " collections team grants"
+)
+
+#: A page that asks for a rest with at most so many tasks behind it is the last for the moment.
+_NEAR_END: Final = 10_000
+
+FROM_BEGINNING: Final = "0"
+"""The start date of a cold start: every item there is, then what has changed since."""
+
+
+class ChangesError(ServiceError):
+    """The Changes API answered with an error; the message holds its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesPage:
+    """One page of identifiers, as they came: any string is possible, in any order, repeated too.
+
+    `next_token` leads to the next page. `wants_rest` says that the service asks its callers to
+    wait. `distance` is its own estimate of how many tasks lie beyond this page, `None` where it
+    gives none.
+    """
+
+    identifiers: tuple[str, ...]
+    next_token: str
+    wants_rest: bool
+    distance: int | None = None
+
+    @property
+    def is_near_end(self) -> bool:
+        """Whether there is hardly anything more to be had just now."""
+        return self.wants_rest and (self.distance is None or self.distance <= _NEAR_END)
+
+
+class ChangesClient:
+    """Asks the Changes API, one page after another.
+
+    Every method raises `Unreadable`, `ServiceDown` or `Interrupted` where there is no answer.
+    """
+
+    def __init__(self, http: HttpClient, access_key: str, secret_key: str) -> None:
+        self._http = http
+        self._keys = {"access": access_key, "secret": secret_key}
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, stopping: threading.Event) -> Self:
+        """Return the client that the settings describe; nothing is sent yet.
+
+        Raises
+        ------
+        SettingsError
+            A setting is missing or malformed; without keys the API answers nothing.
+        """
+        keys = settings.archive_org_keys()
+        if keys is None:
+            raise SettingsError(
+                f"{_KEYS} are not set, and the Changes API needs them: {_PRIVILEGE}"
+            )
+        address = settings.archive_org_changes()
+        service = Service(
+            name="archive.org's Changes API",
+            url_setting="ARCHIVE_ORG_CHANGES_URL",
+            base_url=address.base_url,
+            contact=settings.contact(),
+            rate=address.rate,
+            concurrency=1,
+            key_settings=_KEYS,
+            max_bytes=_PAGE_MAX_BYTES,
+        )
+        return cls(HttpClient(service, stopping=stopping), *keys)
+
+    @property
+    def name(self) -> str:
+        """What people call the service."""
+        return self._http.service.name
+
+    def page(self, *, token: str | None = None, start_date: str | None = None) -> ChangesPage:
+        """Return the page that `token` leads to, or the first one since `start_date`.
+
+        Parameters
+        ----------
+        token
+            `ChangesPage.next_token` of the page before.
+        start_date
+            `YYYYMMDD` in UTC, or `FROM_BEGINNING`. With neither, changes from now on are meant.
+
+        Raises
+        ------
+        CredentialsRefused
+            The account may not ask, or its keys are wrong.
+        ChangesError
+            The service answered with an error, or not in the documented form.
+        """
+        fields = dict(self._keys)
+        if token is not None:
+            fields["token"] = token
+        elif start_date is not None:
+            fields["start_date"] = start_date
+        return self._http.post_form(
+            "/changes/v1",
+            fields,
+            _parse_page,
+            also_wanted=frozenset({400, 401, 403}),
+        )
+
+    def stats(self) -> ServiceStats:
+        """Return what asking the service has cost so far."""
+        return self._http.stats()
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._http.close()
+
+
+def _parse_page(response: Response) -> ChangesPage:
+    if response.status in (401, 403):
+        raise CredentialsRefused(
+            f"archive.org refused to show changes (HTTP {response.status}): {_PRIVILEGE}",
+            service="archive.org",
+            url=response.url,
+            status=response.status,
+        )
+    document = parse_json(response)
+    if isinstance(document, dict) and "error" in document:
+        _raise_error(str(document["error"])[:500], response)
+    if response.status != 200:
+        raise BadAnswer(f"HTTP {response.status}", transient=False, status=response.status)
+    if not isinstance(document, dict):
+        raise _not_understood("the page is not a JSON object")
+    changes, token = document.get("changes"), document.get("next_token")
+    if not isinstance(changes, list):
+        raise _not_understood("the page has no list `changes`")
+    if not isinstance(token, str) or not token or len(token) > TOKEN_MAX_CHARACTERS:
+        raise _not_understood("the page has no usable `next_token`")
+    if not token.isprintable() or not _is_utf8(token):
+        raise _not_understood("the page's `next_token` holds characters that cannot be sent back")
+    rest = document.get("do_sleep_before_returning")
+    if not isinstance(rest, bool):
+        raise _not_understood("the page has no `do_sleep_before_returning`")
+    distance = document.get("estimated_distance_from_head")
+    return ChangesPage(
+        identifiers=tuple(_identifier(change) for change in changes),
+        next_token=token,
+        wants_rest=rest,
+        distance=distance if type(distance) is int and 0 <= distance < 2**63 else None,
+    )
+
+
+def _identifier(change: object) -> str:
+    identifier = change.get("identifier") if isinstance(change, dict) else None
+    if not isinstance(identifier, str):
+        raise _not_understood("a change on the page has no identifier")
+    return identifier
+
+
+def _not_understood(what: str) -> BadAnswer:
+    return BadAnswer(f"it is not of the documented form: {what}", transient=False)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _raise_error(text: str, response: Response) -> NoReturn:
+    lowered = text.lower()
+    if any(word in lowered for word in ("privilege", "not authorized", "access denied", "secret")):
+        raise CredentialsRefused(
+            f"archive.org refused to show changes ({text}): {_PRIVILEGE}",
+            service="archive.org",
+            url=response.url,
+            status=response.status,
+        )
+    raise ChangesError(
+        f"archive.org's Changes API answered with an error: {text}. Retry later; where the message"
+        " names the token, start again with --since DATE",
+        service="archive.org",
+        url=response.url,
+        status=response.status,
+    )

@@ -1,0 +1,165 @@
+"""One entity explained: what an audit would find now, what it would do, and why. Only reads.
+
+Used by the command line and the dashboard. It works without our tables and without
+artwork-indexer's, as on a mirror of MusicBrainz; earlier audits and events are then unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from uuid import UUID
+
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.catalogue import CHECKS
+from artwork_backfill.shared.audit.decide import Decision, Policy
+from artwork_backfill.shared.audit.expected import Presence
+from artwork_backfill.shared.audit.reasons import copy_words
+from artwork_backfill.shared.audit.sides import Side, sides
+from artwork_backfill.shared.auditing.examination import Examiner, Inspection
+from artwork_backfill.shared.auditing.expectation import look_at
+from artwork_backfill.shared.auditing.models import Audit, Claim, Deferral
+from artwork_backfill.shared.review.questions import Case, find_cases
+from psycopg import Connection
+
+#: Opens a connection for one short look at the database.
+Connect = Callable[[], AbstractContextManager[Connection]]
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedFinding:
+    """One difference, what it means, and what is done about it under the policy in force."""
+
+    check: str
+    severity: str
+    subject: str
+    expected: str | None
+    found: str | None
+    meaning: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedImage:
+    """An image that is not this entity's: whose it is, and what the owner's item holds of it."""
+
+    name: str
+    owner: str | None
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One entity as an audit sees it now.
+
+    `outcome` is the status that an audit would give it, or `deferred`; `why` the reasons in words.
+    `events` are what it would queue, as `ACTION MESSAGE`. `case` is what is on record, None where
+    nothing is.
+    """
+
+    entity_type: EntityType
+    gid: UUID
+    presence: Presence
+    images: int
+    comparison: tuple[Side, ...]
+    findings: tuple[ExplainedFinding, ...]
+    foreign_images: tuple[ExplainedImage, ...]
+    outcome: str
+    why: tuple[str, ...]
+    events: tuple[str, ...]
+    event_under_way: bool
+    case: Case | None
+
+
+def explain(
+    connect: Connect, examiner: Examiner, policy: Policy, entity_type: EntityType, gid: UUID
+) -> Explanation:
+    """Return what an audit of one entity would find and do.
+
+    No transaction is open while services are asked. Raises `BadRow` for rows that are not as they
+    are assumed to be, `StopRun` when a service is down.
+    """
+    with connect() as conn:
+        (claim,) = look_at(conn, entity_type, [str(gid)])
+        case = _case(conn, claim)
+    inspection = examiner.inspect(claim)
+    (confirmed,) = examiner.confirm([inspection.audit])
+    return _explanation(claim, inspection, confirmed or inspection.audit, case, policy)
+
+
+def entity_types(connect: Connect, gid: UUID) -> Sequence[EntityType]:
+    """Return the types of entities that MusicBrainz knows or knew under a gid; all where none."""
+    with connect() as conn:
+        known = [
+            entity_type
+            for entity_type in EntityType
+            for claim in look_at(conn, entity_type, [str(gid)])
+            if claim.expected is None or claim.expected.presence is not Presence.UNKNOWN
+        ]
+    return known or list(EntityType)
+
+
+def _case(conn: Connection, claim: Claim) -> Case | None:
+    if claim.entity.id < 0:
+        return None
+    cases = find_cases(conn, UUID(claim.entity.gid))
+    return next((case for case in cases if case.entity.id == claim.entity.id), None)
+
+
+def _explanation(
+    claim: Claim, inspection: Inspection, audit: Audit, case: Case | None, policy: Policy
+) -> Explanation:
+    expected, actual = inspection.expected, inspection.actual
+    outcome = audit.outcome
+    return Explanation(
+        entity_type=expected.entity_type,
+        gid=UUID(expected.gid),
+        presence=expected.presence,
+        images=len(expected.artwork),
+        comparison=sides(expected, actual) if actual is not None else (),
+        findings=tuple(
+            ExplainedFinding(
+                check=finding.check,
+                severity=finding.severity.label,
+                subject=finding.subject,
+                expected=finding.expected,
+                found=finding.actual,
+                meaning=CHECKS[finding.check].summary,
+                remedy=str(policy.remedy(finding.check)),
+            )
+            for finding in audit.findings
+        ),
+        foreign_images=tuple(
+            ExplainedImage(
+                image.name,
+                owner.gid,
+                "it belongs to no entity"
+                if owner.gid is None
+                else copy_words(owner.copy, f"{expected.entity_type} {owner.gid}"),
+            )
+            for image, owner in inspection.owners.items()
+        ),
+        outcome="deferred" if isinstance(outcome, Deferral) else str(outcome.status),
+        why=_why(outcome),
+        events=_events(outcome),
+        event_under_way=claim.is_busy,
+        case=case,
+    )
+
+
+def _why(outcome: Decision | Deferral) -> tuple[str, ...]:
+    if isinstance(outcome, Deferral):
+        return (f"{outcome.reason}: {outcome.detail}" if outcome.detail else str(outcome.reason),)
+    if outcome.review_reasons:
+        return tuple(map(str, outcome.review_reasons))
+    return tuple(f"{check}: {CHECKS[check].summary}" for check in outcome.causes)
+
+
+def _events(outcome: Decision | Deferral) -> tuple[str, ...]:
+    if isinstance(outcome, Deferral):
+        return ()
+    return tuple(
+        " ".join((event.action, *(f"{key}={value}" for key, value in event.message.items())))
+        for event in outcome.events
+    )
