@@ -142,7 +142,8 @@ def _pieces(content: Readable) -> Iterator[bytes]:
 
 
 def _check_text(head: bytes) -> None:
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head:
+    # UTF-16 and UTF-32 have a zero byte at least in every other place.
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or head.count(0) * 3 > len(head):
         raise _Broken("it is no text in UTF-8; convert it first, for example with iconv")
 
 

@@ -174,6 +174,8 @@ def hostile_audits(
                     (text[::-1], artwork_id),
                 )
                 conn.execute("UPDATE musicbrainz.release SET name = %s WHERE gid = %s", (text, gid))
+        # What MusicBrainz's triggers have queued meanwhile would put every audit off.
+        conn.execute("DELETE FROM artwork_indexer.event_queue")
         conn.execute(
             "DELETE FROM artwork_indexer.audit_entity WHERE NOT gid = ANY (%s::uuid[])",
             ([gid for gid, _ in releases],),
@@ -193,7 +195,7 @@ def test_audits_of_hostile_items_end_with_findings(
     totals = process.report["totals"]
     deferred = totals.get("deferred", 0)
     assert totals["audited"] + deferred == len(HOSTILE), process.output[-3000:]
-    assert totals["audited"] > len(HOSTILE) / 2
+    assert totals["audited"] > len(HOSTILE) / 2, totals
     assert_every_line_is_safe(process)
     assert json.loads(reports[0].read_text())["outcome"] == "verified"
     assert raw(reports[1].read_text()) == set()

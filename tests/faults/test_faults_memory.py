@@ -184,7 +184,9 @@ def entities(migrated_database: str) -> str:
             "INSERT INTO cover_art_archive.cover_art (id, release, mime_type, edit, ordering)"
             " SELECT id + 1000000, id, 'image/jpeg', 1, 1 FROM musicbrainz.release;"
             "INSERT INTO artwork_indexer.audit_entity (entity_type, gid)"
-            " SELECT 'release', gid FROM musicbrainz.release"
+            " SELECT 'release', gid FROM musicbrainz.release;"
+            # What MusicBrainz's triggers have queued would put every audit off.
+            "DELETE FROM artwork_indexer.event_queue"
         )
     return migrated_database
 
@@ -229,10 +231,7 @@ def test_audits_stay_within_their_memory_whatever_they_are_answered(
             process.wait()
     text = log.read_text()
     with psycopg.connect(entities) as conn:
-        ((left,),) = conn.execute(
-            "SELECT count(*) FROM artwork_indexer.audit_entity"
-            " WHERE status = 'unchecked' AND last_audit_at IS NULL OR status = 'audit_in_progress'"
-        ).fetchall()
-    assert left == 0, text[-3000:]
+        ((audits,),) = conn.execute("SELECT count(*) FROM artwork_indexer.audit_result").fetchall()
+    assert audits == ENTITIES, text[-3000:]
     figure(f"peak memory of 200 hostile audits: {peak / MEBIBYTE:.0f} MiB")
     assert peak < MOST_BYTES, text[-3000:]

@@ -376,10 +376,10 @@ def test_sentry_hears_nothing_of_a_run_that_goes_well(
 @pytest.mark.parametrize(
     ("arguments", "variables", "message"),
     [
-        (["--batch-size", "0"], {}, "0 is not in the range x>=1"),
+        (["--batch-size", "0"], {}, "0 is not in the range 1<=x<="),
         (["--batch-size", "many"], {}, "'many' is not a valid integer"),
         (["--concurrency", "0"], {}, "0 is not in the range 1<=x<=512"),
-        (["--limit", "-1"], {}, "-1 is not in the range x>=1"),
+        (["--limit", "-1"], {}, "-1 is not in the range 1<=x<="),
         (["--max-duration", "soon"], {}, "'soon' is not a duration: write it like 90s, 30m"),
         (["--partition", "4/4"], {}, "'4/4' is not a partition: write I/N"),
         (["--report", "report.txt"], {}, "'report.txt' has an unknown suffix"),
@@ -388,7 +388,7 @@ def test_sentry_hears_nothing_of_a_run_that_goes_well(
         (["--mode", "x"], {}, "'x' is not one of"),
         (["--btach-size", "5"], {}, "--batch-size"),
         (["argument"], {}, "unexpected extra argument (argument)"),
-        ([], {"BACKFILL_LIMIT": "0"}, "0 is not in the range x>=1"),
+        ([], {"BACKFILL_LIMIT": "0"}, "0 is not in the range 1<=x<="),
         ([], {"BACKFILL_REPORT": "a.json b.txt"}, "'b.txt' has an unknown suffix"),
         ([], {"PARTITION_INDEX": "1"}, "PARTITION_INDEX is set but PARTITION_COUNT is not"),
         ([], {"PARTITION_COUNT": "2"}, "PARTITION_COUNT is set but PARTITION_INDEX (or"),
