@@ -79,6 +79,7 @@ class AuditBatch(Job[Claim, Audit]):
     database = Settings.musicbrainz_database
     tables: ClassVar[tuple[Table, ...]] = (
         *TABLES,
+        Table("musicbrainz.edit"),
         Table(
             "artwork_indexer.event_queue",
             ("SELECT", "INSERT", "UPDATE", "DELETE"),
