@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from artwork_backfill.shared.engine.job import Job
 
 PROJECT = Path(__file__).resolve().parents[1]
 INSTALLED = ("dashboard", "jobs", "shared")
@@ -117,3 +118,14 @@ def test_the_engine_speaks_of_no_domain(word: str) -> None:
     for path in (PROJECT / "shared" / "engine").glob("*.py"):
         if path.name != "tables.py":  # whose messages say how to get the tables of each schema
             assert not re.search(rf"\b{re.escape(word)}s?\b", path.read_text()), path
+
+
+def test_a_job_author_can_override_eight_methods() -> None:
+    methods = {
+        name
+        for name, member in vars(Job).items()
+        if callable(member) and not name.startswith("_") and not getattr(member, "__final__", False)
+    }
+    assert methods == {
+        *("source", "fetch", "groups", "write", "committed", "preview", "verify", "sections")
+    }

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from artwork_backfill.shared.engine.errors import DatabaseError
+from artwork_backfill.shared.engine.errors import DatabaseError, StopRun
 from artwork_backfill.shared.engine.session import (
+    Session,
     connect,
     explain,
     is_passing,
+    one_statement,
+    open_patiently,
     open_standalone,
 )
 from artwork_backfill.shared.engine.tables import Table, check_tables
 from psycopg import Connection, errors
+from psycopg.pq import TransactionStatus
 
 
 @pytest.mark.parametrize(
@@ -169,3 +175,67 @@ def test_all_that_is_missing_is_named_in_one_message(poor: Connection) -> None:
 
 def test_names_with_capitals_are_found(poor: Connection) -> None:
     check_tables(poor, (Table("Mixed.library", ("SELECT", "INSERT", "UPDATE")),))
+
+
+STARTING = "connection to server failed: FATAL:  the database system is starting up"
+FULL = "connection failed: FATAL:  sorry, too many clients already"
+REFUSED = "connection failed: Connection refused\n\tIs the server running on that host?"
+
+
+@pytest.mark.parametrize("message", [STARTING, FULL])
+def test_a_server_that_is_not_ready_is_waited_for(empty_database: str, message: str) -> None:
+    troubles = iter([message] * 3)
+
+    def opens() -> Connection:
+        if (trouble := next(troubles, None)) is not None:
+            raise psycopg.OperationalError(trouble)
+        return connect(empty_database, "tiny")
+
+    with open_patiently(opens, patience=20) as conn:
+        assert conn.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_server_that_does_not_get_ready_interrupts() -> None:
+    def opens() -> Connection:
+        raise psycopg.OperationalError(STARTING)
+
+    with pytest.raises(StopRun, match=r"was not ready for 0 s: .* is starting up") as caught:
+        open_patiently(opens, patience=0.2)
+    assert not caught.value.planned
+
+
+def test_a_server_that_refuses_is_not_waited_for() -> None:
+    def opens() -> Connection:
+        raise psycopg.OperationalError(REFUSED)
+
+    with pytest.raises(psycopg.OperationalError, match="refused"):
+        open_patiently(opens, patience=60)
+
+
+def test_one_statement_takes_its_settings_along_and_leaves_none(empty_database: str) -> None:
+    with connect(empty_database, "tiny") as conn:
+        rows = one_statement(
+            conn,
+            "SELECT current_setting('statement_timeout'), current_setting('lock_timeout'), %(x)s",
+            {"x": "it's"},
+        )
+        assert rows == [("1s", "200ms", "it's")]
+        assert conn.execute("SHOW statement_timeout").fetchone() == ("0",)
+        assert conn.info.transaction_status == TransactionStatus.IDLE
+
+
+def test_a_transaction_asks_for_the_forms_it_relies_on_whatever_the_database_has(
+    empty_database: str,
+) -> None:
+    with psycopg.connect(empty_database, autocommit=True) as conn:
+        (name,) = conn.execute("SELECT current_database()").fetchone() or ("",)
+        for setting in ("DateStyle = 'German, DMY'", "IntervalStyle = 'sql_standard'"):
+            conn.execute(f"ALTER DATABASE {name} SET {setting}".encode())
+    query = "SELECT timestamptz '2026-08-01 12:00+02', interval '1 day 2 hours'"
+    with closing(Session(lambda: connect(empty_database, "tiny"))) as session:
+        for look in (session.transaction, session.look):
+            row = look(lambda conn: conn.execute(query).fetchone())
+            assert row == (
+                datetime(2026, 8, 1, 10, tzinfo=UTC),
+                timedelta(days=1, hours=2),
+            )

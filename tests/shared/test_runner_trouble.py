@@ -287,6 +287,24 @@ def test_a_database_that_stays_down_fails_the_run_with_a_report(work: str, verb:
     assert doubled(work) == []
 
 
+def test_a_database_that_stays_full_interrupts_the_run(work: str) -> None:
+    is_full = threading.Event()
+
+    def open_if_free() -> Connection:
+        if is_full.is_set():
+            raise psycopg.OperationalError("FATAL:  sorry, too many clients already")
+        return db.connect(work, "tiny")
+
+    def go_down(conn: Connection) -> None:
+        is_full.set()
+        lose_connection(conn)
+
+    report = Driver(open_if_free, patience=0.5).run(troubled("write", go_down))
+    assert (report.outcome, report.exit_code) == (Outcome.INTERRUPTED, 75)
+    assert "too many clients" in report.reason
+    assert doubled(work) == []
+
+
 def test_nobody_waits_for_a_lost_database_once_the_run_is_to_end(work: str) -> None:
     drive: Driver
 
