@@ -254,9 +254,8 @@ def test_a_run_that_waits_for_what_does_not_come_hears_sigterm(
     out, err = tmp_path / "out", tmp_path / "err"
     process = programs.start(given, environ, out, err)
     # A URL is opened before the run begins, a signal in between is heard as well.
-    wait_for(
-        lambda: connected(silent) if "pipe" not in given[-1] else b"started" in out.read_bytes()
-    )
+    is_pipe = given[-1] == str(pipe)
+    wait_for(lambda: is_begun(out) if is_pipe else connected(silent))
     assert process.pid is not None
     os.kill(process.pid, signal.SIGTERM)
     began = time.monotonic()
