@@ -110,6 +110,9 @@ def tables(schema: str) -> tuple[Table, ...]:
 def read_shape(conn: Connection, schema: str, *, read_only: bool = False) -> Shape:
     """Look what kind of database this is, and check the rights that writing to it takes.
 
+    With `read_only`, only for a role that may write to the library: one that may not is meant for
+    dry runs alone, and one that may would miss the right on the watermark in its first real run.
+
     Raises
     ------
     DatabaseError
@@ -119,9 +122,16 @@ def read_shape(conn: Connection, schema: str, *, read_only: bool = False) -> Sha
     for table, column in conn.execute(_COLUMNS, {"schema": schema}):
         columns.setdefault(table, set()).add(column)
     shape = Shape(schema, {table: frozenset(names) for table, names in columns.items()})
-    if shape.has_watermark and not read_only:
+    if shape.has_watermark and (not read_only or _may_write(conn, schema)):
         _check_watermark(conn, f"{schema}.{_WATERMARK}", f'"{schema}"."{_WATERMARK}"')
     return shape
+
+
+def _may_write(conn: Connection, schema: str) -> bool:
+    row = conn.execute(
+        "SELECT has_column_privilege(%s, 'artwork_url', 'UPDATE')", (f'"{schema}"."library"',)
+    ).fetchone()
+    return row is not None and bool(row[0])
 
 
 def _check_watermark(conn: Connection, name: str, quoted: str) -> None:

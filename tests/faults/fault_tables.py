@@ -57,18 +57,18 @@ FROM artwork_indexer.ia_scan
 _UNTOUCHED: Final = ("unchecked", "audit_in_progress")
 
 
-def audit_tables(dsn: str, *, unreadable: bool = True) -> ByGid:
+def audit_tables(dsn: str) -> ByGid:
     """Return every row of our tables and of the queue, by gid.
 
-    `unreadable` says whether to count audits that found a service without an answer, which leave a
-    row behind and change nothing else, and the later ones that then found the entity clean.
+    Left out are audits that found a service without an answer, or whose run died, which leave a row
+    behind and change nothing else, and the later ones that then found the entity clean.
     """
     found: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
     with psycopg.connect(dsn) as conn:
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         for table, query in _ROWS.items():
             for gid, *values in conn.execute(query.encode()):
-                if unreadable or table != "result" or not _is_of_trouble(*values):
+                if table != "result" or not _is_of_trouble(*values):
                     found[gid].append((table, *values))
     return {gid: tuple(sorted(rows, key=repr)) for gid, rows in found.items()}
 

@@ -135,10 +135,10 @@ def check_damage(
     if scene.kind.arguments[0] != AUDIT:
         scene.finish()
     else:
-        assert_nothing_is_half_done(expected, audit_tables(scene.dsn, unreadable=False))
+        assert_nothing_is_half_done(expected, audit_tables(scene.dsn))
         last = scene.start()
         assert last.wait() == 0, last.output
-        assert_same(expected, audit_tables(scene.dsn, unreadable=False))
+        assert_same(expected, audit_tables(scene.dsn))
 
 
 @contextmanager
@@ -194,7 +194,7 @@ def check_recovery(scene: Scene, code: int, report: dict[str, Any]) -> None:
     assert last.wait() == 0, last.output
     tables = scene.tables()
     if scene.kind.template == "seeded":
-        tables = audit_tables(scene.dsn, unreadable=False)
+        tables = audit_tables(scene.dsn)
     assert_same(scene.undisturbed().tables, tables)
 
 
@@ -222,6 +222,6 @@ def test_a_service_that_is_down_for_good_interrupts_the_run(
         scene.finish()
     else:
         # What needs no answer of this service may have been decided.
-        assert_nothing_is_half_done(expected, audit_tables(scene.dsn, unreadable=False))
+        assert_nothing_is_half_done(expected, audit_tables(scene.dsn))
         with scene.watch() as watch:
             assert watch.claims() == 0
