@@ -49,6 +49,7 @@ class Pace:
     _MAX_SLOWDOWN = 16
     _TURNS_TO_RECOVER = 50
     _SLOW_DOWN_AT_MOST_EVERY_S = 10.0
+    _LONGEST_INTERVAL_S = 1.0
 
     def __init__(self, rate: float | None, *, clock: Clock, stopping: threading.Event) -> None:
         self._interval = 1 / rate if rate else 0.0
@@ -89,7 +90,9 @@ class Pace:
             if now - self._slowed_at >= self._SLOW_DOWN_AT_MOST_EVERY_S:
                 self._slowed_at = now
                 if self._taken and self._slowdown == 1:
-                    self._interval = (now - self._taken[0]) / len(self._taken)
+                    taken_every = (now - self._taken[0]) / len(self._taken)
+                    # A service that was asked now and then is not slowed down by the pauses.
+                    self._interval = min(taken_every, self._LONGEST_INTERVAL_S)
                 self._slowdown = min(self._slowdown * 2, self._MAX_SLOWDOWN)
 
     def succeeded(self) -> None:

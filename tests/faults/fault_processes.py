@@ -79,6 +79,14 @@ class Haste:
         patch.object(Pace, "pause", pause).start()
         patch.object(pages, "_PAUSE_S", pages._PAUSE_S / speed).start()
         _set_default(http.HttpClient, clock=lambda: time.monotonic() * speed)
+        # Exchanges take as long as ever, so a call may too.
+        check = http.Service.__post_init__
+
+        def with_time(service: http.Service) -> None:
+            object.__setattr__(service, "call_s", service.call_s * speed)
+            check(service)
+
+        patch.object(http.Service, "__post_init__", with_time).start()
         _set_default(
             lookups.Lookups,
             patience_s=lookups.PATIENCE_S / speed,

@@ -61,8 +61,8 @@ UPDATE artwork_indexer.audit_entity SET status = 'clean' WHERE id IN (SELECT id 
 """
 
 _AGAIN = """
-UPDATE artwork_indexer.audit_entity SET status = 'unchecked'
-WHERE entity_type = %s AND gid = %s AND status <> 'unchecked'
+UPDATE artwork_indexer.audit_entity SET status = 'unchecked', not_before = NULL, withdrawals = 0
+WHERE entity_type = %s AND gid = %s
 """
 
 
@@ -306,6 +306,10 @@ class _Run:
         ids = [row[0] for row in conn.execute(_ITS_EVENTS, (str(entity_type), gid))]
         if fate == "gone":
             conn.execute("DELETE FROM artwork_indexer.event_queue WHERE id = ANY (%s)", (ids,))
+            # An earlier run has noticed it, and the wait that follows is over.
+            conn.execute(
+                "DELETE FROM artwork_indexer.audit_event WHERE event_id = ANY (%s)", (ids,)
+            )
             return {}
         state: Any = {"waiting": "queued", "failed": "failed"}.get(fate, "completed")
         if fate == "failed, then completed":
