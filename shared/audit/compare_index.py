@@ -154,36 +154,33 @@ def _images(
     for artwork_id in repeated:
         yield found("index.image.duplicate", str(artwork_id))
     yield from _order(expected.artwork, [each for each in listed if each in wanted])
+    tied = {key: _tied(expected, listed, key) for key in ("front", "back")}
     for artwork in expected.artwork:
         if artwork.id in listed:
             document = image_document(expected, artwork)
-            for key in ("front", "back"):
-                if key in document and _is_tied(expected, listed, artwork, key):
+            for key, ids in tied.items():
+                if key in document and artwork.id in ids:
                     document[key] = listed[artwork.id].get(key, document[key])
             yield from _image(document, listed[artwork.id])
 
 
-def _is_tied(
-    expected: Expected, listed: Mapping[int, JsonObject], artwork: Artwork, key: str
-) -> bool:
-    """Return whether any of several images may be the front (or back): one of them is listed so.
+def _tied(expected: Expected, listed: Mapping[int, JsonObject], key: str) -> set[int]:
+    """Return the images any of which may be the front (or back), where one of them is listed so.
 
     The database takes the first of the Front images by `ordering`, which several may share.
     """
-    type_name = key.capitalize()
-    tied = [
-        each
-        for each in expected.artwork
-        if each.ordering is not None
-        and each.ordering == artwork.ordering
-        and type_name in each.types
-    ]
-    if artwork not in tied or not any(getattr(each, key) for each in tied):
-        return False
-    values = [listed[each.id].get(key) for each in tied if each.id in listed]
-    return sorted(map(repr, values)) == sorted(
-        repr(bool(getattr(each, key))) for each in tied if each.id in listed
-    )
+    by_ordering: dict[int, list[Artwork]] = {}
+    for artwork in expected.artwork:
+        if artwork.ordering is not None and key.capitalize() in artwork.types:
+            by_ordering.setdefault(artwork.ordering, []).append(artwork)
+    tied: set[int] = set()
+    for images in by_ordering.values():
+        known = [artwork for artwork in images if artwork.id in listed]
+        values = sorted(repr(listed[artwork.id].get(key)) for artwork in known)
+        wanted = sorted(repr(bool(getattr(artwork, key))) for artwork in known)
+        if any(getattr(artwork, key) for artwork in images) and values == wanted:
+            tied |= {artwork.id for artwork in images}
+    return tied
 
 
 def _by_artwork_id(
