@@ -102,6 +102,15 @@ def services(stand_ins: Services) -> Services:
     return stand_ins
 
 
+@pytest.fixture
+def own_services(world: World, library: Library) -> Iterator[Services]:
+    """Services of one test alone, whose items indexers may change."""
+    with Services(world.spec, library.spec) as services:
+        services.secret_key = SECRETS["ARCHIVE_ORG_SECRET_KEY"]
+        services.control("archive", secret_key=services.secret_key)
+        yield services
+
+
 # -- databases ----------------------------------------------------------------------------------
 
 

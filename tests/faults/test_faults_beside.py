@@ -75,7 +75,7 @@ def test_editors_indexers_audits_and_a_killer_work_at_once(
     launch: Launch,
     copy: Callable[[str], str],
     seeded: str,
-    services: Services,
+    own_services: Services,
     world: World,
     dice: random.Random,
     is_long: bool,
@@ -87,6 +87,7 @@ def test_editors_indexers_audits_and_a_killer_work_at_once(
         releases = [
             id_ for (id_,) in conn.execute("SELECT id FROM musicbrainz.release ORDER BY id")
         ]
+    services = own_services
     before = good_copies(services, world, gids)
     services.control(
         "archive",
@@ -101,7 +102,14 @@ def test_editors_indexers_audits_and_a_killer_work_at_once(
     ]
     indexers = [indexer(dsn, services, retry_delay_s=1) for _ in range(2)]
     audits = Audits(
-        lambda: launch("audit-batch", "--batch-size=20", "--max-queue-depth=60", musicbrainz=dsn),
+        lambda: launch(
+            "audit-batch",
+            "--batch-size=20",
+            "--max-queue-depth=60",
+            musicbrainz=dsn,
+            ARCHIVE_ORG_URL=services.archive_url,
+            MUSICBRAINZ_URL=services.musicbrainz_url,
+        ),
         dice,
         runs=2,
     )
