@@ -14,8 +14,8 @@ from typing import Final
 
 import psycopg
 import requests
-from artwork_backfill.shared.migrations import migrate
 
+from artwork_backfill.shared.migrations import migrate
 from bench.commands import Usage, run_command
 from sandbox.entities import Entity, EntityType
 from sandbox.load import build_database

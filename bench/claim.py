@@ -11,14 +11,14 @@ from typing import Final
 from uuid import uuid4
 
 import psycopg
+from psycopg import Connection
+from psycopg.sql import SQL
+
 from artwork_backfill.jobs.audit_batch import claims
 from artwork_backfill.jobs.audit_batch.job import AuditBatch
 from artwork_backfill.shared.engine.runs import RunRecord
 from artwork_backfill.shared.engine.sources import CLAIM, Claims
 from artwork_backfill.shared.migrations import migrate
-from psycopg import Connection
-from psycopg.sql import SQL
-
 from sandbox import schema
 from sandbox.postgres import DURABLE, start_server
 

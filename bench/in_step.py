@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import psycopg
-from artwork_backfill.shared.migrations import migrate
 
+from artwork_backfill.shared.migrations import migrate
 from bench.commands import run_command
 from sandbox.load import build_database
 from sandbox.postgres import DURABLE, start_server

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import psycopg
-from artwork_backfill.shared.clients.http import Origin
 
+from artwork_backfill.shared.clients.http import Origin
 from bench.commands import Usage, run_command
 from sandbox import schema
 from sandbox.library import Library, LibraryRow, LibrarySpec, load_library

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 import psycopg
-from artwork_backfill.shared.migrations import migrate
 
+from artwork_backfill.shared.migrations import migrate
 from bench.commands import run_command
 from sandbox.load import build_database
 from sandbox.postgres import DURABLE, start_server

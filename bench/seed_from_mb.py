@@ -7,9 +7,9 @@ import time
 from typing import Final
 
 import psycopg
-from artwork_backfill.shared.migrations import migrate
 from psycopg import Connection
 
+from artwork_backfill.shared.migrations import migrate
 from bench.commands import Usage, run_command
 from sandbox import schema
 from sandbox.postgres import DURABLE, start_server

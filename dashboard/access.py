@@ -15,8 +15,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import streamlit as st
-from artwork_backfill.dashboard.guard import Hosts
 from streamlit.errors import StreamlitSecretNotFoundError
+
+from artwork_backfill.dashboard.guard import Hosts
 
 #: What Streamlit's login needs in `[auth]`.
 LOGIN_KEYS: Final = (

@@ -14,6 +14,7 @@ from threading import Lock
 from typing import Final, Literal
 
 import streamlit as st
+
 from artwork_backfill.dashboard import memory, show
 from artwork_backfill.dashboard.database import Trouble
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import psycopg
+from psycopg import Connection
+from psycopg.errors import LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
+
 from artwork_backfill.dashboard.access import NotAllowed
 from artwork_backfill.dashboard.config import Config
 from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.review.actions import Refused
 from artwork_backfill.shared.settings import SettingsError
-from psycopg import Connection
-from psycopg.errors import LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
 
 T = TypeVar("T")
 

@@ -17,13 +17,14 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 import streamlit as st
-from artwork_backfill.dashboard import guard, memory
-from artwork_backfill.dashboard.database import DashboardDb, Trouble
-from artwork_backfill.shared.review import spreadsheet
 from psycopg import Connection
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+from artwork_backfill.dashboard import guard, memory
+from artwork_backfill.dashboard.database import DashboardDb, Trouble
+from artwork_backfill.shared.review import spreadsheet
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import streamlit as st
+
 from artwork_backfill.dashboard.guard import VISITOR
 from artwork_backfill.shared.audit.archives import EntityType
 

@@ -7,6 +7,7 @@ from threading import Event
 from typing import Final
 
 import streamlit as st
+
 from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.settings import Settings

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import pandas as pd
 import streamlit as st
+from psycopg import Connection
+
 from artwork_backfill.dashboard import access, address, memory, queries, show, style, words
 from artwork_backfill.dashboard.config import Config
 from artwork_backfill.dashboard.database import DashboardDb, Trouble
@@ -24,7 +26,6 @@ from artwork_backfill.dashboard.tabs import (
     runs,
 )
 from artwork_backfill.shared.settings import SettingsError
-from psycopg import Connection
 
 
 @dataclass(frozen=True, slots=True)

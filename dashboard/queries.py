@@ -17,6 +17,8 @@ from typing import Any, Final
 from uuid import UUID
 
 import pandas as pd
+from psycopg import Connection
+
 from artwork_backfill.dashboard import words
 from artwork_backfill.shared.audit.archives import EntityType, entity_url, image_url, item_name
 from artwork_backfill.shared.audit.catalogue import CHECKS
@@ -29,7 +31,6 @@ from artwork_backfill.shared.review.questions import (
     list_repairs,
 )
 from artwork_backfill.shared.review.sides import ImageFile
-from psycopg import Connection
 
 #: Points of a chart: more than this many cannot be told apart on a screen.
 _POINTS: Final = 200

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import streamlit as st
+from starlette.middleware import Middleware
+from streamlit import net_util
+
 from artwork_backfill.dashboard import access, downloads
 from artwork_backfill.dashboard.config import Config
 from artwork_backfill.dashboard.guard import Guard
-from starlette.middleware import Middleware
-from streamlit import net_util
 
 PAGE: Final = Path(__file__).with_name("page.py")
 

@@ -17,13 +17,14 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 import streamlit as st
+from streamlit.column_config import DatetimeColumn, LinkColumn, NumberColumn, TextColumn
+
 from artwork_backfill.dashboard import words as plain_words
 from artwork_backfill.dashboard.memory import Memory
 from artwork_backfill.shared.audit.archives import EntityType, entity_url, item_name
 from artwork_backfill.shared.engine.log import plain
 from artwork_backfill.shared.review.questions import EntityRow
 from artwork_backfill.shared.review.triage import Group
-from streamlit.column_config import DatetimeColumn, LinkColumn, NumberColumn, TextColumn
 
 Selection = Literal["single-row", "multi-row"]
 Width = Literal["small", "medium", "large"] | int | None

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar, cast
 
 import streamlit as st
+
 from artwork_backfill.dashboard import show, words
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.shared.review.questions import Page

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Final
 
 import click
+from click.testing import CliRunner
+
 from artwork_backfill.jobs.cli import checks
 from artwork_backfill.jobs.cli.main import JOBS, load_job, main
 from artwork_backfill.shared.settings import VARIABLES
-from click.testing import CliRunner
 
 PROJECT: Final = Path(__file__).resolve().parent.parent
 FILES: Final = ("README.md", "CLAUDE.md", *(f"docs/{name}.md" for name in ("checks", "commands")))

@@ -25,6 +25,9 @@ from uuid import uuid4
 
 import click
 import psycopg
+from psycopg import Connection
+from rich.console import Console
+
 from artwork_backfill.shared.durations import parse_duration
 from artwork_backfill.shared.engine import container
 from artwork_backfill.shared.engine import report as reports
@@ -47,8 +50,6 @@ from artwork_backfill.shared.engine.runner import INTERRUPTED, Runner
 from artwork_backfill.shared.engine.stop import Stopping, on_signals
 from artwork_backfill.shared.engine.tables import Table, check_tables
 from artwork_backfill.shared.settings import Settings, SettingsError
-from psycopg import Connection
-from rich.console import Console
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
+from psycopg import Connection
+from psycopg.sql import SQL, Identifier
+
 from artwork_backfill.shared.engine.errors import DatabaseError
 from artwork_backfill.shared.engine.session import LOCK_TIMEOUT, explain
 from artwork_backfill.shared.engine.tables import Table, check_may_create, check_tables
-from psycopg import Connection
-from psycopg.sql import SQL, Identifier
 
 #: Serialises migrations; any number does as long as nobody else uses it ("artwork" in ASCII).
 _LOCK_KEY: Final = 0x617274776F726B

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from artwork_backfill.shared.engine.tables import Table
 from psycopg import Connection
 from psycopg.sql import SQL, Composable
+
+from artwork_backfill.shared.engine.tables import Table
 
 #: Statuses of entities that no one looks at again by themselves.
 DONE: Final = ("clean", "legacy")

@@ -12,11 +12,12 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 import psycopg
-from artwork_backfill.shared.engine.tables import Table
 from psycopg import Connection
 from psycopg.adapt import Dumper
 from psycopg.errors import UniqueViolation
 from psycopg.pq import Format
+
+from artwork_backfill.shared.engine.tables import Table
 
 _CREATE_SEED: Final = """
 CREATE TEMPORARY TABLE seed (gid UUID NOT NULL, priority SMALLINT NOT NULL)

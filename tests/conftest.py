@@ -13,9 +13,9 @@ from contextlib import closing
 
 import psycopg
 import pytest
-from artwork_backfill.shared.migrations import migrate
 from hypothesis import HealthCheck, settings
 
+from artwork_backfill.shared.migrations import migrate
 from sandbox import schema
 from sandbox.postgres import Cluster, start_server
 

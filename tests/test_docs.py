@@ -15,10 +15,10 @@ from uuid import UUID, uuid4
 import click
 import psycopg
 import pytest
+
 from artwork_backfill.jobs.cli.main import JOBS, main
 from artwork_backfill.shared.migrations import available, migrate
 from artwork_backfill.shared.settings import VARIABLES
-
 from sandbox import surroundings
 from sandbox.library import LibrarySpec
 from sandbox.surroundings import Surroundings

@@ -20,6 +20,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+
 from artwork_backfill.jobs.cli.main import main
 from artwork_backfill.shared.migrations import available
 

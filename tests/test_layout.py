@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from artwork_backfill.shared.engine.job import Job
 
 PROJECT = Path(__file__).resolve().parents[1]

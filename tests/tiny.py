@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import psycopg
+from psycopg import Connection
+
 from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.engine.job import (
     Job,
@@ -32,7 +34,6 @@ from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.stop import Stopping
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
-from psycopg import Connection
 
 CREATE = b"""
 DROP TABLE IF EXISTS work CASCADE;

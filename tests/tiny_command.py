@@ -16,9 +16,9 @@ from collections.abc import Sequence
 
 import click
 import psycopg
+
 from artwork_backfill.jobs.command import job_command, option
 from artwork_backfill.shared.engine.job import Run, Wait, Written
-
 from tests.tiny import FetchingJob
 
 WILD_NAME = "row of \x1b[31mred\x1b[0m [bold]text[/bold]"

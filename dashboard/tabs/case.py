@@ -13,6 +13,7 @@ from typing import Final
 from uuid import UUID
 
 import streamlit as st
+
 from artwork_backfill.dashboard import address, outside, queries, show, words
 from artwork_backfill.dashboard.database import DashboardDb, Trouble
 from artwork_backfill.dashboard.memory import Done, Memory

@@ -8,6 +8,7 @@ from typing import Final
 from uuid import UUID
 
 import streamlit as st
+
 from artwork_backfill.dashboard import address, queries, show
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.dashboard.database import DashboardDb

@@ -9,6 +9,7 @@ from typing import Final
 from uuid import UUID
 
 import streamlit as st
+
 from artwork_backfill.dashboard import queries, show, words
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.dashboard.database import DashboardDb, Trouble

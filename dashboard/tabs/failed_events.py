@@ -10,6 +10,8 @@ from uuid import UUID
 
 import pandas as pd
 import streamlit as st
+from psycopg import Connection
+
 from artwork_backfill.dashboard import bulk, downloads, outside, queries, show, words
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.dashboard.bulk import Batch, Bulk
@@ -21,7 +23,6 @@ from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.review import actions, questions, triage
 from artwork_backfill.shared.review.actions import Requeued, RequeuedEvent
 from artwork_backfill.shared.review.questions import Event, EventFilter
-from psycopg import Connection
 
 ACTIONS: Final = ("index", "copy_image", "delete_image", "deindex", "noop")
 

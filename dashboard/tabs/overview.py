@@ -11,6 +11,8 @@ from typing import Any, Final
 import altair as alt
 import pandas as pd
 import streamlit as st
+from psycopg import Connection
+
 from artwork_backfill.dashboard import address, queries, show, words
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.dashboard.database import DashboardDb
@@ -19,7 +21,6 @@ from artwork_backfill.dashboard.tabs.entities import QUERY as ENTITIES_QUERY
 from artwork_backfill.dashboard.tabs.entities import STATUS as ENTITIES_STATUS
 from artwork_backfill.shared.review import status as audit_status
 from artwork_backfill.shared.review.status import AuditStatus, QueueCount
-from psycopg import Connection
 
 PERIODS: Final = {
     "24 hours": timedelta(days=1),

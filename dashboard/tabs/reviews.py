@@ -9,6 +9,8 @@ from functools import partial
 from typing import Final
 
 import streamlit as st
+from psycopg import Connection
+
 from artwork_backfill.dashboard import bulk, downloads, queries, show, words
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.dashboard.bulk import Batch, Bulk
@@ -20,7 +22,6 @@ from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.review import actions, questions, triage
 from artwork_backfill.shared.review.actions import Settle, SettledReview
 from artwork_backfill.shared.review.questions import Review, ReviewFilter, ReviewStatus
-from psycopg import Connection
 
 PRIORITIES: Final = {
     "": "all",

@@ -12,13 +12,14 @@ from uuid import UUID
 
 import pandas as pd
 import streamlit as st
+from psycopg import Connection
+
 from artwork_backfill.dashboard import show, words
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.dashboard.database import DashboardDb, Trouble
 from artwork_backfill.dashboard.memory import Done, Memory
 from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.review.runs import Hold, Run
-from psycopg import Connection
 
 JOBS: Final = (
     "audit-batch",

@@ -19,6 +19,8 @@ from typing import Final, Self
 from uuid import UUID, uuid4
 
 import psycopg
+from psycopg import Connection
+
 from artwork_backfill.jobs.audit_batch import claims, narrowing
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
 from artwork_backfill.jobs.audit_batch.writing import Writer, count_dead, fail, queues
@@ -35,7 +37,6 @@ from artwork_backfill.shared.engine.job import StopRun, Wait
 from artwork_backfill.shared.engine.runs import RunRecord
 from artwork_backfill.shared.engine.sources import Claims, Partition
 from artwork_backfill.shared.settings import Settings
-from psycopg import Connection
 
 #: What its runs are called, and held by.
 NAME: Final = "auditor"

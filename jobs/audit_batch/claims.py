@@ -10,12 +10,13 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from psycopg import Connection
+
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.auditing.models import Claim, Entity
 from artwork_backfill.shared.auditing.queueing import sweep
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import ClaimTable, Partition
-from psycopg import Connection
 
 #: The order is that of the partial index audit_entity_idx_unchecked.
 TABLE: Final = ClaimTable(

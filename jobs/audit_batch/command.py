@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+
 from artwork_backfill.jobs.audit_batch.guardrails import Limits
 from artwork_backfill.jobs.audit_batch.job import AuditBatch, Xml
 from artwork_backfill.jobs.audit_batch.policy import policy_options

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from artwork_backfill.shared.engine.job import StopRun, Wait
 from psycopg import Connection
+
+from artwork_backfill.shared.engine.job import StopRun, Wait
 
 _HOUR_S: Final = 3600.0
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
+from psycopg import Connection
+
 from artwork_backfill.shared.audit.decide import PROOFS, Decision, Status
 from artwork_backfill.shared.auditing.models import Audit
-from psycopg import Connection
 
 #: So many entities of each batch and check are kept as examples.
 EXAMPLES: Final = 5

@@ -9,6 +9,8 @@ from enum import StrEnum
 from functools import partial as bind
 from typing import ClassVar, Final
 
+from psycopg import Connection
+
 from artwork_backfill.jobs.audit_batch import claims, history, narrowing, verification, writing
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
 from artwork_backfill.jobs.audit_batch.writing import AuditsWritten, Writer, queues
@@ -39,7 +41,6 @@ from artwork_backfill.shared.engine.sources import Claims
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.id_set import IdSet
 from artwork_backfill.shared.settings import Settings
-from psycopg import Connection
 
 #: How often a run makes up for what a trigger missed and keeps the counts of statuses, in seconds.
 _TIDY_EVERY_S: Final = 60.0

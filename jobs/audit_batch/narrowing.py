@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from psycopg import Connection
+
 from artwork_backfill.shared.audit.catalogue import CHECKS, Remedy
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.engine.job import Partition
-from psycopg import Connection
 
 #: That of what was audited before and is due again.
 _PRIORITY: Final = 50

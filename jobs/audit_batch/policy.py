@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any
 
 import click
+
 from artwork_backfill.jobs.command import F, option
 from artwork_backfill.shared.audit.catalogue import (
     Remedy,

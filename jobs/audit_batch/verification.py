@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from psycopg import Connection
+
 from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.auditing import triggers
 from artwork_backfill.shared.engine.job import Problem, Verification
 from artwork_backfill.shared.id_set import IdSet
-from psycopg import Connection
 
 # What others did to an entity since is in order too: a completed repair makes it unchecked, a
 # failed one a review, a person may want it audited again, and another run may have done so already.

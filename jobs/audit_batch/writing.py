@@ -13,6 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
+from psycopg import Connection
+from psycopg.types.json import Jsonb
+
 from artwork_backfill.jobs.audit_batch import history
 from artwork_backfill.jobs.audit_batch.claims import release
 from artwork_backfill.shared.audit.decide import Decision, QueuedAction, Status
@@ -39,8 +42,6 @@ from artwork_backfill.shared.auditing.queueing import (
 )
 from artwork_backfill.shared.engine.job import Written
 from artwork_backfill.shared.engine.session import begin, is_committed, roll_back
-from psycopg import Connection
-from psycopg.types.json import Jsonb
 
 # In order of id, as every run locks them, so that two runs never wait for each other in a circle.
 _LOCK_HELD: Final = """

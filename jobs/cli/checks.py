@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from artwork_backfill.shared.audit.catalogue import CHECKS, Check, Remedy
-from artwork_backfill.shared.audit.decide import Policy
-from artwork_backfill.shared.review.questions import RepairTally
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
+
+from artwork_backfill.shared.audit.catalogue import CHECKS, Check, Remedy
+from artwork_backfill.shared.audit.decide import Policy
+from artwork_backfill.shared.review.questions import RepairTally
 
 _COLUMNS = ("Check", "Severity", "Entity", "What differs", "Remedy", "Note")
 _PROOF_COLUMNS = ("Held", "Did not hold")

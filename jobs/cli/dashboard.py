@@ -10,6 +10,7 @@ import importlib.util
 import os
 
 import click
+
 from artwork_backfill.jobs.cli.review import by_option
 from artwork_backfill.jobs.command import UnusableError, musicbrainz_database, option
 from artwork_backfill.shared.review import questions

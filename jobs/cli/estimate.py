@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from psycopg import Connection
+from rich.console import Group, RenderableType
+from rich.progress import Progress
+from rich.text import Text
+
 from artwork_backfill.jobs.audit_batch.policy import policy_options
 from artwork_backfill.jobs.cli import views
 from artwork_backfill.jobs.command import (
@@ -42,10 +47,6 @@ from artwork_backfill.shared.engine.job import StopRun
 from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.report import REPORT_SUFFIXES
 from artwork_backfill.shared.settings import Settings
-from psycopg import Connection
-from rich.console import Group, RenderableType
-from rich.progress import Progress
-from rich.text import Text
 
 _COMMAND: Final = "estimate"
 

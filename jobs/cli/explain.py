@@ -10,6 +10,10 @@ from typing import Final
 from uuid import UUID
 
 import click
+from psycopg import Connection
+from rich.console import Group, RenderableType
+from rich.text import Text
+
 from artwork_backfill.jobs.cli import views
 from artwork_backfill.jobs.cli.review import GidType
 from artwork_backfill.jobs.command import musicbrainz_database, usage_errors
@@ -26,9 +30,6 @@ from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.review import explain as explaining
 from artwork_backfill.shared.review.explain import Explanation
 from artwork_backfill.shared.settings import Settings
-from psycopg import Connection
-from rich.console import Group, RenderableType
-from rich.text import Text
 
 _COMMAND: Final = "explain"
 

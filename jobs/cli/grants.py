@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import click
+
 from artwork_backfill.dashboard import tables as dashboard_tables
 from artwork_backfill.jobs.cli.main import JOBS, load_job
 from artwork_backfill.jobs.command import usage_errors

@@ -11,6 +11,9 @@ from operator import attrgetter
 from typing import Any, Final
 
 import click
+from psycopg import Connection
+from rich.console import Console
+
 from artwork_backfill.jobs.cli import checks
 from artwork_backfill.jobs.cli import status as status_view
 from artwork_backfill.jobs.command import (
@@ -30,8 +33,6 @@ from artwork_backfill.shared.review import questions, runs
 from artwork_backfill.shared.review import status as audit_status
 from artwork_backfill.shared.settings import Settings
 from artwork_backfill.shared.version import VERSION
-from psycopg import Connection
-from rich.console import Console
 
 #: Every job. That of the package `jobs/seed_from_mb` is `command` in its module `command`.
 JOBS: Final = (

@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import click
+from psycopg import Connection
+from psycopg.errors import LockNotAvailable, QueryCanceled
+from rich.console import RenderableType
+
 from artwork_backfill.jobs.cli import views
 from artwork_backfill.jobs.command import BIGINT_MAX, F, form_option, musicbrainz_database
 from artwork_backfill.shared.audit.archives import EntityType
@@ -35,9 +39,6 @@ from artwork_backfill.shared.review.questions import (
     ReviewStatus,
 )
 from artwork_backfill.shared.settings import Settings
-from psycopg import Connection
-from psycopg.errors import LockNotAvailable, QueryCanceled
-from rich.console import RenderableType
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -9,14 +9,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from artwork_backfill.shared.engine import report as reports
-from artwork_backfill.shared.engine.log import plain
-from artwork_backfill.shared.review.runs import Hold, Run
 from psycopg import Connection
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from artwork_backfill.shared.engine import report as reports
+from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.review.runs import Hold, Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from typing import Final
 
 import click
+from psycopg import Connection
+from rich.console import Console, RenderableType
+
 from artwork_backfill.jobs.cli import run_views
 from artwork_backfill.jobs.cli.main import JOBS, load_job
 from artwork_backfill.jobs.cli.review import by_option
@@ -17,8 +20,6 @@ from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.review.actions import Refused
 from artwork_backfill.shared.review.runs import Run
 from artwork_backfill.shared.settings import Settings
-from psycopg import Connection
-from rich.console import Console, RenderableType
 
 #: Characters in a line of a table that goes to a file or a pipe.
 _PIPE_WIDTH: Final = 200

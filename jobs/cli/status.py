@@ -8,15 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from artwork_backfill.jobs.cli import run_views
-from artwork_backfill.shared.review import runs
-from artwork_backfill.shared.review.runs import Hold
-from artwork_backfill.shared.review.status import AuditStatus, EntityCount, Repairs
 from psycopg import Connection
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
+
+from artwork_backfill.jobs.cli import run_views
+from artwork_backfill.shared.review import runs
+from artwork_backfill.shared.review.runs import Hold
+from artwork_backfill.shared.review.status import AuditStatus, EntityCount, Repairs
 
 #: More runs than these are never at work at once.
 _MOST_RUNS: Final = 1000

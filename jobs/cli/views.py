@@ -15,13 +15,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
 from artwork_backfill.shared.audit.archives import EntityType, entity_url, item_name
 from artwork_backfill.shared.engine.log import plain
 from artwork_backfill.shared.review import spreadsheet
 from artwork_backfill.shared.review.questions import Case, Event, PastAudit, Review
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

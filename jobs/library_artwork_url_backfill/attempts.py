@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from psycopg import Connection
+
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Miss, Reason
 from artwork_backfill.shared.engine.errors import DatabaseError
-from psycopg import Connection
 
 _TABLE: Final = "artwork_backfill.library_attempt"
 _RIGHTS: Final = ("SELECT", "INSERT", "UPDATE")

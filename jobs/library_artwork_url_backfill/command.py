@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
+
 from artwork_backfill.jobs.command import (
     MOST_AT_ONCE,
     DurationType,
@@ -21,7 +23,6 @@ from artwork_backfill.jobs.library_artwork_url_backfill.job import (
 from artwork_backfill.jobs.library_artwork_url_backfill.undo import Undo
 from artwork_backfill.shared.clients import lml
 from artwork_backfill.shared.engine.job import Job, Run
-from click.core import ParameterSource
 
 #: What a run that writes no covers takes beside the options of every job.
 _OF_UNDO: Final = frozenset({"undo", "write_rate", "pause_between"})

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from psycopg import Connection
+
 from artwork_backfill.jobs.library_artwork_url_backfill import attempts
 from artwork_backfill.jobs.library_artwork_url_backfill.changes import ChangesFile, Decided, Fate
 from artwork_backfill.jobs.library_artwork_url_backfill.choice import (
@@ -22,7 +24,6 @@ from artwork_backfill.jobs.library_artwork_url_backfill.models import (
     Miss,
 )
 from artwork_backfill.jobs.library_artwork_url_backfill.writes import Filling, Writes
-from psycopg import Connection
 
 
 class Decisions:

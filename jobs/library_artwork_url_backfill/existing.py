@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Final
 
+from psycopg import Connection
+from psycopg.sql import SQL, Composed, Identifier
+
 from artwork_backfill.jobs.library_artwork_url_backfill.choice import album_key
 from artwork_backfill.jobs.library_artwork_url_backfill.names import normal_form
 from artwork_backfill.jobs.library_artwork_url_backfill.pictures import Picture, picture_of
@@ -24,8 +27,6 @@ from artwork_backfill.shared.engine.job import (
 )
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.settings import Settings, SettingsError
-from psycopg import Connection
-from psycopg.sql import SQL, Composed, Identifier
 
 _COUNT: Final = """
 SELECT count(*) FROM {library} WHERE artwork_url IS NOT NULL

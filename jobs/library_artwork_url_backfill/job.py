@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
+from psycopg import Connection
+
 from artwork_backfill.jobs.library_artwork_url_backfill import attempts, library, summary
 from artwork_backfill.jobs.library_artwork_url_backfill.changes import ChangesFile, Decided, Fate
 from artwork_backfill.jobs.library_artwork_url_backfill.choice import (
@@ -53,7 +55,6 @@ from artwork_backfill.shared.engine.job import (
 )
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.settings import Settings, SettingsError
-from psycopg import Connection
 
 log = logging.getLogger(__name__)
 

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from psycopg import Connection
+from psycopg.sql import SQL, Composable, Composed, Identifier
+
 from artwork_backfill.jobs.library_artwork_url_backfill import attempts
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Metadata, Row
 from artwork_backfill.shared.engine.errors import DatabaseError
 from artwork_backfill.shared.engine.sources import Partition
 from artwork_backfill.shared.engine.tables import Table
-from psycopg import Connection
-from psycopg.sql import SQL, Composable, Composed, Identifier
 
 #: Below this, an id that the catalogue has for an album is itself the guess of a fuzzy search.
 TRUSTED_CONFIDENCE: Final = 0.9

@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Final
 
+from psycopg import Connection
+
 from artwork_backfill.jobs.library_artwork_url_backfill import library
 from artwork_backfill.jobs.library_artwork_url_backfill.changes import (
     BadChangesFile,
@@ -21,7 +23,6 @@ from artwork_backfill.shared.clients.http import Interrupted
 from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.settings import Settings, SettingsError
-from psycopg import Connection
 
 #: Rows of a batch at most, as for those that are filled.
 BATCH_MAX: Final = 100

@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from artwork_backfill.jobs.library_artwork_url_backfill.library import Shape, is_available
-from artwork_backfill.jobs.library_artwork_url_backfill.models import Match
 from psycopg import Connection
 from psycopg.sql import SQL, Composed
+
+from artwork_backfill.jobs.library_artwork_url_backfill.library import Shape, is_available
+from artwork_backfill.jobs.library_artwork_url_backfill.models import Match
 
 # Fails at once where another transaction has written to the library and is still open; the runner
 # then repeats all of it later. What is locked here is what the trigger's UPDATE locks.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+
 from artwork_backfill.jobs.command import DurationType, job_command, option
 from artwork_backfill.jobs.reaudit.job import OLD_AFTER_S, Reaudit
 from artwork_backfill.shared import reaudit

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Final, NamedTuple
 
+from psycopg import Connection
+
 from artwork_backfill.shared import reaudit
 from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
 from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
-from psycopg import Connection
 
 #: For how long an audit counts unless the person who starts the run says otherwise, in seconds.
 OLD_AFTER_S: Final = 365 * 86_400.0

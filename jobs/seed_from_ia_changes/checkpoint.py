@@ -6,10 +6,11 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Final
 
-from artwork_backfill.shared.clients.ia_changes import FROM_BEGINNING
-from artwork_backfill.shared.engine.job import Partition, RunFailed
 from psycopg import Connection
 from psycopg.rows import class_row
+
+from artwork_backfill.shared.clients.ia_changes import FROM_BEGINNING
+from artwork_backfill.shared.engine.job import Partition, RunFailed
 
 _LOAD: Final = """
 SELECT {columns}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import click
+
 from artwork_backfill.jobs.command import job_command, option
 from artwork_backfill.jobs.seed_from_ia_changes.job import SeedFromIaChanges
 from artwork_backfill.shared.engine.job import Run

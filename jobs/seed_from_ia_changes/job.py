@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Final
 
+from psycopg import Connection
+
 from artwork_backfill.jobs.seed_from_ia_changes import checkpoint as checkpoints
 from artwork_backfill.jobs.seed_from_ia_changes import types
 from artwork_backfill.jobs.seed_from_ia_changes.checkpoint import Checkpoint
@@ -36,7 +38,6 @@ from artwork_backfill.shared.engine.sources import Stream
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.id_set import IdSet
 from artwork_backfill.shared.settings import Settings
-from psycopg import Connection
 
 _NOW: Final = "SELECT now()"
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 from uuid import UUID
 
+from psycopg import Connection
+
 from artwork_backfill.shared import seeding
 from artwork_backfill.shared.audit.actual import ItemState, classify, collections_of
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType, item_name
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 from artwork_backfill.shared.clients.http import ServiceDown, Unreadable
 from artwork_backfill.shared.engine.job import StopRun
-from psycopg import Connection
 
 #: Priorities of gids that are live in MusicBrainz, and of all others.
 LIVE: Final = 100

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import click
+
 from artwork_backfill.jobs.command import job_command, option
 from artwork_backfill.jobs.seed_from_ia_scan.job import SeedFromIaScan
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, ArtArchive, EntityType

@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import ClassVar, Final
 from uuid import UUID
 
+from psycopg import Connection
+from psycopg.sql import SQL
+
 from artwork_backfill.jobs.seed_from_ia_scan import standing as standings
 from artwork_backfill.jobs.seed_from_ia_scan import verification
 from artwork_backfill.jobs.seed_from_ia_scan.pages import ListedPages, Page, ScrapedPages
@@ -36,8 +39,6 @@ from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.sources import Stream
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
-from psycopg import Connection
-from psycopg.sql import SQL
 
 #: Either of the two functions of `shared.seeding`.
 Seed = Callable[[Connection, str, Mapping[bytes, int]], seeding.Seeded]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from artwork_backfill.jobs.seed_from_ia_scan.pages import Page
-from artwork_backfill.shared.engine.job import Partition, RunFailed
 from psycopg import Connection
 from psycopg.rows import class_row
+
+from artwork_backfill.jobs.seed_from_ia_scan.pages import Page
+from artwork_backfill.shared.engine.job import Partition, RunFailed
 
 _LOAD: Final = """
 SELECT has_rights, cursor, pages, identifiers, foreign_identifiers, gids, total

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from psycopg import Connection
+
 from artwork_backfill.jobs.seed_from_ia_scan import standing as standings
 from artwork_backfill.jobs.seed_from_ia_scan.pages import ListedPages
 from artwork_backfill.jobs.seed_from_ia_scan.scan import Scan
@@ -12,7 +14,6 @@ from artwork_backfill.jobs.seed_from_ia_scan.standing import Standing
 from artwork_backfill.shared import seeding
 from artwork_backfill.shared.audit.archives import ArtArchive, EntityType
 from artwork_backfill.shared.engine.job import Note, Partition, Verification
-from psycopg import Connection
 
 #: Share of the entities with art that a scan must at least have come across. Without rights it
 #: comes across none or a few hundred; items that are really missing are a few in a thousand.

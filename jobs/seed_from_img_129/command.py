@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+
 from artwork_backfill.jobs.command import job_command, option
 from artwork_backfill.jobs.seed_from_img_129.job import SeedFromImg129
 from artwork_backfill.jobs.seed_from_img_129.sources import SourceError, find

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple
 
+from psycopg import Connection
+
 from artwork_backfill.jobs.seed_from_img_129.ledger import Entry, Ledger
 from artwork_backfill.jobs.seed_from_img_129.reading import Chunk, Reading
 from artwork_backfill.jobs.seed_from_img_129.sources import Source
@@ -28,7 +30,6 @@ from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.sources import Stream
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
-from psycopg import Connection
 
 #: The audit of 2021 knew releases only.
 _ENTITY_TYPE: Final = "release"

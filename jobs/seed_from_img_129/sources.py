@@ -19,6 +19,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import requests
+
 from artwork_backfill.jobs.seed_from_img_129.formats import Kind, recognise
 from artwork_backfill.shared.clients.download import Download
 from artwork_backfill.shared.engine.job import Problem

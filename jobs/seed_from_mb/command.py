@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+
 from artwork_backfill.jobs.command import job_command, option
 from artwork_backfill.jobs.seed_from_mb.gids import Kind
 from artwork_backfill.jobs.seed_from_mb.job import SeedFromMb

@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
+from psycopg import Connection
+from psycopg.sql import SQL, Composed
+
 from artwork_backfill.jobs.seed_from_mb.gids import GIDS, Gids, Key, Kind
 from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
 from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
-from psycopg import Connection
-from psycopg.sql import SQL, Composed
 
 # What comes later than this is not the run's concern.
 _SNAPSHOT: Final = """

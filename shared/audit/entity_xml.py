@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from artwork_backfill.shared.audit.archives import EntityType
-from artwork_backfill.shared.audit.finding import Finding, found
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser, ParseError
+
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.finding import Finding, found
 
 NAMESPACE: Final = "{http://musicbrainz.org/ns/mmd-2.0#}"
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Final, LiteralString
 from uuid import UUID
 
+from psycopg import Connection
+
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import Decision, Status
 from artwork_backfill.shared.audit.sampling import Interval, Stratum, allocate, estimate
@@ -25,7 +27,6 @@ from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import look_at
 from artwork_backfill.shared.auditing.models import Audit, BadRow, Claim, Deferral
 from artwork_backfill.shared.auditing.services import Services
-from psycopg import Connection
 
 #: Opens a connection for one short look at the database.
 Connect = Callable[[], AbstractContextManager[Connection]]

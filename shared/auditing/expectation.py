@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
+from psycopg import Connection
+from psycopg.rows import namedtuple_row
+
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import (
     INCONCLUSIVE,
@@ -31,8 +34,6 @@ from artwork_backfill.shared.auditing.models import (
     StreakLength,
 )
 from artwork_backfill.shared.engine.tables import Table
-from psycopg import Connection
-from psycopg.rows import namedtuple_row
 
 #: What of MusicBrainz's own has to be readable.
 TABLES: Final = (

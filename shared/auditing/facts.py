@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from artwork_backfill.shared.audit.expected import Credit, PartialDate, ReleaseFacts
 from psycopg import Connection
 from psycopg.rows import namedtuple_row
+
+from artwork_backfill.shared.audit.expected import Credit, PartialDate, ReleaseFacts
 
 # A release event without a country is a row of the view, too. The barcode '' means that there is
 # none; archive.org shows no difference between that and one that nobody has entered.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from psycopg import Connection
+
 from artwork_backfill.shared.engine.job import Metric
 from artwork_backfill.shared.engine.tables import Table
-from psycopg import Connection
 
 TABLES: Final = (
     Table("artwork_indexer.event_queue"),

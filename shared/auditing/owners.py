@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping
 from threading import Lock
 from typing import Final, NamedTuple
 
+from psycopg import Connection
+
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.engine.session import Session
-from psycopg import Connection
 
 _OWNERS_OF_COVER_ART: Final = """
 SELECT art.id, release.gid::text

@@ -14,10 +14,11 @@ from enum import StrEnum
 from typing import Final, Literal
 from uuid import UUID
 
-from artwork_backfill.shared.engine.session import one_statement
-from artwork_backfill.shared.engine.tables import Table
 from psycopg import Connection, errors
 from psycopg.types.json import Jsonb
+
+from artwork_backfill.shared.engine.session import one_statement
+from artwork_backfill.shared.engine.tables import Table
 
 #: The tables that are read and written here, with the rights that the role of a run needs.
 TABLES: Final = (

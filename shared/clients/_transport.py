@@ -24,12 +24,13 @@ import requests
 import requests.adapters
 import requests.utils
 import urllib3
-from artwork_backfill.shared.clients._budget import Budget, NoRoom
-from artwork_backfill.shared.clients._deadline import Deadlines, Exchange, attach
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError as Urllib3Error
 from urllib3.exceptions import TimeoutError as Urllib3Timeout
+
+from artwork_backfill.shared.clients._budget import Budget, NoRoom
+from artwork_backfill.shared.clients._deadline import Deadlines, Exchange, attach
 
 _CHUNK_BYTES = 64 * 1024
 # An unwanted body up to this size is read, because that is cheaper than a new connection.

@@ -16,6 +16,7 @@ from typing import IO, Final, cast
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import urllib3
+
 from artwork_backfill.shared.clients._transport import Transport
 
 _CONNECT_TIMEOUT_S: Final = 10.0

@@ -15,13 +15,14 @@ from threading import Event
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, final
 from uuid import UUID
 
+from psycopg import Connection
+
 from artwork_backfill.shared.engine.errors import RunFailed, StopRun
 from artwork_backfill.shared.engine.runs import DEAD_AFTER_S, RunRecord, Wait
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Keyset, Partition, Source
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
-from psycopg import Connection
 
 __all__ = [
     "Alone",

@@ -14,13 +14,14 @@ import unicodedata
 from typing import TYPE_CHECKING, Any, Final, TextIO
 from uuid import UUID
 
-from artwork_backfill.shared.engine.redaction import Redactor as Redactor
-from artwork_backfill.shared.settings import Settings
-from artwork_backfill.shared.version import VERSION
 from pythonjsonlogger.json import JsonFormatter
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.text import Text
+
+from artwork_backfill.shared.engine.redaction import Redactor as Redactor
+from artwork_backfill.shared.settings import Settings
+from artwork_backfill.shared.version import VERSION
 
 if TYPE_CHECKING:
     from sentry_sdk import Scope

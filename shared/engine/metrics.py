@@ -15,13 +15,14 @@ from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
+from psycopg import Connection
+
 from artwork_backfill.shared.engine.job import Job, Metric, Run, Section
 from artwork_backfill.shared.engine.log import RunLog
 from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.report import Outcome, Report
 from artwork_backfill.shared.engine.session import Session, explain
 from artwork_backfill.shared.version import VERSION
-from psycopg import Connection
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric as Family

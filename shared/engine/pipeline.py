@@ -16,6 +16,7 @@ from threading import Condition, Thread
 from typing import Final, Generic, cast
 
 import psycopg
+
 from artwork_backfill.shared.engine.errors import RunFailed, StopRun
 from artwork_backfill.shared.engine.job import Item, Job, Result, RunOptions, rows_of
 from artwork_backfill.shared.engine.runs import Wait

@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from threading import Event, Lock, Thread
 from typing import Final
 
-from artwork_backfill.shared.engine.log import RunLog, plain
-from artwork_backfill.shared.engine.runs import Wait
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -25,6 +23,9 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 from rich.text import Text
+
+from artwork_backfill.shared.engine.log import RunLog, plain
+from artwork_backfill.shared.engine.runs import Wait
 
 #: Between two lines at least, and at most while nothing happens, in seconds.
 LINE_EVERY_S: Final = 10.0

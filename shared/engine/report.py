@@ -13,11 +13,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from artwork_backfill.shared.engine.job import Note, Problem, Section, ServiceStats, Verification
-from artwork_backfill.shared.engine.log import plain
 from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from artwork_backfill.shared.engine.job import Note, Problem, Section, ServiceStats, Verification
+from artwork_backfill.shared.engine.log import plain
 
 #: Problems that are listed; the totals have the number of all.
 LISTED_PROBLEMS: Final = 50

@@ -24,6 +24,8 @@ from datetime import UTC, datetime
 from typing import Final, Generic, TypeVar
 
 import psycopg
+from psycopg import Connection
+
 from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.engine.errors import EngineError, RunFailed, StopRun
 from artwork_backfill.shared.engine.job import (
@@ -52,7 +54,6 @@ from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Source
 from artwork_backfill.shared.engine.stop import Stopping
 from artwork_backfill.shared.version import VERSION
-from psycopg import Connection
 
 T = TypeVar("T")
 

@@ -24,12 +24,13 @@ from typing import Any, Final
 from uuid import UUID
 
 import psycopg
+from psycopg import Connection
+from psycopg.types.json import Jsonb
+
 from artwork_backfill.shared.engine.errors import StopRun
 from artwork_backfill.shared.engine.session import TAKEN_FOR_DEAD, Session, explain
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.version import VERSION
-from psycopg import Connection
-from psycopg.types.json import Jsonb
 
 log = logging.getLogger(__name__)
 

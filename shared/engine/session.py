@@ -21,10 +21,11 @@ from threading import Event
 from typing import Any, Final, TypeVar
 
 import psycopg
-from artwork_backfill.shared.engine.errors import StopRun
 from psycopg import ClientCursor, Connection, Cursor, Transaction
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
+
+from artwork_backfill.shared.engine.errors import StopRun
 
 log = logging.getLogger(__name__)
 

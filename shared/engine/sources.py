@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from artwork_backfill.shared.engine.runs import RUNS, RunRecord, Wait
-from artwork_backfill.shared.engine.session import Session
 from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier, Literal
+
+from artwork_backfill.shared.engine.runs import RUNS, RunRecord, Wait
+from artwork_backfill.shared.engine.session import Session
 
 Item = TypeVar("Item")
 

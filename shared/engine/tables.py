@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from artwork_backfill.shared.engine.errors import DatabaseError
 from psycopg import Connection
+
+from artwork_backfill.shared.engine.errors import DatabaseError
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,9 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 from uuid import UUID, uuid4
 
+from psycopg import Connection
+from psycopg.errors import UniqueViolation
+
 from artwork_backfill.shared.audit.actual import Item, ItemState, OriginalImage
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType, item_name
 from artwork_backfill.shared.audit.copies import (
@@ -39,8 +42,6 @@ from artwork_backfill.shared.auditing.queueing import (
 from artwork_backfill.shared.clients.http import Interrupted, ServiceError
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review.questions import EntityRow, Review, ReviewStatus
-from psycopg import Connection
-from psycopg.errors import UniqueViolation
 
 #: The tables that these actions change.
 TABLES: Final = (

@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from uuid import UUID
 
+from psycopg import Connection
+
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.catalogue import CHECKS
 from artwork_backfill.shared.audit.decide import Decision, Policy
@@ -21,7 +23,6 @@ from artwork_backfill.shared.auditing.examination import Examiner, Inspection
 from artwork_backfill.shared.auditing.expectation import look_at
 from artwork_backfill.shared.auditing.models import Audit, Claim, Deferral
 from artwork_backfill.shared.review.questions import Case, find_cases
-from psycopg import Connection
 
 #: Opens a connection for one short look at the database.
 Connect = Callable[[], AbstractContextManager[Connection]]

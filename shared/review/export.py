@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType, item_name
 from psycopg import Connection
+
+from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType, item_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from enum import StrEnum
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
+from psycopg import Connection
+
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import PROOFS
 from artwork_backfill.shared.engine.tables import Table
-from psycopg import Connection
 
 #: The tables that these questions are about.
 TABLES: Final = (

@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 from uuid import UUID
 
+from psycopg import Connection
+
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review.actions import Refused
-from psycopg import Connection
 
 #: The tables that this is about.
 TABLES: Final = (

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from psycopg import Connection
+
 from artwork_backfill.shared.audit.actual import Item, ItemState
 from artwork_backfill.shared.audit.archives import INDEX_NAME, xml_name
 from artwork_backfill.shared.audit.compare import INDEX_MAX_BYTES, XML_MAX_BYTES
@@ -21,7 +23,6 @@ from artwork_backfill.shared.auditing.models import Claim, Entity
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.http import Interrupted, NotFound, ServiceError
 from artwork_backfill.shared.review.questions import EntityRow
-from psycopg import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from psycopg import Connection
+
 from artwork_backfill.shared.auditing.triggers import missing_triggers
 from artwork_backfill.shared.engine.tables import Table
-from psycopg import Connection
 
 TABLES: Final = (
     Table("artwork_indexer.event_queue"),

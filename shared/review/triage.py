@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from psycopg import Connection
+
 from artwork_backfill.shared.review.questions import (
     EVENT_CONDITIONS,
     FAILED_EVENTS,
@@ -19,7 +21,6 @@ from artwork_backfill.shared.review.questions import (
     event_values,
     review_values,
 )
-from psycopg import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 from artwork_backfill.shared.auditing.queueing import QueueRequest, queue_events
 from artwork_backfill.shared.engine.session import connect
-
 from tests.beside.rows import ORPHAN, deindex, deletion
 
 

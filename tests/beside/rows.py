@@ -12,14 +12,15 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+from psycopg.rows import namedtuple_row
+from psycopg.types.json import Jsonb
+
 from artwork_backfill.shared.auditing.queueing import (
     EventToQueue,
     Queueing,
     QueueRequest,
     queue_events,
 )
-from psycopg.rows import namedtuple_row
-from psycopg.types.json import Jsonb
 
 #: Releases by number; ORPHAN was merged away, and its item still holds the image of OWNER.
 OWNER, LIVE, BYSTANDER = 1, 2, 3

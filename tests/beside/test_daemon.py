@@ -12,9 +12,9 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+
 from artwork_backfill.jobs.audit_batch.auditor import Auditor
 from artwork_backfill.shared.settings import Settings
-
 from tests.beside.rows import LIVE, Place, at_most, gid, wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -6,10 +6,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+
 from artwork_backfill.shared.audit.actual import Item, classify
 from artwork_backfill.shared.review import actions, questions
 from artwork_backfill.shared.review.actions import Refused, Requeued
-
 from tests.beside.rows import BYSTANDER, IMAGE, ORPHAN, OWNER, Place, deindex, deletion, gid
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from artwork_backfill.shared.auditing.queueing import (
     EventToQueue,
     Obstacle,
@@ -15,7 +16,6 @@ from artwork_backfill.shared.auditing.queueing import (
     QueueRequest,
     queue_events,
 )
-
 from tests.beside.rows import (
     BYSTANDER,
     IMAGE,

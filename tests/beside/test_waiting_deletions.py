@@ -7,9 +7,9 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from artwork_backfill.shared import migrations
 from artwork_backfill.shared.auditing.queueing import Swept, sweep
-
 from tests.beside.rows import (
     BYSTANDER,
     LIVE,

@@ -7,9 +7,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+from psycopg.types.json import Jsonb
+
 from artwork_backfill.shared.review import questions
 from artwork_backfill.shared.review.questions import Page, Review, ReviewFilter, ReviewStatus
-from psycopg.types.json import Jsonb
 
 HOSTILE = "**bold** <img src=x onerror=alert(1)> [link](javascript:alert(1)) :red[red] $x$ \u202e"
 RUN = UUID("11111111-2222-4333-8444-555555555555")

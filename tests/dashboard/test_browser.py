@@ -26,8 +26,6 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import psycopg
 import pytest
-from artwork_backfill.shared.engine.log import plain
-from artwork_backfill.shared.review import actions
 from PIL import Image
 from playwright.sync_api import (
     Browser,
@@ -39,6 +37,8 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.review import actions
 from sandbox import dashboard as sandbox_dashboard
 from sandbox import demo, surroundings
 from sandbox.surroundings import Surroundings

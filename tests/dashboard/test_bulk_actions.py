@@ -7,10 +7,10 @@ from threading import Thread
 
 import psycopg
 import pytest
+
 from artwork_backfill.shared.review import actions, questions
 from artwork_backfill.shared.review.actions import Refused, Settle
 from artwork_backfill.shared.review.questions import Review
-
 from tests.dashboard.dashboard_rows import Rows
 
 NOTE = "archive.org has mended it"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
-from artwork_backfill.dashboard import access, serve
-from artwork_backfill.jobs.cli.dashboard import command
 from click.testing import CliRunner
 from streamlit import config as streamlit_config
+
+from artwork_backfill.dashboard import access, serve
+from artwork_backfill.jobs.cli.dashboard import command
 
 ANYWHERE = "0.0.0.0"
 OPS = frozenset({"ops@example.org"})

@@ -7,13 +7,13 @@ from contextlib import closing
 
 import psycopg
 import pytest
+
 from artwork_backfill.dashboard import database as databases
 from artwork_backfill.dashboard.access import NotAllowed
 from artwork_backfill.dashboard.config import Config
 from artwork_backfill.dashboard.database import DashboardDb, Trouble
 from artwork_backfill.shared.review import actions
 from artwork_backfill.shared.settings import SettingsError
-
 from tests.dashboard.dashboard_rows import Rows
 
 SECRET = "correct-horse-battery"

@@ -9,12 +9,12 @@ from uuid import UUID
 
 import pytest
 import streamlit as st
-from artwork_backfill.dashboard import access, serve
-from artwork_backfill.shared.engine.log import plain
-from artwork_backfill.shared.review import actions
 from streamlit import config as streamlit_config
 from streamlit.testing.v1 import AppTest
 
+from artwork_backfill.dashboard import access, serve
+from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.review import actions
 from tests.dashboard.dashboard_rows import HOSTILE, Rows
 
 GID: Final = UUID("76df3287-6cda-33eb-8e9a-044b5e15ffdd")

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
+
 from artwork_backfill.dashboard import queries
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.catalogue import CHECKS
 from artwork_backfill.shared.review import questions
 from artwork_backfill.shared.review.questions import EventFilter, Page, ReviewFilter, ReviewStatus
-
 from tests.dashboard.dashboard_rows import HOSTILE, Rows
 
 WEEK = timedelta(days=7)

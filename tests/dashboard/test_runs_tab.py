@@ -11,14 +11,14 @@ from uuid import UUID, uuid4
 
 import pytest
 import streamlit as st
-from artwork_backfill.dashboard import serve
-from artwork_backfill.dashboard.tabs.runs import command
-from artwork_backfill.shared.review import runs
-from artwork_backfill.shared.review.actions import Refused
 from psycopg.types.json import Jsonb
 from streamlit import config as streamlit_config
 from streamlit.testing.v1 import AppTest
 
+from artwork_backfill.dashboard import serve
+from artwork_backfill.dashboard.tabs.runs import command
+from artwork_backfill.shared.review import runs
+from artwork_backfill.shared.review.actions import Refused
 from tests.dashboard.dashboard_rows import Rows
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import streamlit as st
+from streamlit import config as streamlit_config
+from streamlit.testing.v1 import AppTest
+
 from artwork_backfill.dashboard import serve
 from artwork_backfill.dashboard.bulk import Batch, Bulk
 from artwork_backfill.dashboard.database import Trouble
 from artwork_backfill.dashboard.memory import Memories
 from artwork_backfill.shared.review import actions
-from streamlit import config as streamlit_config
-from streamlit.testing.v1 import AppTest
-
 from tests.dashboard.dashboard_rows import Rows
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import click
 import pytest
 import yaml
+
 from artwork_backfill.jobs.cli.main import JOBS, main
 
 PROJECT = Path(__file__).resolve().parent.parent.parent

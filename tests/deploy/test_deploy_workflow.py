@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from artwork_backfill.jobs.cli.main import main
 
 PROJECT = Path(__file__).resolve().parent.parent.parent

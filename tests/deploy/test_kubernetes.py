@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
-from artwork_backfill.jobs.cli.main import JOBS, main
 from kubernetes_validate import validate
+
+from artwork_backfill.jobs.cli.main import JOBS, main
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 KUBERNETES = PROJECT / "deploy/kubernetes"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
-from artwork_backfill.shared.migrations import migrate
 
+from artwork_backfill.shared.migrations import migrate
 from sandbox.load import build_database
 from sandbox.postgres import Cluster
 from sandbox.services import Services

@@ -15,10 +15,10 @@ from pathlib import Path
 import click
 import psycopg
 import pytest
-from artwork_backfill.jobs.cli.main import JOBS, load_job, main
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from artwork_backfill.jobs.cli.main import JOBS, load_job, main
 from sandbox.postgres import Cluster
 from tests import programs
 from tests.tiny import execute, query

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from artwork_backfill.shared.engine.container import vanishes
 
 COMMAND = Path(sys.executable).with_name("artwork-backfill")

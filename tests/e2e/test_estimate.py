@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import Event
 
 import psycopg
+from psycopg import Connection
+
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.auditing.estimate import Estimate, Estimator
@@ -18,8 +20,6 @@ from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.owners import OwnerRows, look_up_owners
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.settings import Settings
-from psycopg import Connection
-
 from sandbox.entities import Presence
 from sandbox.world import Spec
 from tests.e2e.place import Place

@@ -16,10 +16,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from artwork_backfill.shared.migrations import migrate
 from prometheus_client import parser as prometheus
 from prometheus_client.openmetrics import parser as openmetrics
 
+from artwork_backfill.shared.migrations import migrate
 from sandbox.load import build_database
 from sandbox.postgres import Cluster
 from sandbox.services import Services

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
+
 from artwork_backfill.jobs.cli.main import main
 from artwork_backfill.shared.audit.catalogue import CHECKS
-from click.testing import CliRunner
 
 WIDTH = 80
 COMMAND = Path(sys.executable).with_name("artwork-backfill")

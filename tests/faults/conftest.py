@@ -15,8 +15,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from artwork_backfill.shared.migrations import migrate
 
+from artwork_backfill.shared.migrations import migrate
 from sandbox import schema
 from sandbox.library import Library, LibrarySpec, load_library
 from sandbox.load import build_database

@@ -12,8 +12,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from artwork_backfill.shared.migrations import migrate
 
+from artwork_backfill.shared.migrations import migrate
 from sandbox.load import build_database
 from sandbox.postgres import DURABLE, Cluster, start_server
 from sandbox.services import Services

@@ -21,10 +21,10 @@ from typing import Any
 
 import click
 import pytest
-from artwork_backfill.jobs.command import DurationType, OutputType, PartitionType
-from artwork_backfill.shared.version import VERSION
 from click.testing import CliRunner
 
+from artwork_backfill.jobs.command import DurationType, OutputType, PartitionType
+from artwork_backfill.shared.version import VERSION
 from sandbox.postgres import Cluster
 from tests import programs, tiny_command
 from tests.tiny import create_work, doubled, states, wait_for

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import Connection
+
 from artwork_backfill.shared.engine.errors import RunFailed, StopRun
 from artwork_backfill.shared.engine.job import Written
 from artwork_backfill.shared.engine.report import Report
 from artwork_backfill.shared.engine.session import connect as open_connection
-from psycopg import Connection
-
 from tests import programs, tiny_command
 from tests.tiny import (
     Driver,

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
-from artwork_backfill.jobs.cli.main import JOBS
 from psycopg import sql
 
+from artwork_backfill.jobs.cli.main import JOBS
 from sandbox import schema, surroundings
 from sandbox.library import LibrarySpec
 from sandbox.surroundings import Surroundings

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from artwork_backfill.jobs.reaudit.job import Reaudit
 from artwork_backfill.shared.engine.job import Partition
 from artwork_backfill.shared.engine.report import Outcome, Report
-
 from tests.tiny import driver, execute, query
 
 PROGRAM = str(Path(sys.executable).with_name("artwork-backfill"))

@@ -14,15 +14,15 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from click.testing import CliRunner, Result
+from psycopg.types.json import Jsonb
+
 from artwork_backfill.jobs.cli.review import events_group, review_group
 from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.review import actions, questions
 from artwork_backfill.shared.review import export as staff
 from artwork_backfill.shared.review.actions import Refused
 from artwork_backfill.shared.review.questions import EventFilter, Page, ReviewFilter
-from click.testing import CliRunner, Result
-from psycopg.types.json import Jsonb
-
 from sandbox.postgres import Cluster
 
 GID = UUID("76df3287-6cda-33eb-8e9a-044b5e15ffdd")

@@ -8,6 +8,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+
 from artwork_backfill.jobs.seed_from_ia_changes import checkpoint as checkpoints
 from artwork_backfill.jobs.seed_from_ia_changes.checkpoint import Checkpoint
 from artwork_backfill.jobs.seed_from_ia_changes.job import SeedFromIaChanges
@@ -17,7 +18,6 @@ from artwork_backfill.shared.clients.http import CredentialsRefused, ServiceDown
 from artwork_backfill.shared.clients.ia_changes import ChangesClient, ChangesError, ChangesPage
 from artwork_backfill.shared.engine.job import Partition, StopRun
 from artwork_backfill.shared.engine.report import Outcome, Report
-
 from tests.tiny import driver, execute, query
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)

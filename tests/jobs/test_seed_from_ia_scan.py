@@ -14,6 +14,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from psycopg import Connection
+
 from artwork_backfill.jobs.seed_from_ia_scan import pages as pages_module
 from artwork_backfill.jobs.seed_from_ia_scan.job import ScanPage, SeedFromIaScan
 from artwork_backfill.jobs.seed_from_ia_scan.pages import Page, ScrapedPages
@@ -32,10 +36,6 @@ from artwork_backfill.shared.clients.http import (
 )
 from artwork_backfill.shared.engine.job import Partition, Run, RunFailed, RunResult, Verification
 from artwork_backfill.shared.engine.report import Outcome, Report
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from psycopg import Connection
-
 from sandbox.load import load
 from sandbox.services import Services
 from sandbox.world import EntityType as WorldType

@@ -23,13 +23,13 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg import Connection
+
 from artwork_backfill.jobs.seed_from_img_129.job import SeedFromImg129
 from artwork_backfill.jobs.seed_from_img_129.reading import Chunk, Reading
 from artwork_backfill.jobs.seed_from_img_129.sources import Source, SourceError, find
 from artwork_backfill.shared.engine.job import Partition, Run, RunResult
 from artwork_backfill.shared.engine.report import Outcome, Report
-from psycopg import Connection
-
 from tests.tiny import Driver, driver, execute, query, wait_for
 
 DATA = Path(__file__).parents[1] / "data" / "img-129"

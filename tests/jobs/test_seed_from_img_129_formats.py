@@ -10,6 +10,9 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from artwork_backfill.jobs.seed_from_img_129.checks import Note
 from artwork_backfill.jobs.seed_from_img_129.formats import (
     Kind,
@@ -21,8 +24,6 @@ from artwork_backfill.jobs.seed_from_img_129.formats import (
 from artwork_backfill.jobs.seed_from_img_129.ledger import Entry, Ledger
 from artwork_backfill.shared.engine.job import RunFailed
 from artwork_backfill.shared.lines import Block, read_blocks
-from hypothesis import given
-from hypothesis import strategies as st
 
 DATA = Path(__file__).parents[1] / "data" / "img-129"
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import Connection
+
 from artwork_backfill.jobs.seed_from_mb.gids import GIDS, Kind
 from artwork_backfill.jobs.seed_from_mb.job import Page, SeedFromMb
 from artwork_backfill.shared.engine.job import Partition, RunResult, Written
 from artwork_backfill.shared.engine.report import Outcome, Report
-from psycopg import Connection
-
 from tests.tiny import driver, execute, query, wait_for
 
 SEEDED = """

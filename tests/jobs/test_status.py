@@ -7,11 +7,12 @@ import json
 
 import psycopg
 import pytest
+from rich.console import Console
+
 from artwork_backfill.jobs.cli import status as view
 from artwork_backfill.shared.auditing.triggers import TRIGGERS
 from artwork_backfill.shared.review import status
 from artwork_backfill.shared.review.status import AuditStatus, EntityCount, QueueCount, Repairs
-from rich.console import Console
 
 _ROWS = """
 INSERT INTO artwork_indexer.audit_entity (entity_type, gid, status, priority, last_audit_at)

@@ -7,8 +7,8 @@ import sys
 import time
 
 import psycopg
-from artwork_backfill.shared.migrations import migrate
 
+from artwork_backfill.shared.migrations import migrate
 from sandbox import schema
 from sandbox.postgres import start_server
 from sandbox.services import Services

@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 import pytest
-from artwork_backfill.shared.audit.actual import classify
 
+from artwork_backfill.shared.audit.actual import classify
 from tests.oracle.answers import Meaning, meaning
 
 GID = "8a831817-4d64-4fa6-913c-513a42f8eda1"

@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from psycopg import Connection, errors
+from psycopg.pq import TransactionStatus
+
 from artwork_backfill.shared.engine.errors import DatabaseError, StopRun
 from artwork_backfill.shared.engine.session import (
     Session,
@@ -19,8 +22,6 @@ from artwork_backfill.shared.engine.session import (
     open_standalone,
 )
 from artwork_backfill.shared.engine.tables import Table, check_tables
-from psycopg import Connection, errors
-from psycopg.pq import TransactionStatus
 
 
 @pytest.mark.parametrize(

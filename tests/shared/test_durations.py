@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from artwork_backfill.shared.durations import LONGEST, parse_duration
 from hypothesis import example, given
 from hypothesis import strategies as st
+
+from artwork_backfill.shared.durations import LONGEST, parse_duration
 
 
 @pytest.mark.parametrize(

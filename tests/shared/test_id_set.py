@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from itertools import chain
 
-from artwork_backfill.shared.id_set import IdSet
 from hypothesis import given
 from hypothesis import strategies as st
+
+from artwork_backfill.shared.id_set import IdSet
 
 IDS = st.lists(st.integers(1, 300_000) | st.integers(2**40, 2**40 + 100))
 

@@ -12,9 +12,10 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-from artwork_backfill.shared.lines import LONGEST_LINE, DamagedInput, read_blocks, read_parts
 from hypothesis import given
 from hypothesis import strategies as st
+
+from artwork_backfill.shared.lines import LONGEST_LINE, DamagedInput, read_blocks, read_parts
 
 
 class Trickle(io.BytesIO):

@@ -9,13 +9,13 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import Connection
+
 from artwork_backfill.shared import migrations
 from artwork_backfill.shared.engine import session
 from artwork_backfill.shared.engine.errors import DatabaseError
 from artwork_backfill.shared.engine.session import open_standalone
 from artwork_backfill.shared.migrations import MigrationFailed, State, available, migrate, status
-from psycopg import Connection
-
 from tests.tiny import query, wait_for
 
 RECORDS = "SELECT name, checksum FROM artwork_indexer.backfill_migration ORDER BY name"

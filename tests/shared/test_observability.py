@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from artwork_backfill.shared.engine.log import Redactor, plain
 
 

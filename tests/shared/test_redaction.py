@@ -5,10 +5,11 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
-from artwork_backfill.shared.engine.redaction import Redactor
-from artwork_backfill.shared.settings import Settings, SettingsError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from artwork_backfill.shared.engine.redaction import Redactor
+from artwork_backfill.shared.settings import Settings, SettingsError
 
 
 def redactor(dsn: str = "", *arguments: str) -> Redactor:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+
 from artwork_backfill.shared.clients.http import ServiceStats
 from artwork_backfill.shared.engine.job import Note, Problem, Section, Verification
 from artwork_backfill.shared.engine.report import (
@@ -22,7 +24,6 @@ from artwork_backfill.shared.engine.report import (
     to_json,
     to_markdown,
 )
-from rich.console import Console
 
 WILD = "a|b\n# c <script>`x`</script> [click](javascript:x) *d* _e_ \x1b[31m \u202eelif \ud800"
 

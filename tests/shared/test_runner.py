@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pytest
+from psycopg import Connection
+
 from artwork_backfill.shared.clients.http import ServiceStats
 from artwork_backfill.shared.engine.job import (
     Job,
@@ -28,8 +30,6 @@ from artwork_backfill.shared.engine.report import LISTED_PROBLEMS, Outcome
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.settings import Settings
-from psycopg import Connection
-
 from sandbox.postgres import Cluster
 from tests.tiny import (
     FetchingJob,

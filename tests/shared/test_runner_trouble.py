@@ -9,11 +9,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import Connection
+
 from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.engine.job import RunFailed, Wait, Written
 from artwork_backfill.shared.engine.report import Outcome, Report
-from psycopg import Connection
-
 from sandbox.postgres import Cluster, start_server
 from tests.tiny import (
     Driver,

@@ -9,13 +9,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import Connection
+
 from artwork_backfill.shared.engine.errors import StopRun
 from artwork_backfill.shared.engine.job import Wait, Written
 from artwork_backfill.shared.engine.report import Outcome
 from artwork_backfill.shared.engine.runs import RunRecord
 from artwork_backfill.shared.engine.session import Session, connect
-from psycopg import Connection
-
 from tests.tiny import TinyJob, create_work, driver, execute, query, states, wait_for
 
 STOP = "UPDATE artwork_indexer.backfill_run SET requested = 'stop', requested_by = 'anna'"

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from artwork_backfill.shared import seeding
-from artwork_backfill.shared.seeding import UuidArray, uuid_array
 from psycopg import Connection
 
+from artwork_backfill.shared import seeding
+from artwork_backfill.shared.seeding import UuidArray, uuid_array
 from tests.tiny import wait_for
 
 _ROWS = "SELECT gid, priority FROM artwork_indexer.audit_entity WHERE entity_type = %s"

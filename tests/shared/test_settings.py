@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from artwork_backfill.shared.settings import (
     VARIABLES,
     Endpoint,

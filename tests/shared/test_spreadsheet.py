@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
+
 from artwork_backfill.shared.review import spreadsheet
 
 

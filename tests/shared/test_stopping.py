@@ -6,7 +6,6 @@ import signal
 import threading
 
 from artwork_backfill.shared.engine.stop import Stopping, on_signals
-
 from tests.tiny import wait_for
 
 

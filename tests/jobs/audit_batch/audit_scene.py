@@ -14,6 +14,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+from psycopg.rows import namedtuple_row
+
 from artwork_backfill.jobs.audit_batch import claims
 from artwork_backfill.jobs.audit_batch.guardrails import Limits
 from artwork_backfill.jobs.audit_batch.job import AuditBatch
@@ -36,8 +38,6 @@ from artwork_backfill.shared.engine.runs import RunRecord
 from artwork_backfill.shared.engine.sources import Claims
 from artwork_backfill.shared.engine.stop import Stopping
 from artwork_backfill.shared.settings import Settings
-from psycopg.rows import namedtuple_row
-
 from sandbox.entities import Plan
 from sandbox.world import Spec, World
 

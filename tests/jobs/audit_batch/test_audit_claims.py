@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+
 from artwork_backfill.jobs.audit_batch import claims
 from artwork_backfill.jobs.audit_batch.writing import count_dead, fail
 from artwork_backfill.shared.audit.archives import EntityType
@@ -16,7 +17,6 @@ from artwork_backfill.shared.auditing.models import STREAK_LIMIT, Claim
 from artwork_backfill.shared.engine.job import Partition
 from artwork_backfill.shared.engine.session import Session, connect
 from artwork_backfill.shared.engine.sources import Claims
-
 from tests.jobs.audit_batch.audit_scene import Scene
 
 

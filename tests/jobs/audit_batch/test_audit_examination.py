@@ -8,6 +8,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+
 from artwork_backfill.shared.audit.archives import INDEX_NAME, xml_name
 from artwork_backfill.shared.audit.decide import Decision, Policy, Status
 from artwork_backfill.shared.auditing.examination import Examiner
@@ -21,7 +22,6 @@ from artwork_backfill.shared.auditing.models import (
 from artwork_backfill.shared.auditing.owners import OwnerRows
 from artwork_backfill.shared.clients.http import NotFound, ServiceDown
 from artwork_backfill.shared.engine.job import StopRun
-
 from sandbox.entities import Plan
 from tests.jobs.audit_batch.audit_scene import Scene, unreadable
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from artwork_backfill.shared.audit.decide import FailedEvent
 from artwork_backfill.shared.audit.expected import Presence
 from artwork_backfill.shared.auditing.models import Claim
-
 from tests.jobs.audit_batch.audit_scene import Scene
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
 from artwork_backfill.shared.engine.job import StopRun, Wait
-
 from tests.jobs.audit_batch.audit_scene import Scene
 
 

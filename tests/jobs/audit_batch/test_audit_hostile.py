@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+
 from artwork_backfill.shared.auditing import services as audit_services
 from artwork_backfill.shared.clients import http
 from artwork_backfill.shared.clients._pacing import Pace
 from artwork_backfill.shared.engine.report import Outcome, Report
 from artwork_backfill.shared.settings import Settings
-
 from sandbox.services import Services as Sandbox
 from tests.jobs.audit_batch.audit_scene import SPEC, Scene
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+
 from artwork_backfill.jobs.audit_batch import writing
 from artwork_backfill.jobs.audit_batch.auditor import Auditor
 from artwork_backfill.jobs.cli.main import main
 from artwork_backfill.shared.audit.catalogue import Remedy, Severity
 from artwork_backfill.shared.audit.decide import PROOFS, Policy
 from artwork_backfill.shared.auditing.models import STREAK_LIMIT, Reason
-from click.testing import CliRunner
-
 from tests.jobs.audit_batch.audit_scene import Scene
 
 MAJOR_ONLY = Policy(min_severity=Severity.MAJOR)

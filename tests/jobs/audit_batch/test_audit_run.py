@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from artwork_backfill.jobs.audit_batch.guardrails import Limits
 from artwork_backfill.jobs.audit_batch.job import AuditBatch
 from artwork_backfill.jobs.audit_batch.verification import (
@@ -23,7 +24,6 @@ from artwork_backfill.shared.engine.runner import Runner
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.stop import Stopping
 from artwork_backfill.shared.id_set import IdSet
-
 from tests.jobs.audit_batch.audit_scene import Scene, findings, unreadable
 
 _CHECKS = """

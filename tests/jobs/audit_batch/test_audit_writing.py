@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+
 from artwork_backfill.jobs.audit_batch.claims import release
 from artwork_backfill.jobs.audit_batch.writing import Writer
 from artwork_backfill.shared.audit.catalogue import Severity
@@ -18,7 +19,6 @@ from artwork_backfill.shared.audit.decide import Decision, Policy, Status
 from artwork_backfill.shared.audit.expected import index_json, md5
 from artwork_backfill.shared.audit.reasons import ReviewReason
 from artwork_backfill.shared.auditing.models import Audit, Deferral, Reason
-
 from tests.jobs.audit_batch.audit_scene import Scene, unreadable
 
 PATIENCE_S = 10.0

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from artwork_backfill.jobs.audit_batch import auditor as auditor_module
 from artwork_backfill.jobs.audit_batch.auditor import Auditor, AuditSummary
 from artwork_backfill.jobs.audit_batch.guardrails import Limits
@@ -18,7 +19,6 @@ from artwork_backfill.shared.auditing.models import Reason
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.http import Interrupted, ServiceDown
 from artwork_backfill.shared.settings import SettingsError
-
 from tests.jobs.audit_batch.audit_scene import Scene, unreadable
 
 

@@ -13,7 +13,6 @@ from typing import Final
 
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Row
 from artwork_backfill.shared.clients.lml import Artwork, LookupAnswer
-
 from sandbox.library import artwork_url
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import Connection
+
 from artwork_backfill.jobs.library_artwork_url_backfill.existing import CheckExisting
 from artwork_backfill.jobs.library_artwork_url_backfill.job import (
     LibraryArtworkUrlBackfill,
@@ -27,8 +29,6 @@ from artwork_backfill.shared.engine.report import Report
 from artwork_backfill.shared.engine.runner import Runner
 from artwork_backfill.shared.engine.stop import Stopping
 from artwork_backfill.shared.settings import Settings
-from psycopg import Connection
-
 from sandbox.library import artwork_url
 
 SPACER = "https://st.discogs.com/images/spacer.gif"

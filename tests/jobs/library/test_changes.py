@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from artwork_backfill.jobs.library_artwork_url_backfill.changes import (
     BadChangesFile,
     Decided,
@@ -25,7 +26,6 @@ from artwork_backfill.shared.engine.report import Outcome, to_markdown
 from artwork_backfill.shared.engine.session import open_standalone
 from artwork_backfill.shared.migrations import State, Target, migrate, status
 from artwork_backfill.shared.settings import SettingsError
-
 from sandbox.library import artwork_url
 from tests.jobs.library.shelves import SITE_URL, SPACER, FakeLml, Shelves, number_of, url_of
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import responses
+
 from artwork_backfill.jobs.library_artwork_url_backfill.choice import (
     Rules,
     choose,
@@ -41,7 +42,6 @@ from artwork_backfill.jobs.library_artwork_url_backfill.pictures import (
 )
 from artwork_backfill.shared.clients import lml
 from artwork_backfill.shared.clients.lml import Artwork, LmlQuery, LookupAnswer
-
 from sandbox.library import artwork_url
 from tests.jobs.library.labelled import ALBUMS, answer_of, row_of, url_of
 

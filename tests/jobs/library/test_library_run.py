@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
+from psycopg import Connection
+
 from artwork_backfill.jobs.library_artwork_url_backfill.job import (
     LibraryArtworkUrlBackfill,
     Options,
@@ -23,8 +25,6 @@ from artwork_backfill.shared.engine.job import Partition
 from artwork_backfill.shared.engine.report import Outcome, Report
 from artwork_backfill.shared.engine.tables import check_tables
 from artwork_backfill.shared.settings import Settings
-from psycopg import Connection
-
 from sandbox import schema
 from tests.jobs.library.shelves import SITE_URL, FakeLml, Shelves, number_of, url_of
 from tests.tiny import wait_for

@@ -7,6 +7,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+
 from artwork_backfill.jobs.library_artwork_url_backfill.lookups import (
     LookupFailed,
     Lookups,

@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from artwork_backfill.shared.audit.actual import ItemState, classify
 from artwork_backfill.shared.audit.archives import image_name, item_name, thumbnail_name, xml_name
-
 from tests.shared.audit.audit_states import OTHER_GID, RELEASE_GID, SAMPLES
 
 OWN_FILES = [

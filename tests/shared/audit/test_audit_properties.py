@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from artwork_backfill.shared.audit.actual import Item, ItemState, classify
 from artwork_backfill.shared.audit.archives import (
     EntityType,
@@ -26,9 +29,6 @@ from artwork_backfill.shared.audit.decide import (
 )
 from artwork_backfill.shared.audit.expected import Artwork, Expected, Presence
 from artwork_backfill.shared.audit.finding import Finding
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.shared.audit.audit_states import (
     BOTH,
     EVENT_GID,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from artwork_backfill.shared.audit.catalogue import (
     CHECKS,
     Remedy,

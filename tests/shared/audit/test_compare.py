@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+
 from artwork_backfill.shared.audit.actual import Actual, Item, ItemState, classify
 from artwork_backfill.shared.audit.archives import (
     image_name,
@@ -27,7 +28,6 @@ from artwork_backfill.shared.audit.compare import (
     needs_xml,
 )
 from artwork_backfill.shared.audit.expected import Expected, Presence
-
 from tests.shared.audit.audit_states import (
     BACK,
     BOTH,

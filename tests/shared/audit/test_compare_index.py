@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from artwork_backfill.shared.audit.compare_index import MalformedIndex, parse_index
 
+from artwork_backfill.shared.audit.compare_index import MalformedIndex, parse_index
 from tests.shared.audit.audit_states import (
     BACK,
     BOTH,

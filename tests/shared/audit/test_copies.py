@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from artwork_backfill.shared.audit.actual import Item, ItemState, OriginalImage, classify
 from artwork_backfill.shared.audit.archives import (
     ART_ARCHIVES,
@@ -13,7 +14,6 @@ from artwork_backfill.shared.audit.archives import (
     item_name,
 )
 from artwork_backfill.shared.audit.copies import CopyState, compare_copies
-
 from tests.shared.audit.audit_states import OTHER_GID, RELEASE_GID
 
 ARCHIVE = ART_ARCHIVES[EntityType.RELEASE]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
+
 from artwork_backfill.shared.audit.actual import ItemFile, OriginalImage
 from artwork_backfill.shared.audit.archives import image_name, thumbnail_name, xml_name
 from artwork_backfill.shared.audit.catalogue import CHECKS, Remedy, Severity
@@ -27,7 +28,6 @@ from artwork_backfill.shared.audit.decide import (
 )
 from artwork_backfill.shared.audit.expected import Expected, Presence
 from artwork_backfill.shared.audit.finding import Finding, found
-
 from tests.shared.audit.audit_states import (
     BOTH,
     EVENT,

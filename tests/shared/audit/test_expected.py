@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 
 import pytest
-from artwork_backfill.shared.audit.expected import index_json, md5
 
+from artwork_backfill.shared.audit.expected import index_json, md5
 from tests.shared.audit.audit_states import BACK, EVENT, FRONT, RELEASE, SAMPLES
 
 

@@ -8,6 +8,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from artwork_backfill.shared.audit.actual import Actual, classify
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.compare import compare, downloads_needed, needs_xml
@@ -19,9 +22,6 @@ from artwork_backfill.shared.audit.expected import (
     Presence,
     ReleaseFacts,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
 from sandbox import entities, formats
 from sandbox.items import Item
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from artwork_backfill.shared.audit.sampling import Interval, Stratum, allocate, estimate
 
 

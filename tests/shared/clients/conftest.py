@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
 from artwork_backfill.shared.clients.http import Budget, HttpClient, Service
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import responses
+from responses import matchers
+
 from artwork_backfill.shared.clients.archive_org import (
     ArchiveOrgClient,
     CursorRefused,
@@ -15,7 +17,6 @@ from artwork_backfill.shared.clients.archive_org import (
 )
 from artwork_backfill.shared.clients.http import CredentialsRefused, NotFound, Unreadable
 from artwork_backfill.shared.settings import Settings, SettingsError
-from responses import matchers
 
 SAMPLES = Path(__file__).parent / "samples"
 GID = "8745795a-190f-4be5-84fd-a8cfe5365cc6"

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import responses
+
 from artwork_backfill.shared.clients.http import (
     BadAnswer,
     Budget,

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 
 import pytest
 import responses
+
 from artwork_backfill.shared.clients.http import CredentialsRefused, Unreadable
 from artwork_backfill.shared.clients.ia_changes import (
     FROM_BEGINNING,

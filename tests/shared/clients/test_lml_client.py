@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import responses
+
 from artwork_backfill.shared.clients import lml
 from artwork_backfill.shared.clients.http import CredentialsRefused, NotFound, Unreadable
 from artwork_backfill.shared.clients.lml import (

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import responses
+
 from artwork_backfill.shared.clients.http import NotFound, Unreadable
 from artwork_backfill.shared.clients.musicbrainz import MusicBrainzClient
 from artwork_backfill.shared.settings import Settings, SettingsError

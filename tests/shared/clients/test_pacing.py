@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from artwork_backfill.shared.clients._pacing import Health, Interrupted, Meter, Pace
 
 
