@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from psycopg import Connection
 
 from artwork_backfill.shared.audit.archives import EntityType
-from artwork_backfill.shared.engine.session import Session
+from artwork_backfill.shared.engine.session import Session, holds
 
 _OWNERS_OF_COVER_ART: Final = """
 SELECT art.id, release.gid::text
@@ -63,8 +63,7 @@ def look_up_owners(
     conn: Connection, entity_type: EntityType, artwork_ids: Collection[int]
 ) -> OwnerRows:
     """Return the same from a database that may lack artwork-indexer's queue, as a mirror does."""
-    row = conn.execute("SELECT to_regclass('artwork_indexer.event_queue') IS NOT NULL").fetchone()
-    if row is not None and row[0]:
+    if holds(conn, "SELECT to_regclass('artwork_indexer.event_queue') IS NOT NULL"):
         return read_owners(conn, entity_type, artwork_ids)
     return OwnerRows(_owners(conn, entity_type, artwork_ids), frozenset())
 
