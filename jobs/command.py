@@ -69,9 +69,10 @@ _SWITCH_INTERVAL_S: Final = 0.0005
 
 
 class DurationType(click.ParamType[float]):
-    """Text such as 90s, 30m, 1h30m or 5d, as seconds."""
+    """Text such as 90s, 30m, 1h30m or 5d, as seconds; `name` is what the help calls it."""
 
-    name = "duration"
+    def __init__(self, name: str = "duration") -> None:
+        self.name = name
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
