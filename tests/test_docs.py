@@ -234,7 +234,9 @@ def test_the_shell_blocks_run(around: Surroundings, tmp_path: Path) -> None:
 
 
 def test_the_new_job_works(around: Surroundings, tmp_path: Path) -> None:
-    (example,) = (text for text in _blocks("docs/development.md", "python") if "job_command" in text)
+    (example,) = (
+        text for text in _blocks("docs/development.md", "python") if "job_command" in text
+    )
     assert len(example.splitlines()) <= 30
     (tmp_path / "raise_priority.py").write_text(example)
     job = [sys.executable, "-c", "from raise_priority import command; command.run()"]
