@@ -221,10 +221,10 @@ def show(*, gid: UUID, as_json: bool) -> None:
             views.show(views.case_view(case))
 
 
-Settle = Callable[..., Review]
+ReviewAction = Callable[..., Review]
 
 
-def _settling_command(name: str, settle: Settle, help_text: str) -> None:
+def _review_command(name: str, action: ReviewAction, help_text: str) -> None:
     @review_group.command(name=name, help=help_text)
     @click.argument("review_id", metavar="ID", type=click.IntRange(1, BIGINT_MAX))
     @click.option("--note", type=NoteType(), required=True, help="The reason, for later readers.")
@@ -234,14 +234,14 @@ def _settling_command(name: str, settle: Settle, help_text: str) -> None:
             review = questions.find_review(conn, review_id)
             if review is None:
                 raise Refused(f"there is no review {review_id}: `review list` shows all reviews")
-            review = settle(conn, review, by=by, note=note)
+            review = action(conn, review, by=by, note=note)
         click.echo(
             f"review {review.id} is {review.status};"
             f" {review.entity_type} {review.gid} is {review.entity_status}"
         )
 
 
-_settling_command(
+_review_command(
     "resolve",
     actions.resolve,
     """Close review ID as fixed. The entity is audited again, which proves it.
@@ -249,7 +249,7 @@ _settling_command(
     Example: artwork-backfill review resolve 12 --note "archive.org has restored the item"
     """,
 )
-_settling_command(
+_review_command(
     "wont-fix",
     actions.leave_unfixed,
     """Close review ID without a fix: the entity counts as clean and is not audited again.
@@ -257,7 +257,7 @@ _settling_command(
     Example: artwork-backfill review wont-fix 12 --note "darkened at the label's request"
     """,
 )
-_settling_command(
+_review_command(
     "reopen",
     actions.reopen,
     """Reopen the closed review ID, so that its entity waits for a person again.
@@ -411,7 +411,7 @@ def _listings() -> Listings:
     @cache
     def open_archive() -> ArchiveOrgClient:
         settings = Settings(os.environ)
-        return Services.from_settings(settings, concurrency=1, stopping=Flag()).archive
+        return Services.from_settings(settings, concurrency=1, stop_flag=Flag()).archive
 
     return Listings(open_archive)
 
