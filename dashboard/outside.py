@@ -22,7 +22,7 @@ def services() -> Services:
 
     Raises `shared.settings.SettingsError` where a setting is missing.
     """
-    return Services.from_settings(Settings(os.environ), concurrency=_AT_ONCE, stopping=Event())
+    return Services.from_settings(Settings(os.environ), concurrency=_AT_ONCE, stop_flag=Event())
 
 
 def listings() -> Listings:

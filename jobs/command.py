@@ -47,7 +47,7 @@ from artwork_backfill.shared.engine.ping import Pinger
 from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.runner import INTERRUPTED, Runner
-from artwork_backfill.shared.engine.stop import Stopping, on_signals
+from artwork_backfill.shared.engine.stop import StopFlag, on_signals
 from artwork_backfill.shared.engine.tables import Table, check_tables
 from artwork_backfill.shared.settings import Settings, SettingsError
 
@@ -303,7 +303,7 @@ def _execute(
     job_type: type[Job[Any, Any]], build: Build, options: dict[str, Any], *, verify_only: bool
 ) -> NoReturn:
     settings = Settings(os.environ)
-    stopping = Stopping()
+    stop_flag = StopFlag()
     log_level = options.pop("log_level")
     metrics_path = options.pop("metrics", None)
     run_options = _take_run_options(job_type, options)
@@ -314,7 +314,7 @@ def _execute(
     configure(run_log, log_level, console)
     _warn_about_lost_reports(run_options.reports, run_log)
     # Before anything starts a thread: it would not inherit the mask and take the signals itself.
-    with on_signals(stopping):
+    with on_signals(stop_flag):
         pinger = _pinger(settings, run_log, is_wanted=not (verify_only or run_options.dry_run))
         pinger.started()
         with _pinged(pinger), usage_errors(run_log.redactor):
@@ -329,7 +329,7 @@ def _execute(
                     read_only=run_options.dry_run or verify_only,
                 )
                 check(job_type.tables_for(settings))
-                run = Run(run_id, run_options, settings, stopping.event, open_connection)
+                run = Run(run_id, run_options, settings, stop_flag.event, open_connection)
                 job = build(run, **options)
                 check(job.more_tables)
         _tune_interpreter(run_options.concurrency)
@@ -340,9 +340,9 @@ def _execute(
             else MetricsFile(metrics_path, job, run, log=run_log, progress=progress)
         )
         runner = Runner(
-            job, run, log=run_log, progress=progress, stopping=stopping, metrics=metrics
+            job, run, log=run_log, progress=progress, stop_flag=stop_flag, metrics=metrics
         )
-        report = runner.verify() if verify_only else _with_time_limit(runner, run, stopping)
+        report = runner.verify() if verify_only else _with_time_limit(runner, run, stop_flag)
         # Before the report, which is the last thing that every run says.
         pinger.ended(report.exit_code)
         _publish(report, run, run_log, console)
@@ -387,11 +387,11 @@ def _tune_interpreter(concurrency: int) -> None:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
 
-def _with_time_limit(runner: Runner[Any, Any], run: Run, stopping: Stopping) -> reports.Report:
+def _with_time_limit(runner: Runner[Any, Any], run: Run, stop_flag: StopFlag) -> reports.Report:
     if run.options.max_duration is None:
         return runner.run()
     reason = f"the time limit of {run.options.max_duration:g} s was reached"
-    timer = threading.Timer(run.options.max_duration, stopping.request, [reason])
+    timer = threading.Timer(run.options.max_duration, stop_flag.request, [reason])
     timer.daemon = True
     timer.start()
     try:

@@ -12,10 +12,11 @@ from typing import Final, NamedTuple
 from psycopg import Connection
 from psycopg.sql import SQL, Composable
 
+from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.engine.tables import Table
 
 #: Statuses of entities that no one looks at again by themselves.
-DONE: Final = ("clean", "legacy")
+DONE: Final = (Status.CLEAN, Status.LEGACY)
 
 #: Priorities of what was audited before, and of what was merged or deleted since its audit.
 AGAIN: Final = 50

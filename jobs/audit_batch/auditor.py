@@ -132,7 +132,7 @@ class Auditor:
         self._clock = clock
         self._next_turn = -math.inf
         self._one_call = threading.Lock()
-        self._interrupt = threading.Event()
+        self._stop_flag = threading.Event()
         # A plain attribute: a signal handler may set it, and may not touch any lock.
         self._closed = False
         self._is_open = True
@@ -153,9 +153,9 @@ class Auditor:
             reserve=narrowing.Reserve(policy, Partition()),
             revisit_after=REVISIT_AFTER.total_seconds(),
         )
-        self._services = Services.from_settings(settings, concurrency=1, stopping=self._interrupt)
+        self._services = Services.from_settings(settings, concurrency=1, stop_flag=self._stop_flag)
         owners = OwnerReader(self._reads)
-        self._examiner = Examiner(self._services, owners.read, policy, stopping=self._interrupt)
+        self._examiner = Examiner(self._services, owners.read, policy, stop_flag=self._stop_flag)
 
     @classmethod
     def from_environment(
@@ -196,7 +196,7 @@ class Auditor:
         if not self._is_open:
             return
         self._is_open = False
-        self._interrupt.set()
+        self._stop_flag.set()
         self._services.close()
         with suppress(psycopg.Error):
             self._record.finish(self._session, "stopped", 0, {})
@@ -265,7 +265,7 @@ class Auditor:
                 retry_after=_LOOK_AGAIN_S,
             )
         self._left_behind = None
-        self._interrupt.clear()
+        self._stop_flag.clear()
         until_turn = self._next_turn - self._clock()
         if until_turn > 0:
             return AuditSummary(waits_for="the rate that was asked for", retry_after=until_turn)
@@ -332,13 +332,13 @@ class Auditor:
         while attempt.is_running:
             left = deadline - time.monotonic()
             if self._closed or left <= 0:
-                self._interrupt.set()
+                self._stop_flag.set()
                 # What waits for its turn or for its next attempt ends now.
                 attempt.wait(_GRACE_S)
                 if attempt.is_running:
                     self._left_behind = attempt
                 elif not self._closed:
-                    self._interrupt.clear()
+                    self._stop_flag.clear()
                 raise Interrupted("the call has to end")
             attempt.wait(min(left, _POLL_S))
         audit = attempt.result()

@@ -13,6 +13,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.auditing.models import Claim, Entity
 from artwork_backfill.shared.auditing.queueing import sweep
 from artwork_backfill.shared.engine.session import Session
@@ -21,8 +22,8 @@ from artwork_backfill.shared.engine.sources import ClaimTable, Partition
 #: The order is that of the partial index audit_entity_idx_unchecked.
 TABLE: Final = ClaimTable(
     "artwork_indexer.audit_entity",
-    waiting="unchecked",
-    claimed="audit_in_progress",
+    waiting=Status.UNCHECKED,
+    claimed=Status.IN_PROGRESS,
     order="priority DESC, last_audit_at NULLS FIRST, id",
     columns="entity.entity_type::text, entity.gid::text",
     due="coalesce(not_before, '-infinity') <= now()",
@@ -91,8 +92,8 @@ LIMIT %(size)s
 
 # The trigger on the queue gives up rather than hold up artwork-indexer. What it missed is made up
 # for here: the next audit finds the repair done, or its event failed.
-_TAKE_SETTLED: Final = """
-WITH settled AS (
+_RECHECK_ENDED_REPAIRS: Final = """
+WITH ended AS (
     SELECT id
     FROM artwork_indexer.audit_entity entity
     WHERE status = 'repair_queue'
@@ -106,8 +107,8 @@ WITH settled AS (
 )
 UPDATE artwork_indexer.audit_entity entity
 SET status = 'unchecked'
-FROM settled
-WHERE entity.id = settled.id
+FROM ended
+WHERE entity.id = ended.id
 """
 
 
@@ -152,7 +153,7 @@ def browse(partition: Partition) -> Callable[[Connection, Any, int], tuple[list[
     return look
 
 
-def release(conn: Connection, claims: Sequence[Claim]) -> None:
+def give_back(conn: Connection, claims: Sequence[Claim]) -> None:
     """Give back claims that will not be written, as far as this run still holds them."""
     TABLE.give_back(conn, claims)
 
@@ -164,9 +165,9 @@ def tidy(session: Session) -> None:
     for moments only.
     """
     session.autocommit(sweep)
-    session.transaction(take_settled)
+    session.transaction(recheck_ended_repairs)
 
 
-def take_settled(conn: Connection) -> int:
+def recheck_ended_repairs(conn: Connection) -> int:
     """Return entities to `unchecked` whose repairs have ended unnoticed; return how many."""
-    return conn.execute(_TAKE_SETTLED).rowcount
+    return conn.execute(_RECHECK_ENDED_REPAIRS).rowcount

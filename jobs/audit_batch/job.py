@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 from psycopg import Connection
 
-from artwork_backfill.jobs.audit_batch import claims, history, narrowing, verification, writing
+from artwork_backfill.jobs.audit_batch import claims, narrowing, tallies, verification, writing
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
 from artwork_backfill.jobs.audit_batch.writing import AuditsWritten, Writer, queues
 from artwork_backfill.shared.audit.decide import Policy, Status
@@ -123,13 +123,13 @@ class AuditBatch(Job[Claim, Audit]):
             self.more_tables = self.optional_tables
         self._guardrails = Guardrails(limits)
         self._services = services or Services.from_settings(
-            run.settings, concurrency=run.options.concurrency, stopping=run.stopping
+            run.settings, concurrency=run.options.concurrency, stop_flag=run.stop_flag
         )
         run.use(self._services.archive)
         run.use(self._services.musicbrainz)
         run.measure(gauges.read)
         owners = OwnerReader(run.session())
-        self._examiner = Examiner(self._services, owners.read, policy, stopping=run.stopping)
+        self._examiner = Examiner(self._services, owners.read, policy, stop_flag=run.stop_flag)
         self._writer = Writer(run.id, limits.max_queue_depth)
         partition = run.options.partition
         self._claims = Claims(
@@ -205,7 +205,7 @@ class AuditBatch(Job[Claim, Audit]):
             )
         yield from verification.verify_repairs_and_reviews(conn)
         yield from verification.missing_triggers(conn)
-        self._given_up = history.repairs_given_up(conn)
+        self._given_up = tallies.repairs_given_up(conn)
         looked_at = self._audited + self._deferred
         if self._unreadable * 2 > looked_at:
             raise StopRun(
@@ -268,7 +268,7 @@ class AuditBatch(Job[Claim, Audit]):
         """Look after the tables now and then."""
         if time.monotonic() >= self._tidies_at:
             claims.tidy(session)
-            session.transaction(history.keep_statuses)
+            session.transaction(tallies.keep_statuses)
             self._tidies_at = time.monotonic() + _TIDY_EVERY_S
 
     def _room(self, conn: Connection, size: int) -> int | Wait:

@@ -16,8 +16,8 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from artwork_backfill.jobs.audit_batch import history
-from artwork_backfill.jobs.audit_batch.claims import release
+from artwork_backfill.jobs.audit_batch import tallies
+from artwork_backfill.jobs.audit_batch.claims import give_back
 from artwork_backfill.shared.audit.decide import Decision, QueuedAction, Status
 from artwork_backfill.shared.audit.finding import storable
 from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
@@ -236,7 +236,7 @@ class Writer:
                 return _summary(_Sorted(), lost=1)
             case Obstacle.NO_ROOM:
                 batch = _Sorted(postponed=[_Decided(audit, _decision(audit))])
-                release(conn, [audit.claim])
+                give_back(conn, [audit.claim])
                 return _summary(batch, lost=0)
             case _:
                 deferred = replace(audit, outcome=Deferral(_REASONS[obstacle]))
@@ -261,8 +261,8 @@ class Writer:
     def _remember(self, conn: Connection, batch: _Sorted) -> None:
         """Write what is kept of audits beside their status, result and events."""
         _write_reviews(conn, batch.decided, self._run_id)
-        history.add(conn, [entry.audit for entry in batch.decided], self._run_id)
-        history.add_proofs(conn, [entry.audit.proofs for entry in batch.decided])
+        tallies.add(conn, [entry.audit for entry in batch.decided], self._run_id)
+        tallies.add_proofs(conn, [entry.audit.proofs for entry in batch.decided])
         _keep_streaks(conn, batch)
         _keep_passed(conn, batch)
 
@@ -342,8 +342,8 @@ def _give_up(
     others: Iterable[int] = (),
 ) -> None:
     """Hand entities over to a person, and give the others back."""
-    statuses = dict.fromkeys(others, "unchecked") | dict.fromkeys(
-        reasons, Status.MANUAL_REVIEW.value
+    statuses = dict.fromkeys(others, Status.UNCHECKED) | dict.fromkeys(
+        reasons, Status.MANUAL_REVIEW
     )
     if reasons:
         _open_reviews(conn, {id_: [reason] for id_, reason in sorted(reasons.items())})
@@ -355,7 +355,7 @@ def _give_up(
                     (
                         id_,
                         run_id,
-                        Status.MANUAL_REVIEW.value,
+                        Status.MANUAL_REVIEW,
                         Jsonb(_not_read(reason.code, reason.text)),
                         [],
                     )
@@ -494,7 +494,7 @@ def _overtaken(conn: Connection, claims: Sequence[Claim]) -> frozenset[int]:
             "gids": [claim.entity.gid for claim in claims],
             "claimed_at": [claim.claimed_at for claim in claims],
             "oldest": min(claim.claimed_at for claim in claims),
-            "failed": [event.id for claim in claims for event in claim.past.history.failed],
+            "failed": [event.id for claim in claims for event in claim.previous.failed],
         },
     ).fetchall()
     return frozenset(id_ for (id_,) in rows)
@@ -539,7 +539,7 @@ def _keep_streaks(conn: Connection, batch: _Sorted) -> None:
     ]
     if deferred:
         _add_to_streaks(conn, deferred)
-    ended = [entry.id for entry in batch.decided if entry.audit.claim.past.streaks]
+    ended = [entry.id for entry in batch.decided if entry.audit.claim.streaks]
     if ended:
         conn.execute(_END_STREAKS, {"ids": ended})
 
@@ -601,7 +601,7 @@ def _is_no_news(entry: _Decided) -> bool:
     return (
         entry.decision.status in (Status.CLEAN, Status.LEGACY)
         and not entry.audit.findings
-        and entry.audit.claim.past.is_settled
+        and entry.audit.claim.was_uneventful
     )
 
 
@@ -622,8 +622,8 @@ def _not_read(code: str, text: str) -> list[dict[str, object]]:
 
 
 def _set_statuses(conn: Connection, batch: _Sorted) -> None:
-    statuses = {audit.claim.entity.id: "unchecked" for audit, _ in batch.deferred}
-    statuses |= {entry.id: entry.decision.status.value for entry in batch.decided}
+    statuses = {audit.claim.entity.id: Status.UNCHECKED for audit, _ in batch.deferred}
+    statuses |= {entry.id: entry.decision.status for entry in batch.decided}
     were_live = {
         entry.id: entry.audit.claim.expected.is_live
         for entry in batch.decided
@@ -633,7 +633,7 @@ def _set_statuses(conn: Connection, batch: _Sorted) -> None:
 
 
 def _update_statuses(
-    conn: Connection, statuses: Mapping[int, str], were_live: Mapping[int, bool]
+    conn: Connection, statuses: Mapping[int, Status], were_live: Mapping[int, bool]
 ) -> None:
     conn.execute(
         _SET_STATUS,

@@ -113,8 +113,8 @@ def command(
     seed = secrets.randbits(31) if seed is None else seed
     settings = Settings(os.environ)
     with usage_errors(Redactor.of_process(settings)):
-        stopping = threading.Event()
-        services = Services.from_settings(settings, concurrency=concurrency, stopping=stopping)
+        stop_flag = threading.Event()
+        services = Services.from_settings(settings, concurrency=concurrency, stop_flag=stop_flag)
         rates = {
             "archive.org": settings.archive_org().rate,
             "MusicBrainz": settings.musicbrainz().rate,

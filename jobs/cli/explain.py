@@ -64,7 +64,7 @@ def _explain(gid: UUID, entity_type: EntityType | None) -> list[Explanation]:
     settings = Settings(os.environ)
     policy = Policy()
     with usage_errors(Redactor.of_process(settings)):
-        services = Services.from_settings(settings, concurrency=1, stopping=threading.Event())
+        services = Services.from_settings(settings, concurrency=1, stop_flag=threading.Event())
     with closing(services):
         examiner = Examiner(services, _read_owners, policy)
         types = [entity_type] if entity_type else explaining.entity_types(_database, gid)

@@ -221,10 +221,10 @@ def show(*, gid: UUID, as_json: bool) -> None:
             views.show(views.case_view(case))
 
 
-Settle = Callable[..., Review]
+ReviewAction = Callable[..., Review]
 
 
-def _settling_command(name: str, settle: Settle, help_text: str) -> None:
+def _review_command(name: str, action: ReviewAction, help_text: str) -> None:
     @review_group.command(name=name, help=help_text)
     @click.argument("review_id", metavar="ID", type=click.IntRange(1, BIGINT_MAX))
     @click.option(
@@ -238,14 +238,14 @@ def _settling_command(name: str, settle: Settle, help_text: str) -> None:
                 raise Refused(
                     f"there is no review {review_id}: `review list` shows which there are"
                 )
-            review = settle(conn, review, by=by, note=note)
+            review = action(conn, review, by=by, note=note)
         click.echo(
             f"review {review.id} is {review.status};"
             f" {review.entity_type} {review.gid} is {review.entity_status}"
         )
 
 
-_settling_command(
+_review_command(
     "resolve",
     actions.resolve,
     """Close review ID: it is mended. The entity is audited again, which proves it.
@@ -253,7 +253,7 @@ _settling_command(
     Example: artwork-backfill review resolve 12 --note "archive.org has restored the item"
     """,
 )
-_settling_command(
+_review_command(
     "wont-fix",
     actions.leave_unfixed,
     """Close review ID for good: the entity counts as clean and is not audited again.
@@ -261,7 +261,7 @@ _settling_command(
     Example: artwork-backfill review wont-fix 12 --note "darkened at the label's request"
     """,
 )
-_settling_command(
+_review_command(
     "reopen",
     actions.reopen,
     """Open the closed review ID again: its entity waits for a person once more.
@@ -417,7 +417,7 @@ def _listings() -> Listings:
     @cache
     def open_archive() -> ArchiveOrgClient:
         settings = Settings(os.environ)
-        return Services.from_settings(settings, concurrency=1, stopping=Flag()).archive
+        return Services.from_settings(settings, concurrency=1, stop_flag=Flag()).archive
 
     return Listings(open_archive)
 

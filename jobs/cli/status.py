@@ -15,6 +15,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from artwork_backfill.jobs.cli import run_views
+from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.review.runs import Hold
 from artwork_backfill.shared.review.status import AuditStatus, EntityCount, Repairs
@@ -24,12 +25,12 @@ _MOST_RUNS: Final = 1000
 
 #: The statuses in the order in which an entity passes through them, and as headings.
 _STATUSES: Final = {
-    "unchecked": "unchecked",
-    "audit_in_progress": "claimed",
-    "clean": "clean",
-    "repair_queue": "repair",
-    "manual_review": "review",
-    "legacy": "legacy",
+    Status.UNCHECKED: "unchecked",
+    Status.IN_PROGRESS: "claimed",
+    Status.CLEAN: "clean",
+    Status.REPAIR_QUEUE: "repair",
+    Status.MANUAL_REVIEW: "review",
+    Status.LEGACY: "legacy",
 }
 
 
@@ -112,7 +113,7 @@ def _trigger_warnings(missing: Mapping[str, str]) -> list[str]:
 
 
 def _waiting_rows(status: AuditStatus) -> list[tuple[str, str, str]]:
-    claims = sum(count.entities for count in status.entities if count.status == "audit_in_progress")
+    claims = sum(count.entities for count in status.entities if count.status == Status.IN_PROGRESS)
     return [
         ("open reviews", f"{status.open_reviews:,}", _age(status.oldest_review_s)),
         ("claims of runs", f"{claims:,}", _age(status.oldest_claim_s)),

@@ -112,17 +112,17 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
         )
         client = client or LmlClient.from_settings(
             run.settings,
-            stopping=run.stopping,
+            stop_flag=run.stop_flag,
             concurrency=run.options.concurrency,
             bulk_size=self._options.bulk_size,
             quick=self._options.quick,
         )
         self._lookups = Lookups(
             run.use(client),
-            discogs=Pace(self._options.discogs_rate, run.stopping),
-            stopping=run.stopping,
+            discogs=Pace(self._options.discogs_rate, run.stop_flag),
+            stop_flag=run.stop_flag,
         )
-        self._pace = Pace(self._options.write_rate, run.stopping)
+        self._pace = Pace(self._options.write_rate, run.stop_flag)
         self._changes = _open_changes(run, self._options)
         self._summary = summary.Summary()
         self._written_ids = array("q")
@@ -207,7 +207,7 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
         """Keep to the pace of writes, and pause between batches, with no transaction open."""
         with suppress(Interrupted):
             self._pace.wait()
-        self.run.stopping.wait(seconds)
+        self.run.stop_flag.wait(seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class Lookups:
     discogs
         The pace of questions to Discogs, as LML reports them; a server that does not report them
         is not paced.
-    stopping, clock
+    stop_flag, clock
         Waiting ends when the one is set; the other is monotonic, in seconds.
     patience_s, first_wait_s, longest_wait_s
         How long LML may refuse everything, and how long to wait before a request is repeated.
@@ -76,7 +76,7 @@ class Lookups:
         client: LmlClient,
         *,
         discogs: Pace,
-        stopping: threading.Event,
+        stop_flag: threading.Event,
         clock: Clock = time.monotonic,
         patience_s: float = PATIENCE_S,
         first_wait_s: float = FIRST_WAIT_S,
@@ -84,7 +84,7 @@ class Lookups:
     ) -> None:
         self._client = client
         self._discogs = discogs
-        self._stopping = stopping
+        self._stop_flag = stop_flag
         self._clock = clock
         self._patience_s = patience_s
         self._first_wait_s = first_wait_s
@@ -178,7 +178,7 @@ class Lookups:
                 if self._clock() >= gives_up_at:
                     raise _down(refusal, self._patience_s) from refusal
                 log.warning("LML refuses, repeating the request in %.0f s: %s", wait_s, refusal)
-            if self._stopping.wait(wait_s):
+            if self._stop_flag.wait(wait_s):
                 raise Interrupted("the run is stopping")
             wait_s = min(wait_s * 2, self._longest_wait_s)
 

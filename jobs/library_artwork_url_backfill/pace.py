@@ -23,7 +23,7 @@ class Pace:
     ----------
     per_second
         The rate; `None` for none.
-    stopping
+    stop_flag
         Once set, waiting ends at once with `Interrupted`.
     clock
         Monotonic seconds.
@@ -32,12 +32,12 @@ class Pace:
     def __init__(
         self,
         per_second: float | None,
-        stopping: threading.Event,
+        stop_flag: threading.Event,
         *,
         clock: Clock = time.monotonic,
     ) -> None:
         self._seconds_each = 1 / per_second if per_second else 0.0
-        self._stopping = stopping
+        self._stop_flag = stop_flag
         self._clock = clock
         self._lock = threading.Lock()
         self._due = clock()
@@ -50,5 +50,5 @@ class Pace:
     def wait(self) -> None:
         """Return when all that was used is due. Raises `Interrupted`."""
         while (left := self._due - self._clock()) > 0:
-            if self._stopping.wait(left):
+            if self._stop_flag.wait(left):
                 raise Interrupted("the run is stopping")

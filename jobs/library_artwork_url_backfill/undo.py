@@ -79,7 +79,7 @@ class Undo(Job[WrittenCover, WrittenCover]):
         super().__init__(run)
         self._path = path
         self._pause_between = pause_between
-        self._pace = Pace(write_rate, run.stopping)
+        self._pace = Pace(write_rate, run.stop_flag)
         schema = run.settings.wxyc_schema()
         dry_run = run.options.dry_run
         self._writes = run.session().look(
@@ -103,7 +103,7 @@ class Undo(Job[WrittenCover, WrittenCover]):
         self._pace.used(written.emptied)
         with suppress(Interrupted):
             self._pace.wait()
-        self.run.stopping.wait(self._pause_between)
+        self.run.stop_flag.wait(self._pause_between)
 
     def verify(self, conn: Connection, run: RunResult | None) -> Iterable[Verification]:
         if run is None or not run.is_complete:

@@ -23,7 +23,7 @@ from artwork_backfill.shared.engine.job import Run
 @option(
     "--status",
     "statuses",
-    type=click.Choice(reaudit.DONE),
+    type=click.Choice([status.value for status in reaudit.DONE]),
     multiple=True,
     envvar="BACKFILL_STATUS",
     help="Only entities of this status. Repeatable; both by default.",

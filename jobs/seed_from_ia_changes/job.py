@@ -130,10 +130,10 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
         super().__init__(run)
         self._since = since
         self._from_beginning = from_beginning
-        self._changes = run.use(ChangesClient.from_settings(run.settings, stopping=run.stopping))
+        self._changes = run.use(ChangesClient.from_settings(run.settings, stop_flag=run.stop_flag))
         self._archive = run.use(
             ArchiveOrgClient.from_settings(
-                run.settings, concurrency=types.CONCURRENCY, stopping=run.stopping
+                run.settings, concurrency=types.CONCURRENCY, stop_flag=run.stop_flag
             )
         )
         self._reads = run.session()
@@ -185,7 +185,7 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
         now: datetime = row[0]
         start = self._start(checkpoints.load(conn, self.run.options.partition), now)
         pages = Pages(
-            self._changes, start, self.run.options.partition, now, stopping=self.run.stopping
+            self._changes, start, self.run.options.partition, now, stop_flag=self.run.stop_flag
         )
         return pages.next_page
 

@@ -89,7 +89,7 @@ class Pages:
     ----------
     now
         The database's time when the pages are opened.
-    stopping
+    stop_flag
         Ends every wait.
     """
 
@@ -100,14 +100,14 @@ class Pages:
         partition: Partition,
         now: datetime,
         *,
-        stopping: Event,
+        stop_flag: Event,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._place = start
         self._partition = partition
         self._opened = now, clock()
-        self._stopping = stopping
+        self._stop_flag = stop_flag
         self._clock = clock
         self._is_finished = False
         #: What ended the reading behind pages that are not handed out yet.
@@ -185,7 +185,7 @@ class Pages:
         else:
             self._refuse_circles(answer.next_token)
             if answer.wants_rest:
-                self._stopping.wait(_REST_S)
+                self._stop_flag.wait(_REST_S)
         self._place = place
 
     def _refuse_circles(self, token: str) -> None:

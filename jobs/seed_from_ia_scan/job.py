@@ -171,7 +171,7 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
                 concurrency=1,
                 attempts=_ATTEMPTS,
                 call_s=_PATIENCE_S,
-                stopping=run.stopping,
+                stop_flag=run.stop_flag,
             )
         )
         self._restart = restart
@@ -248,7 +248,7 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
         if standing is None or self._restart or not standing.may_go_on(has_rights):
             standing = Standing(has_rights)
         after = standing.pages, standing.cursor
-        pages = ScrapedPages(self._source, archive, partition, self.run.stopping, after)
+        pages = ScrapedPages(self._source, archive, partition, self.run.stop_flag, after)
         return Scan(archive, pages, standing, gids_before=standing.gids)
 
     # -- writing ---------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ class ScrapedPages:
     ----------
     after
         Pages that an earlier run has done, and the cursor that leads on from there.
-    stopping
+    stop_flag
         Ends every wait.
     """
 
@@ -101,14 +101,14 @@ class ScrapedPages:
         client: ArchiveOrgClient,
         archive: ArtArchive,
         partition: Partition,
-        stopping: Event,
+        stop_flag: Event,
         after: tuple[int, str | None] = (0, None),
     ) -> None:
         self.finished = False
         self._client = client
         self._archive = archive
         self._partition = partition
-        self._stopping = stopping
+        self._stop_flag = stop_flag
         self._number, self._cursor = after
         #: Marks of cursors and pages that were seen; a collection has thousands.
         self._seen = _marks_of_cursor(self._cursor)
@@ -155,7 +155,7 @@ class ScrapedPages:
             if is_ours and not is_repeated:
                 return answer
             before = answer.identifiers
-            self._stopping.wait(_PAUSE_S)
+            self._stop_flag.wait(_PAUSE_S)
         wrong = "repeats an earlier one" if is_repeated else "answers another query"
         raise RunFailed(
             f"archive.org returned an inconsistent page (page {self._number + 1} of"

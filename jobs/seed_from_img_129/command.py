@@ -51,7 +51,7 @@ def command(
     Example: artwork-backfill seed-from-img-129 bad_items.csv skipped_items.log --report seed.md
     """
     try:
-        sources, passed_over = find(places, run.stopping)
+        sources, passed_over = find(places, run.stop_flag)
     except SourceError as error:
         raise click.UsageError(str(error)) from error
     return SeedFromImg129(

@@ -127,7 +127,7 @@ class SeedFromImg129(Job[Chunk, Chunk]):
             include_passed=include_passed,
             priority=priority,
             partition=run.options.partition,
-            stopping=run.stopping,
+            stop_flag=run.stop_flag,
             problems=passed_over,
         )
         self._allow_damaged = allow_damaged
@@ -213,7 +213,7 @@ def _look_up(conn: Connection, ledger: Ledger) -> dict[Entry, _Found]:
     found: dict[Entry, _Found] = {}
     waiting: defaultdict[Entry, list[bytes]] = defaultdict(list)
 
-    def settle(entry: Entry) -> None:
+    def look_up(entry: Entry) -> None:
         gids = waiting.pop(entry)
         values = {"gids": seeding.uuid_array(gids), "priority": entry.priority}
         row = conn.execute(_LOOK_UP, values).fetchone() or ()
@@ -223,9 +223,9 @@ def _look_up(conn: Connection, ledger: Ledger) -> dict[Entry, _Found]:
     for gid, entry in ledger.entries():
         waiting[entry].append(gid)
         if len(waiting[entry]) >= _LOOKED_UP:
-            settle(entry)
+            look_up(entry)
     for entry in list(waiting):
-        settle(entry)
+        look_up(entry)
     return found
 
 

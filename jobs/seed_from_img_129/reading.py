@@ -90,7 +90,7 @@ class Reading:
         Takes the place of every priority that the rule gives, if not `None`.
     partition
         Gids of other shares are left out.
-    stopping
+    stop_flag
         Once set, a chunk ends with what is there.
     problems
         What is wrong already; the first chunk has them.
@@ -103,14 +103,14 @@ class Reading:
         include_passed: bool,
         priority: int | None,
         partition: Partition,
-        stopping: Event,
+        stop_flag: Event,
         problems: Sequence[Problem] = (),
     ) -> None:
         self._sources = sources
         self._include_passed = include_passed
         self._priority = priority
         self._partition = partition
-        self._stopping = stopping
+        self._stop_flag = stop_flag
         self._problems = list(problems)
         self._size = 1
         self._chunks = self._read_all()
@@ -141,7 +141,7 @@ class Reading:
             usable += reader.usable
             while len(seeds) >= self._size or self._ends_early(counts):
                 yield self._chunk(position, seeds, counts)
-        if not usable and not self._stopping.is_set() and not may_be_empty(source.file_name):
+        if not usable and not self._stop_flag.is_set() and not may_be_empty(source.file_name):
             counts["empty_sources"] += 1
             self._problems.append(Problem(str(source), "not one line of it says something"))
         while counts or seeds:
@@ -154,7 +154,7 @@ class Reading:
     ) -> Iterator[tuple[str, Reader, Block]]:
         """Yield all blocks of a source with their readers, which fill `seeds`, and their file."""
         try:
-            with source.parts(self._stopping) as parts:
+            with source.parts(self._stop_flag) as parts:
                 for part in parts:
                     name = f"{source}/{part.name}" if part.name else str(source)
                     try:
@@ -180,7 +180,7 @@ class Reading:
             yield reader, block
 
     def _ends_early(self, counts: Counter[str]) -> bool:
-        return counts["lines"] >= _MOST_LINES or (self._stopping.is_set() and bool(counts))
+        return counts["lines"] >= _MOST_LINES or (self._stop_flag.is_set() and bool(counts))
 
     def _chunk(self, position: int, seeds: dict[bytes, int], counts: Counter[str]) -> Chunk:
         """Move seeds and counts from what was read into a chunk."""
@@ -215,7 +215,7 @@ class Reading:
         return True
 
     def _cannot_go_on(self, where: str, reason: str, counts: Counter[str]) -> None:
-        if self._stopping.is_set():
+        if self._stop_flag.is_set():
             # What ends because the run ends is not damaged.
             return
         counts["damaged"] += 1

@@ -76,45 +76,45 @@ class Source:
         return Path(urlsplit(self.place).path if _is_url(self.place) else self.place).name
 
     @contextmanager
-    def open(self, stopping: Event) -> Iterator[Readable]:
+    def open(self, stop_flag: Event) -> Iterator[Readable]:
         """Open the source. Opening it and reading from it raise `OSError` when that fails.
 
-        Once `stopping` is set, what is waited for ends.
+        Once `stop_flag` is set, what is waited for ends.
         """
         if self.place == STDIN:
-            yield _Pipe(sys.stdin.fileno(), stopping)
+            yield _Pipe(sys.stdin.fileno(), stop_flag)
         elif _is_url(self.place):
-            with closing(Download(self.place, stopping)) as download:
+            with closing(Download(self.place, stop_flag)) as download:
                 yield download
         else:
             # Opening a pipe that no one writes to would wait for ever.
             descriptor = os.open(self.place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(descriptor, "rb") as file:  # noqa: PTH123 - it is open already
                 is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-                yield file if is_regular else _Pipe(descriptor, stopping)
+                yield file if is_regular else _Pipe(descriptor, stop_flag)
 
     @contextmanager
-    def parts(self, stopping: Event) -> Iterator[Iterator[Part]]:
+    def parts(self, stop_flag: Event) -> Iterator[Iterator[Part]]:
         """Open the source, and yield the files in it: one, unless it is an archive."""
-        with self.open(stopping) as stream:
+        with self.open(stop_flag) as stream:
             yield read_parts(stream)
 
 
 class _Pipe:
     """Reads what arrives, for as long as the run is not to stop."""
 
-    def __init__(self, descriptor: int, stopping: Event) -> None:
+    def __init__(self, descriptor: int, stop_flag: Event) -> None:
         self._descriptor = descriptor
-        self._stopping = stopping
+        self._stop_flag = stop_flag
 
     def read(self, size: int, /) -> bytes:
-        while not self._stopping.is_set():
+        while not self._stop_flag.is_set():
             if select.select([self._descriptor], [], [], _LOOK_EVERY_S)[0]:
                 return os.read(self._descriptor, size)
         return b""
 
 
-def find(arguments: Sequence[str], stopping: Event) -> tuple[list[Source], list[Problem]]:
+def find(arguments: Sequence[str], stop_flag: Event) -> tuple[list[Source], list[Problem]]:
     """Find the sources that the command line names, each once, in its order.
 
     Returns them with the files in folders that are none. A file in a folder that cannot be read is
@@ -131,11 +131,11 @@ def find(arguments: Sequence[str], stopping: Event) -> tuple[list[Source], list[
         if not argument.strip():
             raise SourceError("a SOURCE is empty: name a file, a folder or a URL, or - for a pipe")
         if not _is_folder(argument):
-            sources.setdefault(_identity(argument), _recognised(argument, stopping))
+            sources.setdefault(_identity(argument), _recognised(argument, stop_flag))
             continue
         for path in _files(Path(argument)):
             try:
-                sources.setdefault(_identity(path), _recognised(path, stopping))
+                sources.setdefault(_identity(path), _recognised(path, stop_flag))
             except UnreadableSource:
                 sources.setdefault(_identity(path), Source(path, None))
             except SourceError as error:
@@ -160,12 +160,12 @@ def explain(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
-def _recognised(place: str, stopping: Event) -> Source:
+def _recognised(place: str, stop_flag: Event) -> Source:
     source = Source(place, None)
     try:
         if place == STDIN or not (_is_url(place) or _is_file(place)):
             return source
-        name, first_lines = _first_lines(source, stopping)
+        name, first_lines = _first_lines(source, stop_flag)
     except OSError as error:
         raise UnreadableSource(f"{source} cannot be read: {explain(error)}") from error
     except DamagedInput as error:
@@ -179,9 +179,9 @@ def _recognised(place: str, stopping: Event) -> Source:
     return Source(place, kind)
 
 
-def _first_lines(source: Source, stopping: Event) -> tuple[str, list[bytes]]:
+def _first_lines(source: Source, stop_flag: Event) -> tuple[str, list[bytes]]:
     """Return the name of the first file, which only files of archives have, and its first lines."""
-    with source.parts(stopping) as parts:
+    with source.parts(stop_flag) as parts:
         part = next(parts, None)
         if part is None or part.name:
             return "an archive", []

@@ -124,7 +124,7 @@ class Examiner:
 
     Parameters
     ----------
-    stopping
+    stop_flag
         Ends the wait before a second look.
     clock
         Monotonic seconds.
@@ -136,7 +136,7 @@ class Examiner:
         owners: ReadOwners,
         policy: Policy,
         *,
-        stopping: Event | None = None,
+        stop_flag: Event | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._budget = services.budget
@@ -146,7 +146,7 @@ class Examiner:
         self._second_look_after = services.second_look_after
         self._owners = owners
         self._policy = policy
-        self._stopping = stopping or Event()
+        self._stop_flag = stop_flag or Event()
         self._clock = clock
         self.listings = Listings(lambda: services.archive)
 
@@ -226,11 +226,10 @@ class Examiner:
         findings = compare(expected, actual)
         images = images_in_question(findings, self._policy)
         owners = self._owners_of(expected, images, look) if images else {}
-        history = claim.past.history
-        decision = decide(expected, findings, owners, history, self._policy)
+        decision = decide(expected, findings, owners, claim.previous, self._policy)
         evidence = _evidence(expected, decision, look)
         # All that is kept until the batch is written is small, whatever the item was.
-        audit = Audit(claim, decision, capped(findings), proofs(findings, history), evidence)
+        audit = Audit(claim, decision, capped(findings), proofs(findings, claim.previous), evidence)
         return Inspection(expected, audit, actual, owners)
 
     def _owners_of(
@@ -287,7 +286,7 @@ class Examiner:
         if read_at:
             seconds = max(read_at) + self._second_look_after - self._clock()
             if seconds > 0:
-                self._stopping.wait(seconds)
+                self._stop_flag.wait(seconds)
 
     def _confirm(self, audit: Audit) -> Audit | None:
         try:
@@ -376,7 +375,7 @@ def _deferral(claim: Claim, reason: Reason, message: str) -> Audit:
     """Return the deferral, or the review that it becomes when it was deferred too often."""
     detail = storable(message)
     if reason is Reason.TASKS_PENDING:
-        length = claim.past.streaks.get(Streak.UNFINISHED)
+        length = claim.streaks.get(Streak.UNFINISHED)
         if length is not None and claim.claimed_at - length.since >= STUCK_AFTER:
             text = (
                 f"archive.org has not finished its work on {detail} for {STUCK_AFTER.days} days:"
@@ -393,7 +392,7 @@ def _deferral(claim: Claim, reason: Reason, message: str) -> Audit:
 
 
 def _is_last(claim: Claim, streak: Streak) -> bool:
-    return claim.past.audits_in_a_row(streak) + 1 >= STREAK_LIMIT
+    return claim.audits_in_a_row(streak) + 1 >= STREAK_LIMIT
 
 
 def _review(claim: Claim, code: ReasonCode, text: str) -> Audit:

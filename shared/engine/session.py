@@ -322,7 +322,7 @@ class Session:
     guard
         Returns an expression that must hold in each transaction that writes, or `None`: whether
         the run still is what others take it for. Otherwise `StopRun` is raised.
-    ending
+    stop_flag
         When set, the process is about to end and a transaction is only repeated for a moment.
     patience
         For how long a transaction is repeated, in seconds.
@@ -334,13 +334,13 @@ class Session:
         *,
         read_only: bool = False,
         guard: Callable[[], str | None] = lambda: None,
-        ending: Event | None = None,
+        stop_flag: Event | None = None,
         patience: float = PATIENCE_S,
     ) -> None:
         self.read_only = read_only
         self._open = open_connection
         self._guard = guard
-        self._ending = ending or Event()
+        self._stop_flag = stop_flag or Event()
         self._patience = patience
         self._conn: Connection | None = None
 
@@ -456,7 +456,7 @@ class Session:
                 self._drop_if_broken()
                 # Jitter, so that containers that lost the same server do not return at once.
                 pause = random.uniform(0.5, 1.0) * backoff
-                if self._ending.wait(pause):
+                if self._stop_flag.wait(pause):
                     deadline = min(deadline, time.monotonic() + ENDING_PATIENCE_S)
                     time.sleep(_FIRST_BACKOFF_S)
                 backoff = min(backoff * 2, _LONGEST_BACKOFF_S)

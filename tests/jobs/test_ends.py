@@ -98,7 +98,7 @@ def signalled(dsn: str, signum: signal.Signals) -> Ended:
 
     class Signalled(FetchingJob):
         def fetch(self, items: Sequence[int]) -> Sequence[int]:
-            driving.stopping.request(f"stopped by {signum.name}", signum)
+            driving.stop_flag.request(f"stopped by {signum.name}", signum)
             return items
 
     return ended(driving.run(Signalled))
@@ -109,7 +109,7 @@ def out_of_time(dsn: str) -> Ended:
 
     class Slow(FetchingJob):
         def fetch(self, items: Sequence[int]) -> Sequence[int]:
-            driving.stopping.request("the time limit of 1 s was reached")
+            driving.stop_flag.request("the time limit of 1 s was reached")
             return items
 
     return ended(driving.run(Slow))

@@ -53,7 +53,7 @@ def job(*places: Path | str, **options: Any) -> type[SeedFromImg129]:
 
     class Bound(SeedFromImg129):
         def __init__(self, run: Run) -> None:
-            sources, passed_over = find([str(place) for place in places], run.stopping)
+            sources, passed_over = find([str(place) for place in places], run.stop_flag)
             super().__init__(run, sources, passed_over=passed_over, **options)
 
     return Bound
@@ -530,7 +530,7 @@ def test_redirects_lead_nowhere_but_to_the_same_host(serve: Serve) -> None:
 
 @pytest.mark.parametrize("part", ["headers", "body"])
 def test_a_url_that_drips_ends_with_the_run(part: str) -> None:
-    stopping = threading.Event()
+    stop_flag = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def drip() -> None:
@@ -540,23 +540,23 @@ def test_a_url_that_drips_ends_with_the_run(part: str) -> None:
                 conn.sendall(head + (b"X-Slow: " if part == "headers" else b"\r\n"))
                 while True:
                     conn.sendall(b"x")
-                    stopping.set()
+                    stop_flag.set()
                     time.sleep(0.02)
 
         threading.Thread(target=drip, daemon=True).start()
         source = Source(f"http://127.0.0.1:{server.getsockname()[1]}/bad_items.csv", None)
         began = time.monotonic()
-        chunk = reading(source, stopping).next_chunk(1_000)
+        chunk = reading(source, stop_flag).next_chunk(1_000)
         assert time.monotonic() - began < 2
     assert chunk is None or chunk.counts.get("damaged", 0) == 0
 
 
 def test_a_pipe_that_no_one_writes_to_ends_with_the_run(tmp_path: Path) -> None:
-    pipe, stopping = tmp_path / "pipe", threading.Event()
+    pipe, stop_flag = tmp_path / "pipe", threading.Event()
     os.mkfifo(pipe)
-    threading.Timer(0.3, stopping.set).start()
+    threading.Timer(0.3, stop_flag.set).start()
     began = time.monotonic()
-    assert reading(Source(str(pipe), None), stopping).next_chunk(1_000) is None
+    assert reading(Source(str(pipe), None), stop_flag).next_chunk(1_000) is None
     assert time.monotonic() - began < 2
 
 
@@ -698,7 +698,7 @@ def test_the_command_line_answers_with_its_exit_code(
 class Endless(Source):
     """A results cache that goes on for ever, of items that passed everything."""
 
-    def open(self, stopping: threading.Event) -> Any:
+    def open(self, stop_flag: threading.Event) -> Any:
         class Stream(io.RawIOBase):
             def read(self, size: int = -1, /) -> bytes:
                 return f"{gid(1)}\tItem::exists\tPASSED\n".encode() * 4_000
@@ -706,13 +706,13 @@ class Endless(Source):
         return contextlib.nullcontext(Stream())
 
 
-def reading(source: Source, stopping: threading.Event) -> Reading:
+def reading(source: Source, stop_flag: threading.Event) -> Reading:
     return Reading(
         [source],
         include_passed=False,
         priority=None,
         partition=Partition(),
-        stopping=stopping,
+        stop_flag=stop_flag,
     )
 
 
@@ -723,9 +723,9 @@ def test_chunks_come_even_where_nothing_is_to_be_seeded() -> None:
 
 
 def test_a_chunk_ends_when_the_run_is_to_end() -> None:
-    stopping = threading.Event()
-    stopping.set()
-    chunk = reading(Endless("results_cache", None), stopping).next_chunk(1_000)
+    stop_flag = threading.Event()
+    stop_flag.set()
+    chunk = reading(Endless("results_cache", None), stop_flag).next_chunk(1_000)
     assert chunk is not None
     assert chunk.counts["lines"] <= 10_000
 

@@ -333,7 +333,7 @@ def test_a_request_to_stop_finishes_the_batch_in_hand_and_releases_the_rest(
     drive = driver(work)
 
     def stop(self: TinyJob, written: Written) -> None:
-        drive.stopping.request("it was enough")
+        drive.stop_flag.request("it was enough")
 
     report = drive.run(type("Stops", (job_type,), {"committed": stop}))
     assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
@@ -382,9 +382,9 @@ def test_what_waits_in_a_fetch_is_released_when_the_run_is_to_end(work: str) -> 
     class Waits(FetchingJob):
         def fetch(self, items: Sequence[int]) -> Sequence[int]:
             if items[0] == 5:
-                drive.stopping.request("by hand")
+                drive.stop_flag.request("by hand")
             if items[0] >= 5:
-                self.run.stopping.wait()
+                self.run.stop_flag.wait()
                 raise ConnectionError("interrupted")
             return items
 
@@ -401,7 +401,7 @@ def test_fetches_that_hang_are_given_up_after_a_moment(work: str) -> None:
     class Hangs(FetchingJob):
         def fetch(self, items: Sequence[int]) -> Sequence[int]:
             if items[0] == 3:
-                drive.stopping.request("by hand")
+                drive.stop_flag.request("by hand")
                 assert hanging.wait(20)
                 answered.set()
             return items
@@ -472,7 +472,7 @@ def test_a_run_that_waits_can_be_stopped(work: str) -> None:
 
     class Waits(TinyJob):
         def claim(self, conn: Connection, size: int) -> Sequence[int] | Wait:
-            threading.Timer(0.05, drive.stopping.request, ["the time limit"]).start()
+            threading.Timer(0.05, drive.stop_flag.request, ["the time limit"]).start()
             return Wait("the queue is full", 60)
 
     report = drive.run(Waits)
@@ -574,7 +574,7 @@ def test_claims_are_given_back_when_a_later_claim_fails(work: str) -> None:
 
         def fetch(self, items: Sequence[int]) -> Sequence[int]:
             if items[0] > 5:
-                self.run.stopping.wait(20)
+                self.run.stop_flag.wait(20)
             return items
 
     assert driver(work).run(Breaks, concurrency=20).reason == "Broken: in claim"

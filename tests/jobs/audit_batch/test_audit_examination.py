@@ -142,7 +142,9 @@ def test_the_second_look_comes_some_seconds_after_the_first(scene: Scene) -> Non
             return False
 
     services = replace(scene.services(), second_look_after=3.0)
-    examiner = Examiner(services, lambda *_: OwnerRows({}, frozenset()), Policy(), stopping=Watch())
+    examiner = Examiner(
+        services, lambda *_: OwnerRows({}, frozenset()), Policy(), stop_flag=Watch()
+    )
     audit = examiner.examine(scene.claim()[0])
     assert waits == []
     examiner.confirm([audit, audit])
