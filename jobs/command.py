@@ -473,6 +473,7 @@ def musicbrainz_database(
     tables: tuple[Table, ...] = (),
     *,
     database: Callable[[Settings], str] = Settings.musicbrainz_database,
+    read_only: bool = False,
     statement_timeout: str = db.READ_TIMEOUT,
 ) -> Iterator[Connection]:
     """Open the database of a command that is not a job, and check the tables it needs.
@@ -486,10 +487,11 @@ def musicbrainz_database(
             db.open_standalone,
             dsn,
             f"artwork-backfill {command}",
+            read_only=read_only,
             statement_timeout=statement_timeout,
         )
         with closing(db.open_patiently(opens)) as conn:
-            check_tables(conn, tables, command=command)
+            check_tables(conn, tables, command=command, read_only=read_only)
             yield conn
 
 

@@ -36,7 +36,7 @@ from artwork_backfill.shared.engine.job import (
     Wait,
 )
 from artwork_backfill.shared.engine.runs import RUN_TABLES
-from artwork_backfill.shared.engine.session import Session
+from artwork_backfill.shared.engine.session import Session, holds
 from artwork_backfill.shared.engine.sources import Claims
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.id_set import IdSet
@@ -286,8 +286,7 @@ class AuditBatch(Job[Claim, Audit]):
         RunFailed
             The database is a replica without MusicBrainz's edits.
         """
-        row = conn.execute(_LACKS_EDITS).fetchone()
-        if row is not None and row[0]:
+        if holds(conn, _LACKS_EDITS):
             raise RunFailed(
                 "this database has cover art but no edits, like a replica without the edit tables:"
                 " every image would count as not approved; use a database with edits"
