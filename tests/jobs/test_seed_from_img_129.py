@@ -338,8 +338,8 @@ def test_damage_is_reported_with_file_and_line_and_the_rest_seeded(
     assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
     assert wrong(report) == {"lines and files that could not be read": (0, 2)}
     assert [(problem.what, problem.detail) for problem in report.problems] == [
-        (f"{path}:2", "damaged line, passed over: nonsense"),
-        (f"{path}:3", f"damaged line, passed over: {gid(2)}x\tItem::exists"),
+        (f"{path}:2", "damaged line, skipped: nonsense"),
+        (f"{path}:3", f"damaged line, skipped: {gid(2)}x\tItem::exists"),
         (f"{path}:4", f"unknown check: {gid(3)}\tNonsense::check"),
         (f"{path}:7", f"unknown check: {gid(5)}\tItem::café"),
     ]
