@@ -29,7 +29,7 @@ from artwork_backfill.shared.audit.copies import (
 )
 from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.audit.expected import Presence
-from artwork_backfill.shared.auditing import queueing
+from artwork_backfill.shared.auditing import expectation, queueing
 from artwork_backfill.shared.auditing.expectation import read_presence
 from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.owners import read_owners
@@ -53,18 +53,7 @@ TABLES: Final = (
 )
 
 #: What is read as well before a deletion is queued, and written with it.
-DELETION_TABLES: Final = (
-    Table("musicbrainz.release"),
-    Table("musicbrainz.release_meta"),
-    Table("musicbrainz.release_gid_redirect"),
-    Table("musicbrainz.event"),
-    Table("musicbrainz.event_meta"),
-    Table("musicbrainz.event_gid_redirect"),
-    Table("musicbrainz.deleted_entity"),
-    Table("cover_art_archive.cover_art"),
-    Table("event_art_archive.event_art"),
-    *queueing.TABLES,
-)
+DELETION_TABLES: Final = (*expectation.PRESENCE_TABLES, *queueing.TABLES)
 
 #: The outcome in `audit_result` of a deletion that was queued on a person's word.
 PURGE: Final = "purge"
