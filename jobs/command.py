@@ -69,9 +69,10 @@ _SWITCH_INTERVAL_S: Final = 0.0005
 
 
 class DurationType(click.ParamType[float]):
-    """Text such as 90s, 30m, 1h30m or 5d, as seconds."""
+    """Text such as 90s, 30m, 1h30m or 5d, as seconds; `name` is what the help calls it."""
 
-    name = "duration"
+    def __init__(self, name: str = "duration") -> None:
+        self.name = name
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -474,6 +475,7 @@ def musicbrainz_database(
     tables: tuple[Table, ...] = (),
     *,
     database: Callable[[Settings], str] = Settings.musicbrainz_database,
+    read_only: bool = False,
     statement_timeout: str = db.READ_TIMEOUT,
 ) -> Iterator[Connection]:
     """Open the MusicBrainz or another database for a command that is not a job; check its tables.
@@ -487,10 +489,11 @@ def musicbrainz_database(
             db.open_standalone,
             dsn,
             f"artwork-backfill {command}",
+            read_only=read_only,
             statement_timeout=statement_timeout,
         )
         with closing(db.open_patiently(opens)) as conn:
-            check_tables(conn, tables, command=command)
+            check_tables(conn, tables, command=command, read_only=read_only)
             yield conn
 
 

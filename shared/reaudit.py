@@ -13,6 +13,7 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composable
 
 from artwork_backfill.shared.audit.decide import Status
+from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.tables import Table
 
 #: Statuses of entities that no one looks at again by themselves.
@@ -123,5 +124,4 @@ def _apply(
         "gone": GONE,
         "again": AGAIN,
     }
-    row = conn.execute(query, parameters).fetchone()
-    return Due(*row) if row is not None else Due(0, 0)
+    return Due(*only_row(conn, query, parameters))

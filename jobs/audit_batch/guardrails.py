@@ -16,6 +16,7 @@ from typing import Final
 from psycopg import Connection
 
 from artwork_backfill.shared.engine.job import StopRun, Wait
+from artwork_backfill.shared.engine.session import holds, only_row
 
 _HOUR_S: Final = 3600.0
 
@@ -89,8 +90,7 @@ class Guardrails:
         allowed = self._room_this_hour(size)
         if isinstance(allowed, Wait) or not self._looks_at_queue():
             return allowed
-        row = conn.execute(_QUEUED).fetchone()
-        ids, in_progress = row if row is not None else (None, 0)
+        ids, in_progress = only_row(conn, _QUEUED)
         queued = frozenset(ids or ())
         if (obstacle := self._obstacle(conn, len(queued))) is not None:
             return self._wait_for_indexer(queued, obstacle)
@@ -130,7 +130,7 @@ class Guardrails:
 
     def _obstacle(self, conn: Connection, queued: int) -> str | None:
         """Return what keeps the run from claiming until artwork-indexer has done something."""
-        if self._limits.only_when_idle and _value(conn, _IS_INDEXER_BUSY):
+        if self._limits.only_when_idle and holds(conn, _IS_INDEXER_BUSY):
             return f"artwork-indexer has {queued:,} events to work on"
         limit = self._limits.max_queue_depth
         if limit and queued + self._wanted > limit:
@@ -163,8 +163,3 @@ class Guardrails:
             )
         # Several small batches keep the fetching threads busier than one that fills the queue.
         return min(allowed, room, max(1, limit // 4))
-
-
-def _value(conn: Connection, query: str) -> object:
-    row = conn.execute(query.encode()).fetchone()
-    return None if row is None else row[0]

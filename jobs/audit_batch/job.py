@@ -36,7 +36,7 @@ from artwork_backfill.shared.engine.job import (
     Wait,
 )
 from artwork_backfill.shared.engine.runs import RUN_TABLES
-from artwork_backfill.shared.engine.session import Session
+from artwork_backfill.shared.engine.session import Session, holds
 from artwork_backfill.shared.engine.sources import Claims
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.id_set import IdSet
@@ -282,8 +282,7 @@ class AuditBatch(Job[Claim, Audit]):
 
         Raises `RunFailed` on a replica that was set up without MusicBrainz's edits.
         """
-        row = conn.execute(_LACKS_EDITS).fetchone()
-        if row is not None and row[0]:
+        if holds(conn, _LACKS_EDITS):
             raise RunFailed(
                 "this database has cover art and not one edit, like a replica without the edit"
                 " tables: every image would seem not to be approved; use a database with edits"

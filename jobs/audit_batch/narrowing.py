@@ -14,6 +14,7 @@ from psycopg import Connection
 from artwork_backfill.shared.audit.catalogue import CHECKS, Remedy
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.engine.job import Partition
+from artwork_backfill.shared.engine.session import count
 
 #: That of what was audited before and is due again.
 _PRIORITY: Final = 50
@@ -61,8 +62,7 @@ class Reserve:
 
     def count(self, conn: Connection) -> int:
         """Return how many there are."""
-        row = conn.execute(_COUNT.encode(), self._values()).fetchone()
-        return int(row[0]) if row is not None else 0
+        return count(conn, _COUNT, self._values())
 
     def take_up(self, conn: Connection, size: int) -> int:
         """Make up to `size` of them unchecked; return how many."""

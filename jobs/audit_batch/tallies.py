@@ -15,6 +15,7 @@ from psycopg import Connection
 
 from artwork_backfill.shared.audit.decide import PROOFS, Decision, Status
 from artwork_backfill.shared.auditing.models import Audit
+from artwork_backfill.shared.engine.session import holds
 
 #: So many entities of each batch and check are kept as examples.
 EXAMPLES: Final = 5
@@ -159,8 +160,7 @@ def _not_held_at_the_end(outcomes: Sequence[bool]) -> int:
 
 def keep_statuses(conn: Connection) -> None:
     """Keep how many entities have which status, unless that was done within the last hour."""
-    row = conn.execute(_IS_RECENT).fetchone()
-    if row is not None and row[0]:
+    if holds(conn, _IS_RECENT):
         return
     counted = conn.execute(_COUNT_STATUSES).fetchall()
     conn.execute(

@@ -12,6 +12,7 @@ from psycopg import Connection
 from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.auditing import triggers
 from artwork_backfill.shared.engine.job import Problem, Verification
+from artwork_backfill.shared.engine.session import count, only_row
 from artwork_backfill.shared.id_set import IdSet
 
 # What others did to an entity since is in order too: a completed repair makes it unchecked, a
@@ -60,16 +61,10 @@ def verify_decisions(
     conn: Connection, decided: Mapping[Status, IdSet], *, run_id: UUID, run_started: datetime
 ) -> Iterator[Verification]:
     """Check that every entity this run finished has the status that was decided."""
+    values = {"run_id": run_id, "run_started": run_started}
     for status, ids in decided.items():
         found = sum(
-            _count(
-                conn,
-                _AS_DECIDED,
-                ids=chunk,
-                status=status.value,
-                run_id=run_id,
-                run_started=run_started,
-            )
+            count(conn, _AS_DECIDED, values | {"ids": chunk, "status": status.value})
             for chunk in ids.chunks()
         )
         yield Verification.equal(f"entities decided to be {status}", len(ids), found)
@@ -88,11 +83,5 @@ def missing_triggers(conn: Connection) -> Iterator[Problem]:
 
 
 def _compare(conn: Connection, name: str, query: str) -> Verification:
-    row = conn.execute(query.encode()).fetchone()
-    expected, actual = row if row is not None else (0, 0)
+    expected, actual = only_row(conn, query)
     return Verification.equal(name, expected, actual)
-
-
-def _count(conn: Connection, query: str, **values: object) -> int:
-    row = conn.execute(query.encode(), values).fetchone()
-    return int(row[0]) if row is not None else 0

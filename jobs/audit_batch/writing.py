@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from psycopg import Connection
@@ -643,8 +643,3 @@ def _update_statuses(
             "were_live": [were_live.get(id_) for id_ in statuses],
         },
     )
-
-
-def _value(conn: Connection, query: str) -> Any:
-    row = conn.execute(query.encode()).fetchone()
-    return None if row is None else row[0]

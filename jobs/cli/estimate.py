@@ -6,15 +6,15 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import click
-from psycopg import Connection
 from rich.console import Group, RenderableType
 from rich.progress import Progress
 from rich.text import Text
@@ -28,7 +28,6 @@ from artwork_backfill.jobs.command import (
     terminal,
     usage_errors,
 )
-from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.catalogue import CHECKS
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.audit.sampling import Interval
@@ -41,7 +40,7 @@ from artwork_backfill.shared.auditing.estimate import (
 )
 from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import TABLES
-from artwork_backfill.shared.auditing.owners import OwnerRows, look_up_owners
+from artwork_backfill.shared.auditing.owners import looking_up
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import StopRun
 from artwork_backfill.shared.engine.redaction import Redactor
@@ -49,6 +48,8 @@ from artwork_backfill.shared.engine.report import REPORT_SUFFIXES
 from artwork_backfill.shared.settings import Settings
 
 _COMMAND: Final = "estimate"
+
+_database: Final = partial(musicbrainz_database, _COMMAND, TABLES, read_only=True)
 
 #: What artwork-indexer needs for one event, in seconds, where no other figure is given: a few
 #: requests to archive.org.
@@ -131,7 +132,7 @@ def command(
 
 
 def _estimate(services: Services, policy: Policy, seed: int, sample: int) -> Estimate:
-    examiner = Examiner(services, _read_owners, policy)
+    examiner = Examiner(services, looking_up(_database), policy)
     with Progress(console=terminal(), transient=True, disable=terminal() is None) as progress:
         task = progress.add_task("auditing the sample", total=sample)
         estimator = Estimator(
@@ -145,18 +146,6 @@ def _estimate(services: Services, policy: Policy, seed: int, sample: int) -> Est
             return estimator.estimate(sample)
         except StopRun as problem:
             raise click.ClickException(str(problem)) from None
-
-
-@contextmanager
-def _database() -> Iterator[Connection]:
-    with musicbrainz_database(_COMMAND, TABLES) as conn, conn.transaction():
-        conn.execute("SET TRANSACTION READ ONLY")
-        yield conn
-
-
-def _read_owners(entity_type: EntityType, artwork_ids: Collection[int]) -> OwnerRows:
-    with _database() as conn:
-        return look_up_owners(conn, entity_type, artwork_ids)
 
 
 # -- the three forms -----------------------------------------------------------------------------
@@ -281,13 +270,9 @@ def _markdown(result: _Result) -> str:
     lines = [f"# Estimate of {result.made_at.isoformat(timespec='seconds')}", ""]
     for line in result.lines():
         lines += [line] if line.startswith("- ") else ["", line]
-    lines += ["", _cells(_COLUMNS), _cells(("---",) * len(_COLUMNS))]
-    lines += [_cells(row) for row in result.rows()]
+    lines += ["", views.markdown_row(_COLUMNS), views.markdown_row(("---",) * len(_COLUMNS))]
+    lines += [views.markdown_row(row) for row in result.rows()]
     return "\n".join(lines) + "\n"
-
-
-def _cells(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _save(result: _Result, path: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 import click
-from psycopg import Connection
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -23,7 +23,7 @@ from artwork_backfill.shared.audit.sides import Side
 from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import TABLES
 from artwork_backfill.shared.auditing.models import BadRow
-from artwork_backfill.shared.auditing.owners import OwnerRows, look_up_owners
+from artwork_backfill.shared.auditing.owners import looking_up
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import StopRun
 from artwork_backfill.shared.engine.redaction import Redactor
@@ -32,6 +32,8 @@ from artwork_backfill.shared.review.explain import Explanation
 from artwork_backfill.shared.settings import Settings
 
 _COMMAND: Final = "explain"
+
+_database: Final = partial(musicbrainz_database, _COMMAND, TABLES, read_only=True)
 
 
 @click.command(name=_COMMAND)
@@ -66,7 +68,7 @@ def _explain(gid: UUID, entity_type: EntityType | None) -> list[Explanation]:
     with usage_errors(Redactor.of_process(settings)):
         services = Services.from_settings(settings, concurrency=1, stop_flag=threading.Event())
     with closing(services):
-        examiner = Examiner(services, _read_owners, policy)
+        examiner = Examiner(services, looking_up(_database), policy)
         types = [entity_type] if entity_type else explaining.entity_types(_database, gid)
         try:
             return [explaining.explain(_database, examiner, policy, each, gid) for each in types]
@@ -76,18 +78,6 @@ def _explain(gid: UUID, entity_type: EntityType | None) -> list[Explanation]:
             ) from None
         except StopRun as problem:
             raise click.ClickException(str(problem)) from None
-
-
-@contextmanager
-def _database() -> Iterator[Connection]:
-    with musicbrainz_database(_COMMAND, TABLES) as conn, conn.transaction():
-        conn.execute("SET TRANSACTION READ ONLY")
-        yield conn
-
-
-def _read_owners(entity_type: EntityType, artwork_ids: Collection[int]) -> OwnerRows:
-    with _database() as conn:
-        return look_up_owners(conn, entity_type, artwork_ids)
 
 
 # -- for people ----------------------------------------------------------------------------------

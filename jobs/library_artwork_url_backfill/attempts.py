@@ -14,6 +14,7 @@ from psycopg import Connection
 
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Miss, Reason
 from artwork_backfill.shared.engine.errors import DatabaseError
+from artwork_backfill.shared.engine.session import holds, only_row
 
 _TABLE: Final = "artwork_backfill.library_attempt"
 _RIGHTS: Final = ("SELECT", "INSERT", "UPDATE")
@@ -47,20 +48,17 @@ _ALWAYS_ASKED_AGAIN: Final = frozenset({Reason.COULD_NOT_SAY, Reason.NO_NAME})
 def check(conn: Connection) -> None:
     """Check that the table is there and may be used. Raises `DatabaseError`."""
     # A schema that the role may not use hides the table.
-    there = conn.execute("SELECT to_regclass(%s), current_user", (_TABLE,)).fetchone()
-    if there is None or there[0] is None:
+    found, role = only_row(conn, "SELECT to_regclass(%s), current_user", (_TABLE,))
+    if found is None:
         raise DatabaseError(
             f"there is no table {_TABLE}: run `artwork-backfill migrate --database wxyc` first, or"
             " leave out --attempts-table"
         )
-    rights = conn.execute(
-        "SELECT bool_and(has_table_privilege(%s, name)) FROM unnest(%s::text[]) name",
-        (_TABLE, list(_RIGHTS)),
-    ).fetchone()
-    if rights is None or not rights[0]:
+    may_use = "SELECT bool_and(has_table_privilege(%s, name)) FROM unnest(%s::text[]) name"
+    if not holds(conn, may_use, (_TABLE, list(_RIGHTS))):
         raise DatabaseError(
-            f"role {there[1]} may not use {_TABLE}: ask the owner to GRANT {', '.join(_RIGHTS)}"
-            f" ON {_TABLE} TO {there[1]}"
+            f"role {role} may not use {_TABLE}: ask the owner to GRANT {', '.join(_RIGHTS)}"
+            f" ON {_TABLE} TO {role}"
         )
 
 

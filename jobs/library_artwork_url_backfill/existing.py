@@ -25,6 +25,7 @@ from artwork_backfill.shared.engine.job import (
     Verification,
     Written,
 )
+from artwork_backfill.shared.engine.session import count
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.settings import Settings, SettingsError
 
@@ -164,8 +165,7 @@ class CheckExisting(Job[Cover, Cover]):
         return [Section("covers", "Covers to look at", columns, rows, data)] if rows else []
 
     def _count(self, conn: Connection) -> int:
-        row = conn.execute(self._statement(_COUNT)).fetchone()
-        return int(row[0]) if row is not None else 0
+        return count(conn, self._statement(_COUNT))
 
     def _page(self, conn: Connection, after: str | None, size: int) -> Sequence[Cover]:
         values = {"after": after or "", "size": size}

@@ -17,6 +17,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 from artwork_backfill.jobs.library_artwork_url_backfill import attempts
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Metadata, Row
 from artwork_backfill.shared.engine.errors import DatabaseError
+from artwork_backfill.shared.engine.session import holds, only_row
 from artwork_backfill.shared.engine.sources import Partition
 from artwork_backfill.shared.engine.tables import Table
 
@@ -129,18 +130,16 @@ def read_shape(conn: Connection, schema: str, *, read_only: bool = False) -> Sha
 
 
 def _may_write(conn: Connection, schema: str) -> bool:
-    row = conn.execute(
-        "SELECT has_column_privilege(%s, 'artwork_url', 'UPDATE')", (f'"{schema}"."library"',)
-    ).fetchone()
-    return row is not None and bool(row[0])
+    question = "SELECT has_column_privilege(%s, 'artwork_url', 'UPDATE')"
+    return holds(conn, question, (f'"{schema}"."library"',))
 
 
 def _check_watermark(conn: Connection, name: str, quoted: str) -> None:
-    found = conn.execute(_MAY_TOUCH_WATERMARK, {"table": quoted}).fetchone()
-    if found is not None and not found[0]:
+    may_touch, role = only_row(conn, _MAY_TOUCH_WATERMARK, {"table": quoted})
+    if not may_touch:
         raise DatabaseError(
-            f"role {found[1]} may not use {name}, which a trigger updates with each write to the"
-            f" library: ask the owner to GRANT SELECT, UPDATE ON {name} TO {found[1]}"
+            f"role {role} may not use {name}, which a trigger updates with each write to the"
+            f" library: ask the owner to GRANT SELECT, UPDATE ON {name} TO {role}"
         )
 
 

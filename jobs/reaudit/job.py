@@ -12,6 +12,7 @@ from psycopg import Connection
 from artwork_backfill.shared import reaudit
 from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
 from artwork_backfill.shared.engine.runs import RUN_TABLES
+from artwork_backfill.shared.engine.session import count, only_row
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
@@ -129,8 +130,7 @@ class Reaudit(Job[Old, Old]):
 
     def _count(self, conn: Connection, last: _Key | None = None) -> int:
         query = _COUNT.format(up_to="" if last is None else _UP_TO)
-        row = conn.execute(query.encode(), self._values(conn, last)).fetchone()
-        return int(row[0]) if row is not None else 0
+        return count(conn, query, self._values(conn, last))
 
     def _values(self, conn: Connection, key: _Key | None) -> dict[str, object]:
         values = {
@@ -144,9 +144,7 @@ class Reaudit(Job[Old, Old]):
     def _limit(self, conn: Connection) -> datetime:
         """Return the moment before which an audit is old: the same throughout a run."""
         if self._before is None:
-            row = conn.execute(_BEFORE, {"seconds": self._older_than}).fetchone()
-            assert row is not None  # noqa: S101 - a query without FROM has exactly one row
-            self._before = row[0]
+            (self._before,) = only_row(conn, _BEFORE, {"seconds": self._older_than})
         return self._before
 
 

@@ -34,12 +34,11 @@ from artwork_backfill.shared.engine.job import (
     Written,
 )
 from artwork_backfill.shared.engine.runs import RUN_TABLES
+from artwork_backfill.shared.engine.session import count, only_row
 from artwork_backfill.shared.engine.sources import Stream
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.id_set import IdSet
 from artwork_backfill.shared.settings import Settings
-
-_NOW: Final = "SELECT now()"
 
 _IDS: Final = """
 SELECT id
@@ -180,9 +179,7 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
     # -- taking pages ----------------------------------------------------------------------------
 
     def _open(self, conn: Connection) -> Callable[[int], Page | None]:
-        row = conn.execute(_NOW).fetchone()
-        assert row is not None  # noqa: S101 - a query without FROM has exactly one row
-        now: datetime = row[0]
+        (now,) = only_row(conn, "SELECT now()")
         start = self._start(checkpoints.load(conn, self.run.options.partition), now)
         pages = Pages(
             self._changes, start, self.run.options.partition, now, stop_flag=self.run.stop_flag
@@ -250,18 +247,13 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
         return _Followed(+counts, problems, [result.item for result in results], ids)
 
     def _verify_rows(self, conn: Connection) -> Iterator[Verification]:
-        present = sum(_one(conn, _COUNT_PRESENT, ids=ids) for ids in self._ids.chunks())
+        present = sum(count(conn, _COUNT_PRESENT, {"ids": ids}) for ids in self._ids.chunks())
         yield Verification.equal("named entities in audit_entity", len(self._ids), present)
         stale = sum(
-            _one(conn, _COUNT_STALE, ids=ids, since=self._first_asked_at)
+            count(conn, _COUNT_STALE, {"ids": ids, "since": self._first_asked_at})
             for ids in self._changed.chunks()
         )
         yield Verification.equal("changed entities that wait for no audit", 0, stale)
-
-
-def _one(conn: Connection, query: str, **values: object) -> int:
-    row = conn.execute(query.encode(), values).fetchone()
-    return int(row[0]) if row is not None else 0
 
 
 def _words(stored: Checkpoint) -> str:

@@ -14,6 +14,7 @@ from artwork_backfill.jobs.seed_from_ia_scan.standing import Standing
 from artwork_backfill.shared import seeding
 from artwork_backfill.shared.audit.archives import ArtArchive, EntityType
 from artwork_backfill.shared.engine.job import Note, Partition, Verification
+from artwork_backfill.shared.engine.session import count
 
 #: Share of the entities with art that a scan must at least have come across. Without rights it
 #: comes across none or a few hundred; items that are really missing are a few in a thousand.
@@ -93,7 +94,7 @@ def look_up(conn: Connection, entity_type: EntityType, gids: Iterable[bytes]) ->
 def count_with_art(conn: Connection, archive: ArtArchive, partition: Partition) -> int:
     """Return how many entities MusicBrainz says have art that is not darkened."""
     query = _COUNT_WITH_ART[archive.entity_type]
-    return _count(conn, query, partition=partition.index, partitions=partition.count)
+    return count(conn, query, partition.values)
 
 
 def of_scan(
@@ -143,13 +144,8 @@ def of_earlier_scans(
             detail = "there is none: run `artwork-backfill seed-from-ia-scan` first"
             yield Verification.equal(f"scan of {archive.collection} on record", 1, 0, detail)
             continue
-        rows = _count(
-            conn,
-            _COUNT_ALL,
-            entity_type=archive.entity_type,
-            partition=partition.index,
-            partitions=partition.count,
-        )
+        values = {"entity_type": archive.entity_type, **partition.values}
+        rows = count(conn, _COUNT_ALL, values)
         yield Verification(
             f"rows of type {archive.entity_type} in audit_entity",
             standing.gids,
@@ -164,7 +160,11 @@ def _present(conn: Connection, scan: Scan, absent: int = 0) -> Verification:
     entity_type, standing = scan.archive.entity_type, scan.standing
     found = sum(
         # As text, which psycopg need not look at number by number.
-        _count(conn, _COUNT_PRESENT, ids=f"{{{','.join(map(str, ids))}}}", entity_type=entity_type)
+        count(
+            conn,
+            _COUNT_PRESENT,
+            {"ids": f"{{{','.join(map(str, ids))}}}", "entity_type": entity_type},
+        )
         for ids in scan.ids.chunks()
     )
     return Verification.equal(
@@ -239,8 +239,3 @@ def _read_whole(pages: ListedPages) -> Verification:
     return Verification.equal(
         "damage that kept the list from being read", 0, int(bool(pages.damage)), pages.damage or ""
     )
-
-
-def _count(conn: Connection, query: str, **values: object) -> int:
-    row = conn.execute(query.encode(), values).fetchone()
-    return int(row[0]) if row else 0

@@ -27,6 +27,7 @@ from artwork_backfill.shared.engine.job import (
     Written,
 )
 from artwork_backfill.shared.engine.runs import RUN_TABLES
+from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.sources import Stream
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
@@ -216,7 +217,7 @@ def _look_up(conn: Connection, ledger: Ledger) -> dict[Entry, _Found]:
     def look_up(entry: Entry) -> None:
         gids = waiting.pop(entry)
         values = {"gids": seeding.uuid_array(gids), "priority": entry.priority}
-        row = conn.execute(_LOOK_UP, values).fetchone() or ()
+        row = only_row(conn, _LOOK_UP, values)
         refused = seeding.count_refused(conn, _ENTITY_TYPE, gids)
         found[entry] = _add([found.get(entry, _NONE), _Found(len(gids) - refused, *row)])
 

@@ -17,6 +17,7 @@ from psycopg.sql import SQL, Composed
 from artwork_backfill.jobs.seed_from_mb.gids import GIDS, Gids, Key, Kind
 from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
 from artwork_backfill.shared.engine.runs import RUN_TABLES
+from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
@@ -294,10 +295,7 @@ class SeedFromMb(Job[Page, Page]):
     def _ask(
         self, conn: Connection, template: str, gids: Gids, **values: object
     ) -> tuple[Any, ...]:
-        statement = _format(template, gids)
-        row = conn.execute(statement, self._values(gids) | values).fetchone()
-        assert row is not None  # noqa: S101 - an aggregate without GROUP BY has exactly one row
-        return row
+        return only_row(conn, _format(template, gids), self._values(gids) | values)
 
     def _values(self, gids: Gids) -> dict[str, Any]:
         return (
@@ -311,9 +309,8 @@ def _format(template: str, gids: Gids) -> Composed:
 
 
 def _take_snapshot(conn: Connection) -> dict[str, Any]:
-    row = conn.execute(_SNAPSHOT).fetchone()
-    assert row is not None  # noqa: S101 - a query without FROM has exactly one row
-    return dict(zip(("last_release", "last_event", "started"), row, strict=True))
+    names = ("last_release", "last_event", "started")
+    return dict(zip(names, only_row(conn, _SNAPSHOT), strict=True))
 
 
 def _before(key: Key) -> Key:

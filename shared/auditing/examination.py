@@ -9,14 +9,14 @@ both items of every image that is to be deleted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Final
 
 from artwork_backfill.shared.audit.actual import Actual, Item, ItemState, OriginalImage
-from artwork_backfill.shared.audit.archives import ART_ARCHIVES, INDEX_NAME, EntityType, xml_name
+from artwork_backfill.shared.audit.archives import ART_ARCHIVES, INDEX_NAME, xml_name
 from artwork_backfill.shared.audit.compare import (
     INDEX_MAX_BYTES,
     XML_MAX_BYTES,
@@ -53,16 +53,13 @@ from artwork_backfill.shared.auditing.models import (
     Reason,
     Streak,
 )
-from artwork_backfill.shared.auditing.owners import OwnerRows
+from artwork_backfill.shared.auditing.owners import ReadOwners
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.http import Interrupted, NotFound, ServiceDown, Unreadable
 from artwork_backfill.shared.engine.job import StopRun
 
 #: An audit that the second look keeps overturning is deferred.
 _MOST_LOOKS: Final = 3
-
-#: Reads the owners of images by artwork id, see `owners.read_owners`.
-ReadOwners = Callable[[EntityType, Collection[int]], OwnerRows]
 
 
 class _Deferred(Exception):
@@ -110,13 +107,15 @@ class Inspection:
     """An audit with what it rests on.
 
     `expected` has the web service's XML where that was asked for. `actual` is None where the item
-    could not be read. `owners` has every image whose owner mattered.
+    could not be read. `owners` has every image whose owner mattered, and `items` the entity's own
+    item and theirs.
     """
 
     expected: Expected
     audit: Audit
     actual: Actual | None = None
     owners: Mapping[OriginalImage, ImageOwner] = field(default_factory=dict)
+    items: tuple[Item, ...] = ()
 
 
 class Examiner:
@@ -230,7 +229,7 @@ class Examiner:
         evidence = _evidence(expected, decision, look)
         # All that is kept until the batch is written is small, whatever the item was.
         audit = Audit(claim, decision, capped(findings), proofs(findings, claim.previous), evidence)
-        return Inspection(expected, audit, actual, owners)
+        return Inspection(expected, audit, actual, owners, tuple(look.items.values()))
 
     def _owners_of(
         self, expected: Expected, images: Sequence[OriginalImage], look: _Look

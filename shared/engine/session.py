@@ -24,12 +24,16 @@ import psycopg
 from psycopg import ClientCursor, Connection, Cursor, Transaction
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
+from psycopg.sql import SQL, Composed
 
 from artwork_backfill.shared.engine.errors import StopRun
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: The parameters of a query, by name or in order.
+Values = Mapping[str, object] | Sequence[object]
 
 #: Why a run ends that others have declared dead, see `runs`.
 TAKEN_FOR_DEAD: Final = (
@@ -131,6 +135,25 @@ def open_standalone(
     access = "SET TRANSACTION READ ONLY; " if read_only else ""
     conn.forms = access + _set_local(statement_timeout)
     return conn
+
+
+def only_row(
+    conn: Connection, query: str | SQL | Composed, values: Values | None = None
+) -> tuple[Any, ...]:
+    """Return the row of a query that has exactly one."""
+    text = query.encode() if isinstance(query, str) else query
+    (row,) = conn.execute(text, values).fetchall()
+    return row
+
+
+def count(conn: Connection, query: str | SQL | Composed, values: Values | None = None) -> int:
+    """Return the number that a query counts."""
+    return int(only_row(conn, query, values)[0])
+
+
+def holds(conn: Connection, query: str | SQL | Composed, values: Values | None = None) -> bool:
+    """Return whether a query says yes; NULL is no."""
+    return bool(only_row(conn, query, values)[0])
 
 
 def is_passing(error: psycopg.Error) -> bool:

@@ -41,6 +41,7 @@ from artwork_backfill.shared.auditing.queueing import (
     queue_events,
 )
 from artwork_backfill.shared.clients.http import Interrupted, ServiceError
+from artwork_backfill.shared.engine.session import holds, only_row
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review.questions import EntityRow, Review, ReviewStatus
 
@@ -828,16 +829,14 @@ def _entity_id(conn: Connection, event: _Event) -> int:
 
 
 def _has_twin(conn: Connection, event: _Event) -> bool:
-    row = conn.execute(_HAS_TWIN, {"id": event.id}).fetchone()
-    return row is not None and bool(row[0])
+    return holds(conn, _HAS_TWIN, {"id": event.id})
 
 
 def _is_under_way(
     conn: Connection, entity_type: EntityType, gid: str, *, but: Sequence[int] = ()
 ) -> bool:
     values = {"entity_type": entity_type.value, "gid": gid, "but": list(but)}
-    row = conn.execute(_UNDER_WAY, values).fetchone()
-    return row is not None and bool(row[0])
+    return holds(conn, _UNDER_WAY, values)
 
 
 def _images(item: Item, artwork_id: int, suffix: str | None) -> list[OriginalImage]:
@@ -882,5 +881,5 @@ def _note_requeued(conn: Connection, ids: Sequence[int], by: str) -> None:
 
 def _stamped(conn: Connection, by: str, note: str) -> str:
     """Return a note with the time, by the database's clock, and the person's name before it."""
-    row = conn.execute("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')").fetchone()
-    return f"{row[0] if row else ''} UTC, {by}: {note}"
+    (now,) = only_row(conn, "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')")
+    return f"{now} UTC, {by}: {note}"
