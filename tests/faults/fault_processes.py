@@ -45,24 +45,28 @@ class Haste:
 
     `speed` is how many times as fast the services' clients think that time passes: their back-off
     and their patience shrink by it. `database_s` and `lock_timeout` are how long a transaction is
-    repeated, in seconds, and how long it waits for a lock; `dead_after`, when a run is dead.
+    repeated, in seconds, and how long it waits for a lock; `dead_after`, when a run is dead;
+    `second_look_after`, after how many seconds the audit asks about an absence again.
     """
 
     speed: float | None = 60.0
     database_s: float | None = None
     lock_timeout: str | None = None
     dead_after: float = DEAD_AFTER_S
+    second_look_after: float = 0.2
 
     def begin(self) -> None:
         """Change this process."""
         from artwork_backfill.jobs.library_artwork_url_backfill import lookups
         from artwork_backfill.jobs.seed_from_ia_scan import pages
+        from artwork_backfill.shared.auditing.services import Services
         from artwork_backfill.shared.clients import http
         from artwork_backfill.shared.clients._pacing import Pace
         from artwork_backfill.shared.engine import job, runner
         from artwork_backfill.shared.engine import session as db
 
         _set_default(job.Run, dead_after=self.dead_after)
+        _set_default(Services, second_look_after=self.second_look_after)
         if self.lock_timeout is not None:
             patch.object(db, "LOCK_TIMEOUT", self.lock_timeout).start()
         if self.database_s is not None:
