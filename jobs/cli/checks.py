@@ -1,4 +1,4 @@
-"""The catalogue of checks for people: as a list on a terminal, and as the documentation has it."""
+"""The catalogue of checks as text: a list for a terminal, and a table for the documentation."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _PROOF_COLUMNS = ("Held", "Did not hold")
 _BY_CATALOGUE = Policy()
 
 Repairs = Mapping[str, RepairTally]
-"""What is known of repairs, by check."""
+"""How often repairs held, by check."""
 
 
 def to_terminal(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) -> RenderableType:
-    """Return the catalogue as a list, with the remedies that are in force.
+    """Return the catalogue as a list, with the remedies in force.
 
-    A table of so many columns would not fit a terminal. With `repairs`, it says how often the
-    repair of each check held, and how often it did not.
+    The table would not fit a terminal. With `repairs`, each check shows how often its repairs held
+    and did not hold.
     """
     entries: list[RenderableType] = []
     for check in CHECKS.values():
@@ -42,7 +42,7 @@ def to_terminal(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) 
 
 
 def to_markdown(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) -> str:
-    """Return the same as a Markdown table."""
+    """Return the catalogue as a Markdown table."""
     columns = _columns(repairs)
     lines = [markdown_row(columns), markdown_row(("---",) * len(columns))]
     for check in CHECKS.values():
@@ -52,7 +52,7 @@ def to_markdown(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) 
 
 
 def to_json(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) -> str:
-    """Return the same as a JSON array."""
+    """Return the catalogue as a JSON array."""
     return json.dumps([_object(check, policy, repairs) for check in CHECKS.values()], indent=2)
 
 
@@ -90,7 +90,7 @@ def _row(check: Check, policy: Policy, repairs: Repairs | None) -> tuple[str, ..
 
 
 def _remedy(check: Check, policy: Policy, repairs: Repairs | None) -> str:
-    """Return the remedy that is in force, as an audit with this policy would apply it."""
+    """Return the remedy that an audit with this policy applies."""
     remedy = policy.remedy(check.name)
     tally = (repairs or {}).get(check.name)
     is_repair = remedy in (Remedy.INDEX, Remedy.DEINDEX, Remedy.IMAGE)

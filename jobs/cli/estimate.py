@@ -1,4 +1,4 @@
-"""estimate on the command line: what a full audit would find, from a sample of it."""
+"""The estimate command: audit a sample and extrapolate to a full audit."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ _COMMAND: Final = "estimate"
 
 _database: Final = partial(musicbrainz_database, _COMMAND, TABLES, read_only=True)
 
-#: What artwork-indexer needs for one event, in seconds, where no other figure is given: a few
-#: requests to archive.org.
+#: The default time that artwork-indexer takes for one event, in seconds: a few requests to
+#: archive.org.
 _SECONDS_PER_EVENT: Final = 3.0
 
 
@@ -62,20 +62,20 @@ _SECONDS_PER_EVENT: Final = 3.0
     type=click.IntRange(min=1, max=1_000_000),
     default=1_000,
     metavar="N",
-    help="Audit about N entities; at least 30 of each kind where there are as many.",
+    help="Audit about N entities, at least 30 of each kind if there are that many.",
 )
 @option(
     "--seed",
     type=click.IntRange(min=0, max=2**63 - 1),
     metavar="N",
-    help="Draw the same sample as the estimate that named this number.",
+    help="Draw the same sample as an earlier estimate, which printed this number.",
 )
 @option(
     "--concurrency",
     type=click.IntRange(1, 512),
     default=16,
     envvar="BACKFILL_CONCURRENCY",
-    help="Requests that may be under way at once.",
+    help="The maximum number of simultaneous requests.",
 )
 @option(
     "--seconds-per-event",
@@ -90,9 +90,9 @@ _SECONDS_PER_EVENT: Final = 3.0
     type=OutputType(REPORT_SUFFIXES),
     multiple=True,
     envvar="BACKFILL_REPORT",
-    help="Write the estimate to this file, .json or .md by its suffix. Repeatable.",
+    help="Write the estimate to this file, as .json or .md by its suffix. Repeatable.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     *,
     sample: int,
@@ -105,9 +105,9 @@ def command(
 ) -> None:
     """Audit a random sample and estimate what a full audit would find.
 
-    Draws entities from MusicBrainz's own tables, also before anything is seeded, audits them
-    without writing anything, and extrapolates: repairs, reviews, deletions, requests and time, each
-    share with a 95 % interval.
+    Draws entities from MusicBrainz's tables, audits them without changing anything, and
+    extrapolates the number of repairs, reviews, deletions and requests and the duration, with 95 %
+    confidence intervals. Nothing needs to be seeded first.
 
     Example: artwork-backfill estimate --sample 2000 --report estimate.md
     """
@@ -148,14 +148,14 @@ def _estimate(services: Services, policy: Policy, seed: int, sample: int) -> Est
             raise click.ClickException(str(problem)) from None
 
 
-# -- the three forms -----------------------------------------------------------------------------
+# -- output formats ------------------------------------------------------------------------------
 
 _COLUMNS: Final = ("What", "Share", "95 % interval", "Entities", "From", "To")
 
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """An estimate with what it was made from."""
+    """An estimate and the parameters that it was made with."""
 
     found: Estimate
     policy: Policy
@@ -211,7 +211,7 @@ class _Result:
         }
 
     def rows(self) -> Iterator[tuple[str, ...]]:
-        """Yield the lines of the one table: outcomes, then checks."""
+        """Yield the rows of the table: first outcomes, then checks."""
         for name, interval in self.found.outcomes.items():
             yield self._row(f"would be {name}", interval)
         for check, interval in self.found.checks.items():
@@ -229,16 +229,16 @@ class _Result:
         )
 
     def lines(self) -> Iterator[str]:
-        """Yield what a full audit and its repairs would cost."""
+        """Yield the cost of a full audit and its repairs as sentences."""
         found = self.found
         yield (f"Audited {found.sampled:,} of {found.population:,} entities (--seed {self.seed}).")
         for name, population, sampled in strata_lines(found.strata):
             yield f"- {name}: {sampled:,} of {population:,}"
         yield f"Events for artwork-indexer: {_range(found.events)}"
-        yield f"Of these, images deleted: {_range(found.deletions)}"
+        yield f"Images among these that would be deleted: {_range(found.deletions)}"
         for service, number in found.requests.items():
             rate = self.rates.get(service)
-            at = "without a limit of ours" if rate is None else f"at {rate:g}/s"
+            at = "without a rate limit" if rate is None else f"at {rate:g}/s"
             yield f"Requests to {service}: about {rounded(number):,}, {at}"
         if self.audit_s:
             yield f"A full audit takes at least {_duration(self.audit_s)} at these rates."
@@ -281,5 +281,5 @@ def _save(result: _Result, path: Path) -> None:
         path.write_text(text)
     except OSError as error:
         raise click.ClickException(
-            f"the estimate could not be written to {path}: {error.strerror or error}"
+            f"cannot write the estimate to {path}: {error.strerror or error}; choose another file"
         ) from None

@@ -1,4 +1,4 @@
-"""explain on the command line: one entity, what an audit would find, and why."""
+"""The explain command: what an audit of one entity would find, and why."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ _database: Final = partial(musicbrainz_database, _COMMAND, TABLES, read_only=Tru
     "--entity",
     "entity_type",
     type=click.Choice([entity_type.value for entity_type in EntityType]),
-    help="Only this entity type; by default, whichever MusicBrainz knows.",
+    help="Only this entity type. The default is the type that MusicBrainz knows.",
 )
 @click.option("--all", "show_all", is_flag=True, help="Also show what is as expected.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(*, gid: UUID, entity_type: str | None, show_all: bool, as_json: bool) -> None:
-    """Audit one entity, show what was expected and found, and change nothing.
+    """Audit one entity and show what was expected and found, without changing anything.
 
     Shows each difference with its meaning, what an audit would do and why, the owners of foreign
     images, events, and previous audits. Works on a read-only replica.
@@ -80,7 +80,7 @@ def _explain(gid: UUID, entity_type: EntityType | None) -> list[Explanation]:
             raise click.ClickException(str(problem)) from None
 
 
-# -- for people ----------------------------------------------------------------------------------
+# -- terminal output -----------------------------------------------------------------------------
 
 
 def _view(explanation: Explanation, *, show_all: bool) -> RenderableType:
@@ -95,15 +95,17 @@ def _view(explanation: Explanation, *, show_all: bool) -> RenderableType:
         _comparison(lines),
     ]
     if same:
-        parts.append(Text(f"{same:,} more are as expected; --all shows them"))
+        parts.append(Text(f"{same:,} others are as expected; --all shows them"))
     parts += [views.heading("Findings"), _findings(explanation)]
     if explanation.foreign_images:
-        parts += [views.heading("Images of other entities"), _foreign(explanation)]
+        parts += [views.heading("Foreign images"), _foreign(explanation)]
     parts += [views.heading("An audit would decide"), Text(explanation.outcome, style="bold")]
     parts += [Text(f"because {reason}") for reason in explanation.why]
     parts += [Text(f"and queue: {event}") for event in explanation.events]
     if explanation.event_under_way:
-        parts.append(Text("An event of it is queued or running: audits wait until that is done."))
+        parts.append(
+            Text("An event of the entity is queued or running; audits wait until it ends.")
+        )
     parts.append(views.heading("On record"))
     parts.append(
         Text("nothing: it is not in the audit table")

@@ -1,4 +1,4 @@
-"""Runs and holds as people and machines want to see them."""
+"""Runs and holds as tables, text and JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from artwork_backfill.shared.review.runs import Hold, Run
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run as lists show it; `rate` is in rows per second, times in seconds."""
+    """A run as shown in lists; `rate` is in rows per second, times are in seconds."""
 
     id: UUID
     job: str
@@ -40,7 +40,7 @@ class RunView:
 
 
 def read(conn: Connection, runs: Iterable[Run]) -> list[RunView]:
-    """Return how runs stand by the database's clock, which their heartbeats are written by."""
+    """Return the state of runs by the clock of the database, which also writes the heartbeats."""
     ((now,),) = conn.execute("SELECT clock_timestamp()").fetchall()
     return [_view(run, now) for run in runs]
 
@@ -69,14 +69,14 @@ def _view(run: Run, now: datetime) -> RunView:
 
 
 def _last_words(run: Run) -> str:
-    """Return what people asked of a run that has not ended, or what it said last."""
+    """Return the pending request for a run that has not ended, or else its last message."""
     if run.finished is None and run.requested is not None:
         why = f": {run.requested_why}" if run.requested_why else ""
         return f"{run.requested} requested by {run.requested_by}{why}"
     return str(run.progress.get("said") or "")
 
 
-# -- for machines ------------------------------------------------------------------------------
+# -- JSON --------------------------------------------------------------------------------------
 
 
 def list_to_json(runs: Sequence[RunView], holds: Sequence[Hold]) -> str:
@@ -85,7 +85,7 @@ def list_to_json(runs: Sequence[RunView], holds: Sequence[Hold]) -> str:
 
 
 def run_to_json(view: RunView, run: Run) -> str:
-    """Return all that is known about a run as a JSON object."""
+    """Return everything about a run as a JSON object."""
     return _json(
         {
             **asdict(view),
@@ -108,12 +108,12 @@ def _json(value: object) -> str:
     return json.dumps(value, indent=2, default=spreadsheet.text)
 
 
-# -- for people --------------------------------------------------------------------------------
+# -- terminal output ---------------------------------------------------------------------------
 
 
 def runs_table(runs: Sequence[RunView]) -> RenderableType:
-    """Return a list of runs."""
-    columns = ("Run", "Job", "Who", "Since", "State", "Done", "Rate", "Last words")
+    """Return a table of runs."""
+    columns = ("Run", "Job", "Who", "Since", "State", "Done", "Rate", "Last message")
     rows = [
         (
             str(run.id)[:8],
@@ -131,13 +131,13 @@ def runs_table(runs: Sequence[RunView]) -> RenderableType:
 
 
 def holds_table(holds: Sequence[Hold]) -> RenderableType:
-    """Return the jobs that are held."""
+    """Return a table of held jobs."""
     rows = [(hold.job, hold.who, f"{hold.since:%Y-%m-%d %H:%M}", hold.why) for hold in holds]
     return views.table(("Job", "Who", "Since", "Why"), rows, title="Held jobs")
 
 
 def run_view(view: RunView, run: Run) -> RenderableType:
-    """Return all that is known about a run: its report, as far as there is one."""
+    """Return everything about a run, with its report if it has one."""
     head: list[RenderableType] = [
         Text(f"{run.job} {run.id}: {view.state}", style="bold"),
         Text(plain(f"by {run.who} on {run.host} since {run.started:%F %T} UTC")),

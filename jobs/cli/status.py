@@ -1,4 +1,4 @@
-"""The status of the audit for people and machines; what is counted is in `shared.review.status`."""
+"""The status of the audit as tables and JSON; `shared.review.status` does the counting."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.review.runs import Hold
 from artwork_backfill.shared.review.status import AuditStatus, EntityCount, Repairs
 
-#: More runs than these are never at work at once.
+#: The maximum number of working runs to show.
 _MOST_RUNS: Final = 1000
 
-#: The statuses in the order in which an entity passes through them, and as headings.
+#: The statuses in the order in which an entity passes through them, with their column headings.
 _STATUSES: Final = {
     Status.UNCHECKED: "unchecked",
     Status.IN_PROGRESS: "claimed",
@@ -34,14 +34,14 @@ _STATUSES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class AtWork:
-    """Runs at work, and held jobs; none where this role may not see them."""
+    """Working runs and held jobs; both empty if the role may not read them."""
 
     runs: tuple[run_views.RunView, ...] = ()
     holds: tuple[Hold, ...] = ()
 
 
 def read_at_work(conn: Connection) -> AtWork:
-    """Return which runs are at work and which jobs are held."""
+    """Return the working runs and the held jobs."""
     if not runs.may_read(conn):
         return AtWork()
     at_work = run_views.read(conn, runs.list_runs(conn, _MOST_RUNS, ended=False))
@@ -54,18 +54,18 @@ def to_json(status: AuditStatus, at_work: AtWork) -> str:
 
 
 def to_terminal(status: AuditStatus, at_work: AtWork) -> RenderableType:
-    """Return the status as rich tables."""
+    """Return the status as tables for a terminal."""
     return Group(
         _entities_table(status.entities),
-        _counts_table("Repairs", ("How far", "Entities"), _repair_rows(status.repairs)),
-        _counts_table("Waiting for people", ("What", "How many", "Oldest"), _waiting_rows(status)),
+        _counts_table("Repairs", ("State", "Entities"), _repair_rows(status.repairs)),
+        _counts_table("Waiting for people", ("What", "Number", "Oldest"), _waiting_rows(status)),
         _counts_table(
             "artwork-indexer's queue",
             ("State", "Events", "Oldest"),
             [(count.state, f"{count.events:,}", _age(count.oldest_s)) for count in status.queue],
         ),
         *_trigger_warnings(status.missing_triggers),
-        Text("\nRuns at work", style="bold"),
+        Text("\nRuns", style="bold"),
         run_views.runs_table(at_work.runs),
         *([run_views.holds_table(at_work.holds)] if at_work.holds else []),
     )
@@ -87,15 +87,15 @@ def _entities_table(entities: Sequence[EntityCount]) -> RenderableType:
 
 
 def _counts(counts: Counter[str]) -> list[str]:
-    """Return the cells of a row: a number per status, and their sum."""
+    """Return the cells of a row: a number per status, and the sum."""
     numbers = [*(counts[status] for status in _STATUSES), counts.total()]
     return [f"{number:,}" if number else "" for number in numbers]
 
 
 def _repair_rows(repairs: Repairs) -> list[tuple[str, str]]:
     return [
-        ("under way", f"{repairs.under_way:,}"),
-        ("carried out, to be proved by an audit", f"{repairs.to_prove:,}"),
+        ("queued or running", f"{repairs.under_way:,}"),
+        ("completed, to be proved by an audit", f"{repairs.to_prove:,}"),
         ("proved", f"{repairs.proved:,}"),
         ("in review", f"{repairs.in_review:,}"),
     ]
@@ -125,7 +125,7 @@ def _counts_table(
 
 
 def _age(seconds: float | None) -> str:
-    """Return an age as people say it: to the minute, hour or day."""
+    """Return an age, rounded to minutes, hours or days."""
     if seconds is None:
         return "none"
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):

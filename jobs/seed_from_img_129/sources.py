@@ -1,7 +1,7 @@
-"""Where the results of the 2021 audit come from: files, folders, standard input, URLs.
+"""The sources of the results of the 2021 audit: files, folders, standard input, URLs.
 
-What can be opened more than once is recognised before the run begins, so that a mistyped path costs
-nothing.
+The kind of a source that can be opened more than once is determined before the run begins, so that
+a mistyped path is noticed at once.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from artwork_backfill.shared.lines import (
 STDIN: Final = "-"
 
 UNKNOWN_KIND: Final = (
-    "it is of no known kind: it should be a CSV with a header line `mbid,...`, a log, an action"
-    " list, a list of gids, or a results cache"
+    "its kind is unknown: use a CSV with a header line `mbid,...`, a log, an action list, a list of"
+    " gids, or a results cache"
 )
 
-#: How often a pipe on which nothing arrives is left to look whether the run is to stop.
+#: How often the stop flag is checked while nothing arrives in a pipe, in seconds.
 _LOOK_EVERY_S: Final = 0.2
 
 
@@ -47,21 +47,21 @@ class SourceError(Exception):
 
 
 class UnreadableSource(SourceError):
-    """A source is there and cannot be read, which says nothing of what is in it."""
+    """A source exists but cannot be read, so nothing is known about its content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input: its place as it was given, and its kind, `None` until it is read.
+    """One input: its place as given, and its kind, `None` until it is read.
 
-    A pipe can be read only once, so nobody has looked at it before.
+    A pipe can be read only once, so its kind is determined during the run.
     """
 
     place: str
     kind: Kind | None
 
     def __str__(self) -> str:
-        """Return the place, without what in a URL may be secret."""
+        """Return the place without the parts of a URL that may be secret."""
         if self.place == STDIN:
             return "standard input"
         if not _is_url(self.place):
@@ -72,14 +72,14 @@ class Source:
 
     @property
     def file_name(self) -> str:
-        """The last part of the place, which may tell the kind."""
+        """The last part of the place, which may show the kind."""
         return Path(urlsplit(self.place).path if _is_url(self.place) else self.place).name
 
     @contextmanager
     def open(self, stop_flag: Event) -> Iterator[Readable]:
-        """Open the source. Opening it and reading from it raise `OSError` when that fails.
+        """Open the source. Opening and reading raise `OSError` on failure.
 
-        Once `stop_flag` is set, what is waited for ends.
+        When `stop_flag` is set, every wait ends.
         """
         if self.place == STDIN:
             yield _Pipe(sys.stdin.fileno(), stop_flag)
@@ -87,7 +87,7 @@ class Source:
             with closing(Download(self.place, stop_flag)) as download:
                 yield download
         else:
-            # Opening a pipe that no one writes to would wait for ever.
+            # Opening a pipe without a writer would block for ever.
             descriptor = os.open(self.place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(descriptor, "rb") as file:  # noqa: PTH123 - it is open already
                 is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
@@ -101,7 +101,7 @@ class Source:
 
 
 class _Pipe:
-    """Reads what arrives, for as long as the run is not to stop."""
+    """Read from a pipe until the run stops."""
 
     def __init__(self, descriptor: int, stop_flag: Event) -> None:
         self._descriptor = descriptor
@@ -117,13 +117,13 @@ class _Pipe:
 def find(arguments: Sequence[str], stop_flag: Event) -> tuple[list[Source], list[Problem]]:
     """Find the sources that the command line names, each once, in its order.
 
-    Returns them with the files in folders that are none. A file in a folder that cannot be read is
-    a source nevertheless: reading it fails, and is reported as damage.
+    Returns them together with the problems of files in folders that are not sources. An unreadable
+    file in a folder is a source nevertheless: reading it fails, and is reported as damage.
 
     Raises
     ------
     SourceError
-        One does not exist, cannot be read, or is of no known kind.
+        A source does not exist, cannot be read, or is of an unknown kind.
     """
     sources: dict[str, Source] = {}
     passed_over: list[Problem] = []
@@ -139,11 +139,11 @@ def find(arguments: Sequence[str], stop_flag: Event) -> tuple[list[Source], list
             except UnreadableSource:
                 sources.setdefault(_identity(path), Source(path, None))
             except SourceError as error:
-                passed_over.append(Problem("file passed over", str(error)))
+                passed_over.append(Problem("file skipped", str(error)))
     if not sources:
         raise SourceError(
-            f"{', '.join(arguments)}: there is no file of the 2021 audit, such as bad_items.csv or"
-            " failed_checks.log"
+            f"{', '.join(arguments)}: found no file of the 2021 audit; pass its files, such as"
+            " bad_items.csv or failed_checks.log"
         )
     return list(sources.values()), passed_over
 
@@ -171,7 +171,7 @@ def _recognised(place: str, stop_flag: Event) -> Source:
     except DamagedInput as error:
         raise UnreadableSource(f"{source} cannot be read: {error}") from error
     if name:
-        # Each file of an archive has a kind of its own.
+        # Each file of an archive has its own kind.
         return source
     kind = recognise(first_lines, source.file_name)
     if kind is None:
@@ -180,7 +180,7 @@ def _recognised(place: str, stop_flag: Event) -> Source:
 
 
 def _first_lines(source: Source, stop_flag: Event) -> tuple[str, list[bytes]]:
-    """Return the name of the first file, which only files of archives have, and its first lines."""
+    """Return the name of the first file (only files of archives have one) and its first lines."""
     with source.parts(stop_flag) as parts:
         part = next(parts, None)
         if part is None or part.name:
@@ -208,12 +208,12 @@ def _is_folder(place: str) -> bool:
 
 
 def _is_file(place: str) -> bool:
-    """Tell a regular file from a pipe; raises `FileNotFoundError` where there is nothing."""
+    """Return whether a place is a regular file; raise `FileNotFoundError` if it does not exist."""
     path = Path(place)
     path.stat()
     return path.is_file()
 
 
 def _identity(place: str) -> str:
-    """Return what tells inputs apart, however their places are written."""
+    """Return a key that identifies an input, however its place is written."""
     return place if place == STDIN or _is_url(place) else str(Path(place).resolve())

@@ -213,7 +213,7 @@ class Pipeline(Generic[Item, Result]):
         if self._out_of_grace():
             return True
         # A run that is to end does not wait until a batch is ready.
-        may_rest = not self._stopping.requested
+        may_rest = not self._stop_flag.requested
         return self._batches[0].unfinished == 0 and not (may_rest and self._rests())
 
     def _rests(self) -> bool:

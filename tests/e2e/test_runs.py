@@ -131,7 +131,7 @@ def test_a_paused_run_gives_its_claims_back_and_loses_nothing(place: Place) -> N
         took = time.monotonic() - paused_at
         left = place.count("unchecked")
 
-        assert "is to pause" in said
+        assert "requested a pause" in said
         # Two seconds, and what was being read: 16 entities at ten requests a second.
         assert took < 10
         assert 0 < left < SIZE
@@ -212,7 +212,7 @@ def test_what_cannot_be_steered_says_so(place: Place) -> None:
     library = "library-artwork-url-backfill"
     assert "keeps no records" in place.command("runs", "hold", library, "--why", "x", code=2)
     assert "there is no run ab" in place.command("runs", "show", "ab", code=1)
-    assert "no id of a run" in place.command("runs", "show", "audit-batch", code=2)
+    assert "not the id of a run" in place.command("runs", "show", "audit-batch", code=2)
     for number in (1, 2):
         place.conn.execute(
             "INSERT INTO artwork_indexer.backfill_run (id, job, version, host, who)"

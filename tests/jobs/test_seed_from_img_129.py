@@ -394,7 +394,7 @@ def test_files_in_a_folder_that_are_no_sources_are_passed_over(
     (log.parent / "ia_set_noindex").touch()
     report = seed(migrated_database, log.parent)
     assert (report.exit_code, len(rows(migrated_database))) == (0, 60)
-    assert [problem.what for problem in report.problems] == ["file passed over"]
+    assert [problem.what for problem in report.problems] == ["file skipped"]
     assert str(log.parent / "notes.txt") in report.problems[0].detail
 
 
@@ -402,9 +402,9 @@ def test_files_in_a_folder_that_are_no_sources_are_passed_over(
     ("content", "what"),
     [
         (None, "No such file"),
-        (b"<html>not found</html>\n", "no known kind"),
+        (b"<html>not found</html>\n", "kind is unknown"),
         (b"\x1f\x8bnonsense", "gzip data is damaged"),
-        (b"uuid,Item::exists\n", "no known kind"),
+        (b"uuid,Item::exists\n", "kind is unknown"),
     ],
 )
 def test_a_source_that_cannot_be_one_is_refused_before_anything_is_touched(
@@ -661,7 +661,7 @@ def test_a_url_that_does_not_answer_is_refused_without_its_secrets(serve: Serve)
         (["-", "--allow-damaged"], b"", 0, "verified"),
         (["/dev/null"], b"", 3, "sources without a usable line"),
         ([""], b"", 2, "a SOURCE is empty"),
-        (["-"], b"Dear diary,\n", 3, "no known kind"),
+        (["-"], b"Dear diary,\n", 3, "kind is unknown"),
         (["/dev/stdin"], f"{gid(1)}\n".encode(), 0, "verified"),
         (["/no/such/file"], b"", 2, "/no/such/file cannot be read: No such file"),
         ([], b"", 2, "Missing argument"),
