@@ -218,7 +218,7 @@ def test_while_a_batch_is_not_ready_the_next_ones_are_fetched(work: str) -> None
     assert all_fetched.wait(LIMIT_S)
     assert states(work) == {"claimed": 35}
     assert early == []
-    drive.stopping.request("seen enough")
+    drive.stop_flag.request("seen enough")
     thread.join(LIMIT_S)
 
 
