@@ -8,6 +8,7 @@ both items of every image that is to be deleted.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -76,15 +77,22 @@ class _Look:
     """The items that one audit looks at; `known` are those that a second look has shown."""
 
     listings: Listings
-    read_at: float
+    clock: Callable[[], float]
     known: Mapping[str, Item] = field(default_factory=dict)
     items: dict[str, Item] = field(default_factory=dict)
+    #: When the latest answer came, in monotonic seconds.
+    read_at: float = -math.inf
 
     def item(self, gid: str) -> Item:
         """Return an item whose state is known. Raises `_Deferred` for any other."""
         if gid not in self.items:
-            self.items[gid] = self.known.get(gid) or self.listings.read(gid)
+            self.items[gid] = self.known.get(gid) or self._read(gid)
         return _usable(self.items[gid])
+
+    def _read(self, gid: str) -> Item:
+        item = self.listings.read(gid)
+        self.read_at = self.clock()
+        return item
 
     def absent_once(self) -> frozenset[str]:
         return frozenset(
@@ -172,7 +180,8 @@ class Examiner:
         An absence is believed when another answer, some seconds later, agrees; otherwise the entity
         is examined again by what that answer shows. A deletion stands when both items still list
         the same picture. None stands for an audit that was interrupted, to be given back. Call it
-        as close to the write as possible. Raises `StopRun` as `examine`.
+        as close to the write as possible, and better not before the audits are ready
+        (`Audit.ready_at`): it waits until they are. Raises `StopRun` as `examine`.
         """
         doubtful = [audit for audit in audits if audit.evidence is not None]
         if not doubtful:
@@ -215,7 +224,7 @@ class Examiner:
         return self._inspect(claim, expected, known).audit
 
     def _inspect(self, claim: Claim, expected: Expected, known: Mapping[str, Item]) -> Inspection:
-        look = _Look(self.listings, self._clock(), known)
+        look = _Look(self.listings, self._clock, known)
         item = look.item(expected.gid)
         if needs_xml(expected, item):
             xml = self._musicbrainz.entity_xml(expected.entity_type, expected.gid)
@@ -226,7 +235,7 @@ class Examiner:
         images = images_in_question(findings, self._policy)
         owners = self._owners_of(expected, images, look) if images else {}
         decision = decide(expected, findings, owners, claim.previous, self._policy)
-        evidence = _evidence(expected, decision, look)
+        evidence = _evidence(expected, decision, look, self._second_look_after)
         # All that is kept until the batch is written is small, whatever the item was.
         audit = Audit(claim, decision, capped(findings), proofs(findings, claim.previous), evidence)
         return Inspection(expected, audit, actual, owners, tuple(look.items.values()))
@@ -277,15 +286,9 @@ class Examiner:
     # -- the second look -----------------------------------------------------------------------
 
     def _wait_for_second_look(self, doubtful: Sequence[Audit]) -> None:
-        read_at = [
-            audit.evidence.read_at
-            for audit in doubtful
-            if audit.evidence is not None and audit.evidence.absent_once
-        ]
-        if read_at:
-            seconds = max(read_at) + self._second_look_after - self._clock()
-            if seconds > 0:
-                self._stop_flag.wait(seconds)
+        seconds = max(audit.ready_at for audit in doubtful) - self._clock()
+        if seconds > 0:
+            self._stop_flag.wait(seconds)
 
     def _confirm(self, audit: Audit) -> Audit | None:
         try:
@@ -317,7 +320,7 @@ class Examiner:
         deletions = [event for event in audit.outcome.events if event.action == "delete_image"]
         expected = _expected(audit)
         before = audit.evidence.item
-        look = _Look(self.listings, self._clock())
+        look = _Look(self.listings, self._clock)
         for event in deletions:
             if event.owner is None:
                 raise _Deferred(Reason.OWNER_CHANGED, _words(event))
@@ -330,7 +333,9 @@ class Examiner:
         return replace(audit, evidence=None)
 
 
-def _evidence(expected: Expected, decision: Decision, look: _Look) -> Evidence | None:
+def _evidence(
+    expected: Expected, decision: Decision, look: _Look, again_after: float
+) -> Evidence | None:
     """Return what has to be looked at again, None where nothing has."""
     absent = look.absent_once()
     if not absence_counts(expected):
@@ -339,7 +344,8 @@ def _evidence(expected: Expected, decision: Decision, look: _Look) -> Evidence |
     if not absent and not deletes:
         return None
     deleted = [event for event in decision.events if event.action == "delete_image"]
-    return Evidence(_with_only(look.item(expected.gid), deleted), look.read_at, absent)
+    item = _with_only(look.item(expected.gid), deleted)
+    return Evidence(item, absent, look.read_at + again_after) if absent else Evidence(item)
 
 
 def _with_only(item: Item, deletions: Sequence[QueuedAction]) -> Item:

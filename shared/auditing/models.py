@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -136,14 +137,14 @@ class Deferral:
 class Evidence:
     """What an audit rests on that has to be looked at again before it is written.
 
-    `item` is the entity's, with nothing but the images that are to be deleted; `read_at` is when
-    the first answer came, in monotonic seconds. `absent_once` are the gids whose item only one
-    answer called absent.
+    `item` is the entity's, with nothing but the images that are to be deleted. `absent_once` are
+    the gids whose item only one answer called absent; `again_at` is when they may be asked about
+    again, in monotonic seconds.
     """
 
     item: Item
-    read_at: float
     absent_once: frozenset[str] = frozenset()
+    again_at: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +168,8 @@ class Audit:
     def item(self) -> Claim:
         """What is given back when this cannot be written."""
         return self.claim
+
+    @property
+    def ready_at(self) -> float:
+        """When this may be looked at again and written, in monotonic seconds."""
+        return -math.inf if self.evidence is None else self.evidence.again_at

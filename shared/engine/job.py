@@ -7,6 +7,7 @@ stopping, batch size, progress, totals, the report) belongs to the runner, the o
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -300,6 +301,12 @@ def item_of(result: object) -> Any:
     return getattr(result, "item", result)
 
 
+def ready_at(result: object) -> float:
+    """Return when a result may be written, in monotonic seconds: at once, unless it says when."""
+    moment: float = getattr(result, "ready_at", -math.inf)
+    return moment
+
+
 def halves_of(result: object) -> Sequence[Any]:
     """Return the parts of a result that stands for many rows, or nothing."""
     halves: Callable[[], Sequence[Any]] | None = getattr(result, "halves", None)
@@ -312,7 +319,8 @@ class Job(ABC, Generic[Item, Result]):
     An `Item` comes from the source, a `Result` is what is known about it after `fetch`; a job
     without network work uses one type for both and has no `fetch`. `str()` of either is its name
     for people. Where it stands for many rows, see `ManyRows`. A result of another type than its
-    item says as `item` what to give back when it cannot be written.
+    item says as `item` what to give back when it cannot be written. One that has to wait before it
+    is written says as `ready_at` until when, in monotonic seconds; other batches are fetched then.
 
     Threads: `fetch` is called from several threads at once; all else on the main thread. What both
     touch needs a lock.
