@@ -205,7 +205,7 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
         looked = types.ask_archive_org(self._archive, known.unknown)
         priorities = {each: dict(known.priorities[each]) for each in EntityType}
         for gid, entity_type in looked.types.items():
-            priorities[entity_type][gid] = types.GONE
+            priorities[entity_type][gid] = seeding.GONE
         return SeenPage(page, priorities, looked)
 
     def _apply(

@@ -7,7 +7,7 @@ honestly (every way not to get an answer is an error that says what to do; none 
 no such thing").
 
 Clients give it a `Service` and, per call, a function that reads the answer. What the bytes mean is
-their business. The pieces below are `_transport` (one exchange), `_deadline` (its end), `_budget`
+their business. The pieces below are `_transport` (one exchange), `_budget`
 (memory) and `_pacing` (how fast).
 """
 
@@ -225,25 +225,18 @@ def parse_json(response: Response) -> object:
     return document
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Call:
-    """What every attempt at a call has in common."""
+    """What every attempt at a call has in common, and the seconds that it may still take."""
 
     method: str
     urls: tuple[str, ...]
-    body: bytes | None
-    content_type: str
-    authorized: bool
     wanted: frozenset[int]
+    seconds_left: float
     max_bytes: int
-    time: _TimeLeft
-
-
-class _TimeLeft:
-    """The seconds that a call may still take."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    authorized: bool = False
+    body: bytes | None = None
+    content_type: str = ""
 
 
 class HttpClient:
@@ -324,11 +317,9 @@ class HttpClient:
         ------
         NotFound, CredentialsRefused, Unreadable, ServiceDown, Interrupted
         """
-        urls = (self._base_url + target, *alternatives)
-        wanted = _OK | also_wanted
-        limit = self.service.max_bytes if max_bytes is None else max_bytes
-        left = _TimeLeft(self.service.call_s)
-        call = _Call("GET", urls, None, "", authorized, wanted, limit, left)
+        call = self._call("GET", target, also_wanted, authorized)
+        call.urls += tuple(alternatives)
+        call.max_bytes = call.max_bytes if max_bytes is None else max_bytes
         return self._perform(call, parse)
 
     def post_json(
@@ -341,8 +332,9 @@ class HttpClient:
         also_wanted: frozenset[int] = frozenset(),
     ) -> T:
         """POST a JSON document; otherwise as `get`. Repeated on failure: only for look-ups."""
-        body = json.dumps(document).encode()
-        return self._post(target, body, "application/json", parse, authorized, also_wanted)
+        call = self._call("POST", target, also_wanted, authorized)
+        call.body, call.content_type = json.dumps(document).encode(), "application/json"
+        return self._perform(call, parse)
 
     def post_form(
         self,
@@ -353,24 +345,26 @@ class HttpClient:
         also_wanted: frozenset[int] = frozenset(),
     ) -> T:
         """POST a form; otherwise as `post_json`. Its fields reach no log and no error."""
-        body = urlencode(fields).encode()
-        form = "application/x-www-form-urlencoded"
-        return self._post(target, body, form, parse, authorized=False, also_wanted=also_wanted)
-
-    def _post(
-        self,
-        target: str,
-        body: bytes,
-        content_type: str,
-        parse: Callable[[Response], T],
-        authorized: bool,
-        also_wanted: frozenset[int],
-    ) -> T:
-        urls = (self._base_url + target,)
-        wanted = _OK | also_wanted
-        limit, left = self.service.max_bytes, _TimeLeft(self.service.call_s)
-        call = _Call("POST", urls, body, content_type, authorized, wanted, limit, left)
+        call = self._call("POST", target, also_wanted)
+        call.body = urlencode(fields).encode()
+        call.content_type = "application/x-www-form-urlencoded"
         return self._perform(call, parse)
+
+    def _call(
+        self,
+        method: str,
+        target: str,
+        also_wanted: frozenset[int],
+        authorized: bool = False,
+    ) -> _Call:
+        return _Call(
+            method,
+            (self._base_url + target,),
+            _OK | also_wanted,
+            self.service.call_s,
+            self.service.max_bytes,
+            authorized,
+        )
 
     def stats(self) -> ServiceStats:
         """Return what asking the service has cost so far."""
@@ -441,10 +435,10 @@ class HttpClient:
             headers = {**headers, "Content-Type": call.content_type}
         if call.authorized and self._may_see_credentials(Origin.of(url)):
             headers = {**headers, **self.service.credentials}
-        if call.time.seconds <= 0:
+        if call.seconds_left <= 0:
             raise ExchangeFailed(f"not answered within {self.service.call_s:g} s")
         limits = Limits(
-            min(self.service.deadline_s, call.time.seconds),
+            min(self.service.deadline_s, call.seconds_left),
             call.max_bytes,
             self._budget,
             self._stop_flag,
@@ -467,7 +461,7 @@ class HttpClient:
             raise
         finally:
             took = self._clock() - began
-            call.time.seconds -= took
+            call.seconds_left -= took
             self._meter.request(took)
 
     def _may_see_credentials(self, origin: Origin) -> bool:
@@ -549,10 +543,10 @@ class HttpClient:
         asked_for = 0.0 if failure.status == 429 else failure.retry_after_s or 0.0
         # Jitter over the whole range, so that threads that failed together do not return together.
         pause = asked_for + self._uniform(0.0, ceiling)
-        if pause >= call.time.seconds:
+        if pause >= call.seconds_left:
             self._raise_unreadable(call, failure, attempts_made)
         self._meter.retry()
-        call.time.seconds -= pause
+        call.seconds_left -= pause
         self._pace.pause(pause)
 
     def _raise_unreadable(self, call: _Call, failure: ExchangeFailed, attempts: int) -> NoReturn:

@@ -11,9 +11,9 @@ import pytest
 from artwork_backfill.jobs.library_artwork_url_backfill.lookups import (
     LookupFailed,
     Lookups,
+    Pace,
     WrongAddress,
 )
-from artwork_backfill.jobs.library_artwork_url_backfill.pace import Pace
 from artwork_backfill.shared.clients.http import (
     CredentialsRefused,
     Interrupted,
