@@ -69,9 +69,10 @@ _SWITCH_INTERVAL_S: Final = 0.0005
 
 
 class DurationType(click.ParamType[float]):
-    """A duration such as 90s, 30m, 1h30m or 5d, converted to seconds."""
+    """A duration such as 90s, 30m, 1h30m or 5d, converted to seconds; the help calls it `name`."""
 
-    name = "duration"
+    def __init__(self, name: str = "duration") -> None:
+        self.name = name
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

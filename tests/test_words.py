@@ -162,7 +162,7 @@ REPORTED = {
 #: Verbs with which a message says what to do.
 _REMEDY = re.compile(
     r"(?:^|[:;,.(…] ?|\b(?:or|and|either|then) )"
-    r"(?:to )?(?:add|agree|ask|check|choose|close|configure|correct|create|decide|fix|free|give|give|"
+    r"(?:to )?(?:add|agree|ask|check|choose|close|configure|correct|create|decide|fix|free|give|"
     r"grant|install|leave out|list|look|make|name|narrow|omit|pass|put|read|remove|rename|reopen|"
     r"restore|retry|run|select|set|show|start|stop|suspend|try|use|wait|write)\b"
     r"|`[a-z ]+[^`]*` (?:lists?|shows?|opens?|lets?|prints?)",

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from artwork_backfill.jobs.cli.views import markdown_row
 from artwork_backfill.shared.audit.catalogue import CHECKS, Check, Remedy
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.review.questions import RepairTally
@@ -43,10 +44,10 @@ def to_terminal(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) 
 def to_markdown(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) -> str:
     """Return the catalogue as a Markdown table."""
     columns = _columns(repairs)
-    lines = [_line(columns), _line(("---",) * len(columns))]
+    lines = [markdown_row(columns), markdown_row(("---",) * len(columns))]
     for check in CHECKS.values():
         name, *rest = _row(check, policy, repairs)
-        lines.append(_line((f"`{name}`", *rest)))
+        lines.append(markdown_row((f"`{name}`", *rest)))
     return "\n".join(lines)
 
 
@@ -94,7 +95,3 @@ def _remedy(check: Check, policy: Policy, repairs: Repairs | None) -> str:
     tally = (repairs or {}).get(check.name)
     is_repair = remedy in (Remedy.INDEX, Remedy.DEINDEX, Remedy.IMAGE)
     return str(Remedy.LATE_REVIEW if tally and tally.is_given_up and is_repair else remedy)
-
-
-def _line(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

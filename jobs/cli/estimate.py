@@ -270,13 +270,9 @@ def _markdown(result: _Result) -> str:
     lines = [f"# Estimate of {result.made_at.isoformat(timespec='seconds')}", ""]
     for line in result.lines():
         lines += [line] if line.startswith("- ") else ["", line]
-    lines += ["", _cells(_COLUMNS), _cells(("---",) * len(_COLUMNS))]
-    lines += [_cells(row) for row in result.rows()]
+    lines += ["", views.markdown_row(_COLUMNS), views.markdown_row(("---",) * len(_COLUMNS))]
+    lines += [views.markdown_row(row) for row in result.rows()]
     return "\n".join(lines) + "\n"
-
-
-def _cells(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _save(result: _Result, path: Path) -> None:

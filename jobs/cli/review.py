@@ -19,12 +19,17 @@ from psycopg.errors import LockNotAvailable, QueryCanceled
 from rich.console import RenderableType
 
 from artwork_backfill.jobs.cli import views
-from artwork_backfill.jobs.command import BIGINT_MAX, F, form_option, musicbrainz_database
+from artwork_backfill.jobs.command import (
+    BIGINT_MAX,
+    DurationType,
+    F,
+    form_option,
+    musicbrainz_database,
+)
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
-from artwork_backfill.shared.durations import parse_duration
 from artwork_backfill.shared.engine.log import plain
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review import actions, questions
@@ -77,20 +82,7 @@ class NoteType(click.ParamType[str]):
         return note
 
 
-class AgeType(click.ParamType[timedelta]):
-    """An age such as 30m, 12h, 7d or 2w."""
-
-    name = "age"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        if isinstance(value, timedelta):
-            return value
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+_AGE: Final = DurationType("age")
 
 
 # -- shared options ------------------------------------------------------------------------------
@@ -172,14 +164,14 @@ def review_group() -> None:
     show_default=True,
     help="Only reviews with this status. Repeatable.",
 )
-@click.option("--older-than", type=AgeType(), help="Only reviews at least this old, such as 7d.")
-@click.option("--newer-than", type=AgeType(), help="Only reviews newer than this, such as 12h.")
+@click.option("--older-than", type=_AGE, help="Only reviews at least this old, such as 7d.")
+@click.option("--newer-than", type=_AGE, help="Only reviews newer than this, such as 12h.")
 @_list_options
 def list_reviews(
     *,
     statuses: tuple[str, ...],
-    older_than: timedelta | None,
-    newer_than: timedelta | None,
+    older_than: float | None,
+    newer_than: float | None,
     entity_type: str | None,
     reason: str | None,
     limit: int,
@@ -194,12 +186,16 @@ def list_reviews(
         statuses=tuple(map(ReviewStatus, statuses)),
         entity_type=EntityType(entity_type) if entity_type else None,
         reason=reason,
-        older_than=older_than,
-        newer_than=newer_than,
+        older_than=_age(older_than),
+        newer_than=_age(newer_than),
     )
     with _database("review", questions.TABLES) as conn:
         reviews = questions.list_reviews(conn, wanted, Page(limit, offset))
     _show_list(form, Review, reviews, views.reviews_table)
+
+
+def _age(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 @review_group.command(name="show")

@@ -10,13 +10,13 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from artwork_backfill.jobs.cli import views
 from artwork_backfill.shared.engine import report as reports
 from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.review import spreadsheet
 from artwork_backfill.shared.review.runs import Hold, Run
 
 
@@ -105,11 +105,7 @@ def run_to_json(view: RunView, run: Run) -> str:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, indent=2, default=_text)
-
-
-def _text(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    return json.dumps(value, indent=2, default=spreadsheet.text)
 
 
 # -- terminal output ---------------------------------------------------------------------------
@@ -131,13 +127,13 @@ def runs_table(runs: Sequence[RunView]) -> RenderableType:
         )
         for run in runs
     ]
-    return _table("", columns, rows) if rows else Text("none")
+    return views.table(columns, rows)
 
 
 def holds_table(holds: Sequence[Hold]) -> RenderableType:
     """Return a table of held jobs."""
     rows = [(hold.job, hold.who, f"{hold.since:%Y-%m-%d %H:%M}", hold.why) for hold in holds]
-    return _table("\nHeld jobs", ("Job", "Who", "Since", "Why"), rows)
+    return views.table(("Job", "Who", "Since", "Why"), rows, title="Held jobs")
 
 
 def run_view(view: RunView, run: Run) -> RenderableType:
@@ -155,34 +151,17 @@ def run_view(view: RunView, run: Run) -> RenderableType:
     return Group(
         *head,
         Text(f"{view.done:,}{total} rows{rate}{eta}"),
-        _table("\nTotals", ("What", "Rows"), _numbers(run.totals)),
-        _table(
-            "\nRequests",
+        views.table(("What", "Rows"), _numbers(run.totals), title="Totals"),
+        views.table(
             ("Service", "Requests", "Retries", "Errors"),
             [
                 (service, *(f"{counts.get(key, 0):,}" for key in ("requests", "retries", "errors")))
                 for service, counts in run.progress.get("requests", {}).items()
             ],
+            title="Requests",
         ),
     )
 
 
 def _numbers(totals: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, f"{number:,}") for name, number in totals.items()]
-
-
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(
-        title=title or None,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    return table

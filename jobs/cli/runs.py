@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import click
 from psycopg import Connection
-from rich.console import Console, RenderableType
 
-from artwork_backfill.jobs.cli import run_views
+from artwork_backfill.jobs.cli import run_views, views
 from artwork_backfill.jobs.cli.main import JOBS, load_job
 from artwork_backfill.jobs.cli.review import by_option
 from artwork_backfill.jobs.command import F, musicbrainz_database
@@ -21,11 +19,7 @@ from artwork_backfill.shared.review.actions import Refused
 from artwork_backfill.shared.review.runs import Run
 from artwork_backfill.shared.settings import Settings
 
-#: The width of tables that go to a file or a pipe, in characters.
-_PIPE_WIDTH: Final = 200
-
 _WHEN: Final = "takes effect within two seconds, after the current batch is written"
-
 
 #: The audit within a daemon, see `jobs.audit_batch.auditor`.
 _AUDITOR: Final = "auditor"
@@ -87,9 +81,9 @@ def list_runs(*, limit: int, at_work: bool, as_json: bool) -> None:
     if as_json:
         click.echo(run_views.list_to_json(found, holds))
         return
-    _print(run_views.runs_table(found))
+    views.show(run_views.runs_table(found))
     if holds:
-        _print(run_views.holds_table(holds))
+        views.show(run_views.holds_table(holds))
 
 
 @runs_group.command(name="show")
@@ -108,7 +102,7 @@ def show(*, run_id: str, as_json: bool) -> None:
     if as_json:
         click.echo(run_views.run_to_json(view, run))
     else:
-        _print(run_views.run_view(view, run))
+        views.show(run_views.run_view(view, run))
 
 
 @runs_group.command(name="pause")
@@ -204,7 +198,3 @@ def _database(tables: tuple[Table, ...]) -> Iterator[Connection]:
             yield conn
         except Refused as error:
             raise click.ClickException(str(error)) from None
-
-
-def _print(renderable: RenderableType) -> None:
-    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(renderable)

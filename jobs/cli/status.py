@@ -6,15 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 from psycopg import Connection
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table as RichTable
 from rich.text import Text
 
-from artwork_backfill.jobs.cli import run_views
+from artwork_backfill.jobs.cli import run_views, views
 from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.review.runs import Hold
@@ -59,9 +57,9 @@ def to_terminal(status: AuditStatus, at_work: AtWork) -> RenderableType:
     """Return the status as tables for a terminal."""
     return Group(
         _entities_table(status.entities),
-        _table("Repairs", ("State", "Entities"), _repair_rows(status.repairs)),
-        _table("Waiting for people", ("What", "Number", "Oldest"), _waiting_rows(status)),
-        _table(
+        _counts_table("Repairs", ("State", "Entities"), _repair_rows(status.repairs)),
+        _counts_table("Waiting for people", ("What", "Number", "Oldest"), _waiting_rows(status)),
+        _counts_table(
             "artwork-indexer's queue",
             ("State", "Events", "Oldest"),
             [(count.state, f"{count.events:,}", _age(count.oldest_s)) for count in status.queue],
@@ -73,7 +71,7 @@ def to_terminal(status: AuditStatus, at_work: AtWork) -> RenderableType:
     )
 
 
-def _entities_table(entities: Sequence[EntityCount]) -> RichTable:
+def _entities_table(entities: Sequence[EntityCount]) -> RenderableType:
     """Return the entities with a row per type and priority and a column per status."""
     classes: dict[tuple[str, int], Counter[str]] = {}
     for count in entities:
@@ -85,7 +83,7 @@ def _entities_table(entities: Sequence[EntityCount]) -> RichTable:
         for (entity_type, priority), counts in classes.items()
     ]
     rows.append(("all", "", *_counts(total)))
-    return _table("Entities", ("Type", "Prio", *_STATUSES.values(), "all"), rows)
+    return _counts_table("Entities", ("Type", "Prio", *_STATUSES.values(), "all"), rows)
 
 
 def _counts(counts: Counter[str]) -> list[str]:
@@ -120,21 +118,10 @@ def _waiting_rows(status: AuditStatus) -> list[tuple[str, str, str]]:
     ]
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> RichTable:
-    table = RichTable(
-        title=f"\n{title}",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    for position, column in enumerate(columns):
-        table.add_column(column, justify="right" if position else "left")
-    for row in rows:
-        table.add_row(*row)
-    return table
+def _counts_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
+) -> RenderableType:
+    return views.table(columns, rows, title=title, has_numbers=True)
 
 
 def _age(seconds: float | None) -> str:

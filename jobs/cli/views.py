@@ -15,7 +15,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from rich.console import Console, Group, RenderableType
+from rich import box
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -157,14 +158,37 @@ def _findings_table(audit: PastAudit) -> RenderableType:
     )
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
-    """Return a table, or a note if there are no rows."""
-    lines = Table()
-    for column in columns:
-        lines.add_column(column, overflow="fold")
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str = "",
+    has_numbers: bool = False,
+) -> RenderableType:
+    """Return a table, or a note if there are no rows.
+
+    With `has_numbers`, all columns but the first hold numbers.
+    """
+    lines = Table(
+        title=f"\n{title}" if title else None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for position, column in enumerate(columns):
+        justify: JustifyMethod = "right" if has_numbers and position else "left"
+        lines.add_column(column, justify=justify, overflow="fold")
     for row in rows:
         lines.add_row(*(Text(plain(cell)) for cell in row))
-    return lines if lines.row_count else Text("none")
+    return lines if lines.row_count or title else Text("none")
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """Return a row of a Markdown table."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def show(renderable: RenderableType) -> None:

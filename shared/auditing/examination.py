@@ -8,6 +8,7 @@ and for both items of every image to delete.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -76,15 +77,22 @@ class _Look:
     """The items of one audit; `known` are those of a second look."""
 
     listings: Listings
-    read_at: float
+    clock: Callable[[], float]
     known: Mapping[str, Item] = field(default_factory=dict)
     items: dict[str, Item] = field(default_factory=dict)
+    #: When the latest answer came, in monotonic seconds.
+    read_at: float = -math.inf
 
     def item(self, gid: str) -> Item:
         """Return an item whose state is known; raise `_Deferred` for any other."""
         if gid not in self.items:
-            self.items[gid] = self.known.get(gid) or self.listings.read(gid)
+            self.items[gid] = self.known.get(gid) or self._read(gid)
         return _usable(self.items[gid])
+
+    def _read(self, gid: str) -> Item:
+        item = self.listings.read(gid)
+        self.read_at = self.clock()
+        return item
 
     def absent_once(self) -> frozenset[str]:
         return frozenset(
@@ -172,7 +180,8 @@ class Examiner:
         An absence is believed if another answer, some seconds later, agrees; otherwise the entity
         is examined again with that answer. A deletion is confirmed if both items still list the
         same image. None stands for an audit that was interrupted and must be given back. Call this
-        as shortly before the write as possible.
+        as shortly before the write as possible, but not before the audits are ready
+        (`Audit.ready_at`), because it waits until they are.
 
         Raises
         ------
@@ -221,7 +230,7 @@ class Examiner:
         return self._inspect(claim, expected, known).audit
 
     def _inspect(self, claim: Claim, expected: Expected, known: Mapping[str, Item]) -> Inspection:
-        look = _Look(self.listings, self._clock(), known)
+        look = _Look(self.listings, self._clock, known)
         item = look.item(expected.gid)
         if needs_xml(expected, item):
             xml = self._musicbrainz.entity_xml(expected.entity_type, expected.gid)
@@ -232,7 +241,7 @@ class Examiner:
         images = images_in_question(findings, self._policy)
         owners = self._owners_of(expected, images, look) if images else {}
         decision = decide(expected, findings, owners, claim.previous, self._policy)
-        evidence = _evidence(expected, decision, look)
+        evidence = _evidence(expected, decision, look, self._second_look_after)
         # Everything that is kept until the batch is written is small, whatever the item was.
         audit = Audit(claim, decision, capped(findings), proofs(findings, claim.previous), evidence)
         return Inspection(expected, audit, actual, owners, tuple(look.items.values()))
@@ -283,15 +292,9 @@ class Examiner:
     # -- the second look -----------------------------------------------------------------------
 
     def _wait_for_second_look(self, doubtful: Sequence[Audit]) -> None:
-        read_at = [
-            audit.evidence.read_at
-            for audit in doubtful
-            if audit.evidence is not None and audit.evidence.absent_once
-        ]
-        if read_at:
-            seconds = max(read_at) + self._second_look_after - self._clock()
-            if seconds > 0:
-                self._stop_flag.wait(seconds)
+        seconds = max(audit.ready_at for audit in doubtful) - self._clock()
+        if seconds > 0:
+            self._stop_flag.wait(seconds)
 
     def _confirm(self, audit: Audit) -> Audit | None:
         try:
@@ -323,7 +326,7 @@ class Examiner:
         deletions = [event for event in audit.outcome.events if event.action == "delete_image"]
         expected = _expected(audit)
         before = audit.evidence.item
-        look = _Look(self.listings, self._clock())
+        look = _Look(self.listings, self._clock)
         for event in deletions:
             if event.owner is None:
                 raise _Deferred(Reason.OWNER_CHANGED, _words(event))
@@ -336,7 +339,9 @@ class Examiner:
         return replace(audit, evidence=None)
 
 
-def _evidence(expected: Expected, decision: Decision, look: _Look) -> Evidence | None:
+def _evidence(
+    expected: Expected, decision: Decision, look: _Look, again_after: float
+) -> Evidence | None:
     """Return what needs a second look, or None."""
     absent = look.absent_once()
     if not absence_counts(expected):
@@ -345,7 +350,8 @@ def _evidence(expected: Expected, decision: Decision, look: _Look) -> Evidence |
     if not absent and not deletes:
         return None
     deleted = [event for event in decision.events if event.action == "delete_image"]
-    return Evidence(_with_only(look.item(expected.gid), deleted), look.read_at, absent)
+    item = _with_only(look.item(expected.gid), deleted)
+    return Evidence(item, absent, look.read_at + again_after) if absent else Evidence(item)
 
 
 def _with_only(item: Item, deletions: Sequence[QueuedAction]) -> Item:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -136,14 +137,14 @@ class Deferral:
 class Evidence:
     """Facts of an audit that need a second look before it is written.
 
-    `item` is the entity's, with only the images to delete; `read_at` is the time of the first
-    answer, in monotonic seconds. `absent_once` are the gids whose item only one answer called
-    absent.
+    `item` is the entity's, with only the images to delete. `absent_once` are the gids whose item
+    only one answer called absent; `again_at` is the time from which a second request may confirm
+    that, in monotonic seconds.
     """
 
     item: Item
-    read_at: float
     absent_once: frozenset[str] = frozenset()
+    again_at: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +168,8 @@ class Audit:
     def item(self) -> Claim:
         """The claim to give back if the audit cannot be written."""
         return self.claim
+
+    @property
+    def ready_at(self) -> float:
+        """The time from which this may be confirmed and written, in monotonic seconds."""
+        return -math.inf if self.evidence is None else self.evidence.again_at

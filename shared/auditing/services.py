@@ -32,7 +32,7 @@ class Services:
     musicbrainz: MusicBrainzClient
     rate: float | None
     concurrency: int = 1
-    second_look_after: float = SECOND_LOOK_AFTER_S
+    second_look_after: float = field(default=SECOND_LOOK_AFTER_S, kw_only=True)
     budget: Budget = field(default_factory=Budget)
 
     @classmethod

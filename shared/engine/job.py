@@ -7,6 +7,7 @@ size, progress, totals, the report) belongs to the runner, the only caller of a 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -300,6 +301,12 @@ def item_of(result: object) -> Any:
     return getattr(result, "item", result)
 
 
+def ready_at(result: object) -> float:
+    """Return when a result may be written, in monotonic seconds: at once, unless it says when."""
+    moment: float = getattr(result, "ready_at", -math.inf)
+    return moment
+
+
 def halves_of(result: object) -> Sequence[Any]:
     """Return the parts of a result that stands for many rows, or nothing."""
     halves: Callable[[], Sequence[Any]] | None = getattr(result, "halves", None)
@@ -312,7 +319,9 @@ class Job(ABC, Generic[Item, Result]):
     An `Item` comes from the source; a `Result` is what is known about it after `fetch`. A job
     without network requests uses one type for both and has no `fetch`. `str()` of either is its
     name for people. For items that stand for many rows, see `ManyRows`. A result of another type
-    than its item has an attribute `item`, which is given back if the result cannot be written.
+    than its item has an attribute `item`, which is given back if the result cannot be written. A
+    result that must not be written before some time has an attribute `ready_at`, in monotonic
+    seconds; other batches are fetched in the meantime.
 
     Threads: `fetch` is called from several threads at once; everything else from the main thread.
     Data that both use needs a lock.

@@ -7,6 +7,7 @@ is the only user; nothing is written here.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -18,7 +19,7 @@ from typing import Final, Generic, cast
 import psycopg
 
 from artwork_backfill.shared.engine.errors import RunFailed, StopRun
-from artwork_backfill.shared.engine.job import Item, Job, Result, RunOptions, rows_of
+from artwork_backfill.shared.engine.job import Item, Job, Result, RunOptions, ready_at, rows_of
 from artwork_backfill.shared.engine.runs import Wait
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Source
@@ -33,6 +34,11 @@ GRACE_S: Final = 5.0
 
 #: The number of batches in memory: one being written, one ready, one being fetched.
 _MOST_BATCHES: Final = 3
+
+#: The number of full batches whose rows may be in memory, and the same while the oldest batch waits
+#: until it is ready.
+_MOST_FULL: Final = 2
+_MOST_FULL_AT_REST: Final = 8
 
 _POLL_S: Final = 0.2
 
@@ -75,6 +81,7 @@ class Batch(Generic[Item, Result]):
     results: dict[int, Result] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     taken_at: float = field(default_factory=time.monotonic)
+    ready_at: float = -math.inf
     #: Whether items were omitted because of a pause, to be given back.
     is_cut: bool = False
 
@@ -200,12 +207,27 @@ class Pipeline(Generic[Item, Result]):
                 if not self._batches and self._out_of_grace():
                     self.ended_early = self._stop_flag.reason
                     return None
-                self._changed.wait(_POLL_S)
+                self._changed.wait(self._until_ready())
 
     def _is_ready(self) -> bool:
         if not self._batches:
             return False
-        return self._batches[0].unfinished == 0 or self._out_of_grace()
+        if self._out_of_grace():
+            return True
+        # A run that is to end does not wait until a batch is ready.
+        may_rest = not self._stop_flag.requested
+        return self._batches[0].unfinished == 0 and not (may_rest and self._rests())
+
+    def _rests(self) -> bool:
+        """Return whether the oldest batch is fetched and only waits until it is ready."""
+        oldest = self._batches[0] if self._batches else None
+        return oldest is not None and oldest.unfinished == 0 and oldest.ready_at > time.monotonic()
+
+    def _until_ready(self) -> float:
+        """Return how long to wait, in seconds, before looking again whether a batch is ready."""
+        if not self._rests():
+            return _POLL_S
+        return min(_POLL_S, max(0.0, self._batches[0].ready_at - time.monotonic()))
 
     def _out_of_grace(self) -> bool:
         if not self._stop_flag.requested:
@@ -290,10 +312,11 @@ class Pipeline(Generic[Item, Result]):
         Items that a pause has omitted are given back first, to be claimed again.
         """
         in_hand = sum(batch.rows for batch in self._batches)
+        most = _MOST_FULL_AT_REST if self._rests() else _MOST_FULL
         return (
             not self._is_all_taken()
             and self._fetchers_run_dry()
-            and in_hand < 2 * self._size.current
+            and in_hand < most * self._size.current
             and (in_hand > 0 or len(self._batches) < _MOST_BATCHES)
             and not self._is_cut()
         )
@@ -362,6 +385,7 @@ class Pipeline(Generic[Item, Result]):
             if not batch.closed:
                 batch.results.update(results)
                 batch.errors.update(errors)
+                batch.ready_at = max([batch.ready_at, *map(ready_at, results.values())])
             batch.unfinished -= end - start
             self._unfinished -= end - start
             # Waking the other threads for every item would cost more than most items do.

@@ -242,7 +242,7 @@ class Runner(Generic[Item, Result]):
         results, failed, unfetched = batch.fetched(), batch.failed(), batch.unfetched()
         for item, message in failed:
             self._problem(str(item), message)
-        counts, stop = self._write_groups(results)
+        counts, writing_s, stop = self._write_groups(results)
         left = sum(map(rows_of, results)) - counts.pop("covered", 0)
         self._give_back_failed(source, [*failed, *self._refused])
         self._refused.clear()
@@ -271,20 +271,29 @@ class Runner(Generic[Item, Result]):
             self._metrics.advance(self._totals)
         if stop is not None:
             raise stop
-        return seconds
+        return writing_s
 
-    def _write_groups(self, results: Sequence[Result]) -> tuple[Counter[str], StopRun | None]:
-        """Write the groups of a batch; return the counts, and `covered` rows, until a stop."""
+    def _write_groups(
+        self, results: Sequence[Result]
+    ) -> tuple[Counter[str], float, StopRun | None]:
+        """Write the groups of a batch until a stop.
+
+        Return the counts, with the number of `covered` rows, and the seconds that writing took. Not
+        included is the time of making the groups, for which a job may ask a service again.
+        """
         counts: Counter[str] = Counter()
+        writing_s = 0.0
         try:
             for group, is_alone in self._groups(results):
+                began = time.monotonic()
                 counts.update(self._write(group, is_alone))
+                writing_s += time.monotonic() - began
                 counts["covered"] += sum(map(rows_of, group))
         except StopRun as stop:
             # Before the pipeline is closed, which would set another reason.
             self._stop_flag.request(str(stop), planned=stop.planned)
-            return counts, stop
-        return counts, None
+            return counts, writing_s, stop
+        return counts, writing_s, None
 
     def _groups(self, results: Sequence[Result]) -> Iterator[tuple[Sequence[Result], bool]]:
         if results:

@@ -28,7 +28,7 @@ from tests.faults.beside_parties import (
 from tests.faults.fault_scenes import Launch
 
 #: How long everybody works, in seconds: in a test run, and in the long form.
-SHORT_S, LONG_S = 20.0, 120.0
+SHORT_S, LONG_S = 12.0, 120.0
 
 #: By how much an edit may be delayed because of us, in seconds.
 MOST_DELAY_S = 0.5

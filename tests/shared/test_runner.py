@@ -42,6 +42,9 @@ from tests.tiny import (
     states,
 )
 
+#: How long to wait for what should come about at once, in seconds: a machine may be busy.
+LIMIT_S = 60.0
+
 
 @pytest.fixture(scope="module")
 def database(postgres: Cluster) -> Iterator[str]:
@@ -180,6 +183,65 @@ def test_fetches_run_as_many_at_once_as_was_asked_for(work: str) -> None:
 
     # 35 is five times seven: were there fewer threads, the barrier would break.
     assert driver(work).run(Meets, concurrency=7, batch_size=35).totals["written"] == 35
+
+
+class Later(int):
+    """A result that is not ready when it is fetched."""
+
+    ready_at: float
+
+
+def test_while_a_batch_is_not_ready_the_next_ones_are_fetched(work: str) -> None:
+    ready_at: dict[int, float] = {}
+    fetched: list[int] = []
+    early: list[int] = []
+    all_fetched = threading.Event()
+
+    class Rests(FetchingJob):
+        def fetch(self, items: Sequence[int]) -> Sequence[int]:
+            [later] = map(Later, items)
+            # The first batch waits until six more are fetched, as far as the machine manages that.
+            later.ready_at = time.monotonic() + (LIMIT_S if later <= 5 else 0)
+            ready_at[later] = later.ready_at
+            fetched.append(later)
+            if len(fetched) == 35:
+                all_fetched.set()
+            return [later]
+
+        def write(self, conn: Connection, results: Sequence[int]) -> Written:
+            early.extend(id_ for id_ in results if ready_at[id_] > time.monotonic())
+            return super().write(conn, results)
+
+    drive = driver(work)
+    thread = threading.Thread(target=drive.run, args=(Rests,), kwargs={"batch_size": 5})
+    thread.start()
+    assert all_fetched.wait(LIMIT_S)
+    assert states(work) == {"claimed": 35}
+    assert early == []
+    drive.stop_flag.request("seen enough")
+    thread.join(LIMIT_S)
+
+
+def test_what_is_not_ready_is_written_later_and_in_order(work: str) -> None:
+    written: list[int] = []
+    early: list[int] = []
+
+    class Rests(FetchingJob):
+        def fetch(self, items: Sequence[int]) -> Sequence[int]:
+            [later] = map(Later, items)
+            later.ready_at = time.monotonic() + (0.3 if later % 10 == 1 else 0)
+            return [later]
+
+        def write(self, conn: Connection, results: Sequence[int]) -> Written:
+            now = time.monotonic()
+            early.extend(id_ for id_ in results if getattr(id_, "ready_at") > now)  # noqa: B009
+            written.extend(results)
+            return super().write(conn, results)
+
+    report = driver(work).run(Rests)
+    assert report.exit_code == 0
+    assert early == []
+    assert written == list(range(1, 36))
 
 
 # -- rows that are refused -------------------------------------------------------------------------
@@ -622,6 +684,18 @@ def test_batches_grow_until_a_write_takes_its_time_and_never_beyond_the_maximum(
     assert sizes[0] == 10
     assert max(sizes) == 300
     assert sorted(sizes[:-1]) == sizes[:-1]
+
+
+def test_what_making_the_groups_takes_is_no_reason_for_smaller_batches(work: str) -> None:
+    class Asks(TinyJob):
+        def groups(self, results: Sequence[int]) -> Iterator[Sequence[int]]:
+            # Such as a service about some of them once more.
+            time.sleep(1.1)
+            yield results
+
+    drive = driver(work)
+    drive.run(Asks, fixed_batch_size=False, batch_size=17)
+    assert [len(claim) for claim in drive.job.claims][:2] == [17, 17]
 
 
 def test_a_fixed_size_stays(work: str) -> None:

@@ -132,7 +132,6 @@ def test_an_absent_owner_is_looked_at_twice_as_well(scene: Scene) -> None:
 
 def test_the_second_look_comes_some_seconds_after_the_first(scene: Scene) -> None:
     gid = scene.plan("orphan-leftover").gid
-    scene.archive.answers[gid] = list
     scene.only(gid)
     waits: list[float | None] = []
 
@@ -141,16 +140,32 @@ def test_the_second_look_comes_some_seconds_after_the_first(scene: Scene) -> Non
             waits.append(timeout)
             return False
 
+    now = 1_000.0
+
+    def answer() -> list[object]:
+        nonlocal now
+        now += 20.0  # as after a few attempts
+        return []
+
+    scene.archive.answers[gid] = answer
     services = replace(scene.services(), second_look_after=3.0)
     examiner = Examiner(
-        services, lambda *_: OwnerRows({}, frozenset()), Policy(), stop_flag=Watch()
+        services,
+        lambda *_: OwnerRows({}, frozenset()),
+        Policy(),
+        stop_flag=Watch(),
+        clock=lambda: now,
     )
     audit = examiner.examine(scene.claim()[0])
     assert waits == []
+    # Counted from the answer.
+    assert audit.ready_at == 1_023.0
+    now += 1.0
     examiner.confirm([audit, audit])
-    [wait] = waits
-    assert wait is not None
-    assert 2.0 < wait <= 3.0
+    assert waits == [2.0]
+    now = 1_023.0
+    examiner.confirm([audit])
+    assert waits == [2.0]
 
 
 def _orphan_and_owner(scene: Scene, drift: str) -> tuple[str, str]:
