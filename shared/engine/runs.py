@@ -325,11 +325,7 @@ def _meaning(
     asked = f" by {requested_by}" if requested_by else ""
     why = f": {requested_why}" if requested_why else ""
     if held_by is not None:
-        raise StopRun(
-            f"the job is held by {held_by}: {held_why}; `artwork-backfill runs unhold` ends the"
-            " hold",
-            planned=True,
-        )
+        raise StopRun(f"the job is held by {held_by}: {held_why}", planned=True)
     if requested == "stop":
         raise StopRun(f"stopped{asked}{why}", planned=True)
     if requested == "pause":
