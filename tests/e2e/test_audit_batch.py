@@ -293,7 +293,7 @@ WHERE art.id = %(artwork)s
     [
         (_OWN, "is this entity's own"),
         (_NO_OWNERS, "belongs to no entity"),
-        (_ANOTHERS, "does not hold the same picture"),
+        (_ANOTHERS, "does not hold the same image"),
         (_OWNER_BUSY, "must wait for other events"),
     ],
     ids=["own", "no owner", "another owner", "owner busy"],
