@@ -95,7 +95,7 @@ def test_output_that_cannot_be_written_is_said_in_one_line(environ: dict[str, st
             )
         assert ended.returncode == 1, (arguments, ended)
         assert ended.stderr == (
-            b"Error: the output cannot be written: No space left on device\n"
+            b"Error: cannot write the output: No space left on device\n"
         ), arguments
 
 

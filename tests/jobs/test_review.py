@@ -571,7 +571,7 @@ def test_a_requeued_event_starts_anew_and_takes_its_dependants_along(
     for event in (parent, child, grandchild):
         assert tables.event_state(event) == ("queued", 0)
     assert tables.event_state(bystander) == ("failed", 5)
-    assert tables.notes(id_).endswith(f"events queued again: {parent}, {child}, {grandchild}")
+    assert tables.notes(id_).endswith(f"events requeued: {parent}, {child}, {grandchild}")
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "completed"])
@@ -589,7 +589,7 @@ def test_an_event_whose_twin_is_queued_stays_as_it_is(tables: Tables, events: Co
 
     said = events("requeue", "--any", failed, other, code=1).output
 
-    assert f"event {failed} has a twin" in said
+    assert f"event {failed} has an identical event" in said
     assert f"event {child} depends on an event that stays failed" in said
     assert tables.event_state(failed)[0] == "failed"
     assert tables.event_state(child)[0] == "failed"
@@ -600,7 +600,7 @@ def test_an_event_whose_twin_is_queued_stays_as_it_is(tables: Tables, events: Co
 def test_of_two_failed_twins_one_is_requeued(tables: Tables, events: Command) -> None:
     first, second = tables.event(), tables.event()
 
-    assert f"event {second} has a twin" in events("requeue", "--any", first, second, code=1).output
+    assert f"event {second} has an identical event" in events("requeue", "--any", first, second, code=1).output
     assert tables.event_state(first)[0] == "queued"
     assert tables.event_state(second)[0] == "failed"
 
