@@ -15,12 +15,12 @@ from tests.beside.rows import (
     ORPHAN,
     OWNER,
     Place,
-    at_most,
     deindex,
     deletion,
     gid,
     index,
 )
+from tests.timing import at_most
 
 #: What one event may take longer for our triggers, in seconds.
 MOST_PER_EVENT_S = 0.0001

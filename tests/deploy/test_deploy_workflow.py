@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from artwork_backfill.jobs.cli.main import main
+from tests.timing import LIMIT_S
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 WORKFLOW = yaml.safe_load((PROJECT / ".github/workflows/deploy-manual.yml").read_text())
@@ -32,9 +33,6 @@ INPUTS = WORKFLOW[True]["workflow_dispatch"]["inputs"]
 DIGEST = "sha256:" + "7" * 64
 IMAGE = "ghcr.io/example/artwork-backfill"
 FOLLOW = "run it and follow it"
-
-#: How long to wait for what should soon come about, in seconds: a machine may be busy.
-LIMIT_S = 120.0
 
 DOCKER = """#!/bin/bash
 config=

@@ -16,11 +16,9 @@ from sandbox.indexer import Indexer
 from sandbox.services import Services
 from sandbox.world import World
 from tests import programs
+from tests.timing import LIMIT_S
 
 COMMAND = Path(sys.executable).with_name("artwork-backfill")
-
-#: How long a command may take on a machine that is slow and busy, in seconds.
-PATIENCE_S = 300.0
 
 SEED = """
 INSERT INTO artwork_indexer.audit_entity (entity_type, gid)
@@ -63,7 +61,7 @@ class Place:
     def run(self, *options: object, job: str = "audit-batch", code: int = 0) -> dict[str, Any]:
         """Run a job to its end, with the given exit code; return its report."""
         arguments = [job, *map(str, options)]
-        result = programs.run(arguments, self.environment, seconds=PATIENCE_S)
+        result = programs.run(arguments, self.environment, seconds=LIMIT_S)
         assert result.returncode == code, result.stdout + result.stderr
         report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])["report"]
         return report
@@ -71,7 +69,7 @@ class Place:
     def command(self, *arguments: object, code: int = 0) -> str:
         """Run any command; return what it says."""
         environment = {**self.environment, "BACKFILL_BY": "alice"}
-        result = programs.run([*map(str, arguments)], environment, seconds=PATIENCE_S)
+        result = programs.run([*map(str, arguments)], environment, seconds=LIMIT_S)
         assert result.returncode == code, result.stdout + result.stderr
         return result.stdout + result.stderr
 

@@ -15,7 +15,8 @@ import pytest
 from sandbox.entities import Entity, Plan, Presence
 from sandbox.world import ARTWORK_IDS_PER_ENTITY, FIRST_ARTWORK_ID, Spec
 from tests import programs
-from tests.e2e.place import PATIENCE_S, Place
+from tests.e2e.place import Place
+from tests.timing import LIMIT_S
 
 
 def test_what_has_drifted_is_found_repaired_and_proved(
@@ -217,7 +218,7 @@ def _edit(here: Place, meanwhile: Callable[[], None]) -> list[int]:
         while time.monotonic() < until:
             meanwhile()
             time.sleep(0.005)
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + LIMIT_S
     while here.value(
         "SELECT count(*) FROM artwork_indexer.event_queue"
         " WHERE id = ANY (%s) AND state <> 'completed'",
@@ -405,7 +406,7 @@ def test_an_option_that_cannot_be_meant_is_refused_before_anything_is_touched(
             "ARCHIVE_ORG_URL": "http://127.0.0.1:9",
             "MUSICBRAINZ_URL": "http://127.0.0.1:9",
         },
-        seconds=PATIENCE_S,
+        seconds=LIMIT_S,
     )
     assert result.returncode == 2
     assert complaint in " ".join(result.stderr.split())

@@ -24,7 +24,7 @@ from sandbox.postgres import Cluster
 from sandbox.services import Services
 from sandbox.world import Spec, World
 from tests import programs
-from tests.e2e.place import PATIENCE_S
+from tests.timing import LIMIT_S
 from tests.tiny import wait_for
 
 SIZE = 90
@@ -149,7 +149,7 @@ def test_a_paused_run_gives_its_claims_back_and_loses_nothing(place: Place) -> N
 
         place.command("runs", "resume", prefix)
         place.hurry()
-        process.join(PATIENCE_S)
+        process.join(LIMIT_S)
         assert process.exitcode == 0
     assert place.count("unchecked") == place.count("audit_in_progress") == 0
     report = place.log()[-1]["report"]
@@ -165,7 +165,7 @@ def test_a_limit_counts_only_what_a_pause_has_not_given_back(place: Place) -> No
         wait_for(lambda: not place.count("audit_in_progress"))
         place.command("runs", "resume", run["id"])
         place.hurry()
-        process.join(PATIENCE_S)
+        process.join(LIMIT_S)
     assert place.log()[-1]["report"]["totals"]["scanned"] == 50
     assert place.count("unchecked") == SIZE - 50
 
@@ -177,7 +177,7 @@ def test_a_stopped_run_ends_in_good_order_and_its_report_is_kept(place: Place) -
         assert live["state"] == "at work"
         assert live["report"] is None
         place.command("runs", "stop", run["id"][:6], "--why", "enough")
-        process.join(PATIENCE_S)
+        process.join(LIMIT_S)
         assert process.exitcode == 0
     assert place.count("audit_in_progress") == 0
     (past,) = place.runs()
@@ -194,7 +194,7 @@ def test_a_stopped_run_ends_in_good_order_and_its_report_is_kept(place: Place) -
 def test_a_hold_ends_runs_at_work_and_those_that_start_before_they_claim(place: Place) -> None:
     with place.audit() as process:
         place.command("runs", "hold", "AUDIT-Batch", "--why", "a move")
-        process.join(PATIENCE_S)
+        process.join(LIMIT_S)
         assert process.exitcode == 0
     audited = SIZE - place.count("unchecked")
 
@@ -275,7 +275,7 @@ def test_metrics_show_a_run_at_work_and_its_end(place: Place) -> None:
         # Whatever moment a reader chooses, the file is whole.
         live = _samples(file.read_text())
         place.hurry()
-        process.join(PATIENCE_S)
+        process.join(LIMIT_S)
     past = _samples(file.read_text())
 
     assert live["run_outcome", "running"] == 1

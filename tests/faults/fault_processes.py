@@ -19,6 +19,7 @@ from unittest.mock import patch
 from urllib.parse import quote
 
 from tests import programs
+from tests.timing import LIMIT_S
 
 #: What no output may hold, by variable. The database's password has characters that URLs escape.
 SECRETS: Final[Mapping[str, str]] = {
@@ -29,10 +30,6 @@ SECRETS: Final[Mapping[str, str]] = {
 SENTRY_KEY: Final = "5e9c7a11d00d4c0f8a5bfeedc0de0001"
 
 _POLL_S: Final = 0.004
-
-#: How long to wait for what should soon come about, in seconds: ten times as long as on a machine
-#: that is much slower than ours and busy besides.
-LIMIT_S: Final = 300.0
 
 
 class WaitedInVain(AssertionError):
