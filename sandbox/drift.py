@@ -151,8 +151,8 @@ class Drift:
         types: whose drift it can be.
         images: how many images it needs at least.
         owner: whose artwork `Draft.foreign` is; nobody's when None.
-        keeps_originals: whether the item still lists the first image's original, so that a
-            copy elsewhere is a leftover.
+        keeps_originals: whether the item proves that it holds the first image's original, so
+            that a copy elsewhere is a leftover.
     """
 
     name: str
@@ -753,7 +753,13 @@ DRIFTS: Sequence[Drift] = (
     _live("item-collection", _wrong_collection, "item.collection", "manual_review"),
     _live("item-mediatype", _wrong_mediatype, "item.mediatype", "manual_review"),
     _live("item-noindex", _wrong_noindex, "item.noindex", "manual_review"),
-    _live("item-other-archive", _of_other_archive, "item.archive", "manual_review"),
+    _live(
+        "item-other-archive",
+        _of_other_archive,
+        "item.archive",
+        "manual_review",
+        keeps_originals=False,
+    ),
     _live("original-duplicate", _two_originals, "files.original.duplicate", "manual_review"),
     # Only of an orphan is an image deleted: a merge may make a live entity its owner at any time.
     _live(

@@ -18,7 +18,7 @@ from psycopg import Connection
 from psycopg.sql import SQL, Identifier
 
 from artwork_backfill.shared.engine.errors import DatabaseError
-from artwork_backfill.shared.engine.session import LOCK_TIMEOUT, explain
+from artwork_backfill.shared.engine.session import LOCK_TIMEOUT, explain, holds
 from artwork_backfill.shared.engine.tables import Table, check_may_create, check_tables
 
 #: Serialises migrations; any number does as long as nobody else uses it ("artwork" in ASCII).
@@ -197,8 +197,7 @@ def _wait_for_other_migrations(conn: Connection) -> None:
 
 def _create_schema(conn: Connection, schema: str) -> None:
     """Create a schema of our own, where it is missing."""
-    there = conn.execute("SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL", (schema,))
-    if there.fetchone() == (True,):
+    if holds(conn, "SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL", (schema,)):
         return
     try:
         conn.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))
@@ -226,8 +225,7 @@ def _apply(conn: Connection, migration: Migration, target: Target) -> None:
 
 def _applied(conn: Connection, target: Target) -> dict[str, str]:
     record = f"{target.schema}.backfill_migration"
-    row = conn.execute("SELECT to_regclass(%s)", (record,)).fetchone()
-    if row is None or row[0] is None:
+    if not holds(conn, "SELECT to_regclass(%s) IS NOT NULL", (record,)):
         return {}
     query = SQL("SELECT name, checksum FROM {}.backfill_migration ORDER BY name")
     return dict(conn.execute(query.format(Identifier(target.schema))).fetchall())

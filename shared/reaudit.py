@@ -12,10 +12,12 @@ from typing import Final, NamedTuple
 from psycopg import Connection
 from psycopg.sql import SQL, Composable
 
+from artwork_backfill.shared.audit.decide import Status
+from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.tables import Table
 
 #: Statuses of entities that no one looks at again by themselves.
-DONE: Final = ("clean", "legacy")
+DONE: Final = (Status.CLEAN, Status.LEGACY)
 
 #: Priorities of what was audited before, and of what was merged or deleted since its audit.
 AGAIN: Final = 50
@@ -122,5 +124,4 @@ def _apply(
         "gone": GONE,
         "again": AGAIN,
     }
-    row = conn.execute(query, parameters).fetchone()
-    return Due(*row) if row is not None else Due(0, 0)
+    return Due(*only_row(conn, query, parameters))

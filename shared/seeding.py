@@ -17,6 +17,7 @@ from psycopg.adapt import Dumper
 from psycopg.errors import UniqueViolation
 from psycopg.pq import Format
 
+from artwork_backfill.shared.engine.session import count, holds, only_row
 from artwork_backfill.shared.engine.tables import Table
 
 _CREATE_SEED: Final = """
@@ -177,8 +178,7 @@ def _insert(conn: Connection, entity_type: str, *, with_ids: bool) -> tuple[int,
     to conflicts takes a third less time.
     """
     values = {"entity_type": entity_type}
-    (some_are_present,) = conn.execute(_SOME_ARE_PRESENT, values).fetchone() or (True,)
-    if not some_are_present:
+    if not holds(conn, _SOME_ARE_PRESENT, values):
         try:
             with conn.transaction():
                 return _inserted(conn, _INSERT_ALL, values, with_ids=with_ids)
@@ -206,7 +206,7 @@ def preview(conn: Connection, entity_type: str, priorities: Mapping[bytes, int])
         "gids": uuid_array(priorities),
         "priorities": list(priorities.values()),
     }
-    written, raised = conn.execute(_PREVIEW_SEED, values).fetchone() or (0, 0)
+    written, raised = only_row(conn, _PREVIEW_SEED, values)
     refused = count_refused(conn, entity_type, priorities)
     written -= refused
     return Seeded(written, raised, len(priorities) - written - raised, refused=refused)
@@ -215,8 +215,7 @@ def preview(conn: Connection, entity_type: str, priorities: Mapping[bytes, int])
 def count_refused(conn: Connection, entity_type: str, gids: Iterable[bytes]) -> int:
     """Return how many of `gids` are live, merged or deleted as the other type of entity."""
     query = _COUNT_REFUSED.format(other=_OTHER[entity_type])
-    row = conn.execute(query.encode(), {"gids": uuid_array(gids)}).fetchone()
-    return int(row[0]) if row is not None else 0
+    return count(conn, query, {"gids": uuid_array(gids)})
 
 
 class UuidArray(bytes):

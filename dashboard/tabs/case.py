@@ -19,9 +19,12 @@ from artwork_backfill.dashboard.database import DashboardDb, Trouble
 from artwork_backfill.dashboard.memory import Done, Memory
 from artwork_backfill.shared.audit.archives import EntityType, item_name
 from artwork_backfill.shared.audit.catalogue import CHECKS
-from artwork_backfill.shared.review import actions, questions, sides
+from artwork_backfill.shared.audit.sides import Document
+from artwork_backfill.shared.auditing.models import BadRow
+from artwork_backfill.shared.engine.errors import StopRun
+from artwork_backfill.shared.review import actions, questions
+from artwork_backfill.shared.review.explain import Comparison, compare_whole
 from artwork_backfill.shared.review.questions import Case, PastAudit, Review, StoredFinding
-from artwork_backfill.shared.review.sides import Document, Sides
 from artwork_backfill.shared.settings import SettingsError
 
 _SHOWN: Final = "case.review"
@@ -115,7 +118,7 @@ def _show(database: DashboardDb, kept: Memory, case: Case, review: Review | None
         foreign = [image for image in images if image.owner != entity.gid]
         if foreign:
             _purge(database, kept, review, foreign)
-    _sides(database, case, images)
+    _sides(database, case)
     if case.audits:
         _latest(case.audits[0], now)
     else:
@@ -286,46 +289,43 @@ def _show_purge_notice() -> None:
 # -- both sides, now -----------------------------------------------------------------------------
 
 
-def _sides(database: DashboardDb, case: Case, images: Sequence[Image]) -> None:
+def _sides(database: DashboardDb, case: Case) -> None:
     """Ask archive.org and MusicBrainz when a person wants it, and show both sides whole."""
     key = f"case.sides.{case.entity.entity_type}.{case.entity.gid}"
     st.button(
         "Compare with archive.org now",
         key=f"{key}.ask",
         on_click=_ask_sides,
-        args=(database, case, tuple(images), key),
+        args=(database, case, key),
         help="Reads the item, its owner's, index.json and the XML. Nothing is changed.",
     )
-    found: Sides | str | None = st.session_state.get(key)
-    if isinstance(found, str):
-        show.text(found)
-    elif found is not None:
+    found: Comparison | None = st.session_state.get(key)
+    if found is not None:
         _show_sides(found)
 
 
-def _ask_sides(database: DashboardDb, case: Case, images: Sequence[Image], key: str) -> None:
+def _ask_sides(database: DashboardDb, case: Case, key: str) -> None:
     # One at a time is remembered: they may be long.
     for old in [name for name in st.session_state if str(name).startswith("case.sides.")]:
         if not str(old).endswith(".ask"):
             del st.session_state[old]
-    others = {str(image.owner) for image in images if image.owner not in (None, case.entity.gid)}
+    entity = case.entity
     try:
-        with database.reading() as conn:
-            expected = sides.read_expected(conn, case.entity)
-        if expected is None:
-            st.session_state[key] = "MusicBrainz's rows of this entity make no sense."
-            return
-        st.session_state[key] = sides.look(outside.services(), expected, sorted(others))
-    except (Trouble, SettingsError) as trouble:
-        st.session_state[key] = str(trouble)
+        st.session_state[key] = compare_whole(
+            database.reading, outside.examiner(database), entity.entity_type, entity.gid
+        )
+    except (Trouble, SettingsError, BadRow, StopRun) as trouble:
+        st.session_state[key] = Comparison(problem=str(trouble))
 
 
-def _show_sides(found: Sides) -> None:
+def _show_sides(found: Comparison) -> None:
+    if found.problem:
+        show.text(found.problem)
     for item in found.items:
         show.text(f"Item of {item.gid}: {item.state} {item.problem}".strip())
-        if item.images:
+        if images := item.originals():
             show.table(
-                queries.image_files(item.images),
+                queries.image_files(images),
                 {
                     "artwork": show.words("Artwork"),
                     "size": show.number("Bytes"),

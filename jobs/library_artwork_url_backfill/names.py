@@ -1,17 +1,17 @@
-"""When two spellings name the same artist, or the same album. Pure functions over text.
+"""Whether two spellings name the same artist or the same album. Pure functions over text.
 
-The catalogue of the library and Discogs spell differently in ways that mean nothing, and alike
-where records differ. These are the rules; the examples are tests.
+The library's catalogue and Discogs differ in spelling where it means nothing, and agree where
+records differ. These are the rules; the examples are tests.
 
 | what differs                                  | same?  | example                                 |
 |-----------------------------------------------|--------|-----------------------------------------|
 | case, accents, punctuation, spaces            | same   | Sigur Rós, sigur ros; R.E.M., REM       |
 | HTML entities                                 | same   | Rock &amp; Roll, Rock & Roll            |
 | "and", "&", "+" between words                 | same   | Salt & Pepper, Salt + Pepper            |
-| a leading "The", also behind a comma          | same   | The Fall, Fall, The                     |
+| a leading "The", also after a comma           | same   | The Fall, Fall, The                     |
 | artist: last name first                       | same   | Davis, Miles, Miles Davis               |
 | artist: the number that Discogs appends, "*"  | same   | Harbor (2), Harbor*                     |
-| guests: "feat." and what follows              | same   | Wren feat. Otto, Wren                   |
+| guests: "feat." and the following words       | same   | Wren feat. Otto, Wren                   |
 | volume words                                  | same   | Vol. 2, Volume 2, Vol. II, Volume Two   |
 | a numeral at the end                          | same   | Tides III, Tides 3                      |
 | self-titled                                   | same   | S/T, the artist's name                  |
@@ -20,7 +20,7 @@ where records differ. These are the rules; the examples are tests.
 | any other note                                | differ | Harbor (Live), Harbor; Box (1994), Box  |
 | another number, word or letter                | differ | Vol. 1, Vol. 2; Wand Ash, Wanda Ash     |
 
-"Alike" is for an album of the same artist; compilations of various artists must be the same.
+"Alike" applies to albums of the same artist; compilations of various artists must be the same.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-#: `library.album_title` is a varchar(128): titles of this length may have lost their end.
+#: `library.album_title` is a varchar(128), so titles of this length may be truncated.
 TITLE_MAX: Final = 128
 
-# Accents of Latin, Greek and Cyrillic letters. The marks of other scripts make other letters.
+# Accents of Latin, Greek and Cyrillic letters. In other scripts, marks make different letters.
 _ACCENTS: Final = range(0x0300, 0x0370)
-# Letters that Unicode does not take apart, although catalogues spell them either way.
+# Letters that Unicode does not decompose, although catalogues spell them either way.
 _PLAIN_LETTERS: Final = str.maketrans(
     {"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ħ": "h"}
     | {"\N{LATIN SMALL LETTER DOTLESS I}": "i"}
@@ -50,12 +50,12 @@ _LONGEST_NAME: Final = 1_000
 
 _DISCOGS_NUMBER: Final = re.compile(r"\s*\(\d{1,4}\)\s*$")
 _GUESTS: Final = re.compile(r"\s*[(\[]?\s*\b(?:feat|ft|featuring)\b\.?\s.*$", re.IGNORECASE)
-# In titles only where it can be nothing else: there is "Six Ft. Under".
+# In titles only if it cannot mean anything else: there is "Six Ft. Under".
 _GUESTS_OF_TITLE: Final = re.compile(
     r"\s*[(\[]\s*(?:feat|ft|featuring)\b[^)\]]*[)\]]|\s+feat\.\s.*$", re.IGNORECASE
 )
 _LAST_FIRST: Final = re.compile(r"(?P<last>[^,]+),\s*(?P<first>[^,]+)")
-# Catalogues add the shelf, as in "Various Artists - Rock - B".
+# Catalogues append the shelf, as in "Various Artists - Rock - B".
 _VARIOUS: Final = re.compile(r"various|va|variousartists.*")
 _SELF_TITLED: Final = frozenset({"st", "selftitled", "selftitle", "eponymous"})
 
@@ -64,13 +64,13 @@ _TAIL: Final = re.compile(r"(?:\s+[-\N{EN DASH}\N{EM DASH}]|[:,])\s+([^-:,]+)$")
 _COUNT_SIGN: Final = re.compile(r"#\s*(?=\d)")
 _FORMATS: Final = frozenset({"ep", "lp"})
 
-# A note names an edition when all its words are in these sets, and one at least is in the first.
+# A note names an edition if all its words are in these sets, and at least one is in the first.
 _EDITION_WORDS: Final = frozenset(
     {"anniversary", "bonus", "deluxe", "edition", "expanded", "limited", "special", "reissue"}
     | {"reissued", "remaster", "remastered", "remasters", "clean", "explicit", "mono", "stereo"}
     | {"cd", "digital", "import", "lp", "ep", "promo", "vinyl", "soundtrack", "ost"}
 )
-# Behind a dash, colon or comma, one of these has to be there.
+# After a dash, colon or comma, one of these words is required.
 _SURE_EDITION_WORDS: Final = frozenset(
     {"anniversary", "deluxe", "edition", "expanded", "reissue", "remaster", "remastered"}
 )
@@ -103,16 +103,16 @@ _NUMERALS: Final = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
     "nine": 9, "ten": 10, "eleven": 11, "twelve": 12,
 }  # fmt: skip
-# At the end of a title these are numerals and hardly ever words or initials.
+# At the end of a title these are nearly always numerals, not words or initials.
 _SURE_NUMERALS: Final = frozenset({"ii", "iii", "iv", "vi", "vii", "viii", "ix", "xi", "xii"})
 
 
 @dataclass(frozen=True, slots=True)
 class Title:
-    """A title in its normal form, and apart from what only names an edition or a format.
+    """A title in its normal form, with and without what only names an edition or a format.
 
-    `whole` is all of it; two albums whose `whole` is equal are the same. `bare` is without notes
-    that name an edition and without "EP" or "LP" at the end, which is the `format`.
+    `whole` is the whole title; two albums with equal `whole` are the same. `bare` excludes notes
+    that name an edition, and "EP" or "LP" at the end, which is the `format`.
     """
 
     whole: str
@@ -121,7 +121,7 @@ class Title:
 
     @classmethod
     def of(cls, text: str) -> Title:
-        """Read a title; all is empty for blank text alone."""
+        """Parse a title; all fields are empty only for blank text."""
         text = _legible(text)
         text = _GUESTS_OF_TITLE.sub("", text) or text
         bare, format_ = _without_format(_without_editions(text))
@@ -129,20 +129,20 @@ class Title:
 
     @property
     def key(self) -> str:
-        """The album that this is, whatever its edition; an EP is another one than the album."""
+        """The album, regardless of its edition; an EP is a different album."""
         return f"{self.bare} {self.format}"
 
     def is_alike(self, other: Title) -> bool:
-        """Return whether both are the same but for the edition, and for a format of one alone."""
+        """Return whether both differ only by the edition, or one of them has a format."""
         formats = {self.format, other.format} - {""}
         return _same(self.bare, other.bare) and len(formats) < 2
 
 
 def normal_form(text: str) -> str:
-    """Return what is left of a name without case, accents, punctuation, spaces and "The".
+    """Return a name without case, accents, punctuation, spaces and "The".
 
-    Empty only for blank text: a name without any letter or digit, such as "!!!", stands for
-    itself.
+    The result is empty only for blank text: a name without letters and digits, such as "!!!",
+    stands for itself.
     """
     plain = _fold(_legible(text))
     return _join(_without_the(_words(_spell_out_and(plain)), plain)) or "".join(plain.split())
@@ -156,12 +156,12 @@ def same_artist(one: str, other: str) -> bool:
 
 
 def is_various(artist: str) -> bool:
-    """Return whether an artist is only a name for compilations, which says nothing of the album."""
+    """Return whether an artist is only a name for compilations, such as Various Artists."""
     return _VARIOUS.fullmatch(normal_form(artist)) is not None
 
 
 def same_title(ours: str, found: str, *, artists: Iterable[str] = ()) -> bool:
-    """Return whether the title of a row and a title that was found are the same, notes included.
+    """Return whether the title of a row and a found title are the same, including notes.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def same_title(ours: str, found: str, *, artists: Iterable[str] = ()) -> bool:
 
 
 def alike_title(ours: str, found: str) -> bool:
-    """Return whether two titles are the same but for what only names an edition or a format."""
+    """Return whether two titles differ only by an edition or a format."""
     return Title.of(ours).is_alike(Title.of(found))
 
 
@@ -192,7 +192,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def _artist_forms(artist: str) -> frozenset[str]:
-    """Return the normal forms under which an artist may be filed; none for blank text."""
+    """Return the normal forms under which an artist may be listed; none for blank text."""
     text = _legible(artist)
     text = _DISCOGS_NUMBER.sub("", text).rstrip("* ") or text
     text = _without_guests(text)
@@ -217,7 +217,7 @@ def _title_form(text: str) -> str:
 
 
 def _numbered(words: Sequence[str]) -> list[str]:
-    """Write volume words and the numerals behind them, or at the end, in one way."""
+    """Unify volume words and the numerals after them or at the end."""
     written: list[str] = []
     for position, word in enumerate(words):
         is_counted = position > 0 and words[position - 1] in _VOLUME_WORDS
@@ -232,7 +232,7 @@ def _numbered(words: Sequence[str]) -> list[str]:
 
 
 def _without_editions(text: str) -> str:
-    """Drop notes at the end that name an edition, in brackets or behind a dash, colon or comma."""
+    """Remove final notes that name an edition, in brackets or after a dash, colon or comma."""
     while True:
         note, tail = _NOTE.search(text), _TAIL.search(text)
         found = note or tail
@@ -250,7 +250,7 @@ def _names_edition(note: str, telling: frozenset[str]) -> bool:
 
 
 def _without_format(text: str) -> tuple[str, str]:
-    """Return a title without "EP" or "LP" at its end, and which of them that was."""
+    """Return a title without a final "EP" or "LP", and the removed format."""
     words = text.split()
     last = normal_form(words[-1]) if len(words) > 1 else ""
     return (" ".join(words[:-1]), last) if last in _FORMATS else (text, "")
@@ -260,15 +260,15 @@ def _without_format(text: str) -> tuple[str, str]:
 
 
 def _legible(text: str) -> str:
-    """Return text with one space where there is white space, and no more of it than a name takes.
+    """Return text with single spaces, truncated to a length that any name fits.
 
-    The patterns here take the square of the time for white space without end.
+    The patterns of this module take quadratic time on very long white space.
     """
     return " ".join(html.unescape(text[:_LONGEST_NAME]).split())
 
 
 def _fold(text: str) -> str:
-    # Taken apart a second time, because folding the case may put letters together.
+    # Decomposed a second time, because case folding may compose letters.
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     bare = "".join(char for char in folded if ord(char) not in _ACCENTS)
     return bare.translate(_PLAIN_LETTERS).translate(_APOSTROPHES)
@@ -279,7 +279,7 @@ def _spell_out_and(plain: str) -> str:
 
 
 def _words(folded: str) -> list[str]:
-    """Return the runs of letters, marks and digits."""
+    """Return the sequences of letters, marks and digits."""
     return "".join(
         char if unicodedata.category(char)[0] in "LMN" else " " for char in folded
     ).split()
@@ -295,7 +295,7 @@ def _without_the(words: list[str], plain: str) -> list[str]:
 
 
 def _join(words: Sequence[str]) -> str:
-    """Put words together without spaces, as "R.E.M." is "REM", but not "1-2" into "12"."""
+    """Join words without spaces, so that "R.E.M." becomes "REM", but "1-2" does not become "12"."""
     joined = ""
     for word in words:
         separator = " " if joined and joined[-1].isdigit() and word[0].isdigit() else ""

@@ -28,11 +28,19 @@ STILL_TRIED: Final = 1000
 
 
 class Status(StrEnum):
-    """What an audit makes of an entity; the values are those of `audit_entity_status`."""
+    """How an entity stands; the values are those of `audit_entity_status`."""
 
+    #: Waits for an audit.
+    UNCHECKED = "unchecked"
+    #: Claimed by a run.
+    IN_PROGRESS = "audit_in_progress"
+    #: No difference that is acted upon.
     CLEAN = "clean"
+    #: Events were queued.
     REPAIR_QUEUE = "repair_queue"
+    #: Has an open review.
     MANUAL_REVIEW = "manual_review"
+    #: Not in MusicBrainz, and nothing left at archive.org.
     LEGACY = "legacy"
 
 
@@ -88,7 +96,7 @@ class FailedEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class PreviousAudits:
     """What came before.
 
     `repaired` are the checks that led to events at any previous audit, have not been found fixed
@@ -181,7 +189,7 @@ def decide(
     expected: Expected,
     findings: Sequence[Finding],
     owners: Owners,
-    history: History,
+    previous: PreviousAudits,
     policy: Policy,
 ) -> Decision:
     """Return what to do about an entity with these findings.
@@ -189,7 +197,7 @@ def decide(
     `owners` has to have every image in question (see `images_in_question`). Raises ValueError when
     it does not, or when an owner's item is not known: such an entity cannot be decided now.
     """
-    case = _Case(expected, owners, history, policy)
+    case = _Case(expected, owners, previous, policy)
     judged = [(finding, case.remedy(finding)) for finding in findings]
     passed = tuple(dict.fromkeys(case.passed(judged)))
     events, causes = _repairs(expected, judged, case)
@@ -197,8 +205,8 @@ def decide(
         (
             *(reasons.of_finding(finding) for finding, remedy in judged if remedy is Remedy.REVIEW),
             *case.doubts(judged),
-            *_repairs_not_held(causes, history),
-            *_failed_before(events, history),
+            *_repairs_not_held(causes, previous),
+            *_failed_before(events, previous),
         )
     )
     if review_reasons:
@@ -210,14 +218,14 @@ def decide(
     )
     if late:
         return Decision(Status.MANUAL_REVIEW, review_reasons=late, passed=passed)
-    if _keeps_review(passed, history):
+    if _keeps_review(passed, previous):
         return Decision(Status.MANUAL_REVIEW, passed=passed, keeps_review=True)
     # An orphan with findings that are not acted upon still has something left on archive.org.
     status = Status.CLEAN if expected.is_live or findings else Status.LEGACY
     return Decision(status, passed=passed)
 
 
-def proofs(findings: Sequence[Finding], history: History) -> dict[str, bool]:
+def proofs(findings: Sequence[Finding], previous: PreviousAudits) -> dict[str, bool]:
     """Return, for each check whose repair these findings judge, whether it held.
 
     An item that could not be compared, because it is missing, dark or not ours, judges nothing.
@@ -225,7 +233,7 @@ def proofs(findings: Sequence[Finding], history: History) -> dict[str, bool]:
     found = {finding.check for finding in findings}
     if found & INCONCLUSIVE:
         return {}
-    return {check: check not in found for check in sorted(history.unproved)}
+    return {check: check not in found for check in sorted(previous.unproved)}
 
 
 INCONCLUSIVE: Final = frozenset({"item.missing", "item.dark", "item.archive"})
@@ -244,7 +252,7 @@ class _Case:
 
     expected: Expected
     owners: Owners
-    history: History
+    previous: PreviousAudits
     policy: Policy
 
     def remedy(self, finding: Finding) -> Remedy:
@@ -254,7 +262,7 @@ class _Case:
         remedy = self.policy.remedy(finding.check)
         if (
             remedy in (Remedy.INDEX, Remedy.DEINDEX, Remedy.IMAGE)
-            and finding.check in self.history.distrusted
+            and finding.check in self.previous.distrusted
             and not is_still_tried(finding.check, self.expected.gid)
             and (remedy is not Remedy.IMAGE or self.may_be_deleted(finding))
         ):
@@ -347,22 +355,24 @@ def _deletion(gid: str, image: OriginalImage, owner: ImageOwner) -> QueuedAction
     return QueuedAction("delete_image", gid, image.artwork_id, image.suffix, owner=owner.gid)
 
 
-def _keeps_review(passed: Sequence[Passed], history: History) -> bool:
-    if not passed or history.in_review is None:
+def _keeps_review(passed: Sequence[Passed], previous: PreviousAudits) -> bool:
+    if not passed or previous.in_review is None:
         return False
     checks = {each.check for each in passed}
-    return bool(checks & history.in_review) or "" in history.in_review
+    return bool(checks & previous.in_review) or "" in previous.in_review
 
 
-def _repairs_not_held(causes: Sequence[str], history: History) -> Iterator[ReviewReason]:
+def _repairs_not_held(causes: Sequence[str], previous: PreviousAudits) -> Iterator[ReviewReason]:
     for check in causes:
-        if check in history.repaired:
+        if check in previous.repaired:
             yield ReviewReason(ReasonCode.NOT_HELD, f"repair did not hold: {check}", check)
 
 
-def _failed_before(events: Sequence[QueuedAction], history: History) -> Iterator[ReviewReason]:
+def _failed_before(
+    events: Sequence[QueuedAction], previous: PreviousAudits
+) -> Iterator[ReviewReason]:
     for event in events:
-        for failed in history.failed:
+        for failed in previous.failed:
             if failed.action == event.action and failed.message == event.message:
                 text = f"event {failed.id} has failed: {event.action} {_message_text(event)}"
                 yield ReviewReason(ReasonCode.EVENT_FAILED, text, subject=str(failed.id))

@@ -1,12 +1,13 @@
 """Expected and found side by side, for a person who wants to see what an audit has compared.
 
-Shows everything, whether it differs or not; what counts as a difference is decided by `compare`.
+Thing by thing (`sides`), and as whole documents (`documents`). Shows everything, whether it differs
+or not; what counts as a difference is decided by `compare`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -49,6 +50,19 @@ class Side:
         return self.expected != self.found
 
 
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document as it should be and as it is, in lines; None where there is none.
+
+    `problem` says why the second is not known.
+    """
+
+    name: str
+    expected: str | None
+    found: str | None
+    problem: str = ""
+
+
 def sides(expected: Expected, actual: Actual) -> tuple[Side, ...]:
     """Return all that was compared, in the order item, files, index.json, XML.
 
@@ -60,6 +74,55 @@ def sides(expected: Expected, actual: Actual) -> tuple[Side, ...]:
     lines = [*_item(expected, actual.item), *_files(expected, actual.item)]
     lines += [*_index(expected, actual), *_xml(expected, actual)]
     return tuple(lines)
+
+
+def documents(expected: Expected, actual: Actual) -> tuple[Document, ...]:
+    """Return the index.json and the XML of an entity, as far as there are any."""
+    item = actual.item
+    has_index = expected.is_live and (bool(expected.artwork) or item.index is not None)
+    index = index_json(expected) if has_index else None
+    both = (
+        _document(INDEX_NAME, item.index, index, actual.index, _pretty_json),
+        _document(xml_name(item.gid), item.xml, expected.xml, actual.xml, _pretty_xml),
+    )
+    return tuple(document for document in both if document is not None)
+
+
+def _document(
+    name: str,
+    file: ItemFile | None,
+    expected: bytes | None,
+    content: bytes | None,
+    pretty: Callable[[bytes], str],
+) -> Document | None:
+    if file is None and expected is None:
+        return None
+    problem = ""
+    if file is not None and content is None:
+        # What need not be read is as it should be, or goes whatever it says.
+        if expected is not None and file.md5 == md5(expected):
+            content = expected
+        else:
+            problem = f"not read: {_described(file)}"
+    return Document(
+        name,
+        None if expected is None else pretty(expected),
+        None if content is None else pretty(content),
+        problem,
+    )
+
+
+def _pretty_json(content: bytes) -> str:
+    """Return a JSON document in lines that can be compared; as it is where it is none."""
+    try:
+        return json.dumps(json.loads(content), indent=2, sort_keys=True, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return content.decode("utf-8", "replace")
+
+
+def _pretty_xml(content: bytes) -> str:
+    """Return XML with one element a line."""
+    return content.decode("utf-8", "replace").replace("><", ">\n<")
 
 
 def _item(expected: Expected, item: Item) -> Iterator[Side]:

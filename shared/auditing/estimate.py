@@ -27,6 +27,7 @@ from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import look_at
 from artwork_backfill.shared.auditing.models import Audit, BadRow, Claim, Deferral
 from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.engine.session import count
 
 #: Opens a connection for one short look at the database.
 Connect = Callable[[], AbstractContextManager[Connection]]
@@ -249,8 +250,7 @@ class Estimator:
 
     def _count(self, source: _Source) -> int:
         with self._connect() as conn:
-            row = conn.execute(source.count).fetchone()
-        return int(row[0]) if row is not None else 0
+            return count(conn, source.count)
 
     def _sample(self, source: _Source, size: int) -> list[str]:
         gids: dict[str, None] = {}

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Final
 
 from artwork_backfill.shared.audit.actual import Actual, Item, ItemState, OriginalImage
-from artwork_backfill.shared.audit.archives import ART_ARCHIVES, INDEX_NAME, EntityType, xml_name
+from artwork_backfill.shared.audit.archives import ART_ARCHIVES, INDEX_NAME, xml_name
 from artwork_backfill.shared.audit.compare import (
     INDEX_MAX_BYTES,
     XML_MAX_BYTES,
@@ -54,16 +54,13 @@ from artwork_backfill.shared.auditing.models import (
     Reason,
     Streak,
 )
-from artwork_backfill.shared.auditing.owners import OwnerRows
+from artwork_backfill.shared.auditing.owners import ReadOwners
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.http import Interrupted, NotFound, ServiceDown, Unreadable
 from artwork_backfill.shared.engine.job import StopRun
 
 #: An audit that the second look keeps overturning is deferred.
 _MOST_LOOKS: Final = 3
-
-#: Reads the owners of images by artwork id, see `owners.read_owners`.
-ReadOwners = Callable[[EntityType, Collection[int]], OwnerRows]
 
 
 class _Deferred(Exception):
@@ -118,13 +115,15 @@ class Inspection:
     """An audit with what it rests on.
 
     `expected` has the web service's XML where that was asked for. `actual` is None where the item
-    could not be read. `owners` has every image whose owner mattered.
+    could not be read. `owners` has every image whose owner mattered, and `items` the entity's own
+    item and theirs.
     """
 
     expected: Expected
     audit: Audit
     actual: Actual | None = None
     owners: Mapping[OriginalImage, ImageOwner] = field(default_factory=dict)
+    items: tuple[Item, ...] = ()
 
 
 class Examiner:
@@ -132,7 +131,7 @@ class Examiner:
 
     Parameters
     ----------
-    stopping
+    stop_flag
         Ends the wait before a second look.
     clock
         Monotonic seconds.
@@ -144,7 +143,7 @@ class Examiner:
         owners: ReadOwners,
         policy: Policy,
         *,
-        stopping: Event | None = None,
+        stop_flag: Event | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._budget = services.budget
@@ -154,7 +153,7 @@ class Examiner:
         self._second_look_after = services.second_look_after
         self._owners = owners
         self._policy = policy
-        self._stopping = stopping or Event()
+        self._stop_flag = stop_flag or Event()
         self._clock = clock
         self.listings = Listings(lambda: services.archive)
 
@@ -235,12 +234,11 @@ class Examiner:
         findings = compare(expected, actual)
         images = images_in_question(findings, self._policy)
         owners = self._owners_of(expected, images, look) if images else {}
-        history = claim.past.history
-        decision = decide(expected, findings, owners, history, self._policy)
+        decision = decide(expected, findings, owners, claim.previous, self._policy)
         evidence = _evidence(expected, decision, look, self._second_look_after)
         # All that is kept until the batch is written is small, whatever the item was.
-        audit = Audit(claim, decision, capped(findings), proofs(findings, history), evidence)
-        return Inspection(expected, audit, actual, owners)
+        audit = Audit(claim, decision, capped(findings), proofs(findings, claim.previous), evidence)
+        return Inspection(expected, audit, actual, owners, tuple(look.items.values()))
 
     def _owners_of(
         self, expected: Expected, images: Sequence[OriginalImage], look: _Look
@@ -290,7 +288,7 @@ class Examiner:
     def _wait_for_second_look(self, doubtful: Sequence[Audit]) -> None:
         seconds = max(audit.ready_at for audit in doubtful) - self._clock()
         if seconds > 0:
-            self._stopping.wait(seconds)
+            self._stop_flag.wait(seconds)
 
     def _confirm(self, audit: Audit) -> Audit | None:
         try:
@@ -382,7 +380,7 @@ def _deferral(claim: Claim, reason: Reason, message: str) -> Audit:
     """Return the deferral, or the review that it becomes when it was deferred too often."""
     detail = storable(message)
     if reason is Reason.TASKS_PENDING:
-        length = claim.past.streaks.get(Streak.UNFINISHED)
+        length = claim.streaks.get(Streak.UNFINISHED)
         if length is not None and claim.claimed_at - length.since >= STUCK_AFTER:
             text = (
                 f"archive.org has not finished its work on {detail} for {STUCK_AFTER.days} days:"
@@ -399,7 +397,7 @@ def _deferral(claim: Claim, reason: Reason, message: str) -> Audit:
 
 
 def _is_last(claim: Claim, streak: Streak) -> bool:
-    return claim.past.audits_in_a_row(streak) + 1 >= STREAK_LIMIT
+    return claim.audits_in_a_row(streak) + 1 >= STREAK_LIMIT
 
 
 def _review(claim: Claim, code: ReasonCode, text: str) -> Audit:

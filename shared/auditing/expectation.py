@@ -1,4 +1,4 @@
-"""What the database says about claimed entities: their expected state, events and past audits.
+"""What the database says about claimed entities: their expected state, events and previous audits.
 
 A constant number of queries for a batch of any size. Rows that do not fit our assumptions make a
 `Claim.bad_row` of their entity, and leave the others alone.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from psycopg import Connection
@@ -19,7 +20,7 @@ from artwork_backfill.shared.audit.decide import (
     INCONCLUSIVE,
     PROOFS,
     FailedEvent,
-    History,
+    PreviousAudits,
     Status,
 )
 from artwork_backfill.shared.audit.expected import Artwork, Expected, Presence
@@ -29,7 +30,6 @@ from artwork_backfill.shared.auditing.models import (
     BadRow,
     Claim,
     Entity,
-    Past,
     Streak,
     StreakLength,
 )
@@ -224,6 +224,14 @@ class _PastAudit(NamedTuple):
     event_ids: frozenset[int]
 
 
+class _OnRecord(NamedTuple):
+    """What the audit's own tables say of an entity, as a `Claim` has it."""
+
+    previous: PreviousAudits = PreviousAudits()
+    streaks: Mapping[Streak, StreakLength] = MappingProxyType({})
+    was_uneventful: bool = True
+
+
 @dataclass(slots=True)
 class _Events:
     """An entity's events that are not completed."""
@@ -304,13 +312,13 @@ def _add_expectations(conn: Connection, claims: Sequence[Claim], tables: _Tables
     for entity_type, gids in _gids(claims).items():
         expected.update(_expected(conn, entity_type, gids))
     events = _events(conn, claims) if tables.queue else defaultdict(_Events)
-    pasts = _pasts(conn, claims, events) if tables.audit else defaultdict(Past)
+    records = _on_record(conn, claims, events) if tables.audit else defaultdict(_OnRecord)
     return [
         _complete(
             claim,
             expected[claim.entity.entity_type, claim.entity.gid],
             events[claim.entity.id].is_busy,
-            pasts[claim.entity.id],
+            records[claim.entity.id],
         )
         for claim in claims
     ]
@@ -344,10 +352,14 @@ def _gids(claims: Sequence[Claim]) -> dict[EntityType, list[str]]:
     return gids
 
 
-def _complete(claim: Claim, expected: Expected | BadRow, is_busy: bool, past: Past) -> Claim:
-    if isinstance(expected, BadRow):
-        return replace(claim, past=past, is_busy=is_busy, bad_row=str(expected))
-    return replace(claim, past=past, is_busy=is_busy, expected=expected)
+def _complete(claim: Claim, expected: Expected | BadRow, is_busy: bool, record: _OnRecord) -> Claim:
+    return replace(
+        claim,
+        expected=None if isinstance(expected, BadRow) else expected,
+        bad_row=str(expected) if isinstance(expected, BadRow) else None,
+        is_busy=is_busy,
+        **record._asdict(),
+    )
 
 
 def _expected(
@@ -420,9 +432,9 @@ def _events(conn: Connection, claims: Sequence[Claim]) -> dict[int, _Events]:
     return events
 
 
-def _pasts(
+def _on_record(
     conn: Connection, claims: Sequence[Claim], events: Mapping[int, _Events]
-) -> dict[int, Past]:
+) -> dict[int, _OnRecord]:
     ids = [claim.entity.id for claim in claims]
     audits: dict[int, list[_PastAudit]] = defaultdict(list)
     for row in _rows(conn, _PAST_AUDITS, ids=ids):
@@ -442,8 +454,8 @@ def _pasts(
     distrusted = frozenset(row.check_name for row in _rows(conn, _DISTRUSTED, proofs=PROOFS))
     failed = _still_failed(conn, events)
     return {
-        id_: Past(
-            History(
+        id_: _OnRecord(
+            PreviousAudits(
                 repaired=_not_fixed_since(audits[id_], completed),
                 unproved=_unproved(audits[id_], completed),
                 failed=tuple(event for event in events[id_].failed if event.id in failed),
@@ -451,7 +463,7 @@ def _pasts(
                 in_review=reviews.get(id_),
             ),
             streaks[id_],
-            is_settled=not streaks[id_] and _is_settled(audits[id_]),
+            was_uneventful=not streaks[id_] and _was_uneventful(audits[id_]),
         )
         for id_ in ids
     }
@@ -507,7 +519,7 @@ def _unproved(audits: Sequence[_PastAudit], completed: frozenset[int]) -> frozen
     return audits[0].repaired
 
 
-def _is_settled(audits: Sequence[_PastAudit]) -> bool:
+def _was_uneventful(audits: Sequence[_PastAudit]) -> bool:
     return not audits or audits[0].outcome in (Status.CLEAN, Status.LEGACY)
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from artwork_backfill.shared.audit.actual import Item
 from artwork_backfill.shared.audit.archives import EntityType
-from artwork_backfill.shared.audit.decide import Decision, History
+from artwork_backfill.shared.audit.decide import Decision, PreviousAudits
 from artwork_backfill.shared.audit.expected import Expected
 from artwork_backfill.shared.audit.finding import Finding
 
@@ -93,36 +93,21 @@ class StreakLength:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
-    """What earlier audits of an entity left behind.
-
-    `is_settled` says that the latest audit found nothing, or that there was none: only then is a
-    clean audit no news.
-    """
-
-    history: History = field(default_factory=History)
-    streaks: Mapping[Streak, StreakLength] = field(default_factory=dict)
-    is_settled: bool = True
-
-    def audits_in_a_row(self, streak: Streak) -> int:
-        """Return how many audits in a row were kept from deciding by this."""
-        length = self.streaks.get(streak)
-        return 0 if length is None else length.audits
-
-
-@dataclass(frozen=True, slots=True)
 class Claim:
     """An entity that this run holds, with all that the database says about it.
 
     `claimed_at` is the token of the claim: `audit_entity.last_audit_at` holds it as long as nobody
-    else took the entity. `audited_before` is what stood there until then.
+    else took the entity. `audited_before` is what stood there until then. `was_uneventful` says
+    that the latest audit found nothing, or that there was none: only then is a clean audit no news.
     """
 
     entity: Entity
     claimed_at: datetime
     audited_before: datetime | None
     expected: Expected | None = None
-    past: Past = field(default_factory=Past)
+    previous: PreviousAudits = field(default_factory=PreviousAudits)
+    streaks: Mapping[Streak, StreakLength] = field(default_factory=dict)
+    was_uneventful: bool = True
     is_busy: bool = False
     #: What is wrong with MusicBrainz's rows, if anything.
     bad_row: str | None = None
@@ -130,6 +115,11 @@ class Claim:
     @property
     def id(self) -> int:
         return self.entity.id
+
+    def audits_in_a_row(self, streak: Streak) -> int:
+        """Return how many audits in a row were kept from deciding by this."""
+        length = self.streaks.get(streak)
+        return 0 if length is None else length.audits
 
     def __str__(self) -> str:
         return str(self.entity)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from threading import Lock
 from typing import Final, NamedTuple
 
 from psycopg import Connection
 
 from artwork_backfill.shared.audit.archives import EntityType
-from artwork_backfill.shared.engine.session import Session
+from artwork_backfill.shared.engine.session import Session, holds
 
 _OWNERS_OF_COVER_ART: Final = """
 SELECT art.id, release.gid::text
@@ -51,6 +52,10 @@ class OwnerRows(NamedTuple):
     busy: frozenset[str]
 
 
+#: Reads the owners of images by artwork id.
+ReadOwners = Callable[[EntityType, Collection[int]], OwnerRows]
+
+
 def read_owners(
     conn: Connection, entity_type: EntityType, artwork_ids: Collection[int]
 ) -> OwnerRows:
@@ -63,8 +68,7 @@ def look_up_owners(
     conn: Connection, entity_type: EntityType, artwork_ids: Collection[int]
 ) -> OwnerRows:
     """Return the same from a database that may lack artwork-indexer's queue, as a mirror does."""
-    row = conn.execute("SELECT to_regclass('artwork_indexer.event_queue') IS NOT NULL").fetchone()
-    if row is not None and row[0]:
+    if holds(conn, "SELECT to_regclass('artwork_indexer.event_queue') IS NOT NULL"):
         return read_owners(conn, entity_type, artwork_ids)
     return OwnerRows(_owners(conn, entity_type, artwork_ids), frozenset())
 
@@ -82,6 +86,16 @@ def busy_gids(conn: Connection, entity_type: EntityType, gids: Collection[str]) 
         return frozenset()
     values = {"entity_type": entity_type.value, "gids": sorted(gids)}
     return frozenset(gid for (gid,) in conn.execute(_BUSY, values))
+
+
+def looking_up(connect: Callable[[], AbstractContextManager[Connection]]) -> ReadOwners:
+    """Return what looks owners up, each time on a connection that `connect` opens."""
+
+    def read(entity_type: EntityType, artwork_ids: Collection[int]) -> OwnerRows:
+        with connect() as conn:
+            return look_up_owners(conn, entity_type, artwork_ids)
+
+    return read
 
 
 class OwnerReader:

@@ -36,7 +36,7 @@ class Services:
     budget: Budget = field(default_factory=Budget)
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, concurrency: int, stopping: Event) -> Self:
+    def from_settings(cls, settings: Settings, *, concurrency: int, stop_flag: Event) -> Self:
         """Return the services that the settings name; nothing is sent yet.
 
         Raises `SettingsError` where a setting is missing or malformed.
@@ -45,14 +45,14 @@ class Services:
         archive = ArchiveOrgClient.from_settings(
             settings,
             concurrency=concurrency,
-            stopping=stopping,
+            stop_flag=stop_flag,
             patience_s=PATIENCE_S,
             budget=budget,
         )
         musicbrainz = MusicBrainzClient.from_settings(
             settings,
             concurrency=concurrency,
-            stopping=stopping,
+            stop_flag=stop_flag,
             patience_s=PATIENCE_S,
             budget=budget,
         )

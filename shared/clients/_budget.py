@@ -82,7 +82,7 @@ class Budget:
             if depth == 0:
                 self._hold(me, 0)
 
-    def take(self, size: int, until: float, stopping: threading.Event) -> None:
+    def take(self, size: int, until: float, stop_flag: threading.Event) -> None:
         """Wait until there is room for `size` more bytes, and hold them.
 
         Raises `NoRoom` when there is none by `until` (monotonic seconds), or the run is to stop.
@@ -91,7 +91,7 @@ class Budget:
         with self._changed:
             while not self._has_room(me, size):
                 left = until - time.monotonic()
-                if left <= 0 or stopping.is_set():
+                if left <= 0 or stop_flag.is_set():
                     raise NoRoom("other large answers were being read all the time")
                 self._changed.wait(min(left, self._LOOK_EVERY_S))
             self._held[me] = self._held.get(me, 0) + size

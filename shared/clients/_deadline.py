@@ -18,13 +18,13 @@ from contextlib import contextmanager, suppress
 class Exchange:
     """One exchange under way: until when it may take, and the socket that it uses.
 
-    `until` is in monotonic seconds; once `stopping` is set, it has `grace_s` seconds left.
+    `until` is in monotonic seconds; once `stop_flag` is set, it has `grace_s` seconds left.
     """
 
-    def __init__(self, until: float, stopping: threading.Event, grace_s: float) -> None:
+    def __init__(self, until: float, stop_flag: threading.Event, grace_s: float) -> None:
         self.until = until
         self.is_cut = False
-        self._stopping = stopping
+        self._stop_flag = stop_flag
         self._grace_s = grace_s
         self._socket: socket.socket | None = None
 
@@ -38,7 +38,7 @@ class Exchange:
     def is_due(self) -> bool:
         """Return whether it has to end now."""
         now = time.monotonic()
-        if self._stopping.is_set() and self._grace_s < math.inf:
+        if self._stop_flag.is_set() and self._grace_s < math.inf:
             self.until, self._grace_s = min(self.until, now + self._grace_s), math.inf
         return now >= self.until
 
@@ -63,10 +63,10 @@ class Deadlines:
 
     @contextmanager
     def exchange(
-        self, seconds: float, stopping: threading.Event, *, grace_s: float
+        self, seconds: float, stop_flag: threading.Event, *, grace_s: float
     ) -> Iterator[Exchange]:
         """Watch what this thread does within, for so long, or until shortly after a stop."""
-        exchange = Exchange(time.monotonic() + seconds, stopping, grace_s)
+        exchange = Exchange(time.monotonic() + seconds, stop_flag, grace_s)
         with self._changed:
             self._exchanges.add(exchange)
             if self._watcher is None:

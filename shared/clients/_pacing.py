@@ -51,12 +51,12 @@ class Pace:
     _SLOW_DOWN_AT_MOST_EVERY_S = 10.0
     _LONGEST_INTERVAL_S = 1.0
 
-    def __init__(self, rate: float | None, *, clock: Clock, stopping: threading.Event) -> None:
+    def __init__(self, rate: float | None, *, clock: Clock, stop_flag: threading.Event) -> None:
         self._interval = 1 / rate if rate else 0.0
         # When turns were taken lately, where no rate says how often that is.
         self._taken: deque[float] | None = None if rate else deque(maxlen=self._TURNS_TO_RECOVER)
         self._clock = clock
-        self._stopping = stopping
+        self._stop_flag = stop_flag
         self._lock = threading.Lock()
         self._slowdown = 1
         self._successes = 0
@@ -74,7 +74,7 @@ class Pace:
 
     def pause(self, seconds: float) -> None:
         """Wait. Raises `Interrupted` as soon as the run is to stop."""
-        if self._stopping.wait(seconds):
+        if self._stop_flag.wait(seconds):
             raise Interrupted("the run is stopping")
 
     def hold(self, seconds: float) -> None:

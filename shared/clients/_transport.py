@@ -90,13 +90,13 @@ class BodyTooLarge(ExchangeFailed):
 class Limits:
     """What one exchange may take: seconds, bytes of the answer, and its share of all large ones.
 
-    Once `stopping` is set, a second is left.
+    Once `stop_flag` is set, a second is left.
     """
 
     deadline_s: float
     max_bytes: int
     budget: Budget
-    stopping: threading.Event
+    stop_flag: threading.Event
 
 
 class Transport:
@@ -137,7 +137,7 @@ class Transport:
         `BodyTooLarge` when a body with a `wanted` status exceeds the limit.
         """
         with self._deadlines.exchange(
-            limits.deadline_s, limits.stopping, grace_s=_GRACE_S
+            limits.deadline_s, limits.stop_flag, grace_s=_GRACE_S
         ) as exchange:
             try:
                 answer = self._send(method, url, headers, body, limits.deadline_s)
@@ -158,13 +158,13 @@ class Transport:
 
     @contextmanager
     def stream(
-        self, url: str, *, headers: Mapping[str, str], stopping: threading.Event
+        self, url: str, *, headers: Mapping[str, str], stop_flag: threading.Event
     ) -> Iterator[tuple[requests.Response, Exchange]]:
         """Open an answer whose body is read piece by piece, for as long as it takes.
 
         Raises `OSError` when there is none. When the run stops, reading ends, and `is_cut` is set.
         """
-        with self._deadlines.exchange(math.inf, stopping, grace_s=0.0) as exchange:
+        with self._deadlines.exchange(math.inf, stop_flag, grace_s=0.0) as exchange:
             answer = self._send("GET", url, headers, None, self._read_timeout_s)
             with _closing(answer.raw):
                 yield answer, exchange
@@ -277,7 +277,7 @@ def _read_body(raw: urllib3.HTTPResponse, limits: Limits, exchange: Exchange) ->
 
 def _take(size: int, limits: Limits, exchange: Exchange) -> None:
     try:
-        limits.budget.take(size, exchange.until, limits.stopping)
+        limits.budget.take(size, exchange.until, limits.stop_flag)
     except NoRoom as error:
         raise ExchangeFailed(str(error)) from error
 

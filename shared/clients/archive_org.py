@@ -21,8 +21,8 @@ from artwork_backfill.shared.clients.http import (
     Origin,
     Response,
     Service,
+    ServiceClient,
     ServiceError,
-    ServiceStats,
     parse_json,
 )
 from artwork_backfill.shared.settings import Settings
@@ -61,14 +61,14 @@ class ScrapePage:
     total: int | None
 
 
-class ArchiveOrgClient:
+class ArchiveOrgClient(ServiceClient):
     """Asks archive.org, from any number of threads.
 
     Every method raises `Unreadable`, `ServiceDown` or `Interrupted` where there is no answer.
     """
 
     def __init__(self, http: HttpClient) -> None:
-        self._http = http
+        super().__init__(http)
         base = urlsplit(http.service.base_url)
         self._scheme = base.scheme
         self._base_host = base.netloc.lower()
@@ -79,7 +79,7 @@ class ArchiveOrgClient:
         cls,
         settings: Settings,
         *,
-        stopping: threading.Event,
+        stop_flag: threading.Event,
         concurrency: int = 16,
         attempts: int = 4,
         call_s: float = 120.0,
@@ -111,12 +111,7 @@ class ArchiveOrgClient:
             call_s=call_s,
             patience_s=patience_s,
         )
-        return cls(HttpClient(service, stopping=stopping, budget=budget))
-
-    @property
-    def name(self) -> str:
-        """What people call the service."""
-        return self._http.service.name
+        return cls(HttpClient(service, stop_flag=stop_flag, budget=budget))
 
     @property
     def has_credentials(self) -> bool:
@@ -205,14 +200,6 @@ class ArchiveOrgClient:
             authorized=self.has_credentials,
             also_wanted=frozenset({400}),
         )
-
-    def stats(self) -> ServiceStats:
-        """Return what asking archive.org has cost so far."""
-        return self._http.stats()
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._http.close()
 
     def _places(self, gid: str, hosts: tuple[str | None, ...], directory: str | None) -> list[str]:
         match = _ITEM_DIR.fullmatch(directory or "")

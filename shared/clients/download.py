@@ -30,12 +30,12 @@ class Download:
 
     Parameters
     ----------
-    stopping
+    stop_flag
         Once set, waiting for the server ends, and so does the file.
     """
 
-    def __init__(self, url: str, stopping: threading.Event) -> None:
-        self._stopping = stopping
+    def __init__(self, url: str, stop_flag: threading.Event) -> None:
+        self._stop_flag = stop_flag
         self._transport = Transport(
             connections=1, connect_timeout_s=_CONNECT_TIMEOUT_S, read_timeout_s=_READ_TIMEOUT_S
         )
@@ -61,7 +61,7 @@ class Download:
                 return self._gunzip.read1(size)
             return _read(self._raw, size)
         except (OSError, EOFError, zlib.error) as error:
-            if self._stopping.is_set():
+            if self._stop_flag.is_set():
                 return b""
             raise OSError(f"the download broke off ({type(error).__name__})") from error
 
@@ -76,7 +76,7 @@ class Download:
         for _ in range(_MAX_REDIRECTS + 1):
             bare = here._replace(netloc=_host(here), fragment="").geturl()
             answer, _exchange = self._answer.enter_context(
-                self._transport.stream(bare, headers=headers, stopping=self._stopping)
+                self._transport.stream(bare, headers=headers, stop_flag=self._stop_flag)
             )
             if answer.status_code == 200:
                 raw: urllib3.HTTPResponse = answer.raw

@@ -54,6 +54,7 @@ __all__ = [
     "Origin",
     "Response",
     "Service",
+    "ServiceClient",
     "ServiceDown",
     "ServiceError",
     "ServiceStats",
@@ -252,7 +253,7 @@ class HttpClient:
     ----------
     service
         Whom to ask, and how.
-    stopping
+    stop_flag
         Once set, every wait (for a turn, before another attempt) ends at once with `Interrupted`,
         and so do exchanges under way that are not finished within a second.
     budget
@@ -265,14 +266,14 @@ class HttpClient:
         self,
         service: Service,
         *,
-        stopping: threading.Event,
+        stop_flag: threading.Event,
         budget: Budget | None = None,
         clock: Clock = time.monotonic,
         wall_clock: Clock = time.time,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self.service = service
-        self._stopping = stopping
+        self._stop_flag = stop_flag
         self._budget = budget or Budget()
         self._origin = service.origin
         self._base_url = service.base_url.rstrip("/")
@@ -284,7 +285,7 @@ class HttpClient:
             "Accept-Encoding": "gzip",
             **service.headers,
         }
-        self._pace = Pace(service.rate, clock=clock, stopping=stopping)
+        self._pace = Pace(service.rate, clock=clock, stop_flag=stop_flag)
         self._health = Health(service.patience_s, clock=clock)
         self._meter = Meter()
         self._transport = Transport(
@@ -446,7 +447,7 @@ class HttpClient:
             min(self.service.deadline_s, call.time.seconds),
             call.max_bytes,
             self._budget,
-            self._stopping,
+            self._stop_flag,
         )
         self._pace.take_turn()
         began = self._clock()
@@ -460,7 +461,7 @@ class HttpClient:
                 limits=limits,
             )
         except ExchangeFailed as failure:
-            if self._stopping.is_set():
+            if self._stop_flag.is_set():
                 # Most likely cut short for that reason; another attempt would be interrupted.
                 raise Interrupted("the run is stopping") from failure
             raise
@@ -586,6 +587,26 @@ class HttpClient:
             service=self.service.name,
             url=call.urls[0],
         )
+
+
+class ServiceClient:
+    """What the clients of all services have in common."""
+
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
+
+    @property
+    def name(self) -> str:
+        """What people call the service."""
+        return self._http.service.name
+
+    def stats(self) -> ServiceStats:
+        """Return what asking the service has cost so far."""
+        return self._http.stats()
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._http.close()
 
 
 def _user_agent(contact: str | None) -> str:

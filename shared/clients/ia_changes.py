@@ -18,8 +18,8 @@ from artwork_backfill.shared.clients.http import (
     HttpClient,
     Response,
     Service,
+    ServiceClient,
     ServiceError,
-    ServiceStats,
     parse_json,
 )
 from artwork_backfill.shared.settings import Settings, SettingsError
@@ -67,18 +67,18 @@ class ChangesPage:
         return self.wants_rest and (self.distance is None or self.distance <= _NEAR_END)
 
 
-class ChangesClient:
+class ChangesClient(ServiceClient):
     """Asks the Changes API, one page after another.
 
     Every method raises `Unreadable`, `ServiceDown` or `Interrupted` where there is no answer.
     """
 
     def __init__(self, http: HttpClient, access_key: str, secret_key: str) -> None:
-        self._http = http
+        super().__init__(http)
         self._keys = {"access": access_key, "secret": secret_key}
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, stopping: threading.Event) -> Self:
+    def from_settings(cls, settings: Settings, *, stop_flag: threading.Event) -> Self:
         """Return the client that the settings describe; nothing is sent yet.
 
         Raises
@@ -102,12 +102,7 @@ class ChangesClient:
             key_settings=_KEYS,
             max_bytes=_PAGE_MAX_BYTES,
         )
-        return cls(HttpClient(service, stopping=stopping), *keys)
-
-    @property
-    def name(self) -> str:
-        """What people call the service."""
-        return self._http.service.name
+        return cls(HttpClient(service, stop_flag=stop_flag), *keys)
 
     def page(self, *, token: str | None = None, start_date: str | None = None) -> ChangesPage:
         """Return the page that `token` leads to, or the first one since `start_date`.
@@ -137,14 +132,6 @@ class ChangesClient:
             _parse_page,
             also_wanted=frozenset({400, 401, 403}),
         )
-
-    def stats(self) -> ServiceStats:
-        """Return what asking the service has cost so far."""
-        return self._http.stats()
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._http.close()
 
 
 def _parse_page(response: Response) -> ChangesPage:

@@ -11,18 +11,18 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from artwork_backfill.shared.clients.http import (
     BadAnswer,
     HttpClient,
     Response,
     Service,
+    ServiceClient,
     ServiceError,
-    ServiceStats,
     parse_json,
 )
-from artwork_backfill.shared.settings import Settings, SettingsError
+from artwork_backfill.shared.settings import Settings
 
 #: Most queries that one bulk request may hold.
 BULK_MAX: Final = 100
@@ -44,7 +44,6 @@ _LONGEST_LOOKUP_S: Final = 30.0
 
 #: Reasons of a degraded answer that make it no answer; `cache_only` is one.
 _NO_ANSWER: Final = frozenset({"deadline_exceeded", "upstream_unavailable"})
-
 
 #: How often a look-up is tried, and what the pauses between take at most.
 _ATTEMPTS: Final = 4
@@ -110,50 +109,7 @@ class BulkAnswer:
     message: str = ""
 
 
-def connect(
-    *,
-    base_url: str,
-    stopping: threading.Event,
-    api_key: str | None = None,
-    rate: float | None = None,
-    contact: str | None = None,
-    concurrency: int = 1,
-    bulk_size: int = 5,
-    quick: bool = False,
-    patience_s: float = 180.0,
-) -> LmlClient:
-    """Return a client; see `Service` and `HttpClient` for what the other parameters mean.
-
-    Parameters
-    ----------
-    bulk_size
-        Most queries of a bulk request, which decides how long one may take.
-    quick
-        Let LML give up after about 4 s per album, and find less.
-
-    Raises `ValueError` when a value cannot be used.
-    """
-    deadline_s = max(_LONGEST_LOOKUP_S, _PER_ALBUM_S * bulk_size + _OVERHEAD_S)
-    service = Service(
-        name="LML",
-        url_setting="LIBRARY_METADATA_URL",
-        base_url=base_url,
-        contact=contact,
-        rate=rate,
-        concurrency=concurrency,
-        headers=_HEADERS | (_BUDGET if quick else {}),
-        credentials={"authorization": f"Bearer {api_key}"} if api_key else {},
-        key_settings="LML_API_KEY",
-        read_timeout_s=deadline_s,
-        deadline_s=deadline_s,
-        call_s=_ATTEMPTS * deadline_s + _PAUSES_S,
-        attempts=_ATTEMPTS,
-        patience_s=patience_s,
-    )
-    return LmlClient(HttpClient(service, stopping=stopping))
-
-
-class LmlClient:
+class LmlClient(ServiceClient):
     """Looks albums up, from any number of threads."""
 
     @classmethod
@@ -161,37 +117,41 @@ class LmlClient:
         cls,
         settings: Settings,
         *,
-        stopping: threading.Event,
-        concurrency: int,
-        bulk_size: int,
+        stop_flag: threading.Event,
+        concurrency: int = 1,
+        bulk_size: int = 5,
         quick: bool = False,
-    ) -> LmlClient:
-        """Return a client as the settings have it, see `connect`; nothing is sent yet.
+    ) -> Self:
+        """Return a client for the LML of the settings; nothing is sent yet.
 
-        Raises `SettingsError` where a setting is missing or malformed.
+        See `Service` and `HttpClient` for what the other parameters mean. Raises `SettingsError`
+        where a setting is missing or malformed.
+
+        Parameters
+        ----------
+        bulk_size
+            Most queries of a bulk request, which decides how long one may take.
+        quick
+            Let LML give up after about 4 s per album, and find less.
         """
-        place = settings.lml()
-        try:
-            return connect(
-                base_url=place.base_url,
-                rate=place.rate,
-                contact=settings.contact(),
-                api_key=settings.get("LML_API_KEY"),
-                concurrency=concurrency,
-                bulk_size=bulk_size,
-                quick=quick,
-                stopping=stopping,
-            )
-        except ValueError as error:
-            raise SettingsError(str(error)) from None
-
-    def __init__(self, http: HttpClient) -> None:
-        self._http = http
-
-    @property
-    def name(self) -> str:
-        """What people call the service."""
-        return self._http.service.name
+        endpoint, api_key = settings.lml(), settings.get("LML_API_KEY")
+        deadline_s = max(_LONGEST_LOOKUP_S, _PER_ALBUM_S * bulk_size + _OVERHEAD_S)
+        service = Service(
+            name="LML",
+            url_setting="LIBRARY_METADATA_URL",
+            base_url=endpoint.base_url,
+            contact=settings.contact(),
+            rate=endpoint.rate,
+            concurrency=concurrency,
+            headers=_HEADERS | (_BUDGET if quick else {}),
+            credentials={"authorization": f"Bearer {api_key}"} if api_key else {},
+            key_settings="LML_API_KEY",
+            read_timeout_s=deadline_s,
+            deadline_s=deadline_s,
+            call_s=_ATTEMPTS * deadline_s + _PAUSES_S,
+            attempts=_ATTEMPTS,
+        )
+        return cls(HttpClient(service, stop_flag=stop_flag))
 
     def lookup(self, query: LmlQuery) -> LookupAnswer:
         """Look one album up.
@@ -229,14 +189,6 @@ class LmlClient:
             authorized=True,
             also_wanted=frozenset({404, 405}),
         )
-
-    def stats(self) -> ServiceStats:
-        """Return what asking LML has cost so far."""
-        return self._http.stats()
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._http.close()
 
 
 def _document(query: LmlQuery) -> dict[str, str]:

@@ -19,7 +19,7 @@ from artwork_backfill.shared.clients.http import (
     HttpClient,
     Response,
     Service,
-    ServiceStats,
+    ServiceClient,
 )
 from artwork_backfill.shared.settings import Settings
 
@@ -36,18 +36,15 @@ _MAX_BYTES: Final = 2 * MEBIBYTE
 _NAMESPACE: Final = b"http://musicbrainz.org/ns/mmd-2.0#"
 
 
-class MusicBrainzClient:
+class MusicBrainzClient(ServiceClient):
     """Asks the MusicBrainz web service, from any number of threads."""
-
-    def __init__(self, http: HttpClient) -> None:
-        self._http = http
 
     @classmethod
     def from_settings(
         cls,
         settings: Settings,
         *,
-        stopping: threading.Event,
+        stop_flag: threading.Event,
         concurrency: int = 16,
         patience_s: float = 180.0,
         budget: Budget | None = None,
@@ -69,12 +66,7 @@ class MusicBrainzClient:
             max_bytes=_MAX_BYTES,
             patience_s=patience_s,
         )
-        return cls(HttpClient(service, stopping=stopping, budget=budget))
-
-    @property
-    def name(self) -> str:
-        """What people call the service."""
-        return self._http.service.name
+        return cls(HttpClient(service, stop_flag=stop_flag, budget=budget))
 
     def entity_xml(self, entity_type: str, gid: str) -> bytes:
         """Return the web service's XML for a `release` or an `event`.
@@ -89,14 +81,6 @@ class MusicBrainzClient:
         return self._http.get(
             f"/ws/2/{entity_type}/{UUID(gid)}?{_QUERIES[entity_type]}", _parse_xml
         )
-
-    def stats(self) -> ServiceStats:
-        """Return what asking MusicBrainz has cost so far."""
-        return self._http.stats()
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._http.close()
 
 
 def _parse_xml(response: Response) -> bytes:

@@ -235,7 +235,7 @@ class Run:
     options: RunOptions
     settings: Settings
     #: Set when the run is to end soon; whatever waits must then stop waiting.
-    stopping: Event
+    stop_flag: Event
     open_connection: Callable[[], Connection]
     #: A run is dead for others without a heartbeat for so long, in seconds.
     dead_after: float = field(default=DEAD_AFTER_S, kw_only=True)
@@ -264,7 +264,7 @@ class Run:
 
         It may be used by one thread at a time, and the runner closes it.
         """
-        session = Session(self.open_connection, read_only=True, ending=self.stopping)
+        session = Session(self.open_connection, read_only=True, stop_flag=self.stop_flag)
         self.sessions.append(session)
         return session
 

@@ -23,7 +23,7 @@ from artwork_backfill.shared.engine.job import Item, Job, Result, RunOptions, re
 from artwork_backfill.shared.engine.runs import Wait
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Source
-from artwork_backfill.shared.engine.stop import Stopping
+from artwork_backfill.shared.engine.stop import StopFlag
 
 #: A write transaction should take about this long, in seconds.
 TARGET_WRITE_S: Final = 1.0
@@ -118,7 +118,7 @@ class Pipeline(Generic[Item, Result]):
         *,
         session: Session,
         size: BatchSize,
-        stopping: Stopping,
+        stop_flag: StopFlag,
         ask: Callable[[Session], Wait | None],
         on_wait: Callable[[Wait | None], None],
         grace: float = GRACE_S,
@@ -128,7 +128,7 @@ class Pipeline(Generic[Item, Result]):
         self._options = options
         self._session = session
         self._size = size
-        self._stopping = stopping
+        self._stop_flag = stop_flag
         self._ask = ask
         self._on_wait = on_wait
         self._grace = grace
@@ -166,8 +166,8 @@ class Pipeline(Generic[Item, Result]):
         self._claimer.start()
         try:
             while (batch := self._next_batch()) is not None:
-                if self._stopping.requested and batch.unfetched():
-                    self.ended_early = self._stopping.reason
+                if self._stop_flag.requested and batch.unfetched():
+                    self.ended_early = self._stop_flag.reason
                 yield batch
                 with self._changed:
                     self._batches.popleft()
@@ -176,7 +176,7 @@ class Pipeline(Generic[Item, Result]):
                 raise self._fatal
         except BaseException:
             # What waits for a service or for the database need not wait any longer.
-            self._stopping.request("the run failed")
+            self._stop_flag.request("the run failed")
             raise
         finally:
             # A claim under way may still commit, and what is in hand is given back after it. One
@@ -203,7 +203,7 @@ class Pipeline(Generic[Item, Result]):
                 if not self._batches and self._taken_all:
                     return None
                 if not self._batches and self._out_of_grace():
-                    self.ended_early = self._stopping.reason
+                    self.ended_early = self._stop_flag.reason
                     return None
                 self._changed.wait(self._until_ready())
 
@@ -213,7 +213,7 @@ class Pipeline(Generic[Item, Result]):
         if self._out_of_grace():
             return True
         # A run that is to end does not wait until a batch is ready.
-        may_rest = not self._stopping.requested
+        may_rest = not self._stop_flag.requested
         return self._batches[0].unfinished == 0 and not (may_rest and self._rests())
 
     def _rests(self) -> bool:
@@ -228,7 +228,7 @@ class Pipeline(Generic[Item, Result]):
         return min(_POLL_S, max(0.0, self._batches[0].ready_at - time.monotonic()))
 
     def _out_of_grace(self) -> bool:
-        if not self._stopping.requested:
+        if not self._stop_flag.requested:
             return False
         if self._grace_ends is None:
             self._grace_ends = time.monotonic() + self._grace
@@ -243,7 +243,7 @@ class Pipeline(Generic[Item, Result]):
                 wait = self._ask(self._session)
                 self._pause(wait)
                 if wait is not None:
-                    self._stopping.event.wait(wait.seconds)
+                    self._stop_flag.event.wait(wait.seconds)
                 elif self._has_room():
                     self._claim()
         except StopRun as stop:
@@ -252,8 +252,8 @@ class Pipeline(Generic[Item, Result]):
             self._claim_error = error
         except Exception as error:
             # Everything that waits is interrupted then: that says nothing about the source.
-            if self._stopping.requested:
-                self.ended_early = self._stopping.reason
+            if self._stop_flag.requested:
+                self.ended_early = self._stop_flag.reason
             else:
                 self._claim_error = error
         with self._changed:
@@ -261,15 +261,15 @@ class Pipeline(Generic[Item, Result]):
             self._changed.notify_all()
 
     def _stop(self, reason: str, *, planned: bool) -> None:
-        self._stopping.request(reason, planned=planned)
-        self.ended_early = self._stopping.reason
+        self._stop_flag.request(reason, planned=planned)
+        self.ended_early = self._stop_flag.reason
 
     def _is_more_wanted(self) -> bool:
         """Return whether another batch is to be taken, now or later."""
         with self._changed:
-            if self._stopping.requested:
+            if self._stop_flag.requested:
                 if not self._is_exhausted:
-                    self.ended_early = self._stopping.reason
+                    self.ended_early = self._stop_flag.reason
                 return False
             if not self._is_all_taken():
                 return True
@@ -302,7 +302,7 @@ class Pipeline(Generic[Item, Result]):
         with self._changed:
             if not self._is_room():
                 self._changed.wait(_POLL_S)
-            return self._is_room() and not self._stopping.requested
+            return self._is_room() and not self._stop_flag.requested
 
     def _is_room(self) -> bool:
         """Return whether the fetching threads run dry, and memory allows another batch.
@@ -330,7 +330,7 @@ class Pipeline(Generic[Item, Result]):
         taken = self._source.next(self._session, size)
         if isinstance(taken, Wait):
             self._on_wait(taken)
-            self._stopping.event.wait(taken.seconds)
+            self._stop_flag.event.wait(taken.seconds)
         elif taken:
             self._on_wait(None)
             self._take(taken)
@@ -367,12 +367,12 @@ class Pipeline(Generic[Item, Result]):
             try:
                 results.update(self._fetch_once(batch, first, last))
             except StopRun as stop:
-                self._stopping.request(str(stop), planned=stop.planned)
+                self._stop_flag.request(str(stop), planned=stop.planned)
             except RunFailed as error:
                 self._fatal = error
-                self._stopping.request(str(error))
+                self._stop_flag.request(str(error))
             except Exception as error:  # a job may fail in ways that are not foreseen
-                if self._stopping.requested:
+                if self._stop_flag.requested:
                     # Everything that waits is interrupted then: no failure of these items.
                     continue
                 if last - first > 1:
@@ -391,7 +391,7 @@ class Pipeline(Generic[Item, Result]):
                 self._changed.notify_all()
 
     def _fetch_once(self, batch: Batch[Item, Result], first: int, last: int) -> dict[int, Result]:
-        if self._is_left_out(batch, first, last) or self._stopping.requested:
+        if self._is_left_out(batch, first, last) or self._stop_flag.requested:
             return {}
         fetched = self._job.fetch(batch.items[first:last])
         if len(fetched) != last - first:
@@ -407,6 +407,6 @@ class Pipeline(Generic[Item, Result]):
                 if self._rows_left is not None:
                     self._rows_left += sum(map(rows_of, batch.items[first:last]))
                 return True
-            while self._is_paused and not self._stopping.requested:
+            while self._is_paused and not self._stop_flag.requested:
                 self._changed.wait(_POLL_S)
             return False

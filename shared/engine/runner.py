@@ -52,7 +52,7 @@ from artwork_backfill.shared.engine.report import LISTED_PROBLEMS, Outcome, Repo
 from artwork_backfill.shared.engine.runs import Snapshot
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Source
-from artwork_backfill.shared.engine.stop import Stopping
+from artwork_backfill.shared.engine.stop import StopFlag
 from artwork_backfill.shared.version import VERSION
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ class Runner(Generic[Item, Result]):
         *,
         log: RunLog,
         progress: Progress,
-        stopping: Stopping,
+        stop_flag: StopFlag,
         metrics: MetricsFile | None = None,
         patience: float = db.PATIENCE_S,
         grace: float = GRACE_S,
@@ -108,7 +108,7 @@ class Runner(Generic[Item, Result]):
         self._run = run
         self._log = log
         self._progress = progress
-        self._stopping = stopping
+        self._stop_flag = stop_flag
         self._metrics = metrics
         self._grace = grace
         self._hopeless_after = hopeless_after
@@ -152,7 +152,7 @@ class Runner(Generic[Item, Result]):
             self._run.open_connection,
             read_only=self._dry_run,
             guard=self._run.record.guard,
-            ending=self._stopping.event,
+            stop_flag=self._stop_flag.event,
             patience=patience,
         )
 
@@ -161,8 +161,8 @@ class Runner(Generic[Item, Result]):
         try:
             return work()
         except StopRun as stop:
-            self._stopping.request(str(stop), planned=stop.planned)
-            return self._ended(self._stopping.reason, _Counted())
+            self._stop_flag.request(str(stop), planned=stop.planned)
+            return self._ended(self._stop_flag.reason, _Counted())
         except Exception as error:  # the report comes even then
             return self._failed(error)
 
@@ -173,7 +173,7 @@ class Runner(Generic[Item, Result]):
             record.start_beating(
                 lambda: Session(self._run.open_connection, patience=0),
                 self._snapshot,
-                lambda reason: self._stopping.request(reason, planned=False),
+                lambda reason: self._stop_flag.request(reason, planned=False),
             )
             # Where the job is held, it is not even counted how much there is to do.
             record.ask(self._claims)
@@ -217,7 +217,7 @@ class Runner(Generic[Item, Result]):
             self._run.options,
             session=self._claims,
             size=size,
-            stopping=self._stopping,
+            stop_flag=self._stop_flag,
             ask=self._run.record.ask,
             on_wait=self._progress.waiting,
             grace=self._grace,
@@ -291,7 +291,7 @@ class Runner(Generic[Item, Result]):
                 counts["covered"] += sum(map(rows_of, group))
         except StopRun as stop:
             # Before the pipeline is closed, which would give a reason of its own.
-            self._stopping.request(str(stop), planned=stop.planned)
+            self._stop_flag.request(str(stop), planned=stop.planned)
             return counts, writing_s, stop
         return counts, writing_s, None
 
@@ -415,10 +415,10 @@ class Runner(Generic[Item, Result]):
     def _ended(
         self, ended_early: str | None, counted: _Counted, all_done: str | None = None
     ) -> Report:
-        stopping = self._stopping
-        if ended_early is not None and stopping.signal is not None:
-            return self._report(Outcome.STOPPED, 128 + stopping.signal, ended_early, counted)
-        if ended_early is not None and not stopping.is_planned:
+        stop_flag = self._stop_flag
+        if ended_early is not None and stop_flag.signal is not None:
+            return self._report(Outcome.STOPPED, 128 + stop_flag.signal, ended_early, counted)
+        if ended_early is not None and not stop_flag.is_planned:
             return self._interrupted(ended_early, counted)
         if counted.stop is not None and not counted.stop.planned:
             return self._interrupted(str(counted.stop), counted)

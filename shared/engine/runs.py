@@ -28,7 +28,7 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 
 from artwork_backfill.shared.engine.errors import StopRun
-from artwork_backfill.shared.engine.session import TAKEN_FOR_DEAD, Session, explain
+from artwork_backfill.shared.engine.session import TAKEN_FOR_DEAD, Session, explain, holds
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.version import VERSION
 
@@ -181,8 +181,7 @@ class RunRecord:
         """Write the row, where the database has the table."""
 
         def work(conn: Connection) -> bool:
-            found = conn.execute(_EXISTS).fetchone()
-            if found is None or not found[0]:
+            if not holds(conn, _EXISTS):
                 return False
             conn.execute(
                 _BEGIN,

@@ -24,12 +24,16 @@ import psycopg
 from psycopg import ClientCursor, Connection, Cursor, Transaction
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
+from psycopg.sql import SQL, Composed
 
 from artwork_backfill.shared.engine.errors import StopRun
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: The parameters of a query, by name or in order.
+Values = Mapping[str, object] | Sequence[object]
 
 #: Why a run ends that others have declared dead, see `runs`.
 TAKEN_FOR_DEAD: Final = (
@@ -131,6 +135,25 @@ def open_standalone(
     access = "SET TRANSACTION READ ONLY; " if read_only else ""
     conn.forms = access + _set_local(statement_timeout)
     return conn
+
+
+def only_row(
+    conn: Connection, query: str | SQL | Composed, values: Values | None = None
+) -> tuple[Any, ...]:
+    """Return the row of a query that has exactly one."""
+    text = query.encode() if isinstance(query, str) else query
+    (row,) = conn.execute(text, values).fetchall()
+    return row
+
+
+def count(conn: Connection, query: str | SQL | Composed, values: Values | None = None) -> int:
+    """Return the number that a query counts."""
+    return int(only_row(conn, query, values)[0])
+
+
+def holds(conn: Connection, query: str | SQL | Composed, values: Values | None = None) -> bool:
+    """Return whether a query says yes; NULL is no."""
+    return bool(only_row(conn, query, values)[0])
 
 
 def is_passing(error: psycopg.Error) -> bool:
@@ -322,7 +345,7 @@ class Session:
     guard
         Returns an expression that must hold in each transaction that writes, or `None`: whether
         the run still is what others take it for. Otherwise `StopRun` is raised.
-    ending
+    stop_flag
         When set, the process is about to end and a transaction is only repeated for a moment.
     patience
         For how long a transaction is repeated, in seconds.
@@ -334,13 +357,13 @@ class Session:
         *,
         read_only: bool = False,
         guard: Callable[[], str | None] = lambda: None,
-        ending: Event | None = None,
+        stop_flag: Event | None = None,
         patience: float = PATIENCE_S,
     ) -> None:
         self.read_only = read_only
         self._open = open_connection
         self._guard = guard
-        self._ending = ending or Event()
+        self._stop_flag = stop_flag or Event()
         self._patience = patience
         self._conn: Connection | None = None
 
@@ -456,7 +479,7 @@ class Session:
                 self._drop_if_broken()
                 # Jitter, so that containers that lost the same server do not return at once.
                 pause = random.uniform(0.5, 1.0) * backoff
-                if self._ending.wait(pause):
+                if self._stop_flag.wait(pause):
                     deadline = min(deadline, time.monotonic() + ENDING_PATIENCE_S)
                     time.sleep(_FIRST_BACKOFF_S)
                 backoff = min(backoff * 2, _LONGEST_BACKOFF_S)

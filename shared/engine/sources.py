@@ -24,7 +24,7 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from artwork_backfill.shared.engine.runs import RUNS, RunRecord, Wait
-from artwork_backfill.shared.engine.session import Session
+from artwork_backfill.shared.engine.session import Session, count, only_row
 
 Item = TypeVar("Item")
 
@@ -162,8 +162,7 @@ class _Query:
         return [row[0] if len(row) == 1 else row for row in rows]
 
     def left(self, conn: Connection, last: Any) -> int:
-        row = conn.execute(self._left, {**self._values, "last": last}).fetchone()
-        return int(row[0]) if row is not None else 0
+        return count(conn, self._left, {**self._values, "last": last})
 
 
 def _first(item: Any) -> Any:
@@ -440,7 +439,7 @@ class Claims(Generic[ClaimedItem]):
 
     def count(self, session: Session) -> int:
         def work(conn: Connection) -> int:
-            waiting = self._value(conn, _COUNT, **self.partition.values)
+            waiting = count(conn, self.table.format(_COUNT), self.partition.values)
             # A dry run may not make them claimable.
             has_reserve = self.reserve is not None and not session.read_only
             return waiting + (self.reserve.count(conn) if self.reserve and has_reserve else 0)
@@ -513,19 +512,18 @@ class Claims(Generic[ClaimedItem]):
 
     def count_held(self, conn: Connection) -> int:
         """Return how many rows this run holds."""
-        return self._value(conn, _COUNT_HELD, run=self.record.id)
+        return count(conn, self.table.format(_COUNT_HELD), {"run": self.record.id})
 
     def count_dead(self, conn: Connection) -> int:
         """Return how many rows are held by runs that are dead."""
-        return self._value(
-            conn, _COUNT_DEAD, dead_after=self.record.dead_after, stale_after=_STALE_AFTER
-        )
+        values = {"dead_after": self.record.dead_after, "stale_after": _STALE_AFTER}
+        return count(conn, self.table.format(_COUNT_DEAD), values)
 
     def started(self, conn: Connection) -> datetime:
         """Return the time before which a row must have been audited last to be claimed."""
         if self._started is None or self.revisit_after is not None:
             query = "SELECT now() - make_interval(secs => %s)"
-            ((self._started,),) = conn.execute(query, (self.revisit_after or 0,)).fetchall()
+            (self._started,) = only_row(conn, query, (self.revisit_after or 0,))
         return self._started
 
     def _browse(self, session: Session, size: int) -> Sequence[ClaimedItem]:
@@ -545,7 +543,3 @@ class Claims(Generic[ClaimedItem]):
         values = {"size": size, "started": self.started(conn), "run": self.record.id}
         rows = conn.execute(self.table.format(CLAIM), values | self.partition.values)
         return [self.item(*row) for row in rows]
-
-    def _value(self, conn: Connection, statement: str, **values: Any) -> int:
-        row = conn.execute(self.table.format(statement), values).fetchone()
-        return int(row[0]) if row is not None else 0

@@ -21,7 +21,7 @@ _WAKE: Final = signal.SIGUSR1
 _TWICE_S: Final = 1.0
 
 
-class Stopping:
+class StopFlag:
     """Whether, why and by which signal the run is to end.
 
     `event` is set when everything that waits should stop waiting; the first reason wins.
@@ -56,7 +56,7 @@ def _signals() -> frozenset[signal.Signals]:
 
 
 @contextmanager
-def on_signals(stopping: Stopping) -> Iterator[None]:
+def on_signals(stop_flag: StopFlag) -> Iterator[None]:
     """Turn SIGTERM and SIGINT into a request to stop, and the second of them into the end.
 
     On a terminal SIGHUP counts as SIGTERM. The signals are taken by a thread of their own rather
@@ -66,7 +66,9 @@ def on_signals(stopping: Stopping) -> Iterator[None]:
     signals = _signals()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*signals, _WAKE})
     finished = Event()
-    watcher = Thread(target=_watch, args=(stopping, signals, finished), name="signals", daemon=True)
+    watcher = Thread(
+        target=_watch, args=(stop_flag, signals, finished), name="signals", daemon=True
+    )
     watcher.start()
     try:
         yield
@@ -78,7 +80,7 @@ def on_signals(stopping: Stopping) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _watch(stopping: Stopping, signals: frozenset[signal.Signals], finished: Event) -> None:
+def _watch(stop_flag: StopFlag, signals: frozenset[signal.Signals], finished: Event) -> None:
     first_at: float | None = None
     while True:
         signum = signal.sigwait({*signals, _WAKE})
@@ -91,6 +93,6 @@ def _watch(stopping: Stopping, signals: frozenset[signal.Signals], finished: Eve
             signum = signal.SIGTERM
         if first_at is None:
             first_at = time.monotonic()
-            stopping.request(f"stopped by {signal.Signals(signum).name}", signum)
+            stop_flag.request(f"stopped by {signal.Signals(signum).name}", signum)
         elif time.monotonic() - first_at > _TWICE_S:
             os._exit(128 + signum)

@@ -10,6 +10,7 @@ from typing import Final
 from psycopg import Connection
 
 from artwork_backfill.shared.engine.errors import DatabaseError
+from artwork_backfill.shared.engine.session import holds, only_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def check_tables(
     if lacking:
         problems.append(_no_rights(conn, lacking, command))
     is_to_write = any(set(table.privileges) - {"SELECT"} for table in wanted)
-    if is_to_write and _one(conn, "SELECT current_setting('transaction_read_only')") == "on":
+    if is_to_write and holds(conn, "SELECT current_setting('transaction_read_only') = 'on'"):
         problems.append(
             "the server takes no writes: it is a replica, or default_transaction_read_only is on;"
             " name the primary in the database URL"
@@ -117,7 +118,7 @@ def merge(tables: Iterable[Table]) -> list[Table]:
 
 def check_may_create(conn: Connection, schema: str) -> None:
     """Check that the role may create tables in a schema that exists, or raise `DatabaseError`."""
-    if not _one(conn, "SELECT has_schema_privilege(%s, 'CREATE')", schema):
+    if not holds(conn, "SELECT has_schema_privilege(%s, 'CREATE')", (schema,)):
         raise DatabaseError(_no_rights(conn, {("CREATE", "SCHEMA "): [schema]}, "migrate"))
 
 
@@ -163,7 +164,7 @@ def _look_at_rights(
     if found:
         lacking.setdefault((", ".join(found), ""), []).append(table.name)
     inserts = "INSERT" in table.privileges and sequence
-    if inserts and not _one(conn, "SELECT has_sequence_privilege(%s, 'USAGE')", sequence):
+    if inserts and not holds(conn, "SELECT has_sequence_privilege(%s, 'USAGE')", (sequence,)):
         lacking.setdefault(("USAGE", "SEQUENCE "), []).append(str(sequence))
 
 
@@ -189,7 +190,7 @@ def _remedy(table: Table) -> str:
 
 
 def _no_rights(conn: Connection, lacking: _Lacking, command: str) -> str:
-    role = _one(conn, "SELECT current_user")
+    (role,) = only_row(conn, "SELECT current_user")
     statements = [
         f"GRANT {privileges} ON {kind}{', '.join(objects)} TO {role}"
         for (privileges, kind), objects in lacking.items()
@@ -198,8 +199,3 @@ def _no_rights(conn: Connection, lacking: _Lacking, command: str) -> str:
     if command:
         text += f"; `artwork-backfill grants {shlex.quote(str(role))} {command}` prints everything"
     return text
-
-
-def _one(conn: Connection, query: str, *values: object) -> object:
-    row = conn.execute(query.encode(), values).fetchone()
-    return None if row is None else row[0]

@@ -27,6 +27,7 @@ from artwork_backfill.shared.audit.copies import (
     compare_copies,
     is_of_other_archive,
 )
+from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.audit.expected import Presence
 from artwork_backfill.shared.auditing import queueing
 from artwork_backfill.shared.auditing.expectation import read_presence
@@ -40,6 +41,7 @@ from artwork_backfill.shared.auditing.queueing import (
     queue_events,
 )
 from artwork_backfill.shared.clients.http import Interrupted, ServiceError
+from artwork_backfill.shared.engine.session import holds, only_row
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review.questions import EntityRow, Review, ReviewStatus
 
@@ -102,7 +104,7 @@ class Requeued(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class SettledReview:
+class ReviewOutcome:
     """A review and what became of it: as it is now, or as it was seen and why it was left so."""
 
     review: Review
@@ -302,7 +304,7 @@ def resolve(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
     Refused
         The review is not open, or not any more as it was seen.
     """
-    return _settle(conn, seen, ReviewStatus.RESOLVED, "unchecked", _WITH_OPEN_REVIEW, by, note)
+    return _change(conn, seen, ReviewStatus.RESOLVED, Status.UNCHECKED, _WITH_OPEN_REVIEW, by, note)
 
 
 def leave_unfixed(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
@@ -311,7 +313,7 @@ def leave_unfixed(conn: Connection, seen: Review, *, by: str, note: str) -> Revi
     An event of it that fails later, or `retry`, brings it back. Parameters and errors are those of
     `resolve`.
     """
-    return _settle(conn, seen, ReviewStatus.WONT_FIX, "clean", _WITH_OPEN_REVIEW, by, note)
+    return _change(conn, seen, ReviewStatus.WONT_FIX, Status.CLEAN, _WITH_OPEN_REVIEW, by, note)
 
 
 def reopen(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
@@ -325,7 +327,7 @@ def reopen(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
         The review is open, another one of its entity is, or it is not any more as it was seen.
     """
     try:
-        return _settle(conn, seen, ReviewStatus.OPEN, "manual_review", _SETTLED, by, note)
+        return _change(conn, seen, ReviewStatus.OPEN, Status.MANUAL_REVIEW, _CLOSED, by, note)
     except UniqueViolation:
         raise Refused(
             f"{seen.entity_type} {seen.gid} has another open review: see `review show {seen.gid}`"
@@ -346,7 +348,7 @@ def annotate(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
 def audit_again(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
     """Have the entity of a review audited again, before all others.
 
-    An open review stays open: the audit settles it, or finds more reasons for it. Parameters and
+    An open review stays open: the audit resolves it, or finds more reasons for it. Parameters and
     errors are those of `annotate`; also refused while the entity is being audited.
     """
     with conn.transaction():
@@ -355,43 +357,43 @@ def audit_again(conn: Connection, seen: Review, *, by: str, note: str) -> Review
         conn.execute(_RETRY, {"ids": [entity_id], "priority": RETRY_PRIORITY})
         words = f"{_AGAIN}: {note}" if note else _AGAIN
         conn.execute(_ADD_NOTE, {"id": seen.id, "note": _stamped(conn, by, words)})
-    return replace(seen, entity_status="unchecked")
+    return replace(seen, entity_status=Status.UNCHECKED)
 
 
 #: What can be done about one review; all take the same parameters.
-Settle = Callable[..., Review]
+ReviewAction = Callable[..., Review]
 
 
-def settle_all(
-    conn: Connection, settle: Settle, seen: Sequence[Review], *, by: str, note: str
-) -> list[SettledReview]:
+def apply_to_all(
+    conn: Connection, action: ReviewAction, seen: Sequence[Review], *, by: str, note: str
+) -> list[ReviewOutcome]:
     """Do the same about many reviews, in one transaction; return what became of each, in order.
 
-    `settle` is one of the functions above. A review that it refuses is left as it is, and does not
+    `action` is one of the functions above. A review that it refuses is left as it is, and does not
     keep the others.
     """
-    settled = []
+    outcomes = []
     with conn.transaction():
         conn.execute(_LOCK_ENTITIES_OF_REVIEWS, {"ids": [review.id for review in seen]})
         for review in seen:
             try:
-                settled.append(SettledReview(settle(conn, review, by=by, note=note)))
+                outcomes.append(ReviewOutcome(action(conn, review, by=by, note=note)))
             except Refused as refusal:
-                settled.append(SettledReview(review, str(refusal)))
-    return settled
+                outcomes.append(ReviewOutcome(review, str(refusal)))
+    return outcomes
 
 
 #: Where an entity may stand whose open review is closed; in repair, its events go on.
-_WITH_OPEN_REVIEW: Final = ("manual_review", "unchecked")
-_SETTLED: Final = ("clean", "legacy", "unchecked", "repair_queue")
+_WITH_OPEN_REVIEW: Final = (Status.MANUAL_REVIEW, Status.UNCHECKED)
+_CLOSED: Final = (Status.CLEAN, Status.LEGACY, Status.UNCHECKED, Status.REPAIR_QUEUE)
 
 
-def _settle(
+def _change(
     conn: Connection,
     seen: Review,
     status: ReviewStatus,
-    entity_status: str,
-    instead_of: Sequence[str],
+    entity_status: Status,
+    instead_of: Sequence[Status],
     by: str,
     note: str,
 ) -> Review:
@@ -413,7 +415,7 @@ def _lock_idle_entity(conn: Connection, seen: Review) -> None:
     row = conn.execute(_LOCK, {"id": seen.id}).fetchone()
     if row is None:
         raise Refused(f"review {seen.id} does not exist any more")
-    if row[0] == "audit_in_progress":
+    if row[0] == Status.IN_PROGRESS:
         raise Refused(
             f"{seen.entity_type} {seen.gid} is being audited just now: look again in a minute"
         )
@@ -538,14 +540,14 @@ def retry(
         locked = conn.execute(_LOCK_ENTITIES, {"gids": list(gids)}).fetchall()
         _check_as_seen({row[0]: row[3:] for row in locked}, seen)
         rows = [row[:4] for row in locked]
-        ids = [id_ for id_, _, _, status in rows if status != "audit_in_progress"]
+        ids = [id_ for id_, _, _, status in rows if status != Status.IN_PROGRESS]
         conn.execute(_RETRY, {"ids": ids, "priority": RETRY_PRIORITY})
         conn.execute(_NOTE, {"ids": ids, "note": _stamped(conn, by, _AGAIN)})
     retried = [
         RetriedGid(
             gid,
             EntityType(entity_type),
-            Retried.IN_PROGRESS if status == "audit_in_progress" else Retried.RETRIED,
+            Retried.IN_PROGRESS if status == Status.IN_PROGRESS else Retried.RETRIED,
         )
         for _, entity_type, gid, status in rows
     ]
@@ -827,16 +829,14 @@ def _entity_id(conn: Connection, event: _Event) -> int:
 
 
 def _has_twin(conn: Connection, event: _Event) -> bool:
-    row = conn.execute(_HAS_TWIN, {"id": event.id}).fetchone()
-    return row is not None and bool(row[0])
+    return holds(conn, _HAS_TWIN, {"id": event.id})
 
 
 def _is_under_way(
     conn: Connection, entity_type: EntityType, gid: str, *, but: Sequence[int] = ()
 ) -> bool:
     values = {"entity_type": entity_type.value, "gid": gid, "but": list(but)}
-    row = conn.execute(_UNDER_WAY, values).fetchone()
-    return row is not None and bool(row[0])
+    return holds(conn, _UNDER_WAY, values)
 
 
 def _images(item: Item, artwork_id: int, suffix: str | None) -> list[OriginalImage]:
@@ -881,5 +881,5 @@ def _note_requeued(conn: Connection, ids: Sequence[int], by: str) -> None:
 
 def _stamped(conn: Connection, by: str, note: str) -> str:
     """Return a note with the time, by the database's clock, and the person's name before it."""
-    row = conn.execute("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')").fetchone()
-    return f"{row[0] if row else ''} UTC, {by}: {note}"
+    (now,) = only_row(conn, "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')")
+    return f"{now} UTC, {by}: {note}"

@@ -13,12 +13,13 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from artwork_backfill.shared.audit.actual import Item
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.catalogue import CHECKS
 from artwork_backfill.shared.audit.decide import Decision, Policy
 from artwork_backfill.shared.audit.expected import Presence
 from artwork_backfill.shared.audit.reasons import copy_words
-from artwork_backfill.shared.audit.sides import Side, sides
+from artwork_backfill.shared.audit.sides import Document, Side, documents, sides
 from artwork_backfill.shared.auditing.examination import Examiner, Inspection
 from artwork_backfill.shared.auditing.expectation import look_at
 from artwork_backfill.shared.auditing.models import Audit, Claim, Deferral
@@ -87,6 +88,31 @@ def explain(
     inspection = examiner.inspect(claim)
     (confirmed,) = examiner.confirm([inspection.audit])
     return _explanation(claim, inspection, confirmed or inspection.audit, case, policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Both sides of an entity as a whole: its item and those of its images' owners, and documents.
+
+    `problem` says why there are none.
+    """
+
+    items: tuple[Item, ...] = ()
+    documents: tuple[Document, ...] = ()
+    problem: str = ""
+
+
+def compare_whole(
+    connect: Connect, examiner: Examiner, entity_type: EntityType, gid: UUID
+) -> Comparison:
+    """Return what an audit of one entity would compare. Connections and errors as `explain`."""
+    with connect() as conn:
+        (claim,) = look_at(conn, entity_type, [str(gid)])
+    inspection = examiner.inspect(claim)
+    if inspection.actual is None:
+        return Comparison(problem="; ".join(_why(inspection.audit.outcome)))
+    documents_now = documents(inspection.expected, inspection.actual)
+    return Comparison(inspection.items, documents_now)
 
 
 def entity_types(connect: Connect, gid: UUID) -> Sequence[EntityType]:

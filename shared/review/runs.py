@@ -14,6 +14,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from artwork_backfill.shared.engine.session import holds
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review.actions import Refused
 
@@ -147,14 +148,12 @@ _UNHOLD: Final = "DELETE FROM artwork_indexer.backfill_hold WHERE job = %(job)s"
 
 def exist(conn: Connection) -> bool:
     """Return whether the database keeps records of runs."""
-    row = conn.execute(_EXISTS).fetchone()
-    return row is not None and row[0] is True
+    return holds(conn, _EXISTS)
 
 
 def may_read(conn: Connection) -> bool:
     """Return whether the database keeps records of runs that this role may read."""
-    row = conn.execute(_MAY_READ).fetchone()
-    return row is not None and row[0] is True
+    return holds(conn, _MAY_READ)
 
 
 def find_id(conn: Connection, prefix: str) -> UUID:

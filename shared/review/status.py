@@ -10,6 +10,7 @@ from typing import Final
 
 from psycopg import Connection
 
+from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.auditing.triggers import missing_triggers
 from artwork_backfill.shared.engine.tables import Table
 
@@ -129,10 +130,10 @@ def read(conn: Connection) -> AuditStatus:
 def _repairs(entities: dict[str, int]) -> Repairs:
     count = Counter(entities)
     return Repairs(
-        under_way=count["repair_queue"],
-        to_prove=count["unchecked"] + count["audit_in_progress"],
-        proved=count["clean"] + count["legacy"],
-        in_review=count["manual_review"],
+        under_way=count[Status.REPAIR_QUEUE],
+        to_prove=count[Status.UNCHECKED] + count[Status.IN_PROGRESS],
+        proved=count[Status.CLEAN] + count[Status.LEGACY],
+        in_review=count[Status.MANUAL_REVIEW],
     )
 
 

@@ -135,7 +135,7 @@ def test_a_paused_run_gives_its_claims_back_and_loses_nothing(place: Place) -> N
         wait_for(lambda: not place.count("audit_in_progress"))
         left = place.count("unchecked")
 
-        assert "is to pause" in said
+        assert "requested a pause" in said
         # What was claimed and not being read is among them.
         assert 0 < left <= SIZE
         (run,) = place.runs()
@@ -217,7 +217,7 @@ def test_what_cannot_be_steered_says_so(place: Place) -> None:
     library = "library-artwork-url-backfill"
     assert "keeps no records" in place.command("runs", "hold", library, "--why", "x", code=2)
     assert "there is no run ab" in place.command("runs", "show", "ab", code=1)
-    assert "no id of a run" in place.command("runs", "show", "audit-batch", code=2)
+    assert "not the id of a run" in place.command("runs", "show", "audit-batch", code=2)
     for number in (1, 2):
         place.conn.execute(
             "INSERT INTO artwork_indexer.backfill_run (id, job, version, host, who)"

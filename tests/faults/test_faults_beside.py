@@ -116,14 +116,14 @@ def test_editors_indexers_audits_and_a_killer_work_at_once(
     )
     watch = Watch(dsn)
     vandal = Vandal(dsn, services, random.Random(dice.random()))
-    stopping, stopping_indexers, errors = Event(), Event(), list[BaseException]()
-    threads = [start(party.run, stopping, errors) for party in (*editors, vandal, audits, watch)]
+    stop_flag, stopping_indexers, errors = Event(), Event(), list[BaseException]()
+    threads = [start(party.run, stop_flag, errors) for party in (*editors, vandal, audits, watch)]
     indexing = [start(_index(one), stopping_indexers, errors) for one in indexers]
     deadline = time.monotonic() + (LONG_S if is_long else SHORT_S)
     with psycopg.connect(dsn, autocommit=True, application_name=OURS) as conn:
-        while time.monotonic() < deadline and not stopping.wait(1):
+        while time.monotonic() < deadline and not stop_flag.wait(1):
             conn.execute(_ANEW)
-        stopping.set()
+        stop_flag.set()
         for thread in threads:
             thread.join(LIMIT_S)
         services.control("archive", faults=[], latency_s=0)
@@ -165,11 +165,11 @@ def _column(conn: psycopg.Connection, query: str) -> list[Any]:
 
 
 def _index(one: Indexer) -> Callable[[Event], None]:
-    def work(stopping: Event) -> None:
+    def work(stop_flag: Event) -> None:
         with psycopg.connect(one.dsn, autocommit=True) as conn:
-            while not stopping.is_set():
+            while not stop_flag.is_set():
                 if not one.run_one(conn):
-                    stopping.wait(0.1)
+                    stop_flag.wait(0.1)
 
     return work
 

@@ -182,7 +182,7 @@ def test_a_report_that_can_no_longer_be_written_is_an_error_but_no_failure(
         stdout, stderr = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 143
     (line,) = lines(stderr)
-    assert "the report could not be written" in line["message"]
+    assert "cannot write the report" in line["message"]
     assert report_of(stdout)["outcome"] == "stopped"
 
 

@@ -480,7 +480,7 @@ def test_rows_that_somebody_holds_are_not_waited_for_for_long(
 
         said = review("resolve", id_, "--note", "n", code=1).output
 
-    assert "somebody else is changing these rows just now" in said
+    assert "another transaction is changing these rows" in said
 
 
 def test_an_unknown_review_is_refused(review: Command) -> None:

@@ -54,7 +54,7 @@ def job(*places: Path | str, **options: Any) -> type[SeedFromImg129]:
 
     class Bound(SeedFromImg129):
         def __init__(self, run: Run) -> None:
-            sources, passed_over = find([str(place) for place in places], run.stopping)
+            sources, passed_over = find([str(place) for place in places], run.stop_flag)
             super().__init__(run, sources, passed_over=passed_over, **options)
 
     return Bound
@@ -395,7 +395,7 @@ def test_files_in_a_folder_that_are_no_sources_are_passed_over(
     (log.parent / "ia_set_noindex").touch()
     report = seed(migrated_database, log.parent)
     assert (report.exit_code, len(rows(migrated_database))) == (0, 60)
-    assert [problem.what for problem in report.problems] == ["file passed over"]
+    assert [problem.what for problem in report.problems] == ["file skipped"]
     assert str(log.parent / "notes.txt") in report.problems[0].detail
 
 
@@ -403,9 +403,9 @@ def test_files_in_a_folder_that_are_no_sources_are_passed_over(
     ("content", "what"),
     [
         (None, "No such file"),
-        (b"<html>not found</html>\n", "no known kind"),
+        (b"<html>not found</html>\n", "kind is unknown"),
         (b"\x1f\x8bnonsense", "gzip data is damaged"),
-        (b"uuid,Item::exists\n", "no known kind"),
+        (b"uuid,Item::exists\n", "kind is unknown"),
     ],
 )
 def test_a_source_that_cannot_be_one_is_refused_before_anything_is_touched(
@@ -531,7 +531,7 @@ def test_redirects_lead_nowhere_but_to_the_same_host(serve: Serve) -> None:
 
 @pytest.mark.parametrize("part", ["headers", "body"])
 def test_a_url_that_drips_ends_with_the_run(part: str) -> None:
-    stopping = threading.Event()
+    stop_flag = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def drip() -> None:
@@ -541,22 +541,22 @@ def test_a_url_that_drips_ends_with_the_run(part: str) -> None:
                 conn.sendall(head + (b"X-Slow: " if part == "headers" else b"\r\n"))
                 while True:
                     conn.sendall(b"x")
-                    stopping.set()
+                    stop_flag.set()
                     time.sleep(0.02)
 
         threading.Thread(target=drip, daemon=True).start()
         source = Source(f"http://127.0.0.1:{server.getsockname()[1]}/bad_items.csv", None)
         with at_most(2):
-            chunk = reading(source, stopping).next_chunk(1_000)
+            chunk = reading(source, stop_flag).next_chunk(1_000)
     assert chunk is None or chunk.counts.get("damaged", 0) == 0
 
 
 def test_a_pipe_that_no_one_writes_to_ends_with_the_run(tmp_path: Path) -> None:
-    pipe, stopping = tmp_path / "pipe", threading.Event()
+    pipe, stop_flag = tmp_path / "pipe", threading.Event()
     os.mkfifo(pipe)
-    threading.Timer(0.3, stopping.set).start()
+    threading.Timer(0.3, stop_flag.set).start()
     with at_most(2):
-        assert reading(Source(str(pipe), None), stopping).next_chunk(1_000) is None
+        assert reading(Source(str(pipe), None), stop_flag).next_chunk(1_000) is None
 
 
 # -- what is no success ----------------------------------------------------------------------------
@@ -660,7 +660,7 @@ def test_a_url_that_does_not_answer_is_refused_without_its_secrets(serve: Serve)
         (["-", "--allow-damaged"], b"", 0, "verified"),
         (["/dev/null"], b"", 3, "sources without a usable line"),
         ([""], b"", 2, "a SOURCE is empty"),
-        (["-"], b"Dear diary,\n", 3, "no known kind"),
+        (["-"], b"Dear diary,\n", 3, "kind is unknown"),
         (["/dev/stdin"], f"{gid(1)}\n".encode(), 0, "verified"),
         (["/no/such/file"], b"", 2, "/no/such/file cannot be read: No such file"),
         ([], b"", 2, "Missing argument"),
@@ -697,7 +697,7 @@ def test_the_command_line_answers_with_its_exit_code(
 class Endless(Source):
     """A results cache that goes on for ever, of items that passed everything."""
 
-    def open(self, stopping: threading.Event) -> Any:
+    def open(self, stop_flag: threading.Event) -> Any:
         class Stream(io.RawIOBase):
             def read(self, size: int = -1, /) -> bytes:
                 return f"{gid(1)}\tItem::exists\tPASSED\n".encode() * 4_000
@@ -705,13 +705,13 @@ class Endless(Source):
         return contextlib.nullcontext(Stream())
 
 
-def reading(source: Source, stopping: threading.Event) -> Reading:
+def reading(source: Source, stop_flag: threading.Event) -> Reading:
     return Reading(
         [source],
         include_passed=False,
         priority=None,
         partition=Partition(),
-        stopping=stopping,
+        stop_flag=stop_flag,
     )
 
 
@@ -722,9 +722,9 @@ def test_chunks_come_even_where_nothing_is_to_be_seeded() -> None:
 
 
 def test_a_chunk_ends_when_the_run_is_to_end() -> None:
-    stopping = threading.Event()
-    stopping.set()
-    chunk = reading(Endless("results_cache", None), stopping).next_chunk(1_000)
+    stop_flag = threading.Event()
+    stop_flag.set()
+    chunk = reading(Endless("results_cache", None), stop_flag).next_chunk(1_000)
     assert chunk is not None
     assert chunk.counts["lines"] <= 10_000
 

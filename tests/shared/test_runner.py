@@ -216,7 +216,7 @@ def test_while_a_batch_is_not_ready_the_next_ones_are_fetched(work: str) -> None
     assert all_fetched.wait(LIMIT_S)
     assert states(work) == {"claimed": 35}
     assert early == []
-    drive.stopping.request("seen enough")
+    drive.stop_flag.request("seen enough")
     thread.join(LIMIT_S)
 
 
@@ -393,7 +393,7 @@ def test_a_request_to_stop_finishes_the_batch_in_hand_and_releases_the_rest(
     drive = driver(work)
 
     def stop(self: TinyJob, written: Written) -> None:
-        drive.stopping.request("it was enough")
+        drive.stop_flag.request("it was enough")
 
     report = drive.run(type("Stops", (job_type,), {"committed": stop}))
     assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
@@ -442,9 +442,9 @@ def test_what_waits_in_a_fetch_is_released_when_the_run_is_to_end(work: str) -> 
     class Waits(FetchingJob):
         def fetch(self, items: Sequence[int]) -> Sequence[int]:
             if items[0] == 5:
-                drive.stopping.request("by hand")
+                drive.stop_flag.request("by hand")
             if items[0] >= 5:
-                self.run.stopping.wait()
+                self.run.stop_flag.wait()
                 raise ConnectionError("interrupted")
             return items
 
@@ -461,7 +461,7 @@ def test_fetches_that_hang_are_given_up_after_a_moment(work: str) -> None:
     class Hangs(FetchingJob):
         def fetch(self, items: Sequence[int]) -> Sequence[int]:
             if items[0] == 3:
-                drive.stopping.request("by hand")
+                drive.stop_flag.request("by hand")
                 assert hanging.wait(LIMIT_S)
                 answered.set()
             return items
@@ -532,7 +532,7 @@ def test_a_run_that_waits_can_be_stopped(work: str) -> None:
 
     class Waits(TinyJob):
         def claim(self, conn: Connection, size: int) -> Sequence[int] | Wait:
-            threading.Timer(0.05, drive.stopping.request, ["the time limit"]).start()
+            threading.Timer(0.05, drive.stop_flag.request, ["the time limit"]).start()
             return Wait("the queue is full", 60)
 
     report = drive.run(Waits)
@@ -634,7 +634,7 @@ def test_claims_are_given_back_when_a_later_claim_fails(work: str) -> None:
 
         def fetch(self, items: Sequence[int]) -> Sequence[int]:
             if items[0] > 5:
-                self.run.stopping.wait(LIMIT_S)
+                self.run.stop_flag.wait(LIMIT_S)
             return items
 
     assert driver(work).run(Breaks, concurrency=20).reason == "Broken: in claim"

@@ -309,7 +309,7 @@ def test_nobody_waits_for_a_lost_database_once_the_run_is_to_end(work: str) -> N
     drive: Driver
 
     def open_once_in_vain() -> Connection:
-        drive.stopping.request("stopped by SIGTERM", 15)
+        drive.stop_flag.request("stopped by SIGTERM", 15)
         raise psycopg.OperationalError("Connection refused")
 
     drive = Driver(open_once_in_vain, patience=300)

@@ -153,7 +153,7 @@ def test_the_second_look_comes_some_seconds_after_the_first(scene: Scene) -> Non
         services,
         lambda *_: OwnerRows({}, frozenset()),
         Policy(),
-        stopping=Watch(),
+        stop_flag=Watch(),
         clock=lambda: now,
     )
     audit = examiner.examine(scene.claim()[0])

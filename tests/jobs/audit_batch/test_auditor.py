@@ -36,8 +36,8 @@ class Clock:
 def connected(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """A scene whose services an auditor finds."""
 
-    def connect(*_: object, stopping: threading.Event, **__: object) -> Services:
-        scene.interrupt = stopping
+    def connect(*_: object, stop_flag: threading.Event, **__: object) -> Services:
+        scene.interrupt = stop_flag
         return scene.services()
 
     monkeypatch.setattr(Services, "from_settings", connect)

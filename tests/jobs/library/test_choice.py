@@ -40,8 +40,8 @@ from artwork_backfill.jobs.library_artwork_url_backfill.pictures import (
     master_of,
     picture_of,
 )
-from artwork_backfill.shared.clients import lml
-from artwork_backfill.shared.clients.lml import Artwork, LmlQuery, LookupAnswer
+from artwork_backfill.shared.clients.lml import Artwork, LmlClient, LmlQuery, LookupAnswer
+from artwork_backfill.shared.settings import Settings
 from sandbox.library import artwork_url
 from tests.jobs.library.labelled import ALBUMS, answer_of, row_of, url_of
 
@@ -107,7 +107,8 @@ def test_of_the_labelled_albums_nearly_all_get_the_right_cover_and_hardly_any_a_
 def test_an_awkward_answer_leads_to_the_right_decision(case: dict[str, Any]) -> None:
     with responses.RequestsMock() as mock:
         mock.post("https://lml.example/api/v1/lookup", json=case["answer"])
-        with closing(lml.connect(base_url="https://lml.example", stopping=Event())) as client:
+        settings = Settings({"LIBRARY_METADATA_URL": "https://lml.example"})
+        with closing(LmlClient.from_settings(settings, stop_flag=Event())) as client:
             answer = client.lookup(LmlQuery(case["row"]["artist"], case["row"]["title"]))
     asked = row(case["row"]["title"], case["row"]["artist"])
     choice = choose(asked, answer, RULES)
