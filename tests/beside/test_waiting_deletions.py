@@ -15,12 +15,12 @@ from tests.beside.rows import (
     LIVE,
     ORPHAN,
     Place,
-    at_most,
     deindex,
     deletion,
     gid,
     index,
 )
+from tests.timing import at_most
 
 
 def age(place: Place, length: str) -> None:

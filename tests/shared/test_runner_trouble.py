@@ -283,7 +283,7 @@ def test_a_database_that_stays_down_fails_the_run_with_a_report(work: str, verb:
     report = Driver(open_if_up, patience=1.0).run(troubled(verb, go_down))
     assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
     assert report.reason == ("the database failed: connection to server failed: Connection refused")
-    assert report.duration_s < 10
+    assert report.duration_s < 60
     assert doubled(work) == []
 
 
@@ -315,7 +315,7 @@ def test_nobody_waits_for_a_lost_database_once_the_run_is_to_end(work: str) -> N
     drive = Driver(open_once_in_vain, patience=300)
     report = drive.run(TinyJob)
     assert report.exit_code == 1
-    assert 2 < report.duration_s < 10
+    assert 2 < report.duration_s < 100
 
 
 def test_a_row_that_failed_is_reported_although_the_next_claim_fails_as_well(work: str) -> None:
