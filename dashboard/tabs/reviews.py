@@ -119,15 +119,15 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
             wanted,
             partial(questions.list_reviews, conn, wanted),
             partial(triage.count_reviews, conn, wanted),
+            partial(triage.group_reviews, conn, wanted),
         )
-        groups = triage.group_reviews(conn, wanted)
     opened = _LIST.opened()
     # Each part has its place whether or not there is something in it: what comes after it stays the
     # same to the browser, and keeps the focus.
     with st.container():
         show.groups(
             "reviews",
-            groups,
+            seen.groups,
             seen.at,
             _narrow,
             narrowed=wanted.kind is not None,
