@@ -134,6 +134,19 @@ class Deferral:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """A claim whose audit failed by an error that nothing accounts for."""
+
+    claim: Claim
+    error: Exception
+
+    @property
+    def message(self) -> str:
+        """The error in words, for people."""
+        return f"{type(self.error).__name__}: {self.error}"
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What an audit rests on that has to be looked at again before it is written.
 

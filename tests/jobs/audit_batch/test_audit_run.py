@@ -434,3 +434,53 @@ def test_a_run_says_which_trigger_does_not_fire(own_scene: Scene) -> None:
     own_scene.conn.execute("ALTER TABLE artwork_indexer.event_queue DISABLE TRIGGER audit_withdraw")
     [problem] = own_scene.run().problems
     assert problem.what == "trigger audit_withdraw is missing or disabled"
+
+
+def test_each_deletion_is_confirmed_just_before_it_is_queued(scene: Scene) -> None:
+    gids = [
+        plan.gid
+        for plan in scene.world.plans()
+        if plan.drift == "orphan-image" and plan.status == "repair_queue"
+    ][:3]
+    scene.only(*gids)
+    queued_when_asked: dict[str, list[int]] = {gid: [] for gid in gids}
+
+    def answer(gid: str) -> Callable[[], object]:
+        def document() -> object:
+            with psycopg.connect(scene.dsn, autocommit=True) as conn:
+                (queued,) = conn.execute(
+                    "SELECT count(*) FROM artwork_indexer.event_queue"
+                ).fetchone() or (0,)
+            queued_when_asked[gid].append(queued)
+            return scene.archive.document(gid)
+
+        return document
+
+    scene.archive.answers = {gid: answer(gid) for gid in gids}
+    report = scene.run()
+    assert report.totals["events"] == 3
+    assert sorted(queued_when_asked.values()) == [[0, 0], [0, 1], [0, 2]]
+
+
+def test_an_error_that_was_not_foreseen_fails_one_entity_in_the_second_look_too(
+    scene: Scene,
+) -> None:
+    bad, absent = scene.plan("orphan-image").gid, scene.plan("orphan-leftover").gid
+    clean = scene.plan(None).gid
+    scene.only(bad, absent, clean)
+
+    def surprise() -> object:
+        if scene.archive.asked[bad] % 2:
+            return {}
+        raise ValueError("not foreseen")
+
+    scene.archive.answers = {bad: surprise, absent: dict}
+    report = scene.run()
+    assert (report.outcome, report.totals["failed"]) == (Outcome.UNVERIFIED, 1)
+    assert [problem.detail for problem in report.problems] == ["ValueError: not foreseen"]
+    assert (scene.status(absent), scene.status(clean)) == ("legacy", "clean")
+    assert scene.status(bad) == "unchecked"
+    for _ in range(4):
+        scene.run()
+    assert scene.status(bad) == "manual_review"
+    assert "5 audits in a row failed" in scene.reviews(bad)[0].review_reason
