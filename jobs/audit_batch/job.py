@@ -18,7 +18,7 @@ from artwork_backfill.shared.audit.decide import Policy, Status
 from artwork_backfill.shared.auditing import gauges
 from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import TABLES, add_expectations
-from artwork_backfill.shared.auditing.models import Audit, Claim, Failure, FindingCount, Reason
+from artwork_backfill.shared.auditing.models import Audit, Claim, Failure, FindingCount
 from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import (
@@ -197,7 +197,7 @@ class AuditBatch(Job[Claim, Audit]):
             self._findings[check] = self._findings.get(check, FindingCount(0, 0)) + count
         self._audited += written.counts.get("audited", 0)
         self._deferred += written.counts.get("deferred", 0)
-        self._unreadable += written.counts.get(f"deferred: {Reason.UNREADABLE}", 0)
+        self._unreadable += written.unreadable
 
     def verify(
         self, conn: Connection, run: RunResult | None
