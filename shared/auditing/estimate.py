@@ -25,7 +25,7 @@ from artwork_backfill.shared.audit.decide import Decision, Status
 from artwork_backfill.shared.audit.sampling import Interval, Stratum, allocate, estimate
 from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import look_at
-from artwork_backfill.shared.auditing.models import Audit, BadRow, Claim, Deferral
+from artwork_backfill.shared.auditing.models import Audit, BadRow, Claim, Deferral, Failure
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.session import count
 
@@ -223,8 +223,11 @@ class Estimator:
 
     def _confirm(self, tally: _Tally) -> None:
         before = self._requests()
-        for audit in self._examiner.confirm(tally.examined):
-            if audit is not None:
+        for seen in self._examiner.look_again(tally.examined):
+            audit = self._examiner.confirm_deletions(seen) if isinstance(seen, Audit) else seen
+            if isinstance(audit, Failure):
+                tally.outcomes["failed"] += 1
+            elif audit is not None:
                 _count_audit(audit, tally)
         tally.requests.update(self._requests() - before)
 
