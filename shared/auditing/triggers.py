@@ -11,6 +11,7 @@ from psycopg import Connection
 TRIGGERS: Final[Mapping[str, str]] = {
     "audit_feedback": "the audit is not told what artwork-indexer has done",
     "audit_withdraw": "edits of MusicBrainz can fail because of the audit's events",
+    "audit_withdraw_again": "an event that people requeue may meet deletions of the audit's",
     "audit_withdraw_failed": "a deletion of the audit's that failed is retried an hour later",
 }
 
