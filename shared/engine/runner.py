@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from threading import Event, Thread
 from typing import Final, Generic, TypeVar
 
 import psycopg
@@ -60,6 +61,9 @@ T = TypeVar("T")
 
 #: If the database refuses this many rows in a row, the rows are not the problem.
 HOPELESS_AFTER: Final = 100
+
+#: How often a verification without a run looks at the stop flag, in seconds.
+_LOOK_EVERY_S: Final = 0.5
 
 #: Exit codes; see the table above.
 FAILED: Final = 1
@@ -143,10 +147,25 @@ class Runner(Generic[Item, Result]):
 
     def verify(self) -> Report:
         """Run only the job's verification and return the report."""
+
+        def work() -> Report:
+            counted = self._verify(None)
+            # A verification that a signal cut short proves nothing.
+            return self._ended(self._stop_flag.reason, counted, _HOLDS)
+
+        over = Event()
+        Thread(target=self._cancel_when_stopped, args=(over,), name="cancel", daemon=True).start()
         try:
-            return self._reported(lambda: self._ended(None, self._verify(None), _HOLDS))
+            return self._reported(work)
         finally:
+            over.set()
             self._close()
+
+    def _cancel_when_stopped(self, over: Event) -> None:
+        """Cancel what a verification waits for once it is to end: a count may take minutes."""
+        while not over.wait(_LOOK_EVERY_S):
+            if self._stop_flag.requested:
+                self._writes.cancel()
 
     def _session(self, patience: float) -> Session:
         return Session(
@@ -419,8 +438,9 @@ class Runner(Generic[Item, Result]):
         self, ended_early: str | None, counted: _Counted, all_done: str | None = None
     ) -> Report:
         stop_flag = self._stop_flag
-        if ended_early is not None and stop_flag.signal is not None:
-            return self._report(Outcome.STOPPED, 128 + stop_flag.signal, ended_early, counted)
+        reason = ended_early or (str(counted.stop) if counted.stop is not None else None)
+        if reason is not None and stop_flag.signal is not None:
+            return self._report(Outcome.STOPPED, 128 + stop_flag.signal, reason, counted)
         if ended_early is not None and not stop_flag.is_planned:
             return self._interrupted(ended_early, counted)
         if counted.stop is not None and not counted.stop.planned:
@@ -452,8 +472,13 @@ class Runner(Generic[Item, Result]):
 
     def _failed(self, error: Exception) -> Report:
         reason = _reason(error)
-        if isinstance(error, psycopg.Error) and db.is_unavailable(error):
-            return self._interrupted(reason, _Counted())
+        if isinstance(error, psycopg.Error):
+            if self._stop_flag.signal is not None and db.is_passing(error):
+                # After a signal, trouble that may pass is hardly waited for: it proves no failure.
+                self._problem(self._job.name, f"stopped without waiting any longer: {reason}")
+                return self._ended(self._stop_flag.reason, _Counted())
+            if db.is_unavailable(error):
+                return self._interrupted(reason, _Counted())
         self._log.enter("failed")
         self._log.error(f"{self._job.name} failed: {reason}", None if _is_known(error) else error)
         self._problems.append(Problem(self._job.name, reason))
