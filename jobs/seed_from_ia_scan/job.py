@@ -196,7 +196,7 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
                     )
         elif isinstance(self._source, Path):
             scan = self._begin(conn, self._archives[0])
-            yield from verification.of_list(conn, scan, partition)
+            yield from verification.of_list(conn, scan, partition, self.run.stop_flag)
         else:
             yield from verification.of_earlier_scans(
                 conn, self._archives, partition, accept_total=self._accept_total

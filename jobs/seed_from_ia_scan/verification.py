@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from threading import Event
 from typing import Final
 
 from psycopg import Connection
@@ -12,7 +13,7 @@ from artwork_backfill.jobs.seed_from_ia_scan.pages import ListedPages
 from artwork_backfill.jobs.seed_from_ia_scan.scan import Checkpoint, Scan
 from artwork_backfill.shared import seeding
 from artwork_backfill.shared.audit.archives import ArtArchive, EntityType
-from artwork_backfill.shared.engine.job import Note, Partition, Verification
+from artwork_backfill.shared.engine.job import Note, Partition, StopRun, Verification
 from artwork_backfill.shared.engine.session import count
 
 #: The share of the entities with art that a scan must at least have seen. Without rights it sees
@@ -104,10 +105,14 @@ def of_scan(
         yield from _completeness(conn, scan.archive, scan.checkpoint, partition, accept_total)
 
 
-def of_list(conn: Connection, scan: Scan, partition: Partition) -> Iterator[Verification | Note]:
+def of_list(
+    conn: Connection, scan: Scan, partition: Partition, stop_flag: Event
+) -> Iterator[Verification | Note]:
     """Verify without a run that all gids of a list have rows; the list is read again."""
     absent = 0
     while not scan.pages.finished:
+        if stop_flag.is_set():
+            raise StopRun("stopped before the whole list was read", planned=True)
         page = scan.pages.next_page(_PAGE)
         ids = look_up(conn, scan.archive.entity_type, page.gids)
         checkpoint = scan.after(page, scan.count_new(ids))

@@ -1,6 +1,6 @@
-"""The outside services that an audit asks, and how items of archive.org are read.
+"""The outside services of an audit, and reading items of archive.org.
 
-Every answer about an item passes through the one classifier, and is counted.
+One function classifies and counts every answer about an item.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from artwork_backfill.shared.clients.http import Budget, ServiceStats
 from artwork_backfill.shared.clients.musicbrainz import MusicBrainzClient
 from artwork_backfill.shared.settings import Settings
 
-#: For how long a service may fail broadly before the audit ends, in seconds.
+#: How long a service may fail broadly before the audit ends, in seconds.
 PATIENCE_S: Final = 180.0
 
-#: How long after the first answer an absence is asked about again, in seconds.
+#: How long after the first answer an absence is confirmed, in seconds.
 SECOND_LOOK_AFTER_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Both clients.
+    """The clients of both services.
 
-    `rate` is what the slower of them may be asked, per second; `concurrency` how many threads ask.
-    `second_look_after` is in seconds. `budget` is what large answers of both may take together:
-    whoever works on what they said stays within a `scope` of it.
+    `rate` is that of the slower service, in requests per second; `concurrency` the number of
+    threads. `second_look_after` is in seconds. `budget` limits the memory of large answers of both
+    services; code that processes answers does so within a `scope` of it.
     """
 
     archive: ArchiveOrgClient
@@ -41,9 +41,12 @@ class Services:
 
     @classmethod
     def from_settings(cls, settings: Settings, *, concurrency: int, stop_flag: Event) -> Self:
-        """Return the services that the settings name; nothing is sent yet.
+        """Return the services that the settings name, without sending anything yet.
 
-        Raises `SettingsError` where a setting is missing or malformed.
+        Raises
+        ------
+        SettingsError
+            A setting is missing or malformed.
         """
         budget = Budget()
         archive = ArchiveOrgClient.from_settings(
@@ -70,7 +73,7 @@ class Services:
         )
 
     def stats(self) -> Mapping[str, ServiceStats]:
-        """Return what was asked of each so far."""
+        """Return the request statistics of each service."""
         return {"archive.org": self.archive.stats(), "MusicBrainz": self.musicbrainz.stats()}
 
     def close(self) -> None:
@@ -79,14 +82,14 @@ class Services:
         self.musicbrainz.close()
 
 
-#: More incomplete listings than this share of them are no accident.
+#: A larger share of incomplete listings is no coincidence.
 _INCOMPLETE_SHARE: Final = 0.01
 
 
 class Listings:
-    """Asks for items, from any number of threads; nothing is remembered but the counts.
+    """Request items, from any number of threads; only counts are kept.
 
-    `open_archive` is called before each request, for callers that open a client only when one is
+    `open_archive` is called before each request, for callers that open a client only if one is
     needed.
     """
 
@@ -97,10 +100,10 @@ class Listings:
         self._incomplete = 0
 
     def read(self, gid: str, *, again: bool = False) -> Item:
-        """Return what archive.org says of an item now.
+        """Return what archive.org says about an item now.
 
-        `again` is for the second look at an absence, which asks for the reason as well. Raises what
-        the client raises where there is no answer.
+        `again` marks the second request for an absent item, which also asks for the reason. Raises
+        the client's errors if there is no answer.
         """
         item = classify(self._open_archive().metadata(gid, extended_err=again), gid)
         with self._lock:
@@ -109,12 +112,12 @@ class Listings:
         return item
 
     def warning(self) -> str | None:
-        """Return what to say when too many listings were incomplete, None otherwise."""
+        """Return a warning if too many listings were incomplete, or None."""
         with self._lock:
             incomplete, listings = self._incomplete, self._incomplete + self._listed
         if incomplete <= listings * _INCOMPLETE_SHARE:
             return None
         return (
             f"{incomplete:,} of {listings:,} listings of archive.org were incomplete, more than"
-            " 1 %: its answers may have another form now; those entities were deferred"
+            " 1 %; their form may have changed, and those entities were deferred"
         )

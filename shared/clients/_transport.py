@@ -1,9 +1,9 @@
-"""One HTTP exchange: send a request, read the answer within limits of time and size.
+"""One HTTP exchange: send a request, and read the answer within limits of time and size.
 
-Stands on requests' transport adapter (and so on urllib3's thread-safe connection pool), and adds
-what neither has: a deadline for the exchange as a whole, a limit on the size of the answer as it
-is after decompression and on all large answers together, and certainty that a body is complete.
-Knows nothing of retries, redirects or what a status means for a service.
+Built on requests' transport adapter, and so on urllib3's thread-safe connection pool. It adds a
+deadline for the exchange as a whole, a limit on the size of the decompressed answer and of all
+large answers together, and detection of incomplete bodies. It knows nothing about retries,
+redirects and the meaning of a status.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from urllib3.exceptions import TimeoutError as Urllib3Timeout
 from artwork_backfill.shared.clients._budget import Budget, NoRoom
 
 _CHUNK_BYTES = 64 * 1024
-# An unwanted body up to this size is read, because that is cheaper than a new connection.
+# An unwanted body up to this size is read, because a new connection would cost more.
 _DRAIN_BYTES = 64 * 1024
 
-#: What an exchange may still take once the run is to stop, in seconds.
+#: How long an exchange may still take when the run is to stop, in seconds.
 _GRACE_S = 1.0
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -47,9 +47,9 @@ _NETWORK_ERRORS = (OSError, Urllib3Error, http.client.HTTPException)
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer: `headers` is matched without regard to case, `body` is decompressed.
+    """An answer: the names of `headers` are case-insensitive, `body` is decompressed.
 
-    `body` is empty when the status was not one of those asked for.
+    `body` is empty if the status was not one of the wanted ones.
     """
 
     status: int
@@ -59,10 +59,10 @@ class Response:
 
 
 class ExchangeFailed(Exception):
-    """No usable answer to one HTTP request.
+    """One HTTP request got no usable answer.
 
-    `transient` is true when the same request may well succeed later; `status` is that of the
-    answer, if there was one; `retry_after_s` is what the service asked for.
+    `transient` says whether the same request may succeed later; `status` is that of the answer, if
+    there was one; `retry_after_s` is the delay that the service requested.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class ExchangeFailed(Exception):
 
 
 class BodyTooLarge(ExchangeFailed):
-    """The body is larger than the caller wants it."""
+    """The body exceeds the size limit of the caller."""
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(f"the answer is larger than {max_bytes:,} bytes", transient=False)
@@ -89,9 +89,9 @@ class BodyTooLarge(ExchangeFailed):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one exchange may take: seconds, bytes of the answer, and its share of all large ones.
+    """Limits of one exchange: seconds, bytes of the answer, and the memory of all large answers.
 
-    Once `stop_flag` is set, a second is left.
+    Once `stop_flag` is set, one second is left.
     """
 
     deadline_s: float
@@ -101,11 +101,11 @@ class Limits:
 
 
 class Transport:
-    """A pool of kept-alive connections for all threads of one client.
+    """A pool of persistent connections for all threads of one client.
 
-    Proxies (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) and `REQUESTS_CA_BUNDLE` are taken
-    from the environment, since some networks cannot be left without them. `.netrc` and cookies
-    are not used: nothing may add credentials to a request behind the caller's back.
+    Proxies (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) and `REQUESTS_CA_BUNDLE` are taken from the
+    environment, because some networks require them. `.netrc` and cookies are not used: nothing may
+    add credentials to a request without the caller's knowledge.
     """
 
     def __init__(
@@ -134,8 +134,12 @@ class Transport:
     ) -> Response:
         """Send one request and read its answer, without following redirects.
 
-        Raises `ExchangeFailed` when there is no complete answer within the deadline, and
-        `BodyTooLarge` when a body with a `wanted` status exceeds the limit.
+        Raises
+        ------
+        ExchangeFailed
+            There is no complete answer within the deadline.
+        BodyTooLarge
+            A body with a `wanted` status exceeds the limit.
         """
         with self._deadlines.exchange(
             limits.deadline_s, limits.stop_flag, grace_s=_GRACE_S
@@ -161,9 +165,14 @@ class Transport:
     def stream(
         self, url: str, *, headers: Mapping[str, str], stop_flag: threading.Event
     ) -> Iterator[tuple[requests.Response, Exchange]]:
-        """Open an answer whose body is read piece by piece, for as long as it takes.
+        """Open an answer whose body is read piece by piece, without a deadline.
 
-        Raises `OSError` when there is none. When the run stops, reading ends, and `is_cut` is set.
+        When the run stops, reading ends, and `is_cut` is set.
+
+        Raises
+        ------
+        OSError
+            There is no answer.
         """
         with self._deadlines.exchange(math.inf, stop_flag, grace_s=0.0) as exchange:
             answer = self._send("GET", url, headers, None, self._read_timeout_s)
@@ -191,7 +200,7 @@ class Transport:
         if isinstance(error, (requests.Timeout, Urllib3Timeout)):
             return self._too_late(limits)
         root: BaseException = error
-        # Beyond these, the context is whatever our caller was busy with.
+        # Beyond these, the context is whatever the caller was handling.
         while isinstance(cause := root.__cause__ or root.__context__, _NETWORK_ERRORS):
             root = cause
         return f"{type(root).__name__}: {root}"[:200]
@@ -208,7 +217,7 @@ def _closing(raw: urllib3.HTTPResponse) -> Iterator[urllib3.HTTPResponse]:
     try:
         yield raw
     finally:
-        # Closes the connection unless the body has been read to its end.
+        # Closes the connection unless the body was read completely.
         raw.close()
         raw.release_conn()
 
@@ -237,7 +246,7 @@ _POOLS = {"http": _Pool, "https": _TlsPool}
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """requests' adapter over connections that show their sockets to the exchange under way."""
+    """requests' adapter with connections that pass their sockets to the current exchange."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
@@ -250,8 +259,8 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
 
 def _read_body(raw: urllib3.HTTPResponse, limits: Limits, exchange: Exchange) -> bytes:
-    # Compressed bodies are inflated here and not by urllib3, which takes a gzip stream that ends
-    # too early for a complete one.
+    # Compressed bodies are decompressed here and not by urllib3, which accepts a truncated gzip
+    # stream as complete.
     encoding = raw.headers.get("content-encoding", "identity").lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise ExchangeFailed(f"the answer is encoded as {encoding[:40]!r}, which was not asked for")
@@ -284,7 +293,7 @@ def _take(size: int, limits: Limits, exchange: Exchange) -> None:
 
 
 class _Gunzip:
-    """Inflates a gzip stream of one or several members, never beyond `max_bytes`."""
+    """Decompresses a gzip stream of one or several members, up to `max_bytes`."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -318,16 +327,16 @@ def _origin_of(url: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _proxies_for(origin: str) -> dict[str, str]:
-    # No proxy leads to this machine's own loopback, where the sandbox is.
+    # No proxy for loopback addresses, where the sandbox is.
     if urlsplit(origin).hostname in _LOOPBACK:
         return {}
     return requests.utils.get_environ_proxies(origin)
 
 
 class Exchange:
-    """One exchange under way: until when it may take, and the socket that it uses.
+    """One exchange in progress: its deadline, and the socket that it uses.
 
-    `until` is in monotonic seconds; once `stop_flag` is set, it has `grace_s` seconds left.
+    `until` is in monotonic seconds; once `stop_flag` is set, `grace_s` seconds are left.
     """
 
     def __init__(self, until: float, stop_flag: threading.Event, grace_s: float) -> None:
@@ -338,21 +347,21 @@ class Exchange:
         self._socket: socket.socket | None = None
 
     def attach(self, sock: socket.socket | None) -> None:
-        """Take note of the socket on which the answer arrives."""
+        """Record the socket on which the answer arrives."""
         self._socket = sock
         if self.is_cut:
-            # Too late for the thread that watches: it has looked already.
+            # Too late for the watching thread, which has already checked.
             self.cut()
 
     def is_due(self) -> bool:
-        """Return whether it has to end now."""
+        """Return whether the exchange has to end now."""
         now = time.monotonic()
         if self._stop_flag.is_set() and self._grace_s < math.inf:
             self.until, self._grace_s = min(self.until, now + self._grace_s), math.inf
         return now >= self.until
 
     def cut(self) -> None:
-        """Shut the socket down. What was read by then is not an answer, even if it looks whole."""
+        """Shut the socket down. What was read is not an answer, even if it looks complete."""
         self.is_cut = True
         if self._socket is not None:
             with suppress(OSError):
@@ -379,7 +388,7 @@ class Deadlines:
     def exchange(
         self, seconds: float, stop_flag: threading.Event, *, grace_s: float
     ) -> Iterator[Exchange]:
-        """Watch what this thread does within, for so long, or until shortly after a stop."""
+        """Watch the exchange of this thread until its deadline, or until shortly after a stop."""
         exchange = Exchange(time.monotonic() + seconds, stop_flag, grace_s)
         with self._changed:
             self._exchanges.add(exchange)
@@ -393,7 +402,7 @@ class Deadlines:
             yield exchange
         finally:
             _under_way.exchange = None
-            # From here on the connection may serve another exchange.
+            # The connection may serve another exchange from now on.
             with self._changed:
                 self._exchanges.discard(exchange)
 
@@ -420,6 +429,6 @@ _under_way = _UnderWay()
 
 
 def attach(sock: socket.socket | None) -> None:
-    """Give the exchange of this thread its socket."""
+    """Record the socket of this thread's exchange."""
     if _under_way.exchange is not None:
         _under_way.exchange.attach(sock)
