@@ -371,9 +371,9 @@ class Exchange:
 class Deadlines:
     """Watches the exchanges of one transport, and cuts those that have to end.
 
-    A socket's own time-out starts again with every byte received, so a server that sends a byte now
-    and then could hold a thread for ever, in the headers as well as in the body. A thread of its
-    own shuts such a socket down, which ends whatever waits for it.
+    A socket's own time-out starts again with every byte received, so a server that sends single
+    bytes could block a thread for ever, in the headers as well as in the body. A separate thread
+    shuts such a socket down, which ends every wait for it.
     """
 
     _LOOK_EVERY_S = 0.1
