@@ -478,7 +478,7 @@ class Session:
             try:
                 return attempt()
             except psycopg.Error as error:
-                # In a transaction that we made read only ourselves, 25006 is a bug of the job.
+                # In a transaction that a dry run made read only, 25006 is a bug of the job.
                 is_ours = read_only and error.sqlstate == "25006"
                 if is_ours or not is_passing(error) or time.monotonic() >= deadline:
                     raise

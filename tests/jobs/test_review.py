@@ -600,7 +600,10 @@ def test_an_event_whose_twin_is_queued_stays_as_it_is(tables: Tables, events: Co
 def test_of_two_failed_twins_one_is_requeued(tables: Tables, events: Command) -> None:
     first, second = tables.event(), tables.event()
 
-    assert f"event {second} has an identical event" in events("requeue", "--any", first, second, code=1).output
+    assert (
+        f"event {second} has an identical event"
+        in events("requeue", "--any", first, second, code=1).output
+    )
     assert tables.event_state(first)[0] == "queued"
     assert tables.event_state(second)[0] == "failed"
 
