@@ -30,22 +30,36 @@ class EntityType(StrEnum):
 class ArtArchive:
     """The properties in which the Cover Art Archive and the Event Art Archive differ.
 
-    `has_back` says whether an image in index.json has the key `back`.
+    `has_back` says whether an image in index.json has the key `back`. `art` is what
+    MusicBrainz's tables and columns of the archive are named by: `{art}_archive.{art}`.
     """
 
     entity_type: EntityType
     collection: str
     domain: str
     has_back: bool
+    art: str
+
+    def query(self, template: str, **more: str) -> str:
+        """Return SQL with the archive's names in place of `{entity}` and `{art}`."""
+        return template.format(entity=self.entity_type, art=self.art, **more)
 
 
 ART_ARCHIVES: Final[Mapping[EntityType, ArtArchive]] = MappingProxyType(
     {
         EntityType.RELEASE: ArtArchive(
-            EntityType.RELEASE, "coverartarchive", "coverartarchive.org", has_back=True
+            EntityType.RELEASE,
+            "coverartarchive",
+            "coverartarchive.org",
+            has_back=True,
+            art="cover_art",
         ),
         EntityType.EVENT: ArtArchive(
-            EntityType.EVENT, "eventartarchive", "eventartarchive.org", has_back=False
+            EntityType.EVENT,
+            "eventartarchive",
+            "eventartarchive.org",
+            has_back=False,
+            art="event_art",
         ),
     }
 )

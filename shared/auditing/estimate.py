@@ -15,17 +15,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Final, LiteralString
+from typing import Final
 from uuid import UUID
 
 from psycopg import Connection
 
-from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
 from artwork_backfill.shared.audit.decide import Decision, Status
 from artwork_backfill.shared.audit.sampling import Interval, Stratum, allocate, estimate
 from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import look_at
-from artwork_backfill.shared.auditing.models import Audit, BadRow, Claim, Deferral
+from artwork_backfill.shared.auditing.models import Audit, BadRow, Claim, Deferral, Failure
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.session import count
 
@@ -37,120 +37,46 @@ _RANGE: Final = 5
 _BATCH: Final = 100
 
 
+# Read and counted alike for both types; gone gids have no row that could have art.
+_WITH_ART: Final = """
+musicbrainz.{entity} entity
+WHERE EXISTS (SELECT FROM {art}_archive.{art} art WHERE art.{entity} = entity.id)
+"""
+_WITHOUT_ART: Final = """
+musicbrainz.{entity} entity
+WHERE NOT EXISTS (SELECT FROM {art}_archive.{art} art WHERE art.{entity} = entity.id)
+"""
+_MERGED: Final = "musicbrainz.{entity}_gid_redirect WHERE TRUE"
+_DELETED: Final = "musicbrainz.deleted_entity WHERE data->>'entity_type' = '{entity}'"
+
+
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """One stratum: how it is counted, and how a range of it is read from a gid on."""
+    """One stratum: the rows that it is made of, as what follows FROM in a query."""
 
-    name: str
+    kind: str
     entity_type: EntityType
-    count: LiteralString
-    range: LiteralString
+    rows: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.entity_type}s {self.kind}"
+
+    def query(self, before: str, after: str = "") -> str:
+        """Return a query of the rows."""
+        rows = ART_ARCHIVES[self.entity_type].query(self.rows)
+        return f"{before} FROM {rows} {after}"
 
 
-_COUNT_RELEASES_WITH_ART: Final = """
-SELECT count(DISTINCT release) FROM cover_art_archive.cover_art
-"""
-
-_COUNT_RELEASES_WITHOUT_ART: Final = """
-SELECT (SELECT count(*) FROM musicbrainz.release)
-     - (SELECT count(DISTINCT release) FROM cover_art_archive.cover_art)
-"""
-
-_COUNT_EVENTS_WITH_ART: Final = """
-SELECT count(DISTINCT event) FROM event_art_archive.event_art
-"""
-
-_COUNT_EVENTS_WITHOUT_ART: Final = """
-SELECT (SELECT count(*) FROM musicbrainz.event)
-     - (SELECT count(DISTINCT event) FROM event_art_archive.event_art)
-"""
-
-_COUNT_MERGED_RELEASES: Final = "SELECT count(*) FROM musicbrainz.release_gid_redirect"
-
-_COUNT_MERGED_EVENTS: Final = "SELECT count(*) FROM musicbrainz.event_gid_redirect"
-
-_COUNT_DELETED_RELEASES: Final = """
-SELECT count(*) FROM musicbrainz.deleted_entity WHERE data->>'entity_type' = 'release'
-"""
-
-_COUNT_DELETED_EVENTS: Final = """
-SELECT count(*) FROM musicbrainz.deleted_entity WHERE data->>'entity_type' = 'event'
-"""
-
-_RELEASES_WITH_ART: Final = """
-SELECT gid
-FROM musicbrainz.release entity
-WHERE gid >= %(start)s
-AND EXISTS (SELECT FROM cover_art_archive.cover_art art WHERE art.release = entity.id)
-ORDER BY gid
-LIMIT %(size)s
-"""
-
-_RELEASES_WITHOUT_ART: Final = """
-SELECT gid
-FROM musicbrainz.release entity
-WHERE gid >= %(start)s
-AND NOT EXISTS (SELECT FROM cover_art_archive.cover_art art WHERE art.release = entity.id)
-ORDER BY gid
-LIMIT %(size)s
-"""
-
-_EVENTS_WITH_ART: Final = """
-SELECT gid
-FROM musicbrainz.event entity
-WHERE gid >= %(start)s
-AND EXISTS (SELECT FROM event_art_archive.event_art art WHERE art.event = entity.id)
-ORDER BY gid
-LIMIT %(size)s
-"""
-
-_EVENTS_WITHOUT_ART: Final = """
-SELECT gid
-FROM musicbrainz.event entity
-WHERE gid >= %(start)s
-AND NOT EXISTS (SELECT FROM event_art_archive.event_art art WHERE art.event = entity.id)
-ORDER BY gid
-LIMIT %(size)s
-"""
-
-_MERGED_RELEASES: Final = """
-SELECT gid FROM musicbrainz.release_gid_redirect WHERE gid >= %(start)s ORDER BY gid LIMIT %(size)s
-"""
-
-_MERGED_EVENTS: Final = """
-SELECT gid FROM musicbrainz.event_gid_redirect WHERE gid >= %(start)s ORDER BY gid LIMIT %(size)s
-"""
-
-_DELETED_RELEASES: Final = """
-SELECT gid
-FROM musicbrainz.deleted_entity
-WHERE gid >= %(start)s AND data->>'entity_type' = 'release'
-ORDER BY gid
-LIMIT %(size)s
-"""
-
-_DELETED_EVENTS: Final = """
-SELECT gid
-FROM musicbrainz.deleted_entity
-WHERE gid >= %(start)s AND data->>'entity_type' = 'event'
-ORDER BY gid
-LIMIT %(size)s
-"""
-
-_SOURCES: Final = (
-    _Source("releases with art", EntityType.RELEASE, _COUNT_RELEASES_WITH_ART, _RELEASES_WITH_ART),
-    _Source(
-        "releases without art",
-        EntityType.RELEASE,
-        _COUNT_RELEASES_WITHOUT_ART,
-        _RELEASES_WITHOUT_ART,
-    ),
-    _Source("releases merged", EntityType.RELEASE, _COUNT_MERGED_RELEASES, _MERGED_RELEASES),
-    _Source("releases deleted", EntityType.RELEASE, _COUNT_DELETED_RELEASES, _DELETED_RELEASES),
-    _Source("events with art", EntityType.EVENT, _COUNT_EVENTS_WITH_ART, _EVENTS_WITH_ART),
-    _Source("events without art", EntityType.EVENT, _COUNT_EVENTS_WITHOUT_ART, _EVENTS_WITHOUT_ART),
-    _Source("events merged", EntityType.EVENT, _COUNT_MERGED_EVENTS, _MERGED_EVENTS),
-    _Source("events deleted", EntityType.EVENT, _COUNT_DELETED_EVENTS, _DELETED_EVENTS),
+_SOURCES: Final = tuple(
+    _Source(kind, entity_type, rows)
+    for entity_type in EntityType
+    for kind, rows in (
+        ("with art", _WITH_ART),
+        ("without art", _WITHOUT_ART),
+        ("merged", _MERGED),
+        ("deleted", _DELETED),
+    )
 )
 
 #: Names of counts that are estimated in addition to checks and outcomes.
@@ -259,7 +185,7 @@ class Estimator:
 
     def _count(self, source: _Source) -> int:
         with self._connect() as conn:
-            return count(conn, source.count)
+            return count(conn, source.query("SELECT count(*)"))
 
     def _sample(self, source: _Source, size: int) -> list[str]:
         gids: dict[str, None] = {}
@@ -275,7 +201,8 @@ class Estimator:
         return list(gids)[:size]
 
     def _range(self, conn: Connection, source: _Source, start: UUID, size: int) -> list[str]:
-        rows = conn.execute(source.range, {"start": start, "size": size}).fetchall()
+        query = source.query("SELECT gid", "AND gid >= %(start)s ORDER BY gid LIMIT %(size)s")
+        rows = conn.execute(query.encode(), {"start": start, "size": size})
         return [str(gid) for (gid,) in rows]
 
     def _examine(self, entity_type: EntityType, gids: Sequence[str], tally: _Tally) -> None:
@@ -296,8 +223,11 @@ class Estimator:
 
     def _confirm(self, tally: _Tally) -> None:
         before = self._requests()
-        for audit in self._examiner.confirm(tally.examined):
-            if audit is not None:
+        for seen in self._examiner.look_again(tally.examined):
+            audit = self._examiner.confirm_deletions(seen) if isinstance(seen, Audit) else seen
+            if isinstance(audit, Failure):
+                tally.outcomes["failed"] += 1
+            elif audit is not None:
                 _count_audit(audit, tally)
         tally.requests.update(self._requests() - before)
 

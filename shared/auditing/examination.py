@@ -1,9 +1,9 @@
 """Examination of a claimed entity: read what archive.org holds, compare, and decide.
 
 All requests of an audit are sent here, from several threads at once, and no transaction is open. A
-clean entity costs one request to archive.org and one to MusicBrainz. `Examiner.confirm` repeats the
-requests that a single answer must not decide, just before the audits are written: for an absence,
-and for both items of every image to delete.
+clean entity costs one request to archive.org and one to MusicBrainz. Requests that a single answer
+must not decide are repeated before the audit is written: for an absence by `Examiner.look_again`,
+and for both items of every image to delete by `Examiner.confirm_deletions`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Final
+
+import psycopg
 
 from artwork_backfill.shared.audit.actual import Actual, Item, ItemState, OriginalImage
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, INDEX_NAME, xml_name
@@ -51,13 +53,15 @@ from artwork_backfill.shared.auditing.models import (
     Claim,
     Deferral,
     Evidence,
+    Failure,
     Reason,
     Streak,
 )
 from artwork_backfill.shared.auditing.owners import ReadOwners
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.http import Interrupted, NotFound, ServiceDown, Unreadable
-from artwork_backfill.shared.engine.job import StopRun
+from artwork_backfill.shared.engine.errors import EngineError, StopRun
+from artwork_backfill.shared.engine.session import is_passing
 
 #: How often a second look may contradict an audit before the audit is deferred.
 _MOST_LOOKS: Final = 3
@@ -132,7 +136,7 @@ class Examiner:
     Parameters
     ----------
     stop_flag
-        Ends the wait before a second look.
+        Ends the wait before a second look; audits that needed one are given back.
     clock
         A monotonic clock, in seconds.
     """
@@ -174,27 +178,46 @@ class Examiner:
         expected = claim.expected
         return self._guarded(claim, lambda: self._examine(claim, expected, {}))
 
-    def confirm(self, audits: Sequence[Audit]) -> list[Audit | None]:
-        """Return the audits, in order, after a second look at those that need one.
+    def look_again(self, audits: Sequence[Audit]) -> list[Audit | Failure | None]:
+        """Return the audits, in order, after a second look at those with an absence.
 
         An absence is believed if another answer, some seconds later, agrees; otherwise the entity
-        is examined again with that answer. A deletion is confirmed if both items still list the
-        same image. None stands for an audit that was interrupted and must be given back. Call this
-        as shortly before the write as possible, but not before the audits are ready
-        (`Audit.ready_at`), because it waits until they are.
+        is examined again with that answer. None stands for an audit that was interrupted and must
+        be given back. Call this when the audits are ready (`Audit.ready_at`), because it waits
+        until they are.
 
         Raises
         ------
         StopRun
             As for `examine`.
         """
-        doubtful = [audit for audit in audits if audit.evidence is not None]
+        doubtful = [audit for audit in audits if _has_absence(audit)]
         if not doubtful:
             return list(audits)
-        self._wait_for_second_look(doubtful)
         with ThreadPoolExecutor(min(self._concurrency, len(doubtful))) as pool:
-            confirmed = iter(list(pool.map(self._confirm, doubtful)))
-        return [audit if audit.evidence is None else next(confirmed) for audit in audits]
+            seen = iter(list(pool.map(self._look_again, doubtful)))
+        return [next(seen) if _has_absence(audit) else audit for audit in audits]
+
+    def confirm_deletions(self, audit: Audit) -> Audit | Failure | None:
+        """Return an audit whose deletions, if any, still hold: both items list the same picture.
+
+        Call it just before the transaction that queues the events opens; otherwise as `look_again`.
+        """
+        if audit.evidence is None:
+            return audit
+        return self._isolated(audit, lambda: self._with_deletions_confirmed(audit))
+
+    def confirm(self, audit: Audit) -> Audit | None:
+        """Return an audit after `look_again` and `confirm_deletions`.
+
+        Raises what they raise, and the error of an audit that failed.
+        """
+        (seen,) = self.look_again([audit])
+        if isinstance(seen, Audit):
+            seen = self.confirm_deletions(seen)
+        if isinstance(seen, Failure):
+            raise seen.error
+        return seen
 
     def _guarded(self, claim: Claim, work: Callable[[], Audit]) -> Audit:
         """Return the result of `work`, or the deferral that it raised."""
@@ -291,32 +314,42 @@ class Examiner:
 
     # -- the second look -----------------------------------------------------------------------
 
-    def _wait_for_second_look(self, doubtful: Sequence[Audit]) -> None:
-        seconds = max(audit.ready_at for audit in doubtful) - self._clock()
-        if seconds > 0:
-            self._stop_flag.wait(seconds)
+    def _wait_until(self, moment: float) -> None:
+        """Wait. Raises `Interrupted` if the run is to stop before."""
+        seconds = moment - self._clock()
+        if seconds > 0 and self._stop_flag.wait(seconds):
+            raise Interrupted("the run is stopping")
 
-    def _confirm(self, audit: Audit) -> Audit | None:
+    def _look_again(self, audit: Audit) -> Audit | Failure | None:
+        return self._isolated(audit, lambda: self._with_absences_confirmed(audit))
+
+    def _isolated(self, audit: Audit, work: Callable[[], Audit]) -> Audit | Failure | None:
+        """Return what `work` returns; an error that nothing accounts for fails this audit alone."""
         try:
-            return self._guarded(audit.claim, lambda: self._confirmed(audit))
+            return self._guarded(audit.claim, work)
         except Interrupted:
             return None
+        except EngineError:
+            raise
+        except Exception as error:
+            if isinstance(error, psycopg.Error) and is_passing(error):
+                raise
+            return Failure(audit.claim, error)
 
-    def _confirmed(self, audit: Audit) -> Audit:
+    def _with_absences_confirmed(self, audit: Audit) -> Audit:
         known: dict[str, Item] = {}
         for _ in range(_MOST_LOOKS):
             if audit.evidence is None or not audit.evidence.absent_once:
-                return self._with_deletions_confirmed(audit)
+                return audit
+            self._wait_until(audit.ready_at)
             seen = {
                 gid: self.listings.read(gid, again=True)
                 for gid in sorted(audit.evidence.absent_once)
             }
             known |= seen
             if all(item.state is ItemState.ABSENT for item in seen.values()):
-                evidence = replace(audit.evidence, absent_once=frozenset())
-                return self._with_deletions_confirmed(replace(audit, evidence=evidence))
+                return replace(audit, evidence=replace(audit.evidence, absent_once=frozenset()))
             audit = self._examine(audit.claim, _expected(audit), known)
-            self._wait_for_second_look([audit])
         raise _Deferred(Reason.ITEM_CHANGED, "two answers disagree whether the item exists")
 
     def _with_deletions_confirmed(self, audit: Audit) -> Audit:
@@ -337,6 +370,10 @@ class Examiner:
             if compare_copies(image, look.item(event.owner), archive) is not CopyState.SAME:
                 raise _Deferred(Reason.OWNER_CHANGED, _words(event))
         return replace(audit, evidence=None)
+
+
+def _has_absence(audit: Audit) -> bool:
+    return audit.evidence is not None and bool(audit.evidence.absent_once)
 
 
 def _evidence(

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from psycopg import Connection
 from psycopg.rows import namedtuple_row
 
-from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
 from artwork_backfill.shared.audit.decide import (
     INCONCLUSIVE,
     PROOFS,
@@ -35,8 +35,8 @@ from artwork_backfill.shared.auditing.models import (
 )
 from artwork_backfill.shared.engine.tables import Table
 
-#: MusicBrainz's tables that must be readable.
-TABLES: Final = (
+#: MusicBrainz's tables that `read_presence` reads.
+PRESENCE_TABLES: Final = (
     Table("musicbrainz.release"),
     Table("musicbrainz.release_meta"),
     Table("musicbrainz.release_gid_redirect"),
@@ -44,6 +44,11 @@ TABLES: Final = (
     Table("musicbrainz.event_meta"),
     Table("musicbrainz.event_gid_redirect"),
     Table("musicbrainz.deleted_entity"),
+)
+
+#: What of MusicBrainz's own has to be readable.
+TABLES: Final = (
+    *PRESENCE_TABLES,
     Table("cover_art_archive.cover_art"),
     Table("cover_art_archive.index_listing"),
     Table("cover_art_archive.image_type"),
@@ -61,53 +66,28 @@ RECORD_TABLES: Final = (
     Table("artwork_indexer.repair_tally"),
 )
 
-_RELEASES: Final = """
+_ENTITIES: Final = """
 SELECT wanted.gid::text,
-       release.id IS NOT NULL AS is_live,
+       entity.id IS NOT NULL AS is_live,
        redirect.gid IS NOT NULL AS is_merged,
        deleted.gid IS NOT NULL AS is_deleted,
-       coalesce(meta.cover_art_presence::text = 'darkened', false) AS is_dark
+       coalesce(meta.{art}_presence::text = 'darkened', false) AS is_dark
 FROM unnest(%(gids)s::uuid[]) AS wanted (gid)
-LEFT JOIN musicbrainz.release ON release.gid = wanted.gid
-LEFT JOIN musicbrainz.release_meta meta ON meta.id = release.id
-LEFT JOIN musicbrainz.release_gid_redirect redirect ON redirect.gid = wanted.gid
+LEFT JOIN musicbrainz.{entity} entity ON entity.gid = wanted.gid
+LEFT JOIN musicbrainz.{entity}_meta meta ON meta.id = entity.id
+LEFT JOIN musicbrainz.{entity}_gid_redirect redirect ON redirect.gid = wanted.gid
 LEFT JOIN musicbrainz.deleted_entity deleted
-       ON deleted.gid = wanted.gid AND deleted.data->>'entity_type' = 'release'
-"""
-
-_EVENTS: Final = """
-SELECT wanted.gid::text,
-       event.id IS NOT NULL AS is_live,
-       redirect.gid IS NOT NULL AS is_merged,
-       deleted.gid IS NOT NULL AS is_deleted,
-       coalesce(meta.event_art_presence::text = 'darkened', false) AS is_dark
-FROM unnest(%(gids)s::uuid[]) AS wanted (gid)
-LEFT JOIN musicbrainz.event ON event.gid = wanted.gid
-LEFT JOIN musicbrainz.event_meta meta ON meta.id = event.id
-LEFT JOIN musicbrainz.event_gid_redirect redirect ON redirect.gid = wanted.gid
-LEFT JOIN musicbrainz.deleted_entity deleted
-       ON deleted.gid = wanted.gid AND deleted.data->>'entity_type' = 'event'
+       ON deleted.gid = wanted.gid AND deleted.data->>'entity_type' = '{entity}'
 """
 
 # As artwork-indexer reads it, except that an image without an image_type is not skipped.
-_COVER_ART: Final = """
-SELECT release.gid::text, listing.id, listing.mime_type, image_type.suffix, listing.types,
-       listing.is_front, listing.is_back, listing.comment, listing.approved, listing.edit,
+_ARTWORK: Final = """
+SELECT entity.gid::text, listing.id, listing.mime_type, image_type.suffix, listing.types,
+       listing.is_front, {is_back} AS is_back, listing.comment, listing.approved, listing.edit,
        listing.ordering
 FROM unnest(%(gids)s::uuid[]) AS wanted (gid)
-JOIN musicbrainz.release ON release.gid = wanted.gid
-JOIN cover_art_archive.index_listing listing ON listing.release = release.id
-LEFT JOIN cover_art_archive.image_type ON image_type.mime_type = listing.mime_type
-ORDER BY listing.ordering, listing.id
-"""
-
-_EVENT_ART: Final = """
-SELECT event.gid::text, listing.id, listing.mime_type, image_type.suffix, listing.types,
-       listing.is_front, NULL AS is_back, listing.comment, listing.approved, listing.edit,
-       listing.ordering
-FROM unnest(%(gids)s::uuid[]) AS wanted (gid)
-JOIN musicbrainz.event ON event.gid = wanted.gid
-JOIN event_art_archive.index_listing listing ON listing.event = event.id
+JOIN musicbrainz.{entity} entity ON entity.gid = wanted.gid
+JOIN {art}_archive.index_listing listing ON listing.{entity} = entity.id
 LEFT JOIN cover_art_archive.image_type ON image_type.mime_type = listing.mime_type
 ORDER BY listing.ordering, listing.id
 """
@@ -208,11 +188,6 @@ SELECT gid::text, id
 FROM artwork_indexer.audit_entity
 WHERE entity_type::text = %(entity_type)s AND gid = ANY (%(gids)s::uuid[])
 """
-
-_QUERIES: Final[Mapping[EntityType, tuple[str, str]]] = {
-    EntityType.RELEASE: (_RELEASES, _COVER_ART),
-    EntityType.EVENT: (_EVENTS, _EVENT_ART),
-}
 
 
 class _PastAudit(NamedTuple):
@@ -331,8 +306,7 @@ def changed(conn: Connection, claims: Sequence[Claim]) -> frozenset[int]:
     """Return the ids of entities that were merged, deleted or restored since the claim."""
     now: dict[tuple[EntityType, str], Presence] = {}
     for entity_type, gids in _gids(claims).items():
-        entities, _ = _QUERIES[entity_type]
-        rows = _rows(conn, entities, gids=gids)
+        rows = _entities(conn, entity_type, gids)
         now.update({(entity_type, row.gid): _presence(row) for row in rows})
     return frozenset(
         claim.entity.id
@@ -344,8 +318,11 @@ def changed(conn: Connection, claims: Sequence[Claim]) -> frozenset[int]:
 
 def read_presence(conn: Connection, entity_type: EntityType, gid: str) -> Presence:
     """Return how MusicBrainz knows a gid (lower case) now."""
-    entities, _ = _QUERIES[entity_type]
-    return _presence(_rows(conn, entities, gids=[gid])[0])
+    return _presence(_entities(conn, entity_type, [gid])[0])
+
+
+def _entities(conn: Connection, entity_type: EntityType, gids: Sequence[str]) -> list[Any]:
+    return _rows(conn, ART_ARCHIVES[entity_type].query(_ENTITIES), gids=gids)
 
 
 def _gids(claims: Sequence[Claim]) -> dict[EntityType, list[str]]:
@@ -368,7 +345,8 @@ def _complete(claim: Claim, expected: Expected | BadRow, is_busy: bool, record: 
 def _expected(
     conn: Connection, entity_type: EntityType, gids: Sequence[str]
 ) -> dict[tuple[EntityType, str], Expected | BadRow]:
-    entities, listing = _QUERIES[entity_type]
+    archive = ART_ARCHIVES[entity_type]
+    listing = archive.query(_ARTWORK, is_back="listing.is_back" if archive.has_back else "NULL")
     artwork: dict[str, list[Artwork]] = defaultdict(list)
     bad: dict[str, BadRow] = {}
     for row in _rows(conn, listing, gids=gids):
@@ -385,7 +363,7 @@ def _expected(
             artwork=tuple(artwork[row.gid]),
             dark=row.is_dark,
         )
-        for row in _rows(conn, entities, gids=gids)
+        for row in _entities(conn, entity_type, gids)
     }
 
 

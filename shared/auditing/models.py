@@ -134,6 +134,19 @@ class Deferral:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """A claim whose audit failed by an error that nothing accounts for."""
+
+    claim: Claim
+    error: Exception
+
+    @property
+    def message(self) -> str:
+        """The error in words, for people."""
+        return f"{type(self.error).__name__}: {self.error}"
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Facts of an audit that need a second look before it is written.
 

@@ -9,27 +9,15 @@ from typing import Final, NamedTuple
 
 from psycopg import Connection
 
-from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
 from artwork_backfill.shared.engine.session import Session, holds
 
-_OWNERS_OF_COVER_ART: Final = """
-SELECT art.id, release.gid::text
-FROM cover_art_archive.cover_art art
-JOIN musicbrainz.release ON release.id = art.release
+_OWNERS: Final = """
+SELECT art.id, entity.gid::text
+FROM {art}_archive.{art} art
+JOIN musicbrainz.{entity} entity ON entity.id = art.{entity}
 WHERE art.id = ANY (%(artwork_ids)s::bigint[])
 """
-
-_OWNERS_OF_EVENT_ART: Final = """
-SELECT art.id, event.gid::text
-FROM event_art_archive.event_art art
-JOIN musicbrainz.event ON event.id = art.event
-WHERE art.id = ANY (%(artwork_ids)s::bigint[])
-"""
-
-_OWNER_QUERIES: Final[Mapping[EntityType, str]] = {
-    EntityType.RELEASE: _OWNERS_OF_COVER_ART,
-    EntityType.EVENT: _OWNERS_OF_EVENT_ART,
-}
 
 # An `index` of the owner removes no image.
 _BUSY: Final = """
@@ -76,8 +64,8 @@ def look_up_owners(
 def _owners(
     conn: Connection, entity_type: EntityType, artwork_ids: Collection[int]
 ) -> dict[int, str]:
-    query = _OWNER_QUERIES[entity_type].encode()
-    return dict(conn.execute(query, {"artwork_ids": sorted(artwork_ids)}).fetchall())
+    query = ART_ARCHIVES[entity_type].query(_OWNERS)
+    return dict(conn.execute(query.encode(), {"artwork_ids": sorted(artwork_ids)}).fetchall())
 
 
 def busy_gids(conn: Connection, entity_type: EntityType, gids: Collection[str]) -> frozenset[str]:

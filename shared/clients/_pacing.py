@@ -65,7 +65,9 @@ class Pace:
         self._slowed_at = -math.inf
 
     def take_turn(self) -> None:
-        """Wait for this thread's turn. Raises `Interrupted`."""
+        """Wait for this thread's turn. Raises `Interrupted`, at once if the run is stopping."""
+        if self._stop_flag.is_set():
+            raise Interrupted("the run is stopping")
         delay = self._reserve()
         while delay > 0:
             self.pause(delay)

@@ -30,7 +30,7 @@ class Download:
     Parameters
     ----------
     stop_flag
-        When it is set, waiting for the server ends, and so does the file.
+        When it is set, waiting for the server ends, and reading fails.
     """
 
     def __init__(self, url: str, stop_flag: threading.Event) -> None:
@@ -60,8 +60,6 @@ class Download:
                 return self._gunzip.read1(size)
             return _read(self._raw, size)
         except (OSError, EOFError, zlib.error) as error:
-            if self._stop_flag.is_set():
-                return b""
             raise OSError(f"the download broke off ({type(error).__name__})") from error
 
     def close(self) -> None:

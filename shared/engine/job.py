@@ -27,6 +27,7 @@ from artwork_backfill.shared.settings import Settings
 
 __all__ = [
     "Alone",
+    "Failed",
     "Job",
     "Metric",
     "Note",
@@ -158,6 +159,17 @@ class Alone(Generic[Result]):
     """
 
     results: Sequence[Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Generic[Result]):
+    """A result that cannot be written, with the reason; its item counts as one whose fetch failed.
+
+    `result` is one that `groups` was given.
+    """
+
+    result: Result
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +379,9 @@ class Job(ABC, Generic[Item, Result]):
         """
         raise NotImplementedError(f"{type(self).__name__} sets concurrency but has no fetch")
 
-    def groups(self, results: Sequence[Result]) -> Iterator[Sequence[Result] | Alone[Result]]:
+    def groups(
+        self, results: Sequence[Result]
+    ) -> Iterator[Sequence[Result] | Alone[Result] | Failed[Result]]:
         """Yield the parts of a batch that are each written in one transaction, in order.
 
         The next group is requested only after the previous one is committed, with no transaction

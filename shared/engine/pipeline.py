@@ -21,7 +21,7 @@ import psycopg
 from artwork_backfill.shared.engine.errors import RunFailed, StopRun
 from artwork_backfill.shared.engine.job import Item, Job, Result, RunOptions, ready_at, rows_of
 from artwork_backfill.shared.engine.runs import Wait
-from artwork_backfill.shared.engine.session import Session
+from artwork_backfill.shared.engine.session import Session, is_passing
 from artwork_backfill.shared.engine.sources import Source
 from artwork_backfill.shared.engine.stop import StopFlag
 
@@ -250,11 +250,9 @@ class Pipeline(Generic[Item, Result]):
                     self._claim()
         except StopRun as stop:
             self._stop(str(stop), planned=stop.planned)
-        except (RunFailed, psycopg.Error) as error:
-            self._claim_error = error
         except Exception as error:
             # Every wait is interrupted then, which says nothing about the source.
-            if self._stop_flag.requested:
+            if self._stop_flag.requested and not _is_lasting(error):
                 self.ended_early = self._stop_flag.reason
             else:
                 self._claim_error = error
@@ -412,3 +410,10 @@ class Pipeline(Generic[Item, Result]):
             while self._is_paused and not self._stop_flag.requested:
                 self._changed.wait(_POLL_S)
             return False
+
+
+def _is_lasting(error: Exception) -> bool:
+    """Return whether an error ends a run even if the run is about to end."""
+    if isinstance(error, psycopg.Error):
+        return not is_passing(error)
+    return isinstance(error, RunFailed)

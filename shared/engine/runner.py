@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from threading import Event, Thread
 from typing import Final, Generic, TypeVar
 
 import psycopg
@@ -30,6 +31,7 @@ from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.engine.errors import EngineError, RunFailed, StopRun
 from artwork_backfill.shared.engine.job import (
     Alone,
+    Failed,
     Item,
     Job,
     Note,
@@ -59,6 +61,9 @@ T = TypeVar("T")
 
 #: If the database refuses this many rows in a row, the rows are not the problem.
 HOPELESS_AFTER: Final = 100
+
+#: How often a verification without a run looks at the stop flag, in seconds.
+_LOOK_EVERY_S: Final = 0.5
 
 #: Exit codes; see the table above.
 FAILED: Final = 1
@@ -119,7 +124,7 @@ class Runner(Generic[Item, Result]):
         self._totals: Counter[str] = Counter(scanned=0, written=0, skipped=0, failed=0)
         self._shown_totals = dict(self._totals)
         self._problems: list[Problem] = []
-        self._refused: list[tuple[Item, str]] = []
+        self._left_out: list[tuple[Item, str]] = []
         self._refused_in_a_row = 0
         self._last: Item | None = None
         #: Whether threads still wait for an answer and keep the process from ending.
@@ -142,10 +147,25 @@ class Runner(Generic[Item, Result]):
 
     def verify(self) -> Report:
         """Run only the job's verification and return the report."""
+
+        def work() -> Report:
+            counted = self._verify(None)
+            # A verification that a signal cut short proves nothing.
+            return self._ended(self._stop_flag.reason, counted, _HOLDS)
+
+        over = Event()
+        Thread(target=self._cancel_when_stopped, args=(over,), name="cancel", daemon=True).start()
         try:
-            return self._reported(lambda: self._ended(None, self._verify(None), _HOLDS))
+            return self._reported(work)
         finally:
+            over.set()
             self._close()
+
+    def _cancel_when_stopped(self, over: Event) -> None:
+        """Cancel what a verification waits for once it is to end: a count may take minutes."""
+        while not over.wait(_LOOK_EVERY_S):
+            if self._stop_flag.requested:
+                self._writes.cancel()
 
     def _session(self, patience: float) -> Session:
         return Session(
@@ -244,8 +264,8 @@ class Runner(Generic[Item, Result]):
             self._problem(str(item), message)
         counts, writing_s, stop = self._write_groups(results)
         left = sum(map(rows_of, results)) - counts.pop("covered", 0)
-        self._give_back_failed(source, [*failed, *self._refused])
-        self._refused.clear()
+        self._give_back_failed(source, [*failed, *self._left_out])
+        self._left_out.clear()
         if left:
             # Rows among these that were written stay as they are.
             self._give_back(source, [batch.items[i] for i in sorted(batch.results)])
@@ -284,24 +304,22 @@ class Runner(Generic[Item, Result]):
         counts: Counter[str] = Counter()
         writing_s = 0.0
         try:
-            for group, is_alone in self._groups(results):
+            for group in self._job.groups(results) if results else ():
                 began = time.monotonic()
-                counts.update(self._write(group, is_alone))
+                if isinstance(group, Failed):
+                    covered: Sequence[Result] = [group.result]
+                    counts.update(self._leave_out(group.result, group.reason))
+                else:
+                    is_alone = isinstance(group, Alone)
+                    covered = group.results if isinstance(group, Alone) else group
+                    counts.update(self._write(covered, is_alone) if covered else {})
                 writing_s += time.monotonic() - began
-                counts["covered"] += sum(map(rows_of, group))
+                counts["covered"] += sum(map(rows_of, covered))
         except StopRun as stop:
             # Before the pipeline is closed, which would set another reason.
             self._stop_flag.request(str(stop), planned=stop.planned)
             return counts, writing_s, stop
         return counts, writing_s, None
-
-    def _groups(self, results: Sequence[Result]) -> Iterator[tuple[Sequence[Result], bool]]:
-        if results:
-            for group in self._job.groups(results):
-                if isinstance(group, Alone):
-                    yield group.results, True
-                elif group:
-                    yield group, False
 
     def _write(self, results: Sequence[Result], is_alone: bool) -> Counter[str]:
         """Write results in one transaction; if the data is refused, isolate the bad row."""
@@ -319,7 +337,14 @@ class Runner(Generic[Item, Result]):
             return Counter(written.counts)
         parts = self._parts(results)
         if not parts:
-            return self._leave_out(results[0], refusal)
+            left_out = self._leave_out(results[0], refusal)
+            self._refused_in_a_row += 1
+            if self._refused_in_a_row >= self._hopeless_after:
+                raise RunFailed(
+                    f"the database refuses one row after another: {refusal}. Fix the cause, and run"
+                    " again"
+                )
+            return left_out
         counts: Counter[str] = Counter()
         for part in parts:
             counts.update(self._write(part, is_alone))
@@ -340,16 +365,10 @@ class Runner(Generic[Item, Result]):
             return [results[:middle], results[middle:]]
         return [[part] for part in halves_of(results[0])]
 
-    def _leave_out(self, result: Result, refusal: str) -> Counter[str]:
-        """Report the one row that the database refuses, and leave it as it was."""
-        self._problem(str(result), refusal)
-        self._refused.append((item_of(result), refusal))
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row >= self._hopeless_after:
-            raise RunFailed(
-                f"the database refuses one row after another: {refusal}. Fix the cause, and run"
-                " again"
-            )
+    def _leave_out(self, result: Result, reason: str) -> Counter[str]:
+        """Report the one row that cannot be written, and leave it as it was."""
+        self._problem(str(result), reason)
+        self._left_out.append((item_of(result), reason))
         return Counter(failed=rows_of(result))
 
     def _give_back(self, source: Source[Item], items: Sequence[Item]) -> None:
@@ -419,8 +438,9 @@ class Runner(Generic[Item, Result]):
         self, ended_early: str | None, counted: _Counted, all_done: str | None = None
     ) -> Report:
         stop_flag = self._stop_flag
-        if ended_early is not None and stop_flag.signal is not None:
-            return self._report(Outcome.STOPPED, 128 + stop_flag.signal, ended_early, counted)
+        reason = ended_early or (str(counted.stop) if counted.stop is not None else None)
+        if reason is not None and stop_flag.signal is not None:
+            return self._report(Outcome.STOPPED, 128 + stop_flag.signal, reason, counted)
         if ended_early is not None and not stop_flag.is_planned:
             return self._interrupted(ended_early, counted)
         if counted.stop is not None and not counted.stop.planned:
@@ -452,8 +472,13 @@ class Runner(Generic[Item, Result]):
 
     def _failed(self, error: Exception) -> Report:
         reason = _reason(error)
-        if isinstance(error, psycopg.Error) and db.is_unavailable(error):
-            return self._interrupted(reason, _Counted())
+        if isinstance(error, psycopg.Error):
+            if self._stop_flag.signal is not None and db.is_passing(error):
+                # After a signal, trouble that may pass is hardly waited for: it proves no failure.
+                self._problem(self._job.name, f"stopped without waiting any longer: {reason}")
+                return self._ended(self._stop_flag.reason, _Counted())
+            if db.is_unavailable(error):
+                return self._interrupted(reason, _Counted())
         self._log.enter("failed")
         self._log.error(f"{self._job.name} failed: {reason}", None if _is_known(error) else error)
         self._problems.append(Problem(self._job.name, reason))

@@ -16,7 +16,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Event
 from typing import Any, Final, TypeVar
@@ -65,6 +65,7 @@ _CONNECTION_DEFAULTS: Final = {
 }
 _FIRST_BACKOFF_S: Final = 0.1
 _LONGEST_BACKOFF_S: Final = 10.0
+_CANCEL_TIMEOUT_S: Final = 2.0
 
 #: The formats of dates and intervals that the code relies on, whatever the defaults of the server,
 #: the database or the role are.
@@ -465,6 +466,13 @@ class Session:
         """Execute one statement as `one_statement` does, and repeat it after a failure."""
         return self.autocommit(lambda conn: one_statement(conn, query, values, **timeouts))
 
+    def cancel(self) -> None:
+        """Cancel the statement under way, if there is one. Safe to call from another thread."""
+        conn = self._conn
+        if conn is not None and not conn.closed:
+            with suppress(psycopg.Error):
+                conn.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
+
     def close(self) -> None:
         """Close the connection; the next transaction opens another."""
         if self._conn is not None:
@@ -475,9 +483,13 @@ class Session:
         deadline = time.monotonic() + self._patience
         backoff = _FIRST_BACKOFF_S
         while True:
+            began = time.monotonic()
             try:
                 return attempt()
             except psycopg.Error as error:
+                if self._stop_flag.is_set():
+                    # The attempt may have waited for a lock for longer than that.
+                    deadline = min(deadline, began + ENDING_PATIENCE_S)
                 # In a transaction that a dry run made read only, 25006 is a bug of the job.
                 is_ours = read_only and error.sqlstate == "25006"
                 if is_ours or not is_passing(error) or time.monotonic() >= deadline:
@@ -487,7 +499,6 @@ class Session:
                 # Jitter, so that containers that lost the same server do not return at once.
                 pause = random.uniform(0.5, 1.0) * backoff
                 if self._stop_flag.wait(pause):
-                    deadline = min(deadline, time.monotonic() + ENDING_PATIENCE_S)
                     time.sleep(_FIRST_BACKOFF_S)
                 backoff = min(backoff * 2, _LONGEST_BACKOFF_S)
 
@@ -505,6 +516,8 @@ def open_patiently(
     open_connection: Callable[[], Connection], *, patience: float = PATIENCE_S
 ) -> Connection:
     """Open a connection; retry only while the server is starting up or full.
+
+    For the main thread, before a run begins: there a signal ends the wait.
 
     Raises
     ------

@@ -17,7 +17,12 @@ from typing import Any, Final, Literal
 from uuid import UUID, uuid4
 
 from psycopg import Connection
-from psycopg.errors import UniqueViolation
+from psycopg.errors import (
+    DeadlockDetected,
+    LockNotAvailable,
+    QueryCanceled,
+    UniqueViolation,
+)
 
 from artwork_backfill.shared.audit.actual import Item, ItemState, OriginalImage
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType, item_name
@@ -28,7 +33,7 @@ from artwork_backfill.shared.audit.copies import (
 )
 from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.audit.expected import Presence
-from artwork_backfill.shared.auditing import queueing
+from artwork_backfill.shared.auditing import expectation, queueing
 from artwork_backfill.shared.auditing.expectation import read_presence
 from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.owners import read_owners
@@ -40,30 +45,23 @@ from artwork_backfill.shared.auditing.queueing import (
     queue_events,
 )
 from artwork_backfill.shared.clients.http import Interrupted, ServiceError
-from artwork_backfill.shared.engine.session import holds, only_row
+from artwork_backfill.shared.engine.session import holds, one_statement, only_row
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review.questions import EntityRow, Review, ReviewStatus
 
 #: The tables that these actions change.
 TABLES: Final = (
-    Table("artwork_indexer.event_queue", ("SELECT", "UPDATE"), updated=("state", "attempts")),
+    Table(
+        "artwork_indexer.event_queue",
+        ("SELECT", "UPDATE"),
+        updated=("state", "attempts", "created"),
+    ),
     Table("artwork_indexer.audit_entity", ("SELECT", "UPDATE")),
     Table("artwork_indexer.needs_manual_review", ("SELECT", "UPDATE")),
 )
 
 #: Further tables that are read and written when a deletion is queued.
-DELETION_TABLES: Final = (
-    Table("musicbrainz.release"),
-    Table("musicbrainz.release_meta"),
-    Table("musicbrainz.release_gid_redirect"),
-    Table("musicbrainz.event"),
-    Table("musicbrainz.event_meta"),
-    Table("musicbrainz.event_gid_redirect"),
-    Table("musicbrainz.deleted_entity"),
-    Table("cover_art_archive.cover_art"),
-    Table("event_art_archive.event_art"),
-    *queueing.TABLES,
-)
+DELETION_TABLES: Final = (*expectation.PRESENCE_TABLES, *queueing.TABLES)
 
 #: The outcome in `audit_result` of a deletion that a person decided.
 PURGE: Final = "purge"
@@ -98,6 +96,10 @@ class Requeued(StrEnum):
     DUPLICATE = "has an identical event in the queue: nothing to do"
     NOT_OURS = "was not queued by an audit: pass --any to requeue it nevertheless"
     UNSAFE = "would delete an image that must not be deleted now: see `review retry`"
+    OUTDATED = (
+        "is out of date, because MusicBrainz has merged, deleted or restored the entity: see"
+        " `review retry`"
+    )
     BUSY = "must wait for other events of the entity or of the image's owner: try again later"
     UNREAD = "could not be checked, because archive.org gave no usable answer: try again later"
 
@@ -233,6 +235,7 @@ AND event.action IN ('index', 'delete_image', 'deindex')
 GROUP BY event.id
 """
 
+# An event that waits for one of those that are left out is no obstacle to it.
 _UNDER_WAY: Final = """
 SELECT EXISTS (
     SELECT
@@ -240,7 +243,8 @@ SELECT EXISTS (
     WHERE state IN ('queued', 'running')
     AND entity_type::text = %(entity_type)s
     AND %(gid)s IN (message->>'gid', message->>'old_gid', message->>'new_gid')
-    AND NOT id = ANY (%(but)s::bigint[]))
+    AND NOT id = ANY (%(but)s::bigint[])
+    AND NOT (state = 'queued' AND coalesce(depends_on && %(but)s::bigint[], false)))
 """
 
 _ENTITY_ID: Final = """
@@ -265,8 +269,12 @@ SELECT id FROM artwork_indexer.event_queue
 WHERE state = 'failed' AND id = ANY (%(ids)s::bigint[])
 """
 
+# As if it were new: artwork-indexer gives up what it runs 2.5 minutes after `created`.
 _REQUEUE: Final = """
-UPDATE artwork_indexer.event_queue SET state = 'queued', attempts = 0 WHERE id = %(id)s
+UPDATE artwork_indexer.event_queue
+SET state = 'queued', attempts = 0, created = now()
+WHERE id = %(id)s AND state = 'failed'
+RETURNING id
 """
 
 # A message may contain anything, and text that is not a UUID names no entity.
@@ -454,7 +462,8 @@ def purge(
 
     Does not check who owns the image and whether a copy exists elsewhere. Checks everything else:
     the item is read again and must list the image, and no event of the entity may be in progress.
-    The review stays open with a note, and the audit after the deletion closes it.
+    Events of ours that a failed one has left in the queue are withdrawn. The review stays open with
+    a note, and the audit after the deletion closes it.
 
     Parameters
     ----------
@@ -482,6 +491,7 @@ def purge(
         _lock_idle_entity(conn, seen)
         entity_id = _lock_as_seen(conn, seen)
         words = _stamped(conn, by, f"{PURGE} of {image.name}, event {EVENT_IDS}: {note}")
+    queueing.sweep(conn)
     message = {"gid": gid, "artwork_id": artwork_id, "suffix": image.suffix}
     queued = queue_events(
         conn,
@@ -686,7 +696,7 @@ class _Requeuing:
 
 _OBSTACLES: Final[Mapping[Obstacle, Requeued]] = {
     Obstacle.EVENT_CHANGED: Requeued.NOT_FAILED,
-    Obstacle.ENTITY_CHANGED: Requeued.UNSAFE,
+    Obstacle.ENTITY_CHANGED: Requeued.OUTDATED,
     Obstacle.OWNER_CHANGED: Requeued.UNSAFE,
 }
 
@@ -699,11 +709,15 @@ def _requeue_ours(
     by: str,
 ) -> None:
     """Requeue the events of one entity, all of them or none."""
+    is_live = read_presence(conn, group[0].entity_type, group[0].gid) is Presence.LIVE
     twins: set[str] = set()
     wanted = []
     for event in group:
         twin = f"{event.action} {sorted(event.message.items())}"
         if requeuing.is_blocked(event):
+            continue
+        if event.action == ("deindex" if is_live else "index"):
+            requeuing.leave(event, Requeued.OUTDATED)
             continue
         if twin in twins:
             requeuing.leave(event, Requeued.DUPLICATE)
@@ -724,6 +738,7 @@ def _requeue_ours(
             )
             for event in wanted
         ],
+        is_live=is_live,
         note=_stamped(conn, by, f"events requeued: {EVENT_IDS}"),
     )
     obstacle = queue_events(conn, request).obstacle
@@ -881,13 +896,15 @@ def _parents_first(ids: Collection[int], parents: Mapping[int, Collection[int]])
 
 
 def _requeue_one(conn: Connection, id_: int) -> Requeued:
+    """Queue an event of others again; no lock of ours outlives the one statement."""
     try:
-        # A savepoint: queued events are unique, and another transaction may be inserting one.
-        with conn.transaction():
-            conn.execute(_REQUEUE, {"id": id_})
+        requeued = one_statement(conn, _REQUEUE, {"id": id_})
     except UniqueViolation:
         return Requeued.DUPLICATE
-    return Requeued.REQUEUED
+    except (LockNotAvailable, QueryCanceled, DeadlockDetected):
+        # A twin of it is being queued just now, and may not be committed for long.
+        return Requeued.BUSY
+    return Requeued.REQUEUED if requeued else Requeued.NOT_FAILED
 
 
 def _note_requeued(conn: Connection, ids: Sequence[int], by: str) -> None:

@@ -92,7 +92,7 @@ def explain(
         (claim,) = look_at(conn, entity_type, [str(gid)])
         case = _case(conn, claim)
     inspection = examiner.inspect(claim)
-    (confirmed,) = examiner.confirm([inspection.audit])
+    confirmed = examiner.confirm(inspection.audit)
     return _explanation(claim, inspection, confirmed or inspection.audit, case, policy)
 
 
