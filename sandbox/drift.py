@@ -155,13 +155,13 @@ class Drift:
     status
         What it should decide.
     repaired
-        What the next audit should, once the events have been carried out.
+        What it should decide after the events were carried out.
     types
-        Whose drift it can be.
+        The entity types that can have it.
     images
-        How many images it needs at least.
+        The minimum number of images.
     owner
-        Whose artwork `Draft.foreign` is; nobody's when None.
+        The owner of the artwork `Draft.foreign`; None for no owner.
     keeps_originals
         Whether the item proves that it holds the first image's original, so that a copy elsewhere
         is a leftover.

@@ -461,7 +461,7 @@ class World:
         return owner
 
     def _neighbour(self, number: int, entity_type: EntityType, with_original: bool) -> int | None:
-        """Return the next entity in MusicBrainz; if asked, one whose item has its first original."""
+        """Return the next entity in MusicBrainz, or the next whose item has its first original."""
         for step in range(1, min(self.spec.size, _SEARCH)):
             other = (number + step) % self.spec.size
             if self._is_live(other, entity_type, with_original):
