@@ -488,9 +488,9 @@ class Session:
                 return attempt()
             except psycopg.Error as error:
                 if self._stop_flag.is_set():
-                    # An attempt that waited for a lock may have taken longer than that by itself.
+                    # The attempt may have waited for a lock for longer than that.
                     deadline = min(deadline, began + ENDING_PATIENCE_S)
-                # In a transaction that we made read only ourselves, 25006 is a bug of the job.
+                # In a transaction that a dry run made read only, 25006 is a bug of the job.
                 is_ours = read_only and error.sqlstate == "25006"
                 if is_ours or not is_passing(error) or time.monotonic() >= deadline:
                     raise
