@@ -850,7 +850,7 @@ class TestStopping:
         server = serve(answer_with(b"ok"))
         with pytest.raises(Interrupted):
             connect(server.url, stop_flag=stop_flag).get("/", body_of)
-        assert server.requests == []
+        assert server.seen == []
 
 
 class TestParseJson:
