@@ -93,7 +93,7 @@ class Archive:
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages_module, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(pages_module, "PAUSE_S", 0.0)
 
 
 @pytest.fixture
