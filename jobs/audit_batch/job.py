@@ -167,8 +167,8 @@ class AuditBatch(Job[Claim, Audit]):
     ) -> Iterator[Sequence[Audit] | Alone[Audit] | Failed[Audit]]:
         rest: list[Audit] = []
         for audit, seen in zip(results, self._examiner.look_again(results), strict=True):
-            # Here and not for all at once: what others may change meanwhile is to be read just
-            # before the transaction that relies on it.
+            # Here and not for all at once: facts that others may change must be read just before
+            # the transaction that relies on them.
             confirmed = self._examiner.confirm_deletions(seen) if isinstance(seen, Audit) else seen
             match confirmed:
                 case Failure():
