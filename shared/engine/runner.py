@@ -62,7 +62,7 @@ T = TypeVar("T")
 #: If the database refuses this many rows in a row, the rows are not the problem.
 HOPELESS_AFTER: Final = 100
 
-#: How often a verification without a run looks at the stop flag, in seconds.
+#: How often a verification without a run checks the stop flag, in seconds.
 _LOOK_EVERY_S: Final = 0.5
 
 #: Exit codes; see the table above.
@@ -150,7 +150,7 @@ class Runner(Generic[Item, Result]):
 
         def work() -> Report:
             counted = self._verify(None)
-            # A verification that a signal cut short proves nothing.
+            # A verification that a signal has interrupted proves nothing.
             return self._ended(self._stop_flag.reason, counted, _HOLDS)
 
         over = Event()
@@ -162,7 +162,7 @@ class Runner(Generic[Item, Result]):
             self._close()
 
     def _cancel_when_stopped(self, over: Event) -> None:
-        """Cancel what a verification waits for once it is to end: a count may take minutes."""
+        """Cancel the query of a verification that is to end, because a count may take minutes."""
         while not over.wait(_LOOK_EVERY_S):
             if self._stop_flag.requested:
                 self._writes.cancel()
@@ -474,7 +474,8 @@ class Runner(Generic[Item, Result]):
         reason = _reason(error)
         if isinstance(error, psycopg.Error):
             if self._stop_flag.signal is not None and db.is_passing(error):
-                # After a signal, trouble that may pass is hardly waited for: it proves no failure.
+                # After a signal there is hardly any time for retries, so a temporary error is no
+                # failure.
                 self._problem(self._job.name, f"stopped without waiting any longer: {reason}")
                 return self._ended(self._stop_flag.reason, _Counted())
             if db.is_unavailable(error):

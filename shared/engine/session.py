@@ -467,7 +467,7 @@ class Session:
         return self.autocommit(lambda conn: one_statement(conn, query, values, **timeouts))
 
     def cancel(self) -> None:
-        """Cancel the statement under way, if there is one. Safe to call from another thread."""
+        """Cancel the current statement, if there is one. Safe to call from another thread."""
         conn = self._conn
         if conn is not None and not conn.closed:
             with suppress(psycopg.Error):
@@ -517,7 +517,7 @@ def open_patiently(
 ) -> Connection:
     """Open a connection; retry only while the server is starting up or full.
 
-    For the main thread, before a run begins: there a signal ends the wait.
+    For the main thread before a run begins, where a signal ends the wait.
 
     Raises
     ------
