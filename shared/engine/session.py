@@ -495,14 +495,17 @@ class Session:
 
 
 def open_patiently(
-    open_connection: Callable[[], Connection], *, patience: float = PATIENCE_S
+    open_connection: Callable[[], Connection],
+    *,
+    patience: float = PATIENCE_S,
+    stop_flag: Event | None = None,
 ) -> Connection:
     """Open a connection; wait for a server that is starting up or full, but for no other.
 
     Raises
     ------
     StopRun
-        It was not ready within `patience` seconds.
+        It was not ready within `patience` seconds, or before `stop_flag` was set.
     psycopg.Error
         It cannot be reached, or refuses us.
     """
@@ -519,5 +522,8 @@ def open_patiently(
                     f"the database was not ready for {patience:,.0f} s: {explain(error)}"
                 ) from error
             log.warning("the database is not ready, trying again: %s", explain(error))
-            time.sleep(random.uniform(0.5, 1.0) * backoff)
+            if (stop_flag or Event()).wait(random.uniform(0.5, 1.0) * backoff):
+                raise StopRun(
+                    f"stopped while the database was not ready: {explain(error)}"
+                ) from error
             backoff = min(backoff * 2, _LONGEST_BACKOFF_S)
