@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import re
+import signal
 import sys
 import tempfile
 import threading
@@ -374,8 +375,10 @@ def _signalled(stop_flag: StopFlag) -> Iterator[None]:
     try:
         yield
     except click.ClickException as error:
-        if stop_flag.signal is not None:
-            error.exit_code = 128 + stop_flag.signal
+        if stop_flag.signal == signal.SIGTERM:
+            raise TerminatedError(error.format_message()) from None
+        if stop_flag.signal == signal.SIGINT:
+            raise CancelledError(error.format_message()) from None
         raise
 
 
@@ -461,6 +464,18 @@ class UnavailableError(UnusableError):
     """A precondition is not met now, but may be later; the command can be retried."""
 
     exit_code = INTERRUPTED
+
+
+class TerminatedError(UnusableError):
+    """SIGTERM came before the run began."""
+
+    exit_code = 128 + signal.SIGTERM
+
+
+class CancelledError(UnusableError):
+    """SIGINT came before the run began."""
+
+    exit_code = 128 + signal.SIGINT
 
 
 @contextmanager
