@@ -294,7 +294,7 @@ WHERE art.id = %(artwork)s
     [
         (_OWN, "is this entity's own"),
         (_NO_OWNERS, "belongs to no entity"),
-        (_ANOTHERS, "does not hold the same picture"),
+        (_ANOTHERS, "does not hold the same image"),
         (_OWNER_BUSY, "must wait for other events"),
     ],
     ids=["own", "no owner", "another owner", "owner busy"],
@@ -388,7 +388,7 @@ def test_an_entitys_own_image_is_not_purged(place: Callable[[Spec], Place]) -> N
         (["--ignore", "index.imge.url"], "'index.image.url'"),
         (["--ignore", "nothing.*"], "no check is called 'nothing.*'"),
         (["--remedy", "item.missing=index"], "indexing again cannot repair 'item.missing'"),
-        (["--remedy", "item.noindex=delete"], "is not CHECK=index, CHECK=review or CHECK=record"),
+        (["--remedy", "item.noindex=delete"], "write CHECK=index, CHECK=review or CHECK=record"),
         (["--min-severity", "grave"], "'grave' is not one of 'minor', 'major', 'critical'"),
         (["--max-queue-depth", "-1"], "-1 is not in the range"),
         (["--max-per-hour", "0"], "0 is not in the range"),
