@@ -21,7 +21,7 @@ from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 
 from artwork_backfill.shared.engine import session
-from artwork_backfill.shared.engine.errors import RunFailed, StopRun
+from artwork_backfill.shared.engine.errors import RunFailed, StopRun, WrongUsage
 from artwork_backfill.shared.engine.job import Written
 from artwork_backfill.shared.engine.report import Report
 from artwork_backfill.shared.engine.session import connect as open_connection
@@ -90,6 +90,11 @@ class CannotReach(FetchingJob):
 class HasNoKey(FetchingJob):
     def fetch(self, items: Sequence[int]) -> Sequence[int]:
         raise RunFailed("the service refuses the key")
+
+
+class LacksOption(TinyJob):
+    def claim(self, conn: Connection, size: int) -> Sequence[int]:
+        raise WrongUsage("no position to continue from: pass one")
 
 
 class Breaks(TinyJob):
@@ -203,6 +208,7 @@ FORMS: dict[str, Callable[[str], Ended]] = {
     "an option cannot be used": lambda dsn: of_process(dsn, "--limit", "many"),
     "a setting cannot be used": lambda dsn: of_process("mysql://x"),
     "a table is missing": lambda dsn: after(dsn, "DROP TABLE work", lambda: of_process(dsn)),
+    "an option is missing that this run needs": lambda dsn: ended(driver(dsn).run(LacksOption)),
     "a service refuses a key": lambda dsn: ended(driver(dsn).run(HasNoKey)),
     "an error of the program": lambda dsn: ended(driver(dsn).run(Breaks)),
     "SIGTERM": lambda dsn: signalled(dsn, signal.SIGTERM),
