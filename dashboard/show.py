@@ -209,7 +209,10 @@ def write(kept: Memory, key: str, content: str) -> None:
 
 
 def _keep_draft(kept: Memory, key: str) -> None:
-    content = st.session_state.get(key, "")
+    # A browser may still send a field that is not on the page any more; its text is lost by then.
+    content = st.session_state.get(key)
+    if content is None:
+        return
     st.session_state[_own_draft(key)] = content
     if content:
         kept.drafts[key] = content
