@@ -8,7 +8,11 @@ from typing import Final
 
 import streamlit as st
 
+from artwork_backfill.dashboard.database import DashboardDb
+from artwork_backfill.shared.audit.decide import Policy
+from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.listing import Listings
+from artwork_backfill.shared.auditing.owners import looking_up
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.settings import Settings
 
@@ -22,7 +26,12 @@ def services() -> Services:
 
     Raises `shared.settings.SettingsError` where a setting is missing.
     """
-    return Services.from_settings(Settings(os.environ), concurrency=_AT_ONCE, stopping=Event())
+    return Services.from_settings(Settings(os.environ), concurrency=_AT_ONCE, stop_flag=Event())
+
+
+def examiner(database: DashboardDb) -> Examiner:
+    """Return what examines entities; errors are those of `services`."""
+    return Examiner(services(), looking_up(database.reading), Policy())
 
 
 def listings() -> Listings:

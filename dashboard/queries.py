@@ -20,6 +20,7 @@ import pandas as pd
 from psycopg import Connection
 
 from artwork_backfill.dashboard import words
+from artwork_backfill.shared.audit.actual import OriginalImage
 from artwork_backfill.shared.audit.archives import EntityType, entity_url, image_url, item_name
 from artwork_backfill.shared.audit.catalogue import CHECKS
 from artwork_backfill.shared.review import runs
@@ -30,7 +31,6 @@ from artwork_backfill.shared.review.questions import (
     StoredFinding,
     list_repairs,
 )
-from artwork_backfill.shared.review.sides import ImageFile
 
 #: Points of a chart: more than this many cannot be told apart on a screen.
 _POINTS: Final = 200
@@ -554,16 +554,16 @@ def artwork(conn: Connection, entity_type: EntityType, gid: UUID) -> pd.DataFram
     )
 
 
-def image_files(images: Iterable[ImageFile]) -> pd.DataFrame:
+def image_files(images: Iterable[OriginalImage]) -> pd.DataFrame:
     """Return images of an item: `artwork`, `name`, `size`, `md5`, `format`."""
     return _frame(
         [
             (
                 str(image.artwork_id or "none"),
                 image.name,
-                image.size,
-                image.md5 or "",
-                image.format or "",
+                image.file.size,
+                image.file.md5 or "",
+                image.file.format or "",
             )
             for image in images
         ],

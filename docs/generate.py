@@ -22,7 +22,10 @@ from artwork_backfill.jobs.cli.main import JOBS, load_job, main
 from artwork_backfill.shared.settings import VARIABLES
 
 PROJECT: Final = Path(__file__).resolve().parent.parent
-FILES: Final = ("README.md", "CLAUDE.md", *(f"docs/{name}.md" for name in ("checks", "commands")))
+FILES: Final = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("checks", "commands", "jobs", "settings")),
+)
 
 _PART: Final = re.compile(
     r"(?P<begin><!-- generated: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL

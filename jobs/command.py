@@ -1,7 +1,7 @@
-"""How a job becomes a command: the options every job takes, and one execution from start to exit.
+"""Commands made from jobs: the options of every job, and one execution from start to exit.
 
-What a job does is in its own package; how a run goes is in `shared.engine.runner`. Here the two
-meet the environment and the terminal.
+The package of a job says what the job does, `shared.engine.runner` how a run proceeds. This module
+connects both to the environment and the terminal.
 """
 
 from __future__ import annotations
@@ -47,31 +47,32 @@ from artwork_backfill.shared.engine.ping import Pinger
 from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.runner import INTERRUPTED, Runner
-from artwork_backfill.shared.engine.stop import Stopping, on_signals
+from artwork_backfill.shared.engine.stop import StopFlag, on_signals
 from artwork_backfill.shared.engine.tables import Table, check_tables
 from artwork_backfill.shared.settings import Settings, SettingsError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: What the database counts and numbers rows with.
+#: The largest value of PostgreSQL's bigint, with which it counts and numbers rows.
 BIGINT_MAX: Final = 2**63 - 1
-#: More rows, events or entities than anything here deals with at a time.
+#: An upper bound for options that count rows, events or entities.
 MOST_AT_ONCE: Final = 1_000_000
 
-#: Why what people asked for cannot be printed: the disk is full or broken, or no one reads it.
+#: Errors of printing: the disk is full or broken, or the pipe was closed.
 _UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE})
 
 #: Builds a job from its run and its own options.
 Build = Callable[..., Job[Any, Any]]
 
-#: How long a thread may keep the interpreter from others, in seconds, where there are few of them.
+#: How long a thread keeps the interpreter before another may run, in seconds, with few threads.
 _SWITCH_INTERVAL_S: Final = 0.0005
 
 
 class DurationType(click.ParamType[float]):
-    """Text such as 90s, 30m, 1h30m or 5d, as seconds."""
+    """A duration such as 90s, 30m, 1h30m or 5d, as seconds; `name` is what the help calls it."""
 
-    name = "duration"
+    def __init__(self, name: str = "duration") -> None:
+        self.name = name
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -85,7 +86,7 @@ class DurationType(click.ParamType[float]):
 
 
 class FiniteRange(click.FloatRange):
-    """A number within bounds, which `nan` is not, and `inf` neither."""
+    """A finite number within bounds; rejects `nan` and `inf`."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -97,7 +98,7 @@ class FiniteRange(click.FloatRange):
 
 
 class PartitionType(click.ParamType[Partition]):
-    """Text I/N: share I, counted from 0, of N."""
+    """I/N: share I of N, counted from 0."""
 
     name = "I/N"
 
@@ -117,7 +118,7 @@ class PartitionType(click.ParamType[Partition]):
 
 
 class OutputType(click.ParamType[Path]):
-    """A file with one of these suffixes that can be written; checked before the run starts."""
+    """A writable file with one of these suffixes, checked before the run starts."""
 
     name = "file"
 
@@ -144,7 +145,7 @@ class OutputType(click.ParamType[Path]):
 
 @dataclass(frozen=True, slots=True)
 class JobCommand:
-    """A job on the command line: to run it, and to verify only."""
+    """The two commands of a job: `run` and `verify`."""
 
     job: type[Job[Any, Any]]
     run: click.Command
@@ -154,8 +155,8 @@ class JobCommand:
 def job_command(job: type[Job[Any, Any]]) -> Callable[[Build], JobCommand]:
     """Turn a function that builds a job into its commands.
 
-    The decorated function gets the `Run` first and the job's own options by name; its docstring
-    is the command's help.
+    The decorated function gets the `Run` as its first argument and the job's own options by name.
+    Its docstring is the command's help.
     """
 
     def decorate(build: Build) -> JobCommand:
@@ -185,11 +186,11 @@ def job_command(job: type[Job[Any, Any]]) -> Callable[[Build], JobCommand]:
 def _verify_help(job: type[Job[Any, Any]], own: list[click.Parameter]) -> str:
     arguments = [param.metavar or "" for param in own if isinstance(param, click.Argument)]
     example = " ".join(["artwork-backfill verify", job.name, *arguments])
-    return f"Count again what {job.name} should have brought about.\n\nExample: {example}"
+    return f"Repeat the verification of {job.name}.\n\nExample: {example}"
 
 
 def option(*names: str, **attributes: Any) -> Callable[[F], F]:
-    """Declare an option of a job, with its default and variable shown in the help."""
+    """Declare an option of a job; the help shows its default and its variable."""
     return click.option(*names, show_default=True, show_envvar=True, **attributes)
 
 
@@ -199,12 +200,12 @@ def _run_options(job: type[Job[Any, Any]]) -> list[click.Parameter]:
             "--batch-size",
             type=click.IntRange(1, MOST_AT_ONCE),
             default=job.batch_size,
-            help="Rows in the first batch; later ones adapt so that a write takes about a second.",
+            help="Rows in the first batch. The size then adapts so that a write takes about 1 s.",
         ),
         _option(
             "--fixed-batch-size",
             is_flag=True,
-            help="Keep the size of batches as it is.",
+            help="Keep the batch size constant.",
         ),
         _option(
             "--limit",
@@ -215,25 +216,25 @@ def _run_options(job: type[Job[Any, Any]]) -> list[click.Parameter]:
         _option(
             "--max-duration",
             type=DurationType(),
-            help="Stop after so long, for example 30m.",
+            help="Stop after this time, for example 30m.",
         ),
         _option(
             "--dry-run",
             is_flag=True,
-            # WXYC's own jobs know the second.
+            # WXYC's own jobs use the second.
             envvar=["BACKFILL_DRY_RUN", "DRY_RUN"]
             if job.database is Settings.wxyc_database
             else None,
-            help="Read, fetch, compute and report, but change nothing at all.",
+            help="Read, fetch, compute and report, but change nothing.",
         ),
         click.Option(
             ["--partition"],
             type=PartitionType(),
-            help="Take only the rows whose id modulo N is I, for several containers at once."
+            help="Process only the rows whose id modulo N is I, to share a job among containers."
             " [env var: PARTITION_INDEX (or JOB_COMPLETION_INDEX) and PARTITION_COUNT]",
         ),
     ]
-    # One whose fetches must come one after another leaves nothing to choose.
+    # A job that must fetch sequentially has no choice here.
     if job.concurrency > 1:
         options.insert(
             1,
@@ -241,7 +242,7 @@ def _run_options(job: type[Job[Any, Any]]) -> list[click.Parameter]:
                 "--concurrency",
                 type=click.IntRange(1, 512),
                 default=job.concurrency,
-                help="Requests that may be under way at once.",
+                help="The maximum number of simultaneous requests.",
             ),
         )
     options.append(
@@ -249,8 +250,8 @@ def _run_options(job: type[Job[Any, Any]]) -> list[click.Parameter]:
             "--metrics",
             type=OutputType((".prom",)),
             metavar="FILE.prom",
-            help="Keep the run's metrics in this file, as OpenMetrics for node_exporter's textfile"
-            " collector. Rewritten after each batch, at most once a second.",
+            help="Write metrics to this file, in OpenMetrics format for node_exporter's textfile"
+            " collector. Updated after each batch, at most once a second.",
         )
     )
     return [*options, *_output_options()]
@@ -264,13 +265,13 @@ def _output_options() -> list[click.Parameter]:
             type=OutputType(reports.REPORT_SUFFIXES),
             multiple=True,
             envvar="BACKFILL_REPORT",
-            help="Write the report to this file, .json or .md by its suffix. Repeatable.",
+            help="Write the report to this file, as .json or .md by its suffix. Repeatable.",
         ),
         _option(
             "--log-level",
             type=click.Choice(LEVELS, case_sensitive=False),
             default="info",
-            help="The least grave log lines to show.",
+            help="The lowest level of log lines to show.",
         ),
     ]
 
@@ -282,7 +283,7 @@ def _option(name: str, *more: str, **attributes: Any) -> click.Parameter:
 
 
 def form_option(name: str, help_text: str) -> Callable[[F], F]:
-    """Declare a flag for a form of output; the command gets the chosen one's name as `form`."""
+    """Declare a flag for an output format; the command gets the chosen name as `form`."""
 
     def choose(ctx: click.Context, param: click.Parameter, is_chosen: bool) -> None:
         earlier = ctx.params.setdefault("form", None)
@@ -303,7 +304,7 @@ def _execute(
     job_type: type[Job[Any, Any]], build: Build, options: dict[str, Any], *, verify_only: bool
 ) -> NoReturn:
     settings = Settings(os.environ)
-    stopping = Stopping()
+    stop_flag = StopFlag()
     log_level = options.pop("log_level")
     metrics_path = options.pop("metrics", None)
     run_options = _take_run_options(job_type, options)
@@ -313,8 +314,8 @@ def _execute(
     run_log = RunLog(job_type.name, run_id, redactor)
     configure(run_log, log_level, console)
     _warn_about_lost_reports(run_options.reports, run_log)
-    # Before anything starts a thread: it would not inherit the mask and take the signals itself.
-    with on_signals(stopping):
+    # Before anything starts a thread: threads inherit the signal mask.
+    with on_signals(stop_flag):
         pinger = _pinger(settings, run_log, is_wanted=not (verify_only or run_options.dry_run))
         pinger.started()
         with _pinged(pinger), usage_errors(run_log.redactor):
@@ -329,7 +330,7 @@ def _execute(
                     read_only=run_options.dry_run or verify_only,
                 )
                 check(job_type.tables_for(settings))
-                run = Run(run_id, run_options, settings, stopping.event, open_connection)
+                run = Run(run_id, run_options, settings, stop_flag.event, open_connection)
                 job = build(run, **options)
                 check(job.more_tables)
         _tune_interpreter(run_options.concurrency)
@@ -340,17 +341,17 @@ def _execute(
             else MetricsFile(metrics_path, job, run, log=run_log, progress=progress)
         )
         runner = Runner(
-            job, run, log=run_log, progress=progress, stopping=stopping, metrics=metrics
+            job, run, log=run_log, progress=progress, stop_flag=stop_flag, metrics=metrics
         )
-        report = runner.verify() if verify_only else _with_time_limit(runner, run, stopping)
-        # Before the report, which is the last thing that every run says.
+        report = runner.verify() if verify_only else _with_time_limit(runner, run, stop_flag)
+        # Before the report, which is the last output of every run.
         pinger.ended(report.exit_code)
         _publish(report, run, run_log, console)
     _leave(report.exit_code, has_stragglers=runner.has_stragglers)
 
 
 def _pinger(settings: Settings, run_log: RunLog, *, is_wanted: bool) -> Pinger:
-    """Return what tells a health-check service of this run, where it changes anything."""
+    """Return the pinger of this run; it pings nothing if the run changes nothing."""
     with usage_errors(run_log.redactor):
         url = settings.ping_url()
     return Pinger(url if is_wanted else None, run_log)
@@ -358,7 +359,7 @@ def _pinger(settings: Settings, run_log: RunLog, *, is_wanted: bool) -> Pinger:
 
 @contextmanager
 def _pinged(pinger: Pinger) -> Iterator[None]:
-    """Let the health-check service know of a run that cannot start."""
+    """Ping the health-check service if a run cannot start."""
     try:
         yield
     except click.ClickException as error:
@@ -367,7 +368,7 @@ def _pinged(pinger: Pinger) -> Iterator[None]:
 
 
 def _warn_about_lost_reports(paths: Iterable[Path], run_log: RunLog) -> None:
-    """Warn, before a run that may take days, about reports that end with the container."""
+    """Warn before the run about reports that would be deleted with the container."""
     if container.in_container():
         for path in filter(container.vanishes, paths):
             run_log.warning(
@@ -377,21 +378,20 @@ def _warn_about_lost_reports(paths: Iterable[Path], run_log: RunLog) -> None:
 
 
 def _tune_interpreter(concurrency: int) -> None:
-    """Spare this process what costs a run more than a twentieth of its time."""
-    # What was imported stays as long as the process: the collector need not look through it again
-    # and again.
+    """Tune the garbage collector and thread switching, which cost over 5 % of a run otherwise."""
+    # Imported objects live as long as the process: exclude them from garbage collection.
     gc.freeze()
     if concurrency == 1:
-        # Beside one thread that reads, the one that writes would wait 5 ms for the interpreter with
-        # each answer of the database. Many threads would only pass it around more often.
+        # With two threads, the writing one would wait 5 ms for the interpreter after each answer
+        # of the database. With many threads, more switching only costs time.
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
 
-def _with_time_limit(runner: Runner[Any, Any], run: Run, stopping: Stopping) -> reports.Report:
+def _with_time_limit(runner: Runner[Any, Any], run: Run, stop_flag: StopFlag) -> reports.Report:
     if run.options.max_duration is None:
         return runner.run()
     reason = f"the time limit of {run.options.max_duration:g} s was reached"
-    timer = threading.Timer(run.options.max_duration, stopping.request, [reason])
+    timer = threading.Timer(run.options.max_duration, stop_flag.request, [reason])
     timer.daemon = True
     timer.start()
     try:
@@ -401,7 +401,7 @@ def _with_time_limit(runner: Runner[Any, Any], run: Run, stopping: Stopping) -> 
 
 
 def _take_run_options(job: type[Job[Any, Any]], options: dict[str, Any]) -> RunOptions:
-    """Take the common options out of a command's, leaving the job's own."""
+    """Remove the common options from a command's options; the job's own remain."""
     partition = options.pop("partition", None) or _partition_from(os.environ)
     return RunOptions(
         batch_size=options.pop("batch_size", job.batch_size),
@@ -417,10 +417,10 @@ def _take_run_options(job: type[Job[Any, Any]], options: dict[str, Any]) -> RunO
 
 
 def _partition_from(environ: Mapping[str, str]) -> Partition:
-    """Return the partition that the container platform gives us.
+    """Return the partition that the container platform assigns.
 
-    Kubernetes sets JOB_COMPLETION_INDEX in the pods of an indexed Job, but says nowhere how many
-    there are: without PARTITION_COUNT, everything is ours.
+    Kubernetes sets JOB_COMPLETION_INDEX in the pods of an indexed Job, but not their number:
+    without PARTITION_COUNT, this process takes all rows.
     """
     count = environ.get("PARTITION_COUNT", "").strip()
     index = environ.get("PARTITION_INDEX", "").strip()
@@ -440,20 +440,20 @@ def _partition_from(environ: Mapping[str, str]) -> Partition:
 
 
 class UnusableError(click.ClickException):
-    """Something outside is not as a command needs it. The message names it and what to do."""
+    """A precondition of a command is not met. The message names it and the remedy."""
 
     exit_code = 2
 
 
 class UnavailableError(UnusableError):
-    """Something outside is not ready now, and may be later."""
+    """A precondition is not met now, but may be later; the command can be retried."""
 
     exit_code = INTERRUPTED
 
 
 @contextmanager
 def usage_errors(redactor: Redactor) -> Iterator[None]:
-    """Turn what is wrong before a run starts into its exit code and one clear line."""
+    """Convert errors before a run starts into one message with an exit code."""
     error_type = UnusableError
     try:
         yield
@@ -474,11 +474,12 @@ def musicbrainz_database(
     tables: tuple[Table, ...] = (),
     *,
     database: Callable[[Settings], str] = Settings.musicbrainz_database,
+    read_only: bool = False,
     statement_timeout: str = db.READ_TIMEOUT,
 ) -> Iterator[Connection]:
-    """Open the MusicBrainz or another database for a command that is not a job; check its tables.
+    """Open the database of a command that is not a job, and check the tables it needs.
 
-    Whatever is wrong with the settings or the database becomes one clear line.
+    Errors of the settings or the database become one message.
     """
     settings = Settings(os.environ)
     with usage_errors(Redactor.of_process(settings)):
@@ -487,22 +488,23 @@ def musicbrainz_database(
             db.open_standalone,
             dsn,
             f"artwork-backfill {command}",
+            read_only=read_only,
             statement_timeout=statement_timeout,
         )
         with closing(db.open_patiently(opens)) as conn:
-            check_tables(conn, tables, command=command)
+            check_tables(conn, tables, command=command, read_only=read_only)
             yield conn
 
 
 class LoggedCommand(click.Command):
-    """A command whose failures are an error in the log, and in Sentry, as well as on stderr."""
+    """A command that also reports its failures to the log and to Sentry."""
 
     def main(self, *arguments: Any, **extra: Any) -> Any:
         return _logged(super().main, self.name, *arguments, **extra)
 
 
 class LoggedGroup(click.Group):
-    """Commands whose failures are an error in the log, and in Sentry, as well as on stderr."""
+    """A group of commands that also report their failures to the log and to Sentry."""
 
     def main(self, *arguments: Any, **extra: Any) -> Any:
         return _logged(super().main, self.name, *arguments, **extra)
@@ -516,11 +518,11 @@ def _logged(main: Callable[..., Any], name: str | None, *arguments: Any, **extra
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
-        click.echo(f"Error: the output cannot be written: {error.strerror or error}", err=True)
+        click.echo(f"Error: cannot write the output: {error.strerror or error}", err=True)
         _write_nowhere()
         code = 1
     except click.ClickException as error:
-        # In a container, where every line is JSON, the log is enough.
+        # In a container, where every line is JSON, the log line suffices.
         if not _only_logs():
             error.show()
         _log_refusal(error, _tool(name, *arguments))
@@ -535,7 +537,7 @@ def _logged(main: Callable[..., Any], name: str | None, *arguments: Any, **extra
 def _check_arguments(arguments: Iterable[str]) -> None:
     for argument in arguments:
         if not _is_utf8(argument):
-            raise click.UsageError(f"the argument {argument!a} is not UTF-8")
+            raise click.UsageError(f"the argument {argument!a} is not UTF-8: use UTF-8")
 
 
 def _is_utf8(text: str) -> bool:
@@ -547,21 +549,21 @@ def _is_utf8(text: str) -> bool:
 
 
 def _write_nowhere() -> None:
-    """Let what is still to be printed go nowhere: Python's own last flush would fail as well."""
+    """Discard pending output, because Python's final flush would fail as well."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 
 
 def _tool(name: str | None, args: Sequence[str] | None = None, *_: Any) -> str:
-    """Return the command that was called, for errors that belong to none of its options."""
+    """Return the name of the called command, for errors that belong to none of its options."""
     words = sys.argv[1:] if args is None else args
     called = next((word for word in words if not word.startswith("-")), None)
     return name if name and name != REPO else (called or REPO)
 
 
 def _log_refusal(error: click.ClickException, name: str) -> None:
-    """Log why a command ended before its run began, unless people read it on a terminal."""
+    """Log why a command ended before its run began, except on a terminal."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     tool = (context.command.name if context is not None else None) or name
     settings = Settings(os.environ)
@@ -576,7 +578,7 @@ def _log_refusal(error: click.ClickException, name: str) -> None:
 
 
 def announce(command: str, message: str) -> None:
-    """Say what a command that is no job has done: as text, in a container as a line of the log."""
+    """Print what a command has done, in a container as a log line."""
     if not _only_logs():
         click.echo(message)
         return
@@ -590,7 +592,7 @@ def _only_logs() -> bool:
 
 
 def terminal() -> Console | None:
-    """Return the console that a person looks at, or `None` where output goes to a machine."""
+    """Return the console of a terminal, or `None` if the output goes to a file or a pipe."""
     if sys.stdout.isatty() and sys.stderr.isatty():
         return Console(stderr=True)
     return None
@@ -602,7 +604,7 @@ def _publish(report: reports.Report, run: Run, run_log: RunLog, console: Console
         try:
             reports.save(report, path)
         except OSError as error:
-            run_log.error(f"the report could not be written to {path}: {error.strerror or error}")
+            run_log.error(f"cannot write the report to {path}: {error.strerror or error}")
     if console is None:
         run_log.always(reports.headline(report), report=report.as_dict())
     else:
@@ -610,7 +612,7 @@ def _publish(report: reports.Report, run: Run, run_log: RunLog, console: Console
 
 
 def _leave(exit_code: int, *, has_stragglers: bool) -> NoReturn:
-    """End the process, without waiting for requests whose answers are of no use any more."""
+    """End the process without waiting for unfinished requests."""
     stop_sentry()
     if has_stragglers:
         logging.shutdown()

@@ -116,11 +116,11 @@ def environment(own: Mapping[str, str]) -> dict[str, str]:
 
 def main(port: int) -> int:
     """Serve the dashboard until Ctrl-C; return the exit code."""
-    stopping = threading.Event()
+    stop_flag = threading.Event()
 
     def stop(signum: int, frame: types.FrameType | None) -> None:
         del signum, frame
-        stopping.set()
+        stop_flag.set()
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
@@ -130,20 +130,20 @@ def main(port: int) -> int:
         indexer = around.indexer(seconds_per_event=0.5)
         workers = [
             threading.Thread(target=indexer.run),
-            threading.Thread(target=_audit_now_and_then, args=(around, stopping)),
+            threading.Thread(target=_audit_now_and_then, args=(around, stop_flag)),
         ]
         for worker in workers:
             worker.start()
         try:
-            return _serve(around, port, stopping)
+            return _serve(around, port, stop_flag)
         finally:
-            stopping.set()
+            stop_flag.set()
             indexer.stop()
             for worker in workers:
                 worker.join()
 
 
-def _serve(around: Surroundings, port: int, stopping: threading.Event) -> int:
+def _serve(around: Surroundings, port: int, stop_flag: threading.Event) -> int:
     # Its own session: a Ctrl-C reaches this process, which ends it in good order.
     page = subprocess.Popen(
         [str(COMMAND), "dashboard", "--port", str(port), "--by", "you"],
@@ -151,7 +151,7 @@ def _serve(around: Surroundings, port: int, stopping: threading.Event) -> int:
         start_new_session=True,
     )
     print(f"The dashboard is at http://127.0.0.1:{port}; Ctrl-C ends it.", flush=True)
-    while not stopping.wait(0.2):
+    while not stop_flag.wait(0.2):
         if page.poll() is not None:
             return page.returncode
     page.terminate()
@@ -159,9 +159,9 @@ def _serve(around: Surroundings, port: int, stopping: threading.Event) -> int:
     return 0
 
 
-def _audit_now_and_then(around: Surroundings, stopping: threading.Event) -> None:
+def _audit_now_and_then(around: Surroundings, stop_flag: threading.Event) -> None:
     with psycopg.connect(around.musicbrainz_dsn, autocommit=True) as conn:
-        while not stopping.wait(AUDIT_EVERY_S):
+        while not stop_flag.wait(AUDIT_EVERY_S):
             row = conn.execute(_WAITING).fetchone()
             if row is not None and row[0]:
                 run(around, "audit-batch")

@@ -220,24 +220,24 @@ class Indexer:
         self._taking_s = taking_s
         self._clean_up_every_s = clean_up_every_s
         self._cleans_up_at = 0.0
-        self._stopping = threading.Event()
+        self._stop_flag = threading.Event()
 
     def stop(self) -> None:
         """Let `run` and `run_until_idle` return after the event in hand."""
-        self._stopping.set()
+        self._stop_flag.set()
 
     def run(self, poll_s: float = 0.1) -> None:
         """Work until `stop` is called."""
         with self._connect() as conn:
-            while not self._stopping.is_set():
+            while not self._stop_flag.is_set():
                 if not self.run_one(conn):
-                    self._stopping.wait(poll_s)
+                    self._stop_flag.wait(poll_s)
 
     def run_until_idle(self) -> int:
         """Work until no event can run now; return how many have run."""
         done = 0
         with self._connect() as conn:
-            while not self._stopping.is_set() and self.run_one(conn):
+            while not self._stop_flag.is_set() and self.run_one(conn):
                 done += 1
         return done
 
@@ -250,7 +250,7 @@ class Indexer:
         started = time.monotonic()
         try:
             self._carry_out(conn, event)
-            self._stopping.wait(started + self._seconds_per_event - time.monotonic())
+            self._stop_flag.wait(started + self._seconds_per_event - time.monotonic())
         except (EventError, OSError, KeyError) as error:
             self._put_back(conn, event, repr(error))
         else:

@@ -25,17 +25,8 @@ from sandbox.surroundings import Surroundings
 from sandbox.world import Spec
 
 PROJECT = Path(__file__).resolve().parent.parent
-PAGES = {
-    name: (PROJECT / name).read_text(encoding="utf-8")
-    for name in (
-        "README.md",
-        "CLAUDE.md",
-        "docs/architecture.md",
-        "docs/checks.md",
-        "docs/commands.md",
-        "docs/operations.md",
-    )
-}
+FILES = ("README.md", "CLAUDE.md", *sorted(f"docs/{p.name}" for p in PROJECT.glob("docs/*.md")))
+PAGES = {name: (PROJECT / name).read_text(encoding="utf-8") for name in FILES}
 BIN = Path(sys.executable).parent
 
 #: What stands in the documentation for something that the reader has to put there.
@@ -170,47 +161,40 @@ def test_documented_variables_exist(page: str) -> None:
     assert named <= _known_variables() | _of_deployments()
 
 
-@pytest.mark.parametrize("page", ["README.md"])
-def test_every_setting_and_job_is_documented(page: str) -> None:
-    for name in [*(variable.name for variable in VARIABLES), *JOBS]:
-        assert f"`{name}`" in PAGES[page]
+def test_every_setting_is_documented() -> None:
+    for variable in VARIABLES:
+        assert f"`{variable.name}`" in PAGES["docs/settings.md"]
 
 
-def test_every_job_has_a_runbook() -> None:
+@pytest.mark.parametrize("page", ["CLAUDE.md", "docs/jobs.md"])
+def test_every_job_has_a_runbook(page: str) -> None:
     for job in JOBS:
-        part = re.split(rf"^## {job}$", PAGES["CLAUDE.md"], flags=re.MULTILINE)[1]
+        part = re.split(rf"^## {job}$", PAGES[page], flags=re.MULTILINE)[1]
         part = part.partition("\n## ")[0]
         for word in ("Run", "Verify", "Roll back"):
             assert f"**{word}" in part, f"{job}: {word}"
 
 
+def test_the_readme_is_short_and_leads_to_every_page() -> None:
+    readme = PAGES["README.md"]
+
+    assert len(readme.splitlines()) <= 125
+    assert [page for page in PAGES if page != "README.md" and f"({page})" not in readme] == []
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_to_files_lead_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", PAGES[page]):
+    for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", PAGES[page]):
         if not target.startswith("http"):
-            assert (PROJECT / page).parent.joinpath(target).exists(), target
+            file = (PROJECT / page).parent.joinpath(target) if target else PROJECT / page
+            assert file.exists(), target
+            assert not anchor or anchor in _anchors(file.read_text(encoding="utf-8")), anchor
 
 
-def _sources() -> str:
-    """The text of all code, with literals that are written in several pieces put together."""
-    files = [*PROJECT.glob("jobs/**/*.py"), *PROJECT.glob("shared/**/*.py")]
-    files += [*PROJECT.glob("dashboard/**/*.py"), *PROJECT.glob("sql/**/*.sql")]
-    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
-    return re.sub(r"""["']\s*\n\s*f?["']""", "", text)
-
-
-def test_messages_in_the_runbook_are_those_of_the_code() -> None:
-    sources = _sources()
-    table = PAGES["CLAUDE.md"].partition("| message | where | remedy |\n|---|---|---|\n")[2]
-    rows = [line for line in table.partition("\n\n")[0].splitlines() if line.startswith("|")]
-    quoted = [
-        text.strip("` ") if "`` " in text else text.strip("`")
-        for row in rows
-        for text in re.findall(r"``.*?``|`[^`]+`", row.split(" | ")[0])
-    ]
-
-    assert len(quoted) > 20
-    assert [text for text in quoted if text not in sources] == []
+def _anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 # -- what is shown -----------------------------------------------------------------------------
@@ -236,18 +220,23 @@ def _run(
     )
 
 
-def test_the_shell_blocks_of_the_readme_run(around: Surroundings, tmp_path: Path) -> None:
-    lines = [line for block in _blocks("README.md", "sh") for line in block.splitlines()]
+def test_the_shell_blocks_run(around: Surroundings, tmp_path: Path) -> None:
+    # The jobs first: they migrate and seed.
+    pages = ["docs/jobs.md", *(page for page in PAGES if page != "docs/jobs.md")]
+    blocks = [block for page in pages for block in _blocks(page, "sh")]
+    lines = [line for block in blocks for line in block.splitlines()]
 
-    assert len(lines) > 5
+    assert len(lines) > 15
     for line in lines:
         ran = _run(shlex.split(line), around, tmp_path)
         assert ran.returncode == 0, f"{line}\n{ran.stdout}\n{ran.stderr}"
     assert "audit-batch" in (tmp_path / "audit.md").read_text()
 
 
-def test_the_new_job_of_the_readme_works(around: Surroundings, tmp_path: Path) -> None:
-    (example,) = (text for text in _blocks("README.md", "python") if "job_command" in text)
+def test_the_new_job_works(around: Surroundings, tmp_path: Path) -> None:
+    (example,) = (
+        text for text in _blocks("docs/development.md", "python") if "job_command" in text
+    )
     assert len(example.splitlines()) <= 30
     (tmp_path / "raise_priority.py").write_text(example)
     job = [sys.executable, "-c", "from raise_priority import command; command.run()"]
@@ -274,8 +263,8 @@ def test_the_new_job_of_the_readme_works(around: Surroundings, tmp_path: Path) -
     assert report["totals"]["written"] >= 1
 
 
-def test_the_daemon_of_the_readme_audits(around: Surroundings, tmp_path: Path) -> None:
-    (example,) = (text for text in _blocks("README.md", "python") if "Auditor" in text)
+def test_the_daemon_audits(around: Surroundings, tmp_path: Path) -> None:
+    (example,) = (text for text in _blocks("docs/auditor.md", "python") if "Auditor" in text)
     program = _DAEMON + example + "\nprint('audited', summary.audited)\n"
     with psycopg.connect(around.musicbrainz_dsn, autocommit=True) as conn:
         migrate(conn)
@@ -327,7 +316,7 @@ def test_every_field_of_logs_and_reports_is_documented(
             reports |= set(line.get("report", ()))
 
     assert "report" in lines
-    assert lines <= _documented_fields("error to stderr.")
+    assert lines <= _documented_fields("with their zone.")
     # Each job may add sections of its own.
     known = _documented_fields("`--report FILE.json`:")
     assert known - {"findings"} <= reports
@@ -365,7 +354,7 @@ def test_a_run_is_rolled_back_as_the_runbook_says(migrated_database: str) -> Non
                 (run_id, [mine, users]),
             )
 
-        conn.execute(_sql("CLAUDE.md", "BEGIN").replace("RUN_ID", str(run_id)).encode())
+        conn.execute(_sql("docs/jobs.md", "BEGIN").replace("RUN_ID", str(run_id)).encode())
 
         left = conn.execute("SELECT id FROM artwork_indexer.event_queue").fetchall()
         status = conn.execute("SELECT status FROM artwork_indexer.audit_entity").fetchall()
@@ -392,12 +381,12 @@ def test_the_other_statements_of_the_runbook_hold(migrated_database: str) -> Non
         )
 
         priorities = "UPDATE artwork_indexer.audit_entity SET priority"
-        conn.execute(_sql("CLAUDE.md", priorities).encode())
+        conn.execute(_sql("docs/jobs.md", priorities).encode())
         assert conn.execute(
             "SELECT priority FROM artwork_indexer.audit_entity ORDER BY id"
         ).fetchall() == [(100,), (300,)]
 
-        conn.execute(_sql("CLAUDE.md", "DELETE").encode())
+        conn.execute(_sql("docs/jobs.md", "DELETE").encode())
         assert conn.execute("SELECT status FROM artwork_indexer.audit_entity").fetchall() == [
             ("clean",)
         ]
@@ -407,11 +396,11 @@ def test_the_other_statements_of_the_runbook_hold(migrated_database: str) -> Non
             " SET status = 'unchecked', priority = 50, was_live = FALSE"
         )
         statuses = "UPDATE artwork_indexer.audit_entity\nSET status"
-        conn.execute(_sql("CLAUDE.md", statuses).encode())
+        conn.execute(_sql("docs/jobs.md", statuses).encode())
         assert conn.execute("SELECT status FROM artwork_indexer.audit_entity").fetchall() == [
             ("legacy",)
         ]
 
         # Everything of ours is gone then, and can be made again.
-        conn.execute(_sql("CLAUDE.md", "DROP TRIGGER").encode())
+        conn.execute(_sql("docs/jobs.md", "DROP TRIGGER").encode())
         assert migrate(conn) == [migration.name for migration in available()]

@@ -31,9 +31,10 @@ from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.report import Report
 from artwork_backfill.shared.engine.runner import Runner
 from artwork_backfill.shared.engine.session import Session
-from artwork_backfill.shared.engine.stop import Stopping
+from artwork_backfill.shared.engine.stop import StopFlag
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
+from tests.timing import LIMIT_S
 
 CREATE = b"""
 DROP TABLE IF EXISTS work CASCADE;
@@ -103,7 +104,7 @@ def doubled(dsn: str) -> Rows:
     return query(dsn, "SELECT id FROM work WHERE writes > 1")
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = LIMIT_S) -> None:
     """Return when the condition holds; fail when it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -227,7 +228,7 @@ class Driver:
         self._attributes = {"patience": patience, **attributes}
         self._secrets = secrets
         self._dead_after = dead_after
-        self.stopping = Stopping()
+        self.stop_flag = StopFlag()
 
     def runner(self, job_type: type[Job[Any, Any]], **options: Any) -> Runner[Any, Any]:
         """Return a runner of a new job, whose options default to batches of ten."""
@@ -238,7 +239,7 @@ class Driver:
             uuid.uuid4(),
             chosen,
             Settings({}),
-            self.stopping.event,
+            self.stop_flag.event,
             self._open,
             dead_after=self._dead_after,
         )
@@ -249,7 +250,7 @@ class Driver:
             run,
             log=log,
             progress=Progress(log, None),
-            stopping=self.stopping,
+            stop_flag=self.stop_flag,
             **self._attributes,
         )
 

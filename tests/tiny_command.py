@@ -38,7 +38,7 @@ class CommandJob(FetchingJob):
 
     def fetch(self, items: Sequence[int]) -> Sequence[int]:
         if items[0] >= 15 and self.mode == "hold":
-            self.run.stopping.wait()
+            self.run.stop_flag.wait()
             raise ConnectionError("interrupted")
         if items[0] >= 15 and self.mode == "hang":
             logging.getLogger("tiny").info("a fetch hangs")

@@ -113,8 +113,7 @@ def _show(database: DashboardDb, kept: Memory, case: Case, review: Review | None
         foreign = [image for image in images if image.owner != entity.gid]
         if foreign:
             _purge(database, kept, review, foreign)
-    others = {image.owner for image in images if image.owner not in (None, entity.gid)}
-    comparison.offer(database, entity, sorted(map(str, others)))
+    comparison.offer(database, entity)
     if case.audits:
         _latest(case.audits[0], now)
     else:

@@ -5,7 +5,7 @@ A part of the case page; asked for by a person, kept for their session, and noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import pandas as pd
@@ -13,30 +13,25 @@ import streamlit as st
 
 from artwork_backfill.dashboard import outside, queries, show, words
 from artwork_backfill.dashboard.database import DashboardDb, Trouble
-from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import Policy
-from artwork_backfill.shared.auditing.examination import Examiner
+from artwork_backfill.shared.audit.sides import Document
 from artwork_backfill.shared.auditing.models import BadRow
-from artwork_backfill.shared.auditing.owners import OwnerRows, look_up_owners
-from artwork_backfill.shared.engine.job import StopRun
-from artwork_backfill.shared.review import explain as explaining
-from artwork_backfill.shared.review import sides
-from artwork_backfill.shared.review.explain import Explanation
+from artwork_backfill.shared.engine.errors import StopRun
+from artwork_backfill.shared.review.explain import Comparison, Explanation, compare_whole, explain
 from artwork_backfill.shared.review.questions import EntityRow
-from artwork_backfill.shared.review.sides import Document, Sides
 from artwork_backfill.shared.settings import SettingsError
 
 _KEPT: Final = "case.comparison"
 
-Answer = Sides | Explanation | str
+Answer = Comparison | Explanation
 
 
-def offer(database: DashboardDb, entity: EntityRow, owners: Sequence[str]) -> None:
-    """Offer both, and show what was asked for last; `owners` are gids of images at issue."""
+def offer(database: DashboardDb, entity: EntityRow) -> None:
+    """Offer both, and show what was asked for last."""
     questions: dict[str, tuple[str, Callable[[], Answer]]] = {
         "Compare with archive.org now": (
             "Reads the item, its owner's, index.json and the XML. Nothing is changed.",
-            lambda: _compare(database, entity, owners),
+            lambda: _compare(database, entity),
         ),
         "Explain what an audit would decide now": (
             "Audits it as the command explain does. Nothing is changed.",
@@ -53,59 +48,47 @@ def offer(database: DashboardDb, entity: EntityRow, owners: Sequence[str]) -> No
         for ask in asked:
             with st.spinner("Asking archive.org and MusicBrainz ..."):
                 # One answer at a time is kept: they may be long.
-                st.session_state[_KEPT] = (entity.id, ask())
-        about, answer = st.session_state.get(_KEPT, (None, ""))
-        if about == entity.id:
-            _show(answer)
+                st.session_state[_KEPT] = (entity.id, _answer(ask))
+        about, answer = st.session_state.get(_KEPT, (None, None))
+        if about != entity.id:
+            return
+        if isinstance(answer, Explanation):
+            _show_explanation(answer)
+        else:
+            _show_sides(answer)
 
 
-def _show(answer: Answer) -> None:
-    if isinstance(answer, str):
-        show.text(answer)
-    elif isinstance(answer, Sides):
-        _show_sides(answer)
-    else:
-        _show_explanation(answer)
-
-
-def _compare(database: DashboardDb, entity: EntityRow, owners: Sequence[str]) -> Answer:
+def _answer(ask: Callable[[], Answer]) -> Answer:
     try:
-        with database.reading() as conn:
-            expected = sides.read_expected(conn, entity)
-        if expected is None:
-            return "MusicBrainz's rows of this entity make no sense."
-        return sides.look(outside.services(), expected, owners)
-    except (Trouble, SettingsError) as trouble:
-        return str(trouble)
-
-
-def _explain(database: DashboardDb, entity: EntityRow) -> Answer:
-    policy = Policy()
-
-    def read_owners(entity_type: EntityType, artwork_ids: Collection[int]) -> OwnerRows:
-        with database.reading() as conn:
-            return look_up_owners(conn, entity_type, artwork_ids)
-
-    try:
-        examiner = Examiner(outside.services(), read_owners, policy)
-        return explaining.explain(
-            database.reading, examiner, policy, entity.entity_type, entity.gid
-        )
-    except (Trouble, SettingsError, StopRun) as trouble:
-        return str(trouble)
+        return ask()
     except BadRow as problem:
-        return f"It cannot be audited: {problem}. Correct the row in MusicBrainz."
+        return Comparison(problem=f"It cannot be audited: {problem}. Correct it in MusicBrainz.")
+    except (Trouble, SettingsError, StopRun) as trouble:
+        return Comparison(problem=str(trouble))
+
+
+def _compare(database: DashboardDb, entity: EntityRow) -> Comparison:
+    return compare_whole(
+        database.reading, outside.examiner(database), entity.entity_type, entity.gid
+    )
+
+
+def _explain(database: DashboardDb, entity: EntityRow) -> Explanation:
+    examiner = outside.examiner(database)
+    return explain(database.reading, examiner, Policy(), entity.entity_type, entity.gid)
 
 
 # -- both sides ----------------------------------------------------------------------------------
 
 
-def _show_sides(found: Sides) -> None:
+def _show_sides(found: Comparison) -> None:
+    if found.problem:
+        show.text(found.problem)
     for item in found.items:
         show.text(f"Item of {item.gid}: {item.state} {item.problem}".strip())
-        if item.images:
+        if images := item.originals():
             show.table(
-                queries.image_files(item.images),
+                queries.image_files(images),
                 {
                     "artwork": show.words("Artwork"),
                     "size": show.number("Bytes"),

@@ -20,7 +20,7 @@ from artwork_backfill.dashboard.tabs import case
 from artwork_backfill.dashboard.worklist import ASK_BEYOND, Worklist
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.review import actions, questions, triage
-from artwork_backfill.shared.review.actions import Settle, SettledReview
+from artwork_backfill.shared.review.actions import ReviewAction, ReviewOutcome
 from artwork_backfill.shared.review.questions import Review, ReviewFilter, ReviewStatus
 
 PRIORITIES: Final = {
@@ -63,7 +63,7 @@ class Action:
     """A button: what it does to a review, and in words that it was done."""
 
     label: str
-    settle: Settle
+    apply: ReviewAction
     done: str
     shortcut: str
     needs_note: bool = True
@@ -340,21 +340,21 @@ def _act(
     database: DashboardDb, kept: Memory, action: Action, selected: Sequence[Review], note: str
 ) -> None:
     try:
-        settled = database.act(
-            lambda conn, by: actions.settle_all(conn, action.settle, selected, by=by, note=note)
+        outcomes = database.act(
+            lambda conn, by: actions.apply_to_all(conn, action.apply, selected, by=by, note=note)
         )
     except Trouble as trouble:
         _LIST.notify("Nothing was changed.", [str(trouble)], ok=False)
         _LIST.reload()
         return
-    done = [entry.review for entry in settled if entry.refusal is None]
-    refusals = [without_commands(entry.refusal) for entry in settled if entry.refusal is not None]
+    done = [entry.review for entry in outcomes if entry.refusal is None]
+    refusals = [without_commands(entry.refusal) for entry in outcomes if entry.refusal is not None]
     now = datetime.now(UTC)
     kept.record(
         Done(now, f"review {review.id} {action.done}", review.entity_type, review.gid)
         for review in done
     )
-    headline = f"{len(done):,} of {len(settled):,} reviews: {action.done}."
+    headline = f"{len(done):,} of {len(outcomes):,} reviews: {action.done}."
     if refusals:
         headline += " The others were left as they are, and the list has been read again:"
     undo = _undo(database, action) if done else None
@@ -385,7 +385,7 @@ def _start(
             batch = questions.reviews_after(
                 conn, wanted, after=after, up_to=up_to, limit=bulk.BATCH
             )
-        return _settle_batch(database, action, batch, note)
+        return _apply_to_batch(database, action, batch, note)
 
     kept.bulk = Bulk(
         "reviews",
@@ -402,18 +402,18 @@ def _start(
     show.write(kept, _NOTE, "")
 
 
-def _settle_batch(
+def _apply_to_batch(
     database: DashboardDb, action: Action, batch: Sequence[Review], note: str
 ) -> Batch:
     if not batch:
         return Batch(None)
-    settled: list[SettledReview] = database.act(
-        lambda conn, by: actions.settle_all(conn, action.settle, batch, by=by, note=note)
+    outcomes: list[ReviewOutcome] = database.act(
+        lambda conn, by: actions.apply_to_all(conn, action.apply, batch, by=by, note=note)
     )
     return Batch(
         batch[-1].id,
-        [entry.review.id for entry in settled if entry.refusal is None],
-        [without_commands(entry.refusal) for entry in settled if entry.refusal is not None],
+        [entry.review.id for entry in outcomes if entry.refusal is None],
+        [without_commands(entry.refusal) for entry in outcomes if entry.refusal is not None],
     )
 
 
@@ -432,7 +432,7 @@ def _undo(database: DashboardDb, action: Action) -> Callable[[Sequence[int]], Bu
             reviews, refusals = _still(database, batch, action)
             if not reviews:
                 return Batch(batch[-1], (), refusals)
-            undone = _settle_batch(database, REOPEN, reviews, f"undone: {action.label}")
+            undone = _apply_to_batch(database, REOPEN, reviews, f"undone: {action.label}")
             return Batch(batch[-1], undone.done, [*refusals, *undone.refusals])
 
         return Bulk("reviews", f"Undo: {action.label}", (), len(left), step)

@@ -1,18 +1,17 @@
-"""audit-batch: compares what MusicBrainz says with what archive.org holds, and decides on repairs.
+"""audit-batch compares MusicBrainz with archive.org, and queues repairs or opens reviews.
 
-| module         | what lives there                                                          |
+| module         | contents                                                                  |
 |----------------|---------------------------------------------------------------------------|
-| `job`          | the five verbs, put together from the modules below                       |
-| `values`       | what travels between them: claims, audits, deferrals                      |
-| `claims`       | taking entities, giving them back, and taking back those of dead runs     |
-| `guardrails`   | whether entities may be claimed just now, and how many                    |
-| `expectation`  | the expected state and the history of claimed entities, from the database |
-| `services`     | the outside services that are asked                                       |
-| `examination`  | the actual state from archive.org, the comparison and the decision        |
-| `writing`      | decisions into tables and into artwork-indexer's queue                    |
-| `history`      | counts of what was found, for questions about the past                    |
-| `verification` | counting again what the run brought about                                 |
-| `auditor`      | the same for a daemon's idle loop, without the command line               |
+| `job`          | the job, composed of the modules below                                    |
+| `command`      | its command line; `policy` holds the options that choose what to act on   |
+| `claims`       | the table of claims, and the audit's own queries on it                    |
+| `narrowing`    | findings that a narrower policy has skipped                               |
+| `guardrails`   | whether entities may be claimed now, and how many                         |
+| `writing`      | writing decisions to the tables and to artwork-indexer's queue            |
+| `tallies`      | counts of findings and repairs over time                                  |
+| `verification` | the verification of a run                                                 |
+| `auditor`      | the same audit for a daemon, without the command line                     |
 
-What is compared and how it is decided is in `shared.audit`, which does no input or output.
+`shared.auditing` reads what an audit needs; `shared.audit` compares and decides without any input
+or output.
 """

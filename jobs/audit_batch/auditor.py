@@ -1,7 +1,7 @@
-"""The audit without a command line: for a daemon that audits a little whenever it is idle.
+"""The audit without a command line, for a daemon that audits a little whenever it is idle.
 
-It claims, examines and writes with the code of the job, and by the same rules. It never waits for
-its turn: where nothing may be audited just now, it says so and returns.
+It claims, examines and writes with the code and the rules of the job. It never waits: if it may not
+audit now, it returns at once and says why.
 """
 
 from __future__ import annotations
@@ -33,45 +33,46 @@ from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.http import Interrupted
 from artwork_backfill.shared.engine import session as db
-from artwork_backfill.shared.engine.job import StopRun, Wait
+from artwork_backfill.shared.engine.errors import EngineError, StopRun
+from artwork_backfill.shared.engine.job import Wait
 from artwork_backfill.shared.engine.runs import RunRecord
 from artwork_backfill.shared.engine.sources import Claims, Partition
 from artwork_backfill.shared.settings import Settings
 
-#: What its runs are called, and held by.
+#: The job name of its runs, by which they can be held.
 NAME: Final = "auditor"
 
-#: What was audited less than this ago is left alone even if it is unchecked: an entity whose item
-#: is busy would otherwise be looked at by every call.
+#: Entities that were audited within this time are skipped even if they are unchecked: otherwise
+#: every call would audit an entity whose item is busy.
 REVISIT_AFTER: Final = timedelta(hours=1)
 
-#: When a call is worth while again where nobody can know, in seconds.
+#: The delay after which another call is worthwhile if nothing better is known, in seconds.
 _LOOK_AGAIN_S: Final = 60.0
 
-#: How often a call looks whether it has to end, and how long it then waits for what can end at
-#: once, in seconds.
+#: How often a call checks whether it has to end, and how long it then waits for its thread, in
+#: seconds.
 _POLL_S: Final = 0.05
 _GRACE_S: Final = 0.1
 
-#: For how long a transaction is repeated while the database is in trouble, in seconds.
+#: How long a transaction is retried while the database fails, in seconds.
 _DATABASE_PATIENCE_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class AuditSummary:
-    """What one call has done.
+    """The result of one call.
 
     Parameters
     ----------
     counts
-        By what became of the entities: `clean`, `repair_queue`, `manual_review`, `legacy`,
-        `deferred`, `postponed` and others, as in the report of audit-batch; also `events`.
+        Entities by result: `clean`, `repair_queue`, `manual_review`, `legacy`, `deferred`,
+        `postponed` and others, as in the report of audit-batch; also `events`.
     problems
-        What is wrong with entities that could not be audited, one line each.
+        One line for each entity that could not be audited.
     waits_for
-        Why nothing more was audited, `None` when there is no reason to wait.
+        Why no more was audited; `None` if there is no reason to wait.
     retry_after
-        When a further call may do more, in seconds from now.
+        Seconds until another call may do more.
     """
 
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -81,24 +82,24 @@ class AuditSummary:
 
     @property
     def audited(self) -> int:
-        """How many entities were decided on."""
+        """How many entities were decided."""
         return self.counts.get("audited", 0)
 
 
 class Auditor:
-    """Audits a few entities per call, one call at a time.
+    """Audit a few entities per call, one call at a time.
 
     Parameters
     ----------
     rate
-        How many entities may be audited per second, on average; `None` for no limit.
+        The average number of entities per second; `None` for no limit.
     time_limit
-        How long a call may take, in seconds, whatever the services do: what is not examined by then
-        is given back.
+        The maximum duration of a call in seconds, whatever the services do. Entities that are not
+        examined by then are given back.
     limits, policy
-        As the options of audit-batch; by default, nothing is done unless artwork-indexer is idle.
+        As the options of audit-batch. By default, it audits only while artwork-indexer is idle.
     clock
-        Monotonic seconds.
+        A monotonic clock, in seconds.
 
     Example
     -------
@@ -132,8 +133,8 @@ class Auditor:
         self._clock = clock
         self._next_turn = -math.inf
         self._one_call = threading.Lock()
-        self._interrupt = threading.Event()
-        # A plain attribute: a signal handler may set it, and may not touch any lock.
+        self._stop_flag = threading.Event()
+        # A plain attribute: a signal handler may set it, but must not acquire a lock.
         self._closed = False
         self._is_open = True
         self._left_behind: _Attempt | None = None
@@ -153,9 +154,9 @@ class Auditor:
             reserve=narrowing.Reserve(policy, Partition()),
             revisit_after=REVISIT_AFTER.total_seconds(),
         )
-        self._services = Services.from_settings(settings, concurrency=1, stopping=self._interrupt)
+        self._services = Services.from_settings(settings, concurrency=1, stop_flag=self._stop_flag)
         owners = OwnerReader(self._reads)
-        self._examiner = Examiner(self._services, owners.read, policy, stopping=self._interrupt)
+        self._examiner = Examiner(self._services, owners.read, policy, stop_flag=self._stop_flag)
 
     @classmethod
     def from_environment(
@@ -168,7 +169,12 @@ class Auditor:
     ) -> Self:
         """Return an auditor with the settings of the environment.
 
-        Raises `SettingsError` where one is missing or malformed.
+        Parameters are those of the class.
+
+        Raises
+        ------
+        SettingsError
+            A setting is missing or malformed.
         """
         settings = Settings(os.environ)
         return cls(settings, rate=rate, time_limit=time_limit, limits=limits, policy=policy)
@@ -180,10 +186,10 @@ class Auditor:
         self.close()
 
     def close(self) -> None:
-        """Close all connections, at once or as soon as the call that is under way has ended.
+        """Close all connections, now or as soon as the current call has ended.
 
-        May be called from a signal handler and from any thread, and never waits. A call that is
-        under way ends within moments and gives back what it has not written.
+        May be called from any thread and from a signal handler, and never waits. The current call
+        ends within moments and gives back what it has not written.
         """
         self._closed = True
         if self._one_call.acquire(blocking=False):
@@ -196,7 +202,7 @@ class Auditor:
         if not self._is_open:
             return
         self._is_open = False
-        self._interrupt.set()
+        self._stop_flag.set()
         self._services.close()
         with suppress(psycopg.Error):
             self._record.finish(self._session, "stopped", 0, {})
@@ -205,13 +211,18 @@ class Auditor:
             self._reads.close()
 
     def audit(self, limit: int = 1) -> AuditSummary:
-        """Audit up to `limit` of the entities that wait longest, those of high priority first.
+        """Audit up to `limit` unchecked entities, the highest priority first.
+
+        Parameters
+        ----------
+        limit
+            The maximum number of entities.
 
         Raises
         ------
         psycopg.Error
-            The database is in trouble. What is still claimed then is given back, or, when not even
-            that is possible, taken back by a later call or by audit-batch.
+            The database failed. Entities that are still claimed are given back, or reclaimed by a
+            later call or by audit-batch.
         """
 
         return self._audit(
@@ -219,16 +230,23 @@ class Auditor:
         )
 
     def audit_entity(self, entity_type: str, gid: str) -> AuditSummary:
-        """Audit one given `release` or `event`, whatever its status and whenever it last was.
+        """Audit one given entity, whatever its status and the time of its last audit.
 
-        It is added when the audit does not know it. Guardrails and rate apply.
+        An unknown entity is added. The limits and the rate apply.
+
+        Parameters
+        ----------
+        entity_type
+            `release` or `event`.
+        gid
+            Its UUID.
 
         Raises
         ------
         ValueError
-            There is no such type of entity, or `gid` is no UUID.
+            The entity type is unknown, or `gid` is not a UUID.
         psycopg.Error
-            As `audit`.
+            As for `audit`.
         """
         wanted, key = EntityType(entity_type), str(UUID(gid))
 
@@ -265,15 +283,15 @@ class Auditor:
                 retry_after=_LOOK_AGAIN_S,
             )
         self._left_behind = None
-        self._interrupt.clear()
+        self._stop_flag.clear()
         until_turn = self._next_turn - self._clock()
         if until_turn > 0:
             return AuditSummary(waits_for="the rate that was asked for", retry_after=until_turn)
-        # Between two calls it has no heartbeat, and may count as dead: it holds nothing then.
+        # Between two calls it writes no heartbeat and may be declared dead; it holds no claim then.
         self._record.begin(self._session, NAME, {})
         claims.tidy(self._session)
         try:
-            # What people ask of it keeps it from auditing, not its caller from working.
+            # A hold or a pause keeps it from auditing, but raises nothing to its caller.
             claimed = self._record.ask(self._session) or claim()
         except StopRun as stop:
             return AuditSummary(waits_for=str(stop), retry_after=_LOOK_AGAIN_S)
@@ -288,7 +306,7 @@ class Auditor:
         self._next_turn = self._clock() + entities * self._interval
 
     def _work(self, claimed: list[Claim], deadline: float) -> AuditSummary:
-        """Examine and write one entity after another; give back what is left in the end."""
+        """Examine and write one entity after another; give back the rest at the end."""
         counts: Counter[str] = Counter()
         problems: list[str] = []
         waits_for = None
@@ -297,7 +315,9 @@ class Auditor:
             while left:
                 try:
                     counts.update(self._write(self._examine(left[0], deadline)))
-                except (BadRow, psycopg.Error) as error:
+                except (Interrupted, EngineError):
+                    raise
+                except Exception as error:  # of this entity alone, and counted as such
                     if isinstance(error, psycopg.Error) and db.is_passing(error):
                         raise
                     reason = _reason(error)
@@ -319,26 +339,25 @@ class Auditor:
         return AuditSummary(counts, tuple(problems), waits_for, retry_after)
 
     def _examine(self, claim: Claim, deadline: float) -> Audit:
-        """Examine a claim in a thread of its own, and leave that behind when the time is up.
+        """Examine a claim in a thread, and abandon the thread when the time is up.
 
-        A socket may keep a thread for longer than any call may take. Raises `Interrupted`.
+        A socket may block a thread for longer than a call may take. Raises `Interrupted`.
         """
 
         def examine() -> Audit | None:
-            [audit] = self._examiner.confirm([self._examiner.examine(claim)])
-            return audit
+            return self._examiner.confirm(self._examiner.examine(claim))
 
         attempt = _Attempt(examine)
         while attempt.is_running:
             left = deadline - time.monotonic()
             if self._closed or left <= 0:
-                self._interrupt.set()
-                # What waits for its turn or for its next attempt ends now.
+                self._stop_flag.set()
+                # A thread that waits for its rate or for a retry ends now.
                 attempt.wait(_GRACE_S)
                 if attempt.is_running:
                     self._left_behind = attempt
                 elif not self._closed:
-                    self._interrupt.clear()
+                    self._stop_flag.clear()
                 raise Interrupted("the call has to end")
             attempt.wait(min(left, _POLL_S))
         audit = attempt.result()
@@ -367,7 +386,7 @@ class _Attempt:
         self._work = work
         self._audit: Audit | None = None
         self._error: BaseException | None = None
-        # A daemon: a process that wants to end does not wait for it.
+        # A daemon thread: the process can end without waiting for it.
         self._thread = threading.Thread(target=self._run, name="auditor", daemon=True)
         self._thread.start()
 
@@ -379,7 +398,7 @@ class _Attempt:
         self._thread.join(seconds)
 
     def result(self) -> Audit | None:
-        """Return what the function returned, or raise what it raised."""
+        """Return the result of the function, or raise its exception."""
         if self._error is not None:
             raise self._error
         return self._audit
@@ -391,8 +410,10 @@ class _Attempt:
             self._error = error
 
 
-def _reason(error: BadRow | psycopg.Error) -> str:
-    return db.explain(error) if isinstance(error, psycopg.Error) else str(error)
+def _reason(error: Exception) -> str:
+    if isinstance(error, psycopg.Error):
+        return db.explain(error)
+    return str(error) if isinstance(error, BadRow) else f"{type(error).__name__}: {error}"
 
 
 def _session(dsn: str, record: RunRecord) -> db.Session:

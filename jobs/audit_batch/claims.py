@@ -1,6 +1,6 @@
-"""Claims of entities to audit: the table that they are shared out by, and the audit's own ways.
+"""Claims of entities to audit: their table, and the queries that only the audit needs.
 
-How claims are made, given back and taken back from dead runs is in `shared.engine.sources`.
+`shared.engine.sources` claims, gives back and reclaims.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from uuid import UUID
 from psycopg import Connection
 
 from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.auditing.models import Claim, Entity
 from artwork_backfill.shared.auditing.queueing import sweep
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import ClaimTable, Partition
 
-#: The order is that of the partial index audit_entity_idx_unchecked.
+#: The order of the partial index audit_entity_idx_unchecked.
 TABLE: Final = ClaimTable(
     "artwork_indexer.audit_entity",
-    waiting="unchecked",
-    claimed="audit_in_progress",
+    waiting=Status.UNCHECKED,
+    claimed=Status.IN_PROGRESS,
     order="priority DESC, last_audit_at NULLS FIRST, id",
     columns="entity.entity_type::text, entity.gid::text",
     due="coalesce(not_before, '-infinity') <= now()",
 )
 
-# What an audit is asked for by name, in whatever status it is; not what another run holds.
+# An entity that is audited by name, in any status, unless another run holds it.
 _ADD: Final = """
 INSERT INTO artwork_indexer.audit_entity (entity_type, gid, priority)
 VALUES (%(entity_type)s, %(gid)s, 10)
@@ -52,10 +53,10 @@ RETURNING entity.id, entity.last_audit_at, wanted.last_audit_at, entity.entity_t
           entity.gid::text
 """
 
-# A dry run may not mark what it has seen, so it remembers how far it came. Three ranges of the
-# index lie behind that place: the rest of those never audited at the same priority, then those
-# audited before, then everything of a lower priority. Each is a range scan in the index's order, as
-# one condition on all three columns would not be.
+# A dry run cannot mark the rows that it has seen, so it remembers its position. Three ranges of the
+# index follow the position: the remaining rows of the same priority that were never audited, those
+# of that priority that were, and all rows of lower priority. Each is a range scan in the order of
+# the index; a single condition on all three columns would not be.
 _LOOK: Final = """
 WITH waiting AS NOT MATERIALIZED (
     SELECT id, entity_type, gid, last_audit_at, priority
@@ -89,10 +90,10 @@ ORDER BY priority DESC, last_audit_at NULLS FIRST, id
 LIMIT %(size)s
 """
 
-# The trigger on the queue gives up rather than hold up artwork-indexer. What it missed is made up
-# for here: the next audit finds the repair done, or its event failed.
-_TAKE_SETTLED: Final = """
-WITH settled AS (
+# The trigger on the queue gives up rather than delay artwork-indexer. These statements handle what
+# it missed: the next audit finds the repair done, or its event failed.
+_RECHECK_ENDED_REPAIRS: Final = """
+WITH ended AS (
     SELECT id
     FROM artwork_indexer.audit_entity entity
     WHERE status = 'repair_queue'
@@ -106,8 +107,8 @@ WITH settled AS (
 )
 UPDATE artwork_indexer.audit_entity entity
 SET status = 'unchecked'
-FROM settled
-WHERE entity.id = settled.id
+FROM ended
+WHERE entity.id = ended.id
 """
 
 
@@ -118,14 +119,14 @@ def claim(
     entity_type: str,
     gid: str,
 ) -> Claim:
-    """Return a claim as a row of `TABLE` has it."""
+    """Return the claim of a row of `TABLE`."""
     return Claim(Entity(id_, EntityType(entity_type), gid), claimed_at, audited_before)
 
 
 def claim_one(conn: Connection, entity_type: EntityType, gid: str, run_id: UUID) -> list[Claim]:
-    """Take one given entity, whatever its status; nothing when another run holds it.
+    """Claim one given entity, whatever its status; return nothing if another run holds it.
 
-    An entity that was not there is added.
+    An unknown entity is added.
     """
     wanted = {"entity_type": entity_type.value, "gid": gid, "run": run_id}
     conn.execute(_ADD, wanted)
@@ -133,7 +134,7 @@ def claim_one(conn: Connection, entity_type: EntityType, gid: str, run_id: UUID)
 
 
 def browse(partition: Partition) -> Callable[[Connection, Any, int], tuple[list[Claim], Any]]:
-    """Return what shows a dry run the entities that a real one would claim, in the same order."""
+    """Return a function that lists for a dry run what a real run would claim, in the same order."""
 
     def look(conn: Connection, place: Any, size: int) -> tuple[list[Claim], Any]:
         priority, last_audit_at, last_id = place or (2**15 - 1, None, 0)
@@ -152,21 +153,21 @@ def browse(partition: Partition) -> Callable[[Connection, Any, int], tuple[list[
     return look
 
 
-def release(conn: Connection, claims: Sequence[Claim]) -> None:
-    """Give back claims that will not be written, as far as this run still holds them."""
+def give_back(conn: Connection, claims: Sequence[Claim]) -> None:
+    """Give back claims that will not be written, if this run still holds them."""
     TABLE.give_back(conn, claims)
 
 
 def tidy(session: Session) -> None:
-    """Bring entities back to the audit whose repairs have ended or were withdrawn unnoticed.
+    """Make entities unchecked whose repairs have ended or were withdrawn without notice.
 
-    Also withdraws deletions that wait. One statement at a time: what belongs to others is locked
-    for moments only.
+    Also withdraws deletions that have waited too long. One statement at a time: rows of other
+    programs are locked for moments only.
     """
     session.autocommit(sweep)
-    session.transaction(take_settled)
+    session.transaction(recheck_ended_repairs)
 
 
-def take_settled(conn: Connection) -> int:
-    """Return entities to `unchecked` whose repairs have ended unnoticed; return how many."""
-    return conn.execute(_TAKE_SETTLED).rowcount
+def recheck_ended_repairs(conn: Connection) -> int:
+    """Make entities unchecked whose repairs have ended without notice; return how many."""
+    return conn.execute(_RECHECK_ENDED_REPAIRS).rowcount

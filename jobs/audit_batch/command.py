@@ -1,4 +1,4 @@
-"""audit-batch on the command line."""
+"""The audit-batch command."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from artwork_backfill.shared.engine.job import Run
     type=DurationType(),
     default="10m",
     envvar="BACKFILL_QUEUE_PATIENCE",
-    help="Stop when the full queue has not drained at all for so long.",
+    help="Stop if the full queue has not drained at all for this time.",
 )
 @option(
     "--only-when-idle",
     is_flag=True,
     envvar="BACKFILL_ONLY_WHEN_IDLE",
-    help="Claim nothing while artwork-indexer has any event to work on.",
+    help="Claim nothing while artwork-indexer has an event to work on.",
 )
 @option(
     "--max-per-hour",
@@ -45,9 +45,9 @@ from artwork_backfill.shared.engine.job import Run
     type=click.Choice(list(Xml)),
     default=Xml.EXACT,
     envvar="BACKFILL_XML",
-    help="exact compares the XML in a release's item with the web service's, one request each."
-    " screen compares what archive.org shows of it with MusicBrainz's tables, and asks the web"
-    " service only where they differ. Events are always compared exactly.",
+    help="How to compare mb_metadata.xml of releases. exact: with the web service, one request"
+    " each. screen: what archive.org extracted from it with MusicBrainz's tables; the web service"
+    " is asked only if they differ. Events are always compared exactly.",
 )
 @policy_options
 def command(
@@ -59,10 +59,10 @@ def command(
     xml: str,
     policy: Policy,
 ) -> AuditBatch:
-    """Compare MusicBrainz with archive.org and queue what repairs the differences.
+    """Compare MusicBrainz with archive.org and queue repairs of the differences.
 
-    Each unchecked entity is audited once. Differences that artwork-indexer can repair become events
-    in its queue; those that no machine should decide become rows in needs_manual_review.
+    Audits each unchecked entity once. Differences that artwork-indexer can repair become events in
+    its queue; the others become reviews, which a person decides.
 
     Example: artwork-backfill audit-batch --limit 1000 --dry-run --report audit.md
     """

@@ -1,7 +1,7 @@
-"""Whether entities may be claimed just now, and how many.
+"""Whether entities may be claimed now, and how many.
 
-artwork-indexer works its queue strictly in order, one event after another: whatever audits queue
-delays the edits of users that come later. So the queue is kept short, and audits step back.
+artwork-indexer processes its queue strictly in order, one event after another. Every event of an
+audit delays later edits of users, so audits keep the queue short and wait for other work.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from typing import Final
 from psycopg import Connection
 
 from artwork_backfill.shared.engine.job import StopRun, Wait
+from artwork_backfill.shared.engine.session import holds, only_row
 
 _HOUR_S: Final = 3600.0
 
-#: Entities in hand make room within moments, in seconds.
+#: The delay before another look, in seconds: entities being audited soon free their places.
 _LOOK_AGAIN_S: Final = 0.05
 
-# Claimed entities count as well: each may be about to queue an event.
+# Claimed entities count as well: each may queue an event soon.
 _QUEUED: Final = """
 SELECT array_agg(id),
        (SELECT count(*) FROM artwork_indexer.audit_entity WHERE status = 'audit_in_progress')
@@ -30,8 +31,8 @@ FROM artwork_indexer.event_queue
 WHERE state IN ('queued', 'running')
 """
 
-# What artwork-indexer would take next: attempts left, the delay after a failure passed (an hour per
-# attempt), and everything that it depends on completed.
+# The events that artwork-indexer can work on now: attempts are left, the delay after a failure has
+# passed (an hour per attempt), and all events they depend on are completed.
 _IS_INDEXER_BUSY: Final = """
 SELECT EXISTS (
     SELECT
@@ -50,10 +51,10 @@ SELECT EXISTS (
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the operator allows.
+    """Limits that the operator sets.
 
-    `max_queue_depth` is in events, 0 for no limit; `queue_patience` in seconds;
-    `max_per_hour` in entities, `None` for no limit.
+    `max_queue_depth` is in events, 0 for no limit; `queue_patience` in seconds; `max_per_hour` in
+    entities, `None` for no limit.
     """
 
     max_queue_depth: int = 40
@@ -63,9 +64,9 @@ class Limits:
 
 
 class Guardrails:
-    """Watches the queue and the clock for one run. `clock` is monotonic, in seconds.
+    """Watch the queue and the clock for one run. `clock` is monotonic, in seconds.
 
-    Entities are claimed by one thread and written by another, and both say so here.
+    One thread claims entities and another writes them; both report here.
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
@@ -80,7 +81,10 @@ class Guardrails:
     def room(self, conn: Connection, size: int) -> int | Wait:
         """Return how many of `size` entities may be claimed now, or why none may.
 
-        Raises `StopRun` when artwork-indexer does not work.
+        Raises
+        ------
+        StopRun
+            artwork-indexer is not working.
         """
         with self._lock:
             return self._room(conn, size)
@@ -89,8 +93,7 @@ class Guardrails:
         allowed = self._room_this_hour(size)
         if isinstance(allowed, Wait) or not self._looks_at_queue():
             return allowed
-        row = conn.execute(_QUEUED).fetchone()
-        ids, in_progress = row if row is not None else (None, 0)
+        ids, in_progress = only_row(conn, _QUEUED)
         queued = frozenset(ids or ())
         if (obstacle := self._obstacle(conn, len(queued))) is not None:
             return self._wait_for_indexer(queued, obstacle)
@@ -100,14 +103,14 @@ class Guardrails:
         return self._room_in_queue(allowed, len(queued), int(in_progress))
 
     def claimed(self, entities: int) -> None:
-        """Learn that so many entities were claimed just now."""
+        """Record that this many entities were claimed now."""
         with self._lock:
             self._wanted = 1
             if self._limits.max_per_hour is not None:
                 self._claimed.append((self._clock(), entities))
 
     def postponed(self, events: int) -> None:
-        """Learn that a repair of so many events found no room: wait until there is as much."""
+        """Record that a repair of this many events found no room, and wait for that much room."""
         with self._lock:
             self._wanted = min(events, self._limits.max_queue_depth)
 
@@ -129,8 +132,8 @@ class Guardrails:
         )
 
     def _obstacle(self, conn: Connection, queued: int) -> str | None:
-        """Return what keeps the run from claiming until artwork-indexer has done something."""
-        if self._limits.only_when_idle and _value(conn, _IS_INDEXER_BUSY):
+        """Return why the run may not claim until artwork-indexer has worked, or None."""
+        if self._limits.only_when_idle and holds(conn, _IS_INDEXER_BUSY):
             return f"artwork-indexer has {queued:,} events to work on"
         limit = self._limits.max_queue_depth
         if limit and queued + self._wanted > limit:
@@ -163,8 +166,3 @@ class Guardrails:
             )
         # Several small batches keep the fetching threads busier than one that fills the queue.
         return min(allowed, room, max(1, limit // 4))
-
-
-def _value(conn: Connection, query: str) -> object:
-    row = conn.execute(query.encode()).fetchone()
-    return None if row is None else row[0]

@@ -1,4 +1,4 @@
-"""The audit as a job: claims entities, examines them, writes what was decided."""
+"""The audit as a job: claim entities, examine them, write the decisions."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from typing import ClassVar, Final
 
 from psycopg import Connection
 
-from artwork_backfill.jobs.audit_batch import claims, history, narrowing, verification, writing
+from artwork_backfill.jobs.audit_batch import claims, narrowing, tallies, verification, writing
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
 from artwork_backfill.jobs.audit_batch.writing import AuditsWritten, Writer, queues
 from artwork_backfill.shared.audit.decide import Policy, Status
 from artwork_backfill.shared.auditing import gauges
 from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import TABLES, add_expectations
-from artwork_backfill.shared.auditing.models import Audit, Claim, FindingCount, Reason
+from artwork_backfill.shared.auditing.models import Audit, Claim, Failure, FindingCount
 from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import (
     Alone,
+    Failed,
     Job,
     Metric,
     Note,
@@ -36,16 +37,16 @@ from artwork_backfill.shared.engine.job import (
     Wait,
 )
 from artwork_backfill.shared.engine.runs import RUN_TABLES
-from artwork_backfill.shared.engine.session import Session
+from artwork_backfill.shared.engine.session import Session, holds
 from artwork_backfill.shared.engine.sources import Claims
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.id_set import IdSet
 from artwork_backfill.shared.settings import Settings
 
-#: How often a run makes up for what a trigger missed and keeps the counts of statuses, in seconds.
+#: How often a run handles what a trigger missed and stores the counts of statuses, in seconds.
 _TIDY_EVERY_S: Final = 60.0
 
-#: How long reading the entities of a batch may take at the rate that is allowed, in seconds.
+#: How long reading the entities of a batch may take at the permitted rate, in seconds.
 _BATCH_S: Final = 60.0
 
 _LACKS_EDITS: Final = """
@@ -62,18 +63,18 @@ class Xml(StrEnum):
 
 
 class AuditBatch(Job[Claim, Audit]):
-    """Every unchecked entity is audited once.
+    """Audit every unchecked entity once.
 
     Parameters
     ----------
     limits
-        How much of artwork-indexer's queue and time the audit may take.
+        The share of artwork-indexer's queue and time that the audit may take.
     policy
-        Which findings are acted upon.
+        The findings to act on.
     services
-        Where to ask; unless given, those of the settings.
+        The services to ask; by default, those of the settings.
     xml
-        How the XML of releases is audited.
+        How to audit the XML of releases.
     """
 
     name: ClassVar[str] = "audit-batch"
@@ -98,7 +99,7 @@ class AuditBatch(Job[Claim, Audit]):
         Table("artwork_indexer.audit_status_history", ("SELECT", "INSERT")),
         *RUN_TABLES,
     )
-    # Of `--xml screen`, see `shared.auditing.facts`.
+    # For `--xml screen`, see `shared.auditing.facts`.
     optional_tables: ClassVar[tuple[Table, ...]] = (
         Table("musicbrainz.artist"),
         Table("musicbrainz.artist_credit_name"),
@@ -123,13 +124,13 @@ class AuditBatch(Job[Claim, Audit]):
             self.more_tables = self.optional_tables
         self._guardrails = Guardrails(limits)
         self._services = services or Services.from_settings(
-            run.settings, concurrency=run.options.concurrency, stopping=run.stopping
+            run.settings, concurrency=run.options.concurrency, stop_flag=run.stop_flag
         )
         run.use(self._services.archive)
         run.use(self._services.musicbrainz)
         run.measure(gauges.read)
         owners = OwnerReader(run.session())
-        self._examiner = Examiner(self._services, owners.read, policy, stopping=run.stopping)
+        self._examiner = Examiner(self._services, owners.read, policy, stop_flag=run.stop_flag)
         self._writer = Writer(run.id, limits.max_queue_depth)
         partition = run.options.partition
         self._claims = Claims(
@@ -161,12 +162,22 @@ class AuditBatch(Job[Claim, Audit]):
     def fetch(self, items: Sequence[Claim]) -> Sequence[Audit]:
         return [self._examiner.examine(claim) for claim in items]
 
-    def groups(self, results: Sequence[Audit]) -> Iterator[Sequence[Audit] | Alone[Audit]]:
-        confirmed = [audit for audit in self._examiner.confirm(results) if audit is not None]
-        for audit in confirmed:
-            if queues(audit):
-                yield Alone([audit])
-        if rest := [audit for audit in confirmed if not queues(audit)]:
+    def groups(
+        self, results: Sequence[Audit]
+    ) -> Iterator[Sequence[Audit] | Alone[Audit] | Failed[Audit]]:
+        rest: list[Audit] = []
+        for audit, seen in zip(results, self._examiner.look_again(results), strict=True):
+            # Here and not for all at once: what others may change meanwhile is to be read just
+            # before the transaction that relies on it.
+            confirmed = self._examiner.confirm_deletions(seen) if isinstance(seen, Audit) else seen
+            match confirmed:
+                case Failure():
+                    yield Failed(audit, confirmed.message)
+                case Audit() if queues(confirmed):
+                    yield Alone([confirmed])
+                case Audit():
+                    rest.append(confirmed)
+        if rest:
             yield rest
 
     def write(self, conn: Connection, results: Sequence[Audit]) -> AuditsWritten:
@@ -186,14 +197,14 @@ class AuditBatch(Job[Claim, Audit]):
             self._findings[check] = self._findings.get(check, FindingCount(0, 0)) + count
         self._audited += written.counts.get("audited", 0)
         self._deferred += written.counts.get("deferred", 0)
-        self._unreadable += written.counts.get(f"deferred: {Reason.UNREADABLE}", 0)
+        self._unreadable += written.unreadable
 
     def verify(
         self, conn: Connection, run: RunResult | None
     ) -> Iterator[Verification | Note | Problem]:
         if run is None:
             dead = self._claims.count_dead(conn)
-            yield Verification.equal("claims of dead runs", 0, dead, "audit-batch takes them back")
+            yield Verification.equal("claims of dead runs", 0, dead, "audit-batch reclaims them")
         else:
             left = self._claims.count_held(conn)
             yield Verification.equal("claims of this run left over", 0, left)
@@ -205,11 +216,12 @@ class AuditBatch(Job[Claim, Audit]):
             )
         yield from verification.verify_repairs_and_reviews(conn)
         yield from verification.missing_triggers(conn)
-        self._given_up = history.repairs_given_up(conn)
+        self._given_up = tallies.repairs_given_up(conn)
         looked_at = self._audited + self._deferred
         if self._unreadable * 2 > looked_at:
             raise StopRun(
-                f"{self._unreadable:,} of {looked_at:,} audits could not read what they needed"
+                f"{self._unreadable:,} of {looked_at:,} audits could not read what they needed;"
+                " check the problems of the report, and run again later"
             )
 
     def sections(self) -> Iterator[Section | str]:
@@ -220,13 +232,13 @@ class AuditBatch(Job[Claim, Audit]):
             yield warning
         if repairs := self._decided.get(Status.REPAIR_QUEUE):
             yield (
-                f"{len(repairs):,} entities are in repair: once artwork-indexer has worked, another"
-                " run proves it."
+                f"{len(repairs):,} entities are in repair; run audit-batch again after"
+                " artwork-indexer has worked, to prove the repairs."
             )
         if reviews := self._decided.get(Status.MANUAL_REVIEW):
             yield (
-                f"{len(reviews):,} entities wait for a person: `artwork-backfill review list` shows"
-                " them."
+                f"{len(reviews):,} entities wait for a person; `artwork-backfill review list`"
+                " shows them."
             )
 
     def _findings_section(self) -> Section:
@@ -265,10 +277,10 @@ class AuditBatch(Job[Claim, Audit]):
         )
 
     def _tidy(self, session: Session) -> None:
-        """Look after the tables now and then."""
+        """Clean up the tables and store the counts of statuses, from time to time."""
         if time.monotonic() >= self._tidies_at:
             claims.tidy(session)
-            session.transaction(history.keep_statuses)
+            session.transaction(tallies.keep_statuses)
             self._tidies_at = time.monotonic() + _TIDY_EVERY_S
 
     def _room(self, conn: Connection, size: int) -> int | Wait:
@@ -278,22 +290,24 @@ class AuditBatch(Job[Claim, Audit]):
         return self._guardrails.room(conn, min(size, self._most_at_once()))
 
     def _check_edits(self, conn: Connection) -> None:
-        """Make sure that it can be known which images are approved.
+        """Ensure that the database shows which images are approved.
 
-        Raises `RunFailed` on a replica that was set up without MusicBrainz's edits.
+        Raises
+        ------
+        RunFailed
+            The database is a replica without MusicBrainz's edits.
         """
-        row = conn.execute(_LACKS_EDITS).fetchone()
-        if row is not None and row[0]:
+        if holds(conn, _LACKS_EDITS):
             raise RunFailed(
-                "this database has cover art and not one edit, like a replica without the edit"
-                " tables: every image would seem not to be approved; use a database with edits"
+                "this database has cover art but no edits, like a replica without the edit tables:"
+                " every image would count as not approved; use a database with edits"
             )
         self._has_edits = True
 
     def _most_at_once(self) -> int:
-        """Return how many entities are read in a minute or so at the rate that is allowed.
+        """Return how many entities can be read within a minute at the permitted rate.
 
-        What was read longer ago than that may be out of date when it is written.
+        Anything read earlier may be out of date when it is written.
         """
         rate = self._services.rate
         return sys.maxsize if rate is None else max(1, int(rate * _BATCH_S))

@@ -1,7 +1,7 @@
-"""Takes up again what a narrower policy left alone, once a wider one is in force.
+"""Entities that a narrower policy has skipped and that a wider one acts on.
 
 An entity whose findings were recorded without acting on them is clean under that policy only (see
-`audit_passed`). It comes after everything that is unchecked.
+`audit_passed`). It comes after all unchecked entities.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from psycopg import Connection
 from artwork_backfill.shared.audit.catalogue import CHECKS, Remedy
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.engine.job import Partition
+from artwork_backfill.shared.engine.session import count
 
-#: That of what was audited before and is due again.
+#: The priority of entities that were audited before and are due again.
 _PRIORITY: Final = 50
 
 _ACTED_UPON: Final = """
@@ -25,7 +26,7 @@ WHERE passed.check_name = ANY (%(checks)s::text[])
 AND passed.severity >= %(min_severity)s
 AND (%(deletions)s OR NOT passed.is_deletion)
 AND entity.status = 'clean'
--- What a person wants left as it is since that audit is not taken up.
+-- Skip entities that a person has left as they are since that audit.
 AND NOT EXISTS (
     SELECT
     FROM artwork_indexer.needs_manual_review review
@@ -54,15 +55,14 @@ WHERE entity.id = wider.id
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """The entities of a share that a policy acts upon, and a narrower one has left alone."""
+    """The entities of a partition that this policy acts on and a narrower one has skipped."""
 
     policy: Policy
     partition: Partition
 
     def count(self, conn: Connection) -> int:
-        """Return how many there are."""
-        row = conn.execute(_COUNT.encode(), self._values()).fetchone()
-        return int(row[0]) if row is not None else 0
+        """Return their number."""
+        return count(conn, _COUNT, self._values())
 
     def take_up(self, conn: Connection, size: int) -> int:
         """Make up to `size` of them unchecked; return how many."""

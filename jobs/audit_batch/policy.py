@@ -1,4 +1,4 @@
-"""The options that say which findings an audit acts on, and how."""
+"""Options that choose which findings an audit acts on, and how."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from artwork_backfill.shared.audit.decide import Policy
 
 
 def policy_options(command: F) -> F:
-    """Add the options to a command, which gets the `Policy` that they make as `policy`."""
+    """Add these options to a command, which gets the resulting `Policy` as `policy`."""
 
     @wraps(command)
     def with_policy(*args: Any, **options: Any) -> Any:
         no_deletions = options.pop("no_deletions")
         delete_from_live = options.pop("delete_from_live")
         if no_deletions and delete_from_live:
-            raise click.UsageError("--no-deletions and --delete-from-live exclude each other")
+            raise click.UsageError(
+                "--no-deletions and --delete-from-live exclude each other: pass one of them"
+            )
         policy = Policy(
             _matched(options.pop("ignored")),
             _severity(options.pop("min_severity")),
@@ -50,7 +52,7 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         multiple=True,
         metavar="CHECK",
         envvar="BACKFILL_IGNORE",
-        help="Record this check's findings without acting on them. Repeatable; globs like"
+        help="Record this check's findings without acting on them. Repeatable; globs such as"
         " 'meta.*'.",
     ),
     option(
@@ -58,7 +60,7 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         type=click.Choice([severity.label for severity in Severity]),
         default=Severity.MINOR.label,
         envvar="BACKFILL_MIN_SEVERITY",
-        help="Record findings that are less grave without acting on them.",
+        help="Record findings below this severity without acting on them.",
     ),
     option(
         "--remedy",
@@ -66,21 +68,21 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         multiple=True,
         metavar="CHECK=REMEDY",
         envvar="BACKFILL_REMEDY",
-        help="Act on this check's findings by index, review or record, instead of as the catalogue"
-        " says. Repeatable; globs like 'item.*=index'.",
+        help="Replace this check's remedy by index, review or record. Repeatable; globs such as"
+        " 'item.*=index'.",
     ),
     option(
         "--no-deletions",
         is_flag=True,
         envvar="BACKFILL_NO_DELETIONS",
-        help="Queue no delete_image: record images that could be deleted without acting on them.",
+        help="Queue no delete_image; record images that could be deleted.",
     ),
     option(
         "--delete-from-live",
         is_flag=True,
         envvar="BACKFILL_DELETE_FROM_LIVE",
-        help="Delete images of others from items of live entities, too, where everything else is"
-        " proved; otherwise a person decides. See docs/beside-musicbrainz.md for what stays open.",
+        help="Also delete foreign images from items of live entities if their owner has the same"
+        " image; by default, a person decides. See docs/beside-musicbrainz.md for the risk.",
     ),
 )
 

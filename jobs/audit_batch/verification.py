@@ -1,4 +1,4 @@
-"""Counts again what an audit brought about, from the tables alone."""
+"""Verification of an audit, counted from the tables alone."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from psycopg import Connection
 from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.auditing import triggers
 from artwork_backfill.shared.engine.job import Problem, Verification
+from artwork_backfill.shared.engine.session import count, only_row
 from artwork_backfill.shared.id_set import IdSet
 
-# What others did to an entity since is in order too: a completed repair makes it unchecked, a
-# failed one a review, a person may want it audited again, and another run may have done so already.
+# Later changes by others are correct, too: a completed repair makes an entity unchecked, a failed
+# one makes a review, a person may request another audit, and another run may have audited it.
 _AS_DECIDED: Final = """
 SELECT count(*)
 FROM artwork_indexer.audit_entity entity
@@ -30,7 +31,7 @@ AND (status::text = %(status)s
         AND result.audited_at >= %(run_started)s))
 """
 
-# Events that were withdrawn are noted until the next sweep brings their entity back.
+# Withdrawn events stay recorded until the next sweep makes their entity unchecked.
 _REPAIRS: Final = """
 SELECT count(*), count(*) FILTER (WHERE EXISTS (
     SELECT
@@ -59,40 +60,28 @@ WHERE status = 'manual_review'
 def verify_decisions(
     conn: Connection, decided: Mapping[Status, IdSet], *, run_id: UUID, run_started: datetime
 ) -> Iterator[Verification]:
-    """Check that every entity this run finished has the status that was decided."""
+    """Check that every entity that this run decided has the decided status."""
+    values = {"run_id": run_id, "run_started": run_started}
     for status, ids in decided.items():
         found = sum(
-            _count(
-                conn,
-                _AS_DECIDED,
-                ids=chunk,
-                status=status.value,
-                run_id=run_id,
-                run_started=run_started,
-            )
+            count(conn, _AS_DECIDED, values | {"ids": chunk, "status": status.value})
             for chunk in ids.chunks()
         )
         yield Verification.equal(f"entities decided to be {status}", len(ids), found)
 
 
 def verify_repairs_and_reviews(conn: Connection) -> Iterator[Verification]:
-    """Check that every repair has an event and every review a row that people can find."""
+    """Check that every repair has an event, and every review an open row."""
     yield _compare(conn, "entities in repair with an event, or one withdrawn", _REPAIRS)
     yield _compare(conn, "entities in review with one open review", _REVIEWS)
 
 
 def missing_triggers(conn: Connection) -> Iterator[Problem]:
-    """Yield the triggers that the audit relies on and that do not fire."""
+    """Yield the triggers that the audit relies on and that are missing or disabled."""
     for name, meaning in triggers.missing_triggers(conn).items():
         yield Problem(f"trigger {name} is missing or disabled", meaning)
 
 
 def _compare(conn: Connection, name: str, query: str) -> Verification:
-    row = conn.execute(query.encode()).fetchone()
-    expected, actual = row if row is not None else (0, 0)
+    expected, actual = only_row(conn, query)
     return Verification.equal(name, expected, actual)
-
-
-def _count(conn: Connection, query: str, **values: object) -> int:
-    row = conn.execute(query.encode(), values).fetchone()
-    return int(row[0]) if row is not None else 0

@@ -1,8 +1,8 @@
-"""Writes audits: statuses, reviews and results into our tables, repairs into the event queue.
+"""Writing audits: statuses, reviews and results to our tables, repairs to the event queue.
 
-Everything of a batch happens in one transaction. Only entities that this run still holds are
-touched, and nothing is decided about those that an event or MusicBrainz has changed since the
-claim: what was found may be out of date.
+All of a batch happens in one transaction. Only entities that this run still holds are changed. An
+entity is deferred if an event or MusicBrainz has changed it since the claim, because its findings
+may be out of date.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from artwork_backfill.jobs.audit_batch import history
-from artwork_backfill.jobs.audit_batch.claims import release
+from artwork_backfill.jobs.audit_batch import tallies
+from artwork_backfill.jobs.audit_batch.claims import give_back
 from artwork_backfill.shared.audit.decide import Decision, QueuedAction, Status
 from artwork_backfill.shared.audit.finding import storable
 from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
@@ -43,7 +43,7 @@ from artwork_backfill.shared.auditing.queueing import (
 from artwork_backfill.shared.engine.job import Written
 from artwork_backfill.shared.engine.session import begin, is_committed, roll_back
 
-# In order of id, as every run locks them, so that two runs never wait for each other in a circle.
+# Ordered by id, as all runs lock rows, so that two runs cannot deadlock.
 _LOCK_HELD: Final = """
 SELECT entity.id
 FROM artwork_indexer.audit_entity entity
@@ -54,10 +54,10 @@ ORDER BY entity.id
 FOR UPDATE OF entity
 """
 
-# An event that was completed since the claim was created after it, or it would have been found
-# queued then; `created` is the start of the transaction that queued it, hence the margin. Finished
-# events are many, and only these two columns are indexed. What had failed by then and was queued
-# anew is older, so it is looked up by its id.
+# An event that was completed since the claim was created after it; otherwise the claim would have
+# found it queued. `created` is the start of the transaction that queued it, hence the margin. There
+# are many finished events, and only these two columns are indexed. An event that had failed by then
+# and was requeued is older, so it is looked up by its id.
 _EVENTS_SINCE: Final = """
 WITH since AS (
     SELECT entity_type, message, 'infinity' AS last_updated
@@ -99,7 +99,7 @@ FROM artwork_indexer.needs_manual_review
 WHERE status = 'open' AND audit_entity_id = ANY (%(ids)s::bigint[])
 """
 
-# What people have noted stays.
+# Notes of people are kept.
 _RESOLVE_REVIEWS: Final = """
 UPDATE artwork_indexer.needs_manual_review
 SET status = 'resolved', resolved_at = now(),
@@ -146,15 +146,17 @@ FROM unnest(%(ids)s::bigint[], %(checks)s::text[], %(severities)s::smallint[],
 
 @dataclass(frozen=True, slots=True)
 class AuditsWritten(Written):
-    """What one transaction did.
+    """The result of one transaction.
 
-    `decided` holds the ids of entities by the status that they now have. `postponed` is how many
-    places in the queue the largest of the repairs needs for which there was no room.
+    `decided` holds the ids of entities by their new status. `postponed` is the number of events of
+    the largest repair that found no room in the queue. `unreadable` is the number of audits that
+    could not read what they needed, those that became reviews for it included.
     """
 
     decided: Mapping[Status, Sequence[int]] = field(default_factory=dict)
     findings: Mapping[str, FindingCount] = field(default_factory=dict)
     postponed: int = 0
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,41 +171,78 @@ class _Decided:
 
 @dataclass(slots=True)
 class _Sorted:
-    """The audits of a batch by what is to become of them."""
+    """The audits of a batch, sorted by what to write."""
 
     deferred: list[tuple[Audit, Deferral]] = field(default_factory=list)
     decided: list[_Decided] = field(default_factory=list)
     postponed: list[_Decided] = field(default_factory=list)
 
 
-class Writer:
-    """Writes the batches of one run, each in the transaction that the caller opens for it.
+class _Recent:
+    """Whether the latest audits of a run could read what they needed, by entity."""
 
-    Where there is no room in the queue for the repairs of an entity, its claim is given back as if
-    it had not been audited. `max_queue_depth` is in events, 0 for no limit.
+    _MOST: Final = 100
+
+    def __init__(self) -> None:
+        self._unreadable: dict[int, bool] = {}
+
+    def add(self, audits: Sequence[Audit]) -> None:
+        """Learn of audits; of the same ones again, where a transaction is repeated."""
+        for audit in audits[-self._MOST :]:
+            self._unreadable.pop(audit.claim.id, None)
+            self._unreadable[audit.claim.id] = _is_unreadable(audit.outcome)
+        for id_ in list(self._unreadable)[: -self._MOST]:
+            del self._unreadable[id_]
+
+    def excuse(self, audit: Audit) -> Audit:
+        """Return an audit; a deferral instead of a review if most others were unreadable, too.
+
+        That is an outage then, and not the fault of the entity.
+        """
+        if not isinstance(audit.outcome, Decision) or not _is_unreadable(audit.outcome):
+            return audit
+        others = [each for id_, each in self._unreadable.items() if id_ != audit.claim.id]
+        if sum(others) * 2 <= len(others):
+            return audit
+        detail = "; ".join(map(str, audit.outcome.review_reasons))
+        return replace(audit, outcome=Deferral(Reason.UNREADABLE, detail))
+
+
+def _is_unreadable(outcome: Decision | Deferral) -> bool:
+    if isinstance(outcome, Deferral):
+        return outcome.reason is Reason.UNREADABLE
+    return any(reason.code == ReasonCode.UNREADABLE for reason in outcome.review_reasons)
+
+
+class Writer:
+    """Write the batches of one run, each in the transaction that the caller opens.
+
+    If the queue has no room for the repairs of an entity, its claim is given back as if it had not
+    been audited. `max_queue_depth` is in events, 0 for no limit.
     """
 
     def __init__(self, run_id: UUID, max_queue_depth: int = 0) -> None:
         self._run_id = run_id
         self._max_queue_depth = max_queue_depth
-        # An audit whose transaction after the events was committed without an answer, perhaps.
+        self._recent = _Recent()
+        # An audit whose transaction after the events may have been committed without an answer.
         self._unanswered: tuple[Audit, str, AuditsWritten] | None = None
 
     def write(self, conn: Connection, audits: Sequence[Audit]) -> AuditsWritten:
-        """Write what is still true of these audits."""
+        """Write these audits, except for entities that have changed since."""
         held = _lock_held(conn, audits)
         audits_held = [audit for audit in audits if audit.claim.entity.id in held]
-        batch = _sort(conn, audits_held)
+        batch = self._sort(conn, audits_held)
         _record(conn, batch, self._run_id)
         self._remember(conn, batch)
         _set_statuses(conn, batch)
         return _summary(batch, lost=len(audits) - len(audits_held))
 
     def queue(self, conn: Connection, audit: Audit) -> AuditsWritten:
-        """Queue the events that an audit has decided on, and write the rest of it after that.
+        """Queue the events of an audit, and then write the rest of it.
 
-        One statement queues them, sets the status and keeps the result, or finds that something is
-        in the way. The claim is given back then.
+        One statement queues the events, sets the status and stores the result. If it meets an
+        obstacle, it does nothing, and the claim is given back.
 
         Parameters
         ----------
@@ -236,7 +275,7 @@ class Writer:
                 return _summary(_Sorted(), lost=1)
             case Obstacle.NO_ROOM:
                 batch = _Sorted(postponed=[_Decided(audit, _decision(audit))])
-                release(conn, [audit.claim])
+                give_back(conn, [audit.claim])
                 return _summary(batch, lost=0)
             case _:
                 deferred = replace(audit, outcome=Deferral(_REASONS[obstacle]))
@@ -259,16 +298,20 @@ class Writer:
         )
 
     def _remember(self, conn: Connection, batch: _Sorted) -> None:
-        """Write what is kept of audits beside their status, result and events."""
+        """Write what is kept of audits in addition to status, result and events."""
         _write_reviews(conn, batch.decided, self._run_id)
-        history.add(conn, [entry.audit for entry in batch.decided], self._run_id)
-        history.add_proofs(conn, [entry.audit.proofs for entry in batch.decided])
+        tallies.add(conn, [entry.audit for entry in batch.decided], self._run_id)
+        tallies.add_proofs(conn, [entry.audit.proofs for entry in batch.decided])
         _keep_streaks(conn, batch)
         _keep_passed(conn, batch)
 
     def preview(self, conn: Connection, audits: Sequence[Audit]) -> AuditsWritten:
-        """Return what `write` and `queue` would do, changing nothing."""
-        return _summary(_sort(conn, audits), lost=0)
+        """Return what `write` and `queue` would do, without changing anything."""
+        return _summary(self._sort(conn, audits), lost=0)
+
+    def _sort(self, conn: Connection, audits: Sequence[Audit]) -> _Sorted:
+        self._recent.add(audits)
+        return _sort(conn, [self._recent.excuse(audit) for audit in audits])
 
 
 _REASONS: Final[Mapping[Obstacle, Reason]] = {
@@ -279,7 +322,7 @@ _REASONS: Final[Mapping[Obstacle, Reason]] = {
     Obstacle.OWNER_CHANGED: Reason.OWNER_CHANGED,
     Obstacle.OWNER_BUSY: Reason.OWNER_BUSY,
 }
-"""The deferrals that an obstacle to queueing is."""
+"""The reason of the deferral for each obstacle to queueing."""
 
 
 def queues(audit: Audit) -> bool:
@@ -296,7 +339,7 @@ def _decision(audit: Audit) -> Decision:
 def fail(conn: Connection, failed: Sequence[tuple[Claim, str]], run_id: UUID) -> None:
     """Give back claims whose audit failed, each with the reason.
 
-    They go to the end of their class, and to a person once it has happened several times in a row.
+    They go to the end of their priority, and become reviews after several failures in a row.
     """
     held = _lock_claims(conn, [claim for claim, _ in failed])
     messages = {claim.entity.id: message for claim, message in failed if claim.entity.id in held}
@@ -320,10 +363,10 @@ def fail(conn: Connection, failed: Sequence[tuple[Claim, str]], run_id: UUID) ->
 
 
 def count_dead(conn: Connection, ids: Sequence[int], run_id: UUID) -> None:
-    """Count that a run ended without a word while it audited these entities.
+    """Count that a run died while it audited these entities.
 
-    One of them may be what ended it, and would end every other run: after several times in a row a
-    person has to look.
+    One of them may be the cause, and would end every other run. After several times in a row each
+    of them becomes a review.
     """
     lengths = _add_to_streaks(conn, [(id_, Streak.UNREADABLE) for id_ in ids])
     reason = ReviewReason(
@@ -341,9 +384,9 @@ def _give_up(
     run_id: UUID,
     others: Iterable[int] = (),
 ) -> None:
-    """Hand entities over to a person, and give the others back."""
-    statuses = dict.fromkeys(others, "unchecked") | dict.fromkeys(
-        reasons, Status.MANUAL_REVIEW.value
+    """Make reviews of entities, and give back the others."""
+    statuses = dict.fromkeys(others, Status.UNCHECKED) | dict.fromkeys(
+        reasons, Status.MANUAL_REVIEW
     )
     if reasons:
         _open_reviews(conn, {id_: [reason] for id_, reason in sorted(reasons.items())})
@@ -355,7 +398,7 @@ def _give_up(
                     (
                         id_,
                         run_id,
-                        Status.MANUAL_REVIEW.value,
+                        Status.MANUAL_REVIEW,
                         Jsonb(_not_read(reason.code, reason.text)),
                         [],
                     )
@@ -397,10 +440,10 @@ def _deletions(audit: Audit) -> list[QueuedAction]:
 
 
 def _unsafe(conn: Connection, audits: Sequence[Audit]) -> dict[int, Deferral]:
-    """Return the entities whose deletions rest on what is not so any more, by the database.
+    """Return the entities whose deletions rest on facts that have changed, by the database.
 
-    The images' owners are read again, and the events that are about to change their items; and no
-    two deletions of a batch may rely on each other.
+    The owners of the images are read again, and the events that will change their items. No two
+    deletions of a batch may rely on each other.
     """
     unsafe: dict[int, Deferral] = {}
     losing: set[str] = set()
@@ -467,6 +510,8 @@ def _summary(batch: _Sorted, *, lost: int) -> AuditsWritten:
         decided=decided,
         findings={check: FindingCount(entities[check], findings[check]) for check in findings},
         postponed=max((len(entry.decision.events) for entry in batch.postponed), default=0),
+        unreadable=sum(_is_unreadable(deferral) for _, deferral in batch.deferred)
+        + sum(_is_unreadable(entry.decision) for entry in batch.decided),
     )
 
 
@@ -494,14 +539,14 @@ def _overtaken(conn: Connection, claims: Sequence[Claim]) -> frozenset[int]:
             "gids": [claim.entity.gid for claim in claims],
             "claimed_at": [claim.claimed_at for claim in claims],
             "oldest": min(claim.claimed_at for claim in claims),
-            "failed": [event.id for claim in claims for event in claim.past.history.failed],
+            "failed": [event.id for claim in claims for event in claim.previous.failed],
         },
     ).fetchall()
     return frozenset(id_ for (id_,) in rows)
 
 
 def _write_reviews(conn: Connection, decided: Sequence[_Decided], run_id: UUID) -> None:
-    """Open reviews and bring open ones up to date; resolve those of entities found clean."""
+    """Open and update reviews; resolve those of entities found clean."""
     reviews = {
         entry.id: entry.decision.review_reasons
         for entry in decided
@@ -531,7 +576,7 @@ def _open_reviews(conn: Connection, reviews: Mapping[int, Sequence[ReviewReason]
 
 
 def _keep_streaks(conn: Connection, batch: _Sorted) -> None:
-    """Count what keeps entities from being decided, as long as nothing else is decided of them."""
+    """Count deferrals and failures in a row; any decision ends the count."""
     deferred = [
         (audit.claim.entity.id, STREAKS[deferral.reason])
         for audit, deferral in batch.deferred
@@ -539,7 +584,7 @@ def _keep_streaks(conn: Connection, batch: _Sorted) -> None:
     ]
     if deferred:
         _add_to_streaks(conn, deferred)
-    ended = [entry.id for entry in batch.decided if entry.audit.claim.past.streaks]
+    ended = [entry.id for entry in batch.decided if entry.audit.claim.streaks]
     if ended:
         conn.execute(_END_STREAKS, {"ids": ended})
 
@@ -550,7 +595,7 @@ def _add_to_streaks(conn: Connection, entries: Sequence[tuple[int, Streak]]) -> 
 
 
 def _keep_passed(conn: Connection, batch: _Sorted) -> None:
-    """Remember the findings that the policy has left alone, and forget those of earlier audits."""
+    """Remember the findings that the policy has skipped; forget those of earlier audits."""
     ids = [entry.id for entry in batch.decided]
     if not ids:
         return
@@ -569,7 +614,7 @@ def _keep_passed(conn: Connection, batch: _Sorted) -> None:
 
 
 def _record(conn: Connection, batch: _Sorted, run_id: UUID) -> None:
-    """Keep every audit that did not simply find the entity clean."""
+    """Store every audit with another result than clean."""
     rows: list[tuple[object, ...]] = [
         (
             entry.id,
@@ -601,14 +646,14 @@ def _is_no_news(entry: _Decided) -> bool:
     return (
         entry.decision.status in (Status.CLEAN, Status.LEGACY)
         and not entry.audit.findings
-        and entry.audit.claim.past.is_settled
+        and entry.audit.claim.was_uneventful
     )
 
 
 def _findings(entry: _Decided) -> list[dict[str, object]]:
-    """Return the findings as stored; `repair` marks those that led to the events."""
+    """Return the findings as stored; `repair` marks those that led to events."""
     if not entry.audit.findings and entry.decision.review_reasons:
-        # Nothing was compared: this audit must not pass for one that found no difference.
+        # Nothing was compared, so this audit must not count as one without differences.
         reason = entry.decision.review_reasons[0]
         return _not_read(reason.code, reason.text)
     return [
@@ -622,8 +667,8 @@ def _not_read(code: str, text: str) -> list[dict[str, object]]:
 
 
 def _set_statuses(conn: Connection, batch: _Sorted) -> None:
-    statuses = {audit.claim.entity.id: "unchecked" for audit, _ in batch.deferred}
-    statuses |= {entry.id: entry.decision.status.value for entry in batch.decided}
+    statuses = {audit.claim.entity.id: Status.UNCHECKED for audit, _ in batch.deferred}
+    statuses |= {entry.id: entry.decision.status for entry in batch.decided}
     were_live = {
         entry.id: entry.audit.claim.expected.is_live
         for entry in batch.decided
@@ -633,7 +678,7 @@ def _set_statuses(conn: Connection, batch: _Sorted) -> None:
 
 
 def _update_statuses(
-    conn: Connection, statuses: Mapping[int, str], were_live: Mapping[int, bool]
+    conn: Connection, statuses: Mapping[int, Status], were_live: Mapping[int, bool]
 ) -> None:
     conn.execute(
         _SET_STATUS,
@@ -643,8 +688,3 @@ def _update_statuses(
             "were_live": [were_live.get(id_) for id_ in statuses],
         },
     )
-
-
-def _value(conn: Connection, query: str) -> Any:
-    row = conn.execute(query.encode()).fetchone()
-    return None if row is None else row[0]

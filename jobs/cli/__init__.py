@@ -1,1 +1,1 @@
-"""The command line: `main` starts everything; each other module holds one group of commands."""
+"""The command line: `main` is the entry point; each other module holds one group of commands."""

@@ -1,4 +1,4 @@
-"""The catalogue of checks for people: as a list on a terminal, and as the documentation has it."""
+"""The catalogue of checks as text: a list for a terminal, and a table for the documentation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from artwork_backfill.jobs.cli.views import markdown_row
 from artwork_backfill.shared.audit.catalogue import CHECKS, Check, Remedy
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.review.questions import RepairTally
@@ -20,14 +21,14 @@ _PROOF_COLUMNS = ("Held", "Did not hold")
 _BY_CATALOGUE = Policy()
 
 Repairs = Mapping[str, RepairTally]
-"""What is known of repairs, by check."""
+"""How often repairs held, by check."""
 
 
 def to_terminal(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) -> RenderableType:
-    """Return the catalogue as a list, with the remedies that are in force.
+    """Return the catalogue as a list, with the remedies in force.
 
-    A table of so many columns would not fit a terminal. With `repairs`, it says how often the
-    repair of each check held, and how often it did not.
+    The table would not fit a terminal. With `repairs`, each check shows how often its repairs held
+    and did not hold.
     """
     entries: list[RenderableType] = []
     for check in CHECKS.values():
@@ -41,17 +42,17 @@ def to_terminal(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) 
 
 
 def to_markdown(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) -> str:
-    """Return the same as a Markdown table."""
+    """Return the catalogue as a Markdown table."""
     columns = _columns(repairs)
-    lines = [_line(columns), _line(("---",) * len(columns))]
+    lines = [markdown_row(columns), markdown_row(("---",) * len(columns))]
     for check in CHECKS.values():
         name, *rest = _row(check, policy, repairs)
-        lines.append(_line((f"`{name}`", *rest)))
+        lines.append(markdown_row((f"`{name}`", *rest)))
     return "\n".join(lines)
 
 
 def to_json(policy: Policy = _BY_CATALOGUE, repairs: Repairs | None = None) -> str:
-    """Return the same as a JSON array."""
+    """Return the catalogue as a JSON array."""
     return json.dumps([_object(check, policy, repairs) for check in CHECKS.values()], indent=2)
 
 
@@ -89,12 +90,8 @@ def _row(check: Check, policy: Policy, repairs: Repairs | None) -> tuple[str, ..
 
 
 def _remedy(check: Check, policy: Policy, repairs: Repairs | None) -> str:
-    """Return the remedy that is in force, as an audit with this policy would apply it."""
+    """Return the remedy that an audit with this policy applies."""
     remedy = policy.remedy(check.name)
     tally = (repairs or {}).get(check.name)
     is_repair = remedy in (Remedy.INDEX, Remedy.DEINDEX, Remedy.IMAGE)
     return str(Remedy.LATE_REVIEW if tally and tally.is_given_up and is_repair else remedy)
-
-
-def _line(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

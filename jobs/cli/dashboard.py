@@ -1,7 +1,7 @@
-"""dashboard on the command line: where it listens, and whether it may.
+"""The dashboard command: address, port and access.
 
-The page itself is the package `dashboard`, which comes with the extra of that name; the jobs and
-the image do without.
+The page itself is the package `dashboard`, which needs the extra of that name. The jobs and the
+image do not contain it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from artwork_backfill.shared.review import questions
     "--address",
     default="127.0.0.1",
     envvar="BACKFILL_DASHBOARD_ADDRESS",
-    help="Listen on this address. Any but this machine's own needs a login, or --read-only.",
+    help="Listen on this address. An address of another machine needs a login or --read-only.",
 )
 @option(
     "--port",
@@ -34,14 +34,14 @@ from artwork_backfill.shared.review import questions
     "--read-only",
     is_flag=True,
     envvar="BACKFILL_DASHBOARD_READ_ONLY",
-    help="Change nothing: every transaction is read only.",
+    help="Make every transaction read only.",
 )
 @option(
     "--allow",
     multiple=True,
     metavar="EMAIL",
     envvar="BACKFILL_DASHBOARD_ALLOW",
-    help="Let in a person who has logged in with this address. Repeatable.",
+    help="Admit a person who logs in with this e-mail address. Repeatable.",
 )
 @option(
     "--host",
@@ -49,13 +49,13 @@ from artwork_backfill.shared.review import questions
     multiple=True,
     metavar="NAME",
     envvar="BACKFILL_DASHBOARD_HOSTS",
-    help="Answer under this name, too, as a proxy in front may use it. Repeatable.",
+    help="Also answer to this host name, for example that of a proxy. Repeatable.",
 )
 @option(
     "--pictures/--no-pictures",
     default=True,
     envvar="BACKFILL_DASHBOARD_PICTURES",
-    help="Offer to show pictures from archive.org, which the browser then asks for them.",
+    help="Offer to show pictures from archive.org, which the browser loads from there.",
 )
 @by_option
 def command(
@@ -68,7 +68,7 @@ def command(
     pictures: bool,
     by: str,
 ) -> None:
-    """Serve a page on which the people who own the archive see and decide what waits for them.
+    """Serve a web page on which people see the state of the audit and decide reviews.
 
     Example: artwork-backfill dashboard --port 8501
     """
@@ -77,7 +77,7 @@ def command(
         or importlib.util.find_spec("artwork_backfill.dashboard") is None
     ):
         raise UnusableError(
-            "the dashboard is not installed: pip install -r requirements-dashboard.txt and"
+            "the dashboard is not installed: run pip install -r requirements-dashboard.txt and"
             " pip install --no-deps . in a checkout"
         )
     from artwork_backfill.dashboard import access, config, serve, tables

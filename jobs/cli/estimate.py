@@ -1,4 +1,4 @@
-"""estimate on the command line: what a full audit would find, from a sample of it."""
+"""The estimate command: audit a sample and extrapolate to a full audit."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import click
-from psycopg import Connection
 from rich.console import Group, RenderableType
 from rich.progress import Progress
 from rich.text import Text
@@ -28,7 +28,6 @@ from artwork_backfill.jobs.command import (
     terminal,
     usage_errors,
 )
-from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.catalogue import CHECKS
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.audit.sampling import Interval
@@ -41,7 +40,7 @@ from artwork_backfill.shared.auditing.estimate import (
 )
 from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import TABLES
-from artwork_backfill.shared.auditing.owners import OwnerRows, look_up_owners
+from artwork_backfill.shared.auditing.owners import looking_up
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import StopRun
 from artwork_backfill.shared.engine.redaction import Redactor
@@ -50,8 +49,10 @@ from artwork_backfill.shared.settings import Settings
 
 _COMMAND: Final = "estimate"
 
-#: What artwork-indexer needs for one event, in seconds, where no other figure is given: a few
-#: requests to archive.org.
+_database: Final = partial(musicbrainz_database, _COMMAND, TABLES, read_only=True)
+
+#: The default time that artwork-indexer takes for one event, in seconds: a few requests to
+#: archive.org.
 _SECONDS_PER_EVENT: Final = 3.0
 
 
@@ -61,20 +62,20 @@ _SECONDS_PER_EVENT: Final = 3.0
     type=click.IntRange(min=1, max=1_000_000),
     default=1_000,
     metavar="N",
-    help="Audit about N entities; at least 30 of each kind where there are as many.",
+    help="Audit about N entities, at least 30 of each kind if there are that many.",
 )
 @option(
     "--seed",
     type=click.IntRange(min=0, max=2**63 - 1),
     metavar="N",
-    help="Draw the same sample as the estimate that named this number.",
+    help="Draw the same sample as an earlier estimate, which printed this number.",
 )
 @option(
     "--concurrency",
     type=click.IntRange(1, 512),
     default=16,
     envvar="BACKFILL_CONCURRENCY",
-    help="Requests that may be under way at once.",
+    help="The maximum number of simultaneous requests.",
 )
 @option(
     "--seconds-per-event",
@@ -89,9 +90,9 @@ _SECONDS_PER_EVENT: Final = 3.0
     type=OutputType(REPORT_SUFFIXES),
     multiple=True,
     envvar="BACKFILL_REPORT",
-    help="Write the estimate to this file, .json or .md by its suffix. Repeatable.",
+    help="Write the estimate to this file, as .json or .md by its suffix. Repeatable.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     *,
     sample: int,
@@ -104,17 +105,17 @@ def command(
 ) -> None:
     """Audit a random sample and estimate what a full audit would find.
 
-    Draws entities from MusicBrainz's own tables, also before anything is seeded, audits them
-    without writing anything, and extrapolates: repairs, reviews, deletions, requests and time, each
-    share with a 95 % interval.
+    Draws entities from MusicBrainz's tables, audits them without changing anything, and
+    extrapolates the number of repairs, reviews, deletions and requests and the duration, with 95 %
+    confidence intervals. Nothing needs to be seeded first.
 
     Example: artwork-backfill estimate --sample 2000 --report estimate.md
     """
     seed = secrets.randbits(31) if seed is None else seed
     settings = Settings(os.environ)
     with usage_errors(Redactor.of_process(settings)):
-        stopping = threading.Event()
-        services = Services.from_settings(settings, concurrency=concurrency, stopping=stopping)
+        stop_flag = threading.Event()
+        services = Services.from_settings(settings, concurrency=concurrency, stop_flag=stop_flag)
         rates = {
             "archive.org": settings.archive_org().rate,
             "MusicBrainz": settings.musicbrainz().rate,
@@ -131,7 +132,7 @@ def command(
 
 
 def _estimate(services: Services, policy: Policy, seed: int, sample: int) -> Estimate:
-    examiner = Examiner(services, _read_owners, policy)
+    examiner = Examiner(services, looking_up(_database), policy)
     with Progress(console=terminal(), transient=True, disable=terminal() is None) as progress:
         task = progress.add_task("auditing the sample", total=sample)
         estimator = Estimator(
@@ -147,26 +148,14 @@ def _estimate(services: Services, policy: Policy, seed: int, sample: int) -> Est
             raise click.ClickException(str(problem)) from None
 
 
-@contextmanager
-def _database() -> Iterator[Connection]:
-    with musicbrainz_database(_COMMAND, TABLES) as conn, conn.transaction():
-        conn.execute("SET TRANSACTION READ ONLY")
-        yield conn
-
-
-def _read_owners(entity_type: EntityType, artwork_ids: Collection[int]) -> OwnerRows:
-    with _database() as conn:
-        return look_up_owners(conn, entity_type, artwork_ids)
-
-
-# -- the three forms -----------------------------------------------------------------------------
+# -- output formats ------------------------------------------------------------------------------
 
 _COLUMNS: Final = ("What", "Share", "95 % interval", "Entities", "From", "To")
 
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """An estimate with what it was made from."""
+    """An estimate and the parameters that it was made with."""
 
     found: Estimate
     policy: Policy
@@ -222,7 +211,7 @@ class _Result:
         }
 
     def rows(self) -> Iterator[tuple[str, ...]]:
-        """Yield the lines of the one table: outcomes, then checks."""
+        """Yield the rows of the table: first outcomes, then checks."""
         for name, interval in self.found.outcomes.items():
             yield self._row(f"would be {name}", interval)
         for check, interval in self.found.checks.items():
@@ -240,16 +229,16 @@ class _Result:
         )
 
     def lines(self) -> Iterator[str]:
-        """Yield what a full audit and its repairs would cost."""
+        """Yield the cost of a full audit and its repairs as sentences."""
         found = self.found
         yield (f"Audited {found.sampled:,} of {found.population:,} entities (--seed {self.seed}).")
         for name, population, sampled in strata_lines(found.strata):
             yield f"- {name}: {sampled:,} of {population:,}"
         yield f"Events for artwork-indexer: {_range(found.events)}"
-        yield f"Of these, images deleted: {_range(found.deletions)}"
+        yield f"Images among these that would be deleted: {_range(found.deletions)}"
         for service, number in found.requests.items():
             rate = self.rates.get(service)
-            at = "without a limit of ours" if rate is None else f"at {rate:g}/s"
+            at = "without a rate limit" if rate is None else f"at {rate:g}/s"
             yield f"Requests to {service}: about {rounded(number):,}, {at}"
         if self.audit_s:
             yield f"A full audit takes at least {_duration(self.audit_s)} at these rates."
@@ -281,13 +270,9 @@ def _markdown(result: _Result) -> str:
     lines = [f"# Estimate of {result.made_at.isoformat(timespec='seconds')}", ""]
     for line in result.lines():
         lines += [line] if line.startswith("- ") else ["", line]
-    lines += ["", _cells(_COLUMNS), _cells(("---",) * len(_COLUMNS))]
-    lines += [_cells(row) for row in result.rows()]
+    lines += ["", views.markdown_row(_COLUMNS), views.markdown_row(("---",) * len(_COLUMNS))]
+    lines += [views.markdown_row(row) for row in result.rows()]
     return "\n".join(lines) + "\n"
-
-
-def _cells(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _save(result: _Result, path: Path) -> None:
@@ -296,5 +281,5 @@ def _save(result: _Result, path: Path) -> None:
         path.write_text(text)
     except OSError as error:
         raise click.ClickException(
-            f"the estimate could not be written to {path}: {error.strerror or error}"
+            f"cannot write the estimate to {path}: {error.strerror or error}; choose another file"
         ) from None

@@ -1,16 +1,16 @@
-"""explain on the command line: one entity, what an audit would find, and why."""
+"""The explain command: what an audit of one entity would find, and why."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 import click
-from psycopg import Connection
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -23,7 +23,7 @@ from artwork_backfill.shared.audit.sides import Side
 from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import TABLES
 from artwork_backfill.shared.auditing.models import BadRow
-from artwork_backfill.shared.auditing.owners import OwnerRows, look_up_owners
+from artwork_backfill.shared.auditing.owners import looking_up
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import StopRun
 from artwork_backfill.shared.engine.redaction import Redactor
@@ -33,6 +33,8 @@ from artwork_backfill.shared.settings import Settings
 
 _COMMAND: Final = "explain"
 
+_database: Final = partial(musicbrainz_database, _COMMAND, TABLES, read_only=True)
+
 
 @click.command(name=_COMMAND)
 @click.argument("gid", metavar="GID_OR_URL", type=GidType())
@@ -40,12 +42,12 @@ _COMMAND: Final = "explain"
     "--entity",
     "entity_type",
     type=click.Choice([entity_type.value for entity_type in EntityType]),
-    help="Only this entity type; by default, whichever MusicBrainz knows.",
+    help="Only this entity type. The default is the type that MusicBrainz knows.",
 )
 @click.option("--all", "show_all", is_flag=True, help="Also show what is as expected.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(*, gid: UUID, entity_type: str | None, show_all: bool, as_json: bool) -> None:
-    """Audit one entity, show what was expected and found, and change nothing.
+    """Audit one entity and show what was expected and found, without changing anything.
 
     Shows each difference with its meaning, what an audit would do and why, the owners of foreign
     images, events, and previous audits. Works on a read-only replica.
@@ -64,9 +66,9 @@ def _explain(gid: UUID, entity_type: EntityType | None) -> list[Explanation]:
     settings = Settings(os.environ)
     policy = Policy()
     with usage_errors(Redactor.of_process(settings)):
-        services = Services.from_settings(settings, concurrency=1, stopping=threading.Event())
+        services = Services.from_settings(settings, concurrency=1, stop_flag=threading.Event())
     with closing(services):
-        examiner = Examiner(services, _read_owners, policy)
+        examiner = Examiner(services, looking_up(_database), policy)
         types = [entity_type] if entity_type else explaining.entity_types(_database, gid)
         try:
             return [explaining.explain(_database, examiner, policy, each, gid) for each in types]
@@ -78,19 +80,7 @@ def _explain(gid: UUID, entity_type: EntityType | None) -> list[Explanation]:
             raise click.ClickException(str(problem)) from None
 
 
-@contextmanager
-def _database() -> Iterator[Connection]:
-    with musicbrainz_database(_COMMAND, TABLES) as conn, conn.transaction():
-        conn.execute("SET TRANSACTION READ ONLY")
-        yield conn
-
-
-def _read_owners(entity_type: EntityType, artwork_ids: Collection[int]) -> OwnerRows:
-    with _database() as conn:
-        return look_up_owners(conn, entity_type, artwork_ids)
-
-
-# -- for people ----------------------------------------------------------------------------------
+# -- terminal output -----------------------------------------------------------------------------
 
 
 def _view(explanation: Explanation, *, show_all: bool) -> RenderableType:
@@ -105,15 +95,17 @@ def _view(explanation: Explanation, *, show_all: bool) -> RenderableType:
         _comparison(lines),
     ]
     if same:
-        parts.append(Text(f"{same:,} more are as expected; --all shows them"))
+        parts.append(Text(f"{same:,} others are as expected; --all shows them"))
     parts += [views.heading("Findings"), _findings(explanation)]
     if explanation.foreign_images:
-        parts += [views.heading("Images of other entities"), _foreign(explanation)]
+        parts += [views.heading("Foreign images"), _foreign(explanation)]
     parts += [views.heading("An audit would decide"), Text(explanation.outcome, style="bold")]
     parts += [Text(f"because {reason}") for reason in explanation.why]
     parts += [Text(f"and queue: {event}") for event in explanation.events]
     if explanation.event_under_way:
-        parts.append(Text("An event of it is queued or running: audits wait until that is done."))
+        parts.append(
+            Text("An event of the entity is queued or running; audits wait until it ends.")
+        )
     parts.append(views.heading("On record"))
     parts.append(
         Text("nothing: it is not in the audit table")

@@ -1,7 +1,7 @@
-"""`grants`: the SQL that gives a role what commands need, and no more.
+"""The grants command: SQL that gives a role the rights that commands need.
 
-Each command says which tables it uses and how; here that becomes statements. No database is asked:
-the one who prints them need not be the one who may run them.
+Each command declares the tables it uses and how; this module turns that into GRANT statements. It
+connects to no database, so that a person without rights can print the statements as well.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from artwork_backfill.shared.migrations import Target
 from artwork_backfill.shared.review import actions, questions, runs, status
 from artwork_backfill.shared.settings import Settings
 
-#: Tables of MusicBrainz's database whose `id` is taken from a sequence when a row is inserted.
+#: Tables of MusicBrainz's database that take their `id` from a sequence.
 _NUMBERED: Final = frozenset(
     f"artwork_indexer.{name}"
     for name in ("event_queue", "audit_entity", "needs_manual_review", "audit_result")
 )
 
-#: What belongs to no job, with its tables in MusicBrainz's database.
+#: Commands that are not jobs, with their tables in MusicBrainz's database.
 _OTHERS: Final = {
     "estimate": (*expectation.TABLES, *expectation.RECORD_TABLES),
     "explain": (*expectation.TABLES, *expectation.RECORD_TABLES, *questions.TABLES),
@@ -56,10 +56,10 @@ _ORDER: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRIGGER")
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What commands need in one database.
+    """The rights that commands need in one database.
 
-    `variable` is the setting that names the database; `more` are statements beside those on tables,
-    with `{role}` for the role.
+    `variable` is the setting that names the database. `more` are further statements, with `{role}`
+    in place of the role.
     """
 
     variable: str
@@ -68,11 +68,11 @@ class Needs:
 
 
 def to_sql(role: str, needs: Iterable[Needs], *, read_only: bool) -> str:
-    """Return the statements for all databases, each database under a comment that names it."""
+    """Return the statements for all databases; a comment names the database of each group."""
     by_database: dict[str, list[Needs]] = {}
     for need in needs:
         by_database.setdefault(need.variable, []).append(need)
-    # Quoted in any case: a role may be called user.
+        # Always quoted: a role may be called user.
     role = '"' + role.replace('"', '""') + '"'
     parts = []
     for variable, found in by_database.items():
@@ -124,7 +124,7 @@ def _qualified(name: str) -> str:
 
 
 def _quote(name: str) -> str:
-    """Return the name of a schema, table or column as SQL spells it."""
+    """Return the name of a schema, table or column as an SQL identifier."""
     if name.isidentifier() and name == name.lower() and name.isascii():
         return name
     return '"' + name.replace('"', '""') + '"'
@@ -138,13 +138,13 @@ def _quote(name: str) -> str:
     metavar="[JOB]...",
     type=click.Choice([*JOBS, *_OTHERS], case_sensitive=False),
 )
-@click.option("--read-only", is_flag=True, help="Only what dry runs, status and figures need.")
+@click.option("--read-only", is_flag=True, help="Only the rights for dry runs, status and metrics.")
 def command(role: str, commands: tuple[str, ...], *, read_only: bool) -> None:
     """Print the SQL that gives ROLE the rights that commands need, and no more.
 
     JOB is a job, or estimate, explain, status, checks, review, events, dashboard or migrate.
-    Without any, ROLE gets what all of them need but migrate. Run the statements as the owner of the
-    tables, and again after each update.
+    Without JOB, ROLE gets the rights for all of them except migrate. Run the statements as the
+    owner of the tables, and again after each upgrade.
 
     Example: artwork-backfill grants backfill audit-batch review > grants.sql
     """

@@ -1,4 +1,4 @@
-"""The command line: every job, and what belongs to no job."""
+"""The entry point of the command line: every job, and the commands that are not jobs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from artwork_backfill.shared.review import status as audit_status
 from artwork_backfill.shared.settings import Settings
 from artwork_backfill.shared.version import VERSION
 
-#: Every job. That of the package `jobs/seed_from_mb` is `command` in its module `command`.
+#: Every job. The package `jobs/seed_from_mb` has `command` in its module `command`.
 JOBS: Final = (
     "seed-from-mb",
     "seed-from-img-129",
@@ -47,13 +47,13 @@ JOBS: Final = (
 
 
 def load_job(name: str) -> JobCommand:
-    """Import a job's commands."""
+    """Import the commands of a job."""
     command: JobCommand = _later(module_of(name), "command")()
     return command
 
 
 def module_of(job: str) -> str:
-    """Return where a job's commands are."""
+    """Return the name of the module with a job's commands."""
     return f"artwork_backfill.jobs.{job.replace('-', '_')}.command"
 
 
@@ -62,9 +62,9 @@ def _later(module: str, attribute: str) -> Callable[[], Any]:
 
 
 class _Commands(UserDict[str, Any]):
-    """Commands by name; where there is a function instead, it imports the command when wanted.
+    """Commands by name. A function as a value imports its command on first use.
 
-    To import every job takes as long as many a run of one.
+    Importing every job would take as long as many runs of one.
     """
 
     def __getitem__(self, name: str) -> click.Command:
@@ -98,7 +98,7 @@ _GROUPS: Final = {
 )
 @click.version_option(VERSION)
 def main() -> None:
-    """Bring cover-art data back in step: one-shot, batched, restartable jobs.
+    """Keep cover-art data consistent with one-shot, batched, restartable jobs.
 
     Example: artwork-backfill seed-from-mb --dry-run
     """
@@ -106,7 +106,7 @@ def main() -> None:
 
 @main.group(name="verify", commands=_Commands(_VERIFICATIONS))
 def verify_group() -> None:
-    """Repeat the verification of a job, and nothing else.
+    """Repeat only the verification of a job.
 
     Example: artwork-backfill verify seed-from-mb
     """
@@ -127,28 +127,30 @@ class KeepType(click.ParamType["timedelta | int"]):
 
 
 @main.command()
-@click.option("--status", "only_status", is_flag=True, help="List the migrations, apply none.")
+@click.option("--status", "only_status", is_flag=True, help="List the migrations; apply none.")
 @click.option(
     "--keep-runs",
     type=KeepType(),
-    help="Delete the records and reports of runs that ended longer ago, such as 90d, or all but the"
-    " latest N.",
+    help="Delete the records and reports of old runs: those that ended longer ago than an age such"
+    " as 90d, or all but the latest N.",
 )
 @click.option(
     "--database",
     type=click.Choice([str(target) for target in migrations.Target]),
     default="musicbrainz",
     show_default=True,
-    help="wxyc: the library's, for --attempts-table of library-artwork-url-backfill.",
+    help="wxyc: the library's database, for --attempts-table of library-artwork-url-backfill.",
 )
 def migrate(*, only_status: bool, keep_runs: timedelta | int | None, database: str) -> None:
-    """Apply the SQL migrations to the MusicBrainz database, or to the WXYC library's.
+    """Apply the SQL migrations to the MusicBrainz database or the WXYC library's.
 
     Example: artwork-backfill migrate --status
     """
     target = migrations.Target(database)
     if keep_runs is not None and (only_status or target is migrations.Target.WXYC):
-        raise click.UsageError("--keep-runs goes with neither --status nor --database wxyc")
+        raise click.UsageError(
+            "--keep-runs cannot be combined with --status or --database wxyc: pass one of them"
+        )
     where = {
         migrations.Target.MUSICBRAINZ: Settings.musicbrainz_database,
         migrations.Target.WXYC: Settings.wxyc_database,
@@ -180,17 +182,17 @@ def _prune_runs(conn: Connection, keep: timedelta | int) -> None:
 
 
 @main.command()
-@click.option("--json", "form", flag_value="json", help="Print JSON for machines.")
+@click.option("--json", "form", flag_value="json", help="Print JSON.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["table", "json", "openmetrics"]),
     default="table",
     show_default=True,
-    help="What to print. openmetrics: the numbers that --metrics of audit-batch has as well.",
+    help="The output format. openmetrics: the numbers that --metrics of audit-batch also contains.",
 )
 def status(*, form: str) -> None:
-    """Show how far the audit has come, and which runs are at work.
+    """Show the progress of the audit and the runs that are working.
 
     Example: artwork-backfill status --json
     """
@@ -208,7 +210,7 @@ def status(*, form: str) -> None:
 
 
 @main.command(name="checks")
-@form_option("json", "Print JSON for machines.")
+@form_option("json", "Print JSON.")
 @form_option("markdown", "Print a Markdown table.")
 @click.option(
     "--remedy",
@@ -217,15 +219,15 @@ def status(*, form: str) -> None:
     metavar="CHECK=REMEDY",
     envvar="BACKFILL_REMEDY",
     show_envvar=True,
-    help="Show the remedies that audit-batch would apply with this option. Repeatable.",
+    help="Show the remedies that audit-batch applies with this option. Repeatable.",
 )
 @click.option(
     "--proofs",
     is_flag=True,
-    help="Show how often each repair held, and which are given up; reads the MusicBrainz database.",
+    help="Show how often the repairs of each check held; reads the MusicBrainz database.",
 )
 def list_checks(*, form: str | None, remedies: tuple[str, ...], proofs: bool) -> None:
-    """List every check of the audit: what differs, how grave that is, and what is done about it.
+    """List every check of the audit with its severity and remedy.
 
     Example: artwork-backfill checks --json
     """

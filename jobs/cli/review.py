@@ -1,4 +1,4 @@
-"""review and events on the command line."""
+"""The review and events commands."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ from psycopg.errors import LockNotAvailable, QueryCanceled
 from rich.console import RenderableType
 
 from artwork_backfill.jobs.cli import views
-from artwork_backfill.jobs.command import BIGINT_MAX, F, form_option, musicbrainz_database
+from artwork_backfill.jobs.command import (
+    BIGINT_MAX,
+    DurationType,
+    F,
+    form_option,
+    musicbrainz_database,
+)
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
-from artwork_backfill.shared.durations import parse_duration
 from artwork_backfill.shared.engine.log import plain
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review import actions, questions
@@ -43,14 +48,14 @@ from artwork_backfill.shared.settings import Settings
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-#: Whoever asks sits and waits: what takes longer than this is asked wrongly.
+#: A person waits for the answer: a query that takes longer is too broad.
 _STATEMENT_TIMEOUT: Final = "60s"
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class GidType(click.ParamType[UUID]):
-    """A gid, bare or within an archive.org identifier or a URL."""
+    """A gid, alone or within an archive.org identifier or a URL."""
 
     name = "gid"
 
@@ -66,7 +71,7 @@ class GidType(click.ParamType[UUID]):
 
 
 class NoteType(click.ParamType[str]):
-    """Text that says something."""
+    """Text that is not blank."""
 
     name = "text"
 
@@ -77,23 +82,10 @@ class NoteType(click.ParamType[str]):
         return note
 
 
-class AgeType(click.ParamType[timedelta]):
-    """Text such as 30m, 12h, 7d or 2w."""
-
-    name = "age"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        if isinstance(value, timedelta):
-            return value
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+_AGE: Final = DurationType("age")
 
 
-# -- options that several commands share ---------------------------------------------------------
+# -- shared options ------------------------------------------------------------------------------
 
 
 def _list_options(command: F) -> F:
@@ -105,7 +97,7 @@ def _list_options(command: F) -> F:
                 type=click.Choice([entity_type.value for entity_type in EntityType]),
                 help="Only this entity type.",
             ),
-            click.option("--reason", help="Only where the reason contains this text."),
+            click.option("--reason", help="Only rows whose reason contains this text."),
             click.option(
                 "--limit",
                 type=click.IntRange(1, 100_000),
@@ -120,7 +112,7 @@ def _list_options(command: F) -> F:
                 default=0,
                 show_default=True,
                 metavar="N",
-                help="Leave out the first N rows.",
+                help="Skip the first N rows.",
             ),
             form_option("json", "Print JSON instead of a table."),
             form_option("csv", "Print CSV instead of a table."),
@@ -131,13 +123,13 @@ def _list_options(command: F) -> F:
 
 
 def by_option(command: F) -> F:
-    """Let a command know who acts, as the parameter `by`."""
+    """Add the option --by; the command gets the name of the person as `by`."""
     return click.option(
         "--by",
         envvar="BACKFILL_BY",
         show_envvar=True,
         callback=lambda ctx, param, value: _person(value),
-        help="Who does this, for the notes; the user of this machine by default.",
+        help="The name to record in the notes; by default, the user of this machine.",
     )(command)
 
 
@@ -147,7 +139,7 @@ def _person(given: str | None) -> str:
         try:
             name = getpass.getuser()
         except (OSError, KeyError):  # a user id without a name, as containers may have
-            raise click.UsageError("nobody knows who you are: say so with --by NAME") from None
+            raise click.UsageError("cannot determine the user name; pass --by NAME") from None
     return plain(name).replace("\n", " ")
 
 
@@ -156,7 +148,7 @@ def _person(given: str | None) -> str:
 
 @click.group(name="review")
 def review_group() -> None:
-    """Look at what waits for a person, and settle it.
+    """List and decide reviews, the cases that wait for a person.
 
     Example: artwork-backfill review list --entity release --older-than 7d
     """
@@ -172,21 +164,21 @@ def review_group() -> None:
     show_default=True,
     help="Only reviews with this status. Repeatable.",
 )
-@click.option("--older-than", type=AgeType(), help="Only those that old or older, such as 7d.")
-@click.option("--newer-than", type=AgeType(), help="Only those younger than that, such as 12h.")
+@click.option("--older-than", type=_AGE, help="Only reviews at least this old, such as 7d.")
+@click.option("--newer-than", type=_AGE, help="Only reviews newer than this, such as 12h.")
 @_list_options
 def list_reviews(
     *,
     statuses: tuple[str, ...],
-    older_than: timedelta | None,
-    newer_than: timedelta | None,
+    older_than: float | None,
+    newer_than: float | None,
     entity_type: str | None,
     reason: str | None,
     limit: int,
     offset: int,
     form: str | None,
 ) -> None:
-    """List reviews, the oldest first.
+    """List reviews, oldest first.
 
     Example: artwork-backfill review list --reason "only copy" --csv
     """
@@ -194,19 +186,23 @@ def list_reviews(
         statuses=tuple(map(ReviewStatus, statuses)),
         entity_type=EntityType(entity_type) if entity_type else None,
         reason=reason,
-        older_than=older_than,
-        newer_than=newer_than,
+        older_than=_age(older_than),
+        newer_than=_age(newer_than),
     )
     with _database("review", questions.TABLES) as conn:
         reviews = questions.list_reviews(conn, wanted, Page(limit, offset))
     _show_list(form, Review, reviews, views.reviews_table)
 
 
+def _age(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
+
+
 @review_group.command(name="show")
 @click.argument("gid", type=GidType())
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(*, gid: UUID, as_json: bool) -> None:
-    """Show all that is known about GID: reviews, events, failures, and the findings of its audits.
+    """Show everything about GID: reviews, events, failures, and the findings of its audits.
 
     Example: artwork-backfill review show 76df3287-6cda-33eb-8e9a-044b5e15ffdd
     """
@@ -221,50 +217,46 @@ def show(*, gid: UUID, as_json: bool) -> None:
             views.show(views.case_view(case))
 
 
-Settle = Callable[..., Review]
+ReviewAction = Callable[..., Review]
 
 
-def _settling_command(name: str, settle: Settle, help_text: str) -> None:
+def _review_command(name: str, action: ReviewAction, help_text: str) -> None:
     @review_group.command(name=name, help=help_text)
     @click.argument("review_id", metavar="ID", type=click.IntRange(1, BIGINT_MAX))
-    @click.option(
-        "--note", type=NoteType(), required=True, help="Why, for whoever looks at this later."
-    )
+    @click.option("--note", type=NoteType(), required=True, help="The reason, for later readers.")
     @by_option
     def command(*, review_id: int, note: str, by: str) -> None:
         with _database("review", (*questions.TABLES, *actions.TABLES)) as conn:
             review = questions.find_review(conn, review_id)
             if review is None:
-                raise Refused(
-                    f"there is no review {review_id}: `review list` shows which there are"
-                )
-            review = settle(conn, review, by=by, note=note)
+                raise Refused(f"there is no review {review_id}: `review list` shows all reviews")
+            review = action(conn, review, by=by, note=note)
         click.echo(
             f"review {review.id} is {review.status};"
             f" {review.entity_type} {review.gid} is {review.entity_status}"
         )
 
 
-_settling_command(
+_review_command(
     "resolve",
     actions.resolve,
-    """Close review ID: it is mended. The entity is audited again, which proves it.
+    """Close review ID as fixed. The entity is audited again, which proves it.
 
     Example: artwork-backfill review resolve 12 --note "archive.org has restored the item"
     """,
 )
-_settling_command(
+_review_command(
     "wont-fix",
     actions.leave_unfixed,
-    """Close review ID for good: the entity counts as clean and is not audited again.
+    """Close review ID without a fix: the entity counts as clean and is not audited again.
 
     Example: artwork-backfill review wont-fix 12 --note "darkened at the label's request"
     """,
 )
-_settling_command(
+_review_command(
     "reopen",
     actions.reopen,
-    """Open the closed review ID again: its entity waits for a person once more.
+    """Reopen the closed review ID, so that its entity waits for a person again.
 
     Example: artwork-backfill review reopen 12 --note "the item is still dark"
     """,
@@ -281,16 +273,14 @@ _settling_command(
     metavar="NUMBER",
     help="The artwork id in the file's name.",
 )
-@click.option("--suffix", help="The file's suffix, where several files carry the artwork id.")
-@click.option(
-    "--note", type=NoteType(), required=True, help="Why, for later readers of the review."
-)
+@click.option("--suffix", help="The file's suffix, if several files have this artwork id.")
+@click.option("--note", type=NoteType(), required=True, help="The reason, for later readers.")
 @by_option
 def purge(*, review_id: int, artwork_id: int, suffix: str | None, note: str, by: str) -> None:
-    """Queue the deletion of one foreign image of review ID, on your word.
+    """Queue the deletion of one foreign image of review ID, on your decision.
 
-    Whose the image is and whether a copy is safe elsewhere is not checked. Everything else is: the
-    item is read again and lists the image, and no event of the entity is under way.
+    Does not check who owns the image and whether a copy exists elsewhere. Checks everything else:
+    the item is read again and must list the image, and no event of the entity may be in progress.
 
     Example: artwork-backfill review purge 12 --artwork 1029384756 --note "spam, see edit 1234"
     """
@@ -298,7 +288,7 @@ def purge(*, review_id: int, artwork_id: int, suffix: str | None, note: str, by:
     with _database("review", tables) as conn:
         review = questions.find_review(conn, review_id)
         if review is None:
-            raise Refused(f"there is no review {review_id}: `review list` shows which there are")
+            raise Refused(f"there is no review {review_id}: `review list` shows all reviews")
         event_id = actions.purge(
             conn,
             review,
@@ -308,14 +298,14 @@ def purge(*, review_id: int, artwork_id: int, suffix: str | None, note: str, by:
             by=by,
             note=note,
         )
-    click.echo(f"event {event_id} deletes the image; review {review_id} is open until it has")
+    click.echo(f"event {event_id} deletes the image; review {review_id} stays open until then")
 
 
 @review_group.command(name="retry")
 @click.argument("gids", metavar="GID...", nargs=-1, required=True, type=GidType())
 @by_option
 def retry(*, gids: tuple[UUID, ...], by: str) -> None:
-    """Have each GID audited again, before all others.
+    """Audit each GID again, before all other entities.
 
     Example: artwork-backfill review retry 76df3287-6cda-33eb-8e9a-044b5e15ffdd
     """
@@ -327,7 +317,7 @@ def retry(*, gids: tuple[UUID, ...], by: str) -> None:
     _fail_for(sum(entry.outcome is not Retried.RETRIED for entry in retried))
 
 
-#: What is exported, by who is to read it.
+#: The exports, by reader.
 _EXPORTS: Final = {"archive.org": staff.instructions}
 
 
@@ -337,10 +327,10 @@ _EXPORTS: Final = {"archive.org": staff.instructions}
     "reader",
     type=click.Choice(list(_EXPORTS)),
     required=True,
-    help="Who is to read it.",
+    help="The reader of the export.",
 )
 def export(*, reader: str) -> None:
-    """Print what only archive.org's staff can mend: identifier, tab, what to do.
+    """Print tasks that only archive.org's staff can do: identifier, tab, what to do.
 
     Example: artwork-backfill review export --for archive.org > archive-org.tsv
     """
@@ -354,7 +344,7 @@ def export(*, reader: str) -> None:
 
 @click.group(name="events")
 def events_group() -> None:
-    """Look at what artwork-indexer has given up, and have it tried again.
+    """List events that artwork-indexer has given up, and requeue them.
 
     Example: artwork-backfill events failed
     """
@@ -376,7 +366,7 @@ def failed(
     offset: int,
     form: str | None,
 ) -> None:
-    """List failed events with their latest failure, the oldest first.
+    """List failed events with their latest failure, oldest first.
 
     Example: artwork-backfill events failed --action index --reason 503
     """
@@ -388,13 +378,13 @@ def failed(
 
 @events_group.command(name="requeue")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(1, BIGINT_MAX))
-@click.option("--any", "any_event", is_flag=True, help="Also events that no audit has queued.")
+@click.option("--any", "any_event", is_flag=True, help="Also requeue events of other programs.")
 @by_option
 def requeue(*, ids: tuple[int, ...], any_event: bool, by: str) -> None:
-    """Put each failed event ID back into the queue, with those that depend on it.
+    """Requeue each failed event ID, together with the events that depend on it.
 
-    A deletion is checked first as an audit checks it: both items are read again, and the image must
-    still be another entity's, whose item holds the same picture.
+    Deletions are checked first, as in an audit: both items are read again, and the image must still
+    belong to another entity whose item has the same image.
 
     Example: artwork-backfill events requeue 4711 4712
     """
@@ -408,23 +398,23 @@ def requeue(*, ids: tuple[int, ...], any_event: bool, by: str) -> None:
     _fail_for(sum(event.outcome is not Requeued.REQUEUED for event in requeued))
 
 
-# -- around them ---------------------------------------------------------------------------------
+# -- helpers -------------------------------------------------------------------------------------
 
 
 def _listings() -> Listings:
-    """Return what asks archive.org; settings are read once a deletion has to be checked."""
+    """Return a reader of archive.org; it reads the settings when a deletion has to be checked."""
 
     @cache
     def open_archive() -> ArchiveOrgClient:
         settings = Settings(os.environ)
-        return Services.from_settings(settings, concurrency=1, stopping=Flag()).archive
+        return Services.from_settings(settings, concurrency=1, stop_flag=Flag()).archive
 
     return Listings(open_archive)
 
 
 @contextmanager
 def _database(command: str, tables: tuple[Table, ...]) -> Iterator[Connection]:
-    """Open the database; what is refused or takes too long becomes one line and exit code 1."""
+    """Open the database; refusals and timeouts become one message and exit code 1."""
     with musicbrainz_database(command, tables, statement_timeout=_STATEMENT_TIMEOUT) as conn:
         try:
             yield conn
@@ -432,12 +422,12 @@ def _database(command: str, tables: tuple[Table, ...]) -> Iterator[Connection]:
             raise click.ClickException(str(error)) from None
         except LockNotAvailable:
             raise click.ClickException(
-                "somebody else is changing these rows just now: try again in a moment"
+                "another transaction is changing these rows: try again in a moment"
             ) from None
         except QueryCanceled:
             raise click.ClickException(
-                f"the database took longer than {_STATEMENT_TIMEOUT}: narrow the question down,"
-                " for example with --limit or --reason"
+                f"the query took longer than {_STATEMENT_TIMEOUT}: narrow it, for example with"
+                " --limit or --reason"
             ) from None
 
 
@@ -457,4 +447,4 @@ def _show_list(
 
 def _fail_for(count: int) -> None:
     if count:
-        raise click.ClickException(f"{count} of them could not be done, for the reasons above")
+        raise click.ClickException(f"{count} could not be done; see the reasons above")

@@ -1,4 +1,4 @@
-"""Runs and holds as people and machines want to see them."""
+"""Runs and holds as tables, text and JSON."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from artwork_backfill.jobs.cli import views
 from artwork_backfill.shared.engine import report as reports
 from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.review import spreadsheet
 from artwork_backfill.shared.review.runs import Hold, Run
 
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run as lists show it; `rate` is in rows per second, times in seconds."""
+    """A run as shown in lists; `rate` is in rows per second, times are in seconds."""
 
     id: UUID
     job: str
@@ -40,7 +40,7 @@ class RunView:
 
 
 def read(conn: Connection, runs: Iterable[Run]) -> list[RunView]:
-    """Return how runs stand by the database's clock, which their heartbeats are written by."""
+    """Return the state of runs by the clock of the database, which also writes the heartbeats."""
     ((now,),) = conn.execute("SELECT clock_timestamp()").fetchall()
     return [_view(run, now) for run in runs]
 
@@ -69,14 +69,14 @@ def _view(run: Run, now: datetime) -> RunView:
 
 
 def _last_words(run: Run) -> str:
-    """Return what people asked of a run that has not ended, or what it said last."""
+    """Return the pending request for a run that has not ended, or else its last message."""
     if run.finished is None and run.requested is not None:
         why = f": {run.requested_why}" if run.requested_why else ""
         return f"{run.requested} requested by {run.requested_by}{why}"
     return str(run.progress.get("said") or "")
 
 
-# -- for machines ------------------------------------------------------------------------------
+# -- JSON --------------------------------------------------------------------------------------
 
 
 def list_to_json(runs: Sequence[RunView], holds: Sequence[Hold]) -> str:
@@ -85,7 +85,7 @@ def list_to_json(runs: Sequence[RunView], holds: Sequence[Hold]) -> str:
 
 
 def run_to_json(view: RunView, run: Run) -> str:
-    """Return all that is known about a run as a JSON object."""
+    """Return everything about a run as a JSON object."""
     return _json(
         {
             **asdict(view),
@@ -105,19 +105,15 @@ def run_to_json(view: RunView, run: Run) -> str:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, indent=2, default=_text)
+    return json.dumps(value, indent=2, default=spreadsheet.text)
 
 
-def _text(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-# -- for people --------------------------------------------------------------------------------
+# -- terminal output ---------------------------------------------------------------------------
 
 
 def runs_table(runs: Sequence[RunView]) -> RenderableType:
-    """Return a list of runs."""
-    columns = ("Run", "Job", "Who", "Since", "State", "Done", "Rate", "Last words")
+    """Return a table of runs."""
+    columns = ("Run", "Job", "Who", "Since", "State", "Done", "Rate", "Last message")
     rows = [
         (
             str(run.id)[:8],
@@ -131,17 +127,17 @@ def runs_table(runs: Sequence[RunView]) -> RenderableType:
         )
         for run in runs
     ]
-    return _table("", columns, rows) if rows else Text("none")
+    return views.table(columns, rows)
 
 
 def holds_table(holds: Sequence[Hold]) -> RenderableType:
-    """Return the jobs that are held."""
+    """Return a table of held jobs."""
     rows = [(hold.job, hold.who, f"{hold.since:%Y-%m-%d %H:%M}", hold.why) for hold in holds]
-    return _table("\nHeld jobs", ("Job", "Who", "Since", "Why"), rows)
+    return views.table(("Job", "Who", "Since", "Why"), rows, title="Held jobs")
 
 
 def run_view(view: RunView, run: Run) -> RenderableType:
-    """Return all that is known about a run: its report, as far as there is one."""
+    """Return everything about a run, with its report if it has one."""
     head: list[RenderableType] = [
         Text(f"{run.job} {run.id}: {view.state}", style="bold"),
         Text(plain(f"by {run.who} on {run.host} since {run.started:%F %T} UTC")),
@@ -155,34 +151,17 @@ def run_view(view: RunView, run: Run) -> RenderableType:
     return Group(
         *head,
         Text(f"{view.done:,}{total} rows{rate}{eta}"),
-        _table("\nTotals", ("What", "Rows"), _numbers(run.totals)),
-        _table(
-            "\nRequests",
+        views.table(("What", "Rows"), _numbers(run.totals), title="Totals"),
+        views.table(
             ("Service", "Requests", "Retries", "Errors"),
             [
                 (service, *(f"{counts.get(key, 0):,}" for key in ("requests", "retries", "errors")))
                 for service, counts in run.progress.get("requests", {}).items()
             ],
+            title="Requests",
         ),
     )
 
 
 def _numbers(totals: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, f"{number:,}") for name, number in totals.items()]
-
-
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(
-        title=title or None,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    return table

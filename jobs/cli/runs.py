@@ -1,17 +1,15 @@
-"""runs on the command line: what is at work, and how people steer it."""
+"""The runs command: list, show, pause, resume, stop and hold runs."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import click
 from psycopg import Connection
-from rich.console import Console, RenderableType
 
-from artwork_backfill.jobs.cli import run_views
+from artwork_backfill.jobs.cli import run_views, views
 from artwork_backfill.jobs.cli.main import JOBS, load_job
 from artwork_backfill.jobs.cli.review import by_option
 from artwork_backfill.jobs.command import F, musicbrainz_database
@@ -21,13 +19,9 @@ from artwork_backfill.shared.review.actions import Refused
 from artwork_backfill.shared.review.runs import Run
 from artwork_backfill.shared.settings import Settings
 
-#: Characters in a line of a table that goes to a file or a pipe.
-_PIPE_WIDTH: Final = 200
+_WHEN: Final = "takes effect within two seconds, after the current batch is written"
 
-_WHEN: Final = "takes effect within two seconds, once the batch in hand is written"
-
-
-#: The audit inside of a daemon, see `jobs.audit_batch.auditor`.
+#: The audit within a daemon, see `jobs.audit_batch.auditor`.
 _AUDITOR: Final = "auditor"
 
 
@@ -39,7 +33,7 @@ class RunIdType(click.ParamType[str]):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = value.strip().lower()
         if not text or set(text) - set("0123456789abcdef-"):
-            self.fail(f"{value!r} is no id of a run: `runs list` shows them", param, ctx)
+            self.fail(f"{value!r} is not the id of a run: `runs list` shows the ids", param, ctx)
         return text
 
 
@@ -50,14 +44,14 @@ _job_argument = click.argument(
 
 
 def _why_option(command: F) -> F:
-    return click.option("--why", default="", help="Why, for the run's log and other people.")(
+    return click.option("--why", default="", help="The reason, for the log and other people.")(
         command
     )
 
 
 @click.group(name="runs")
 def runs_group() -> None:
-    """See which runs are at work and what became of others, and pause, stop or hold them.
+    """List, show, pause, stop and hold runs.
 
     Example: artwork-backfill runs list
     """
@@ -72,12 +66,12 @@ def runs_group() -> None:
     metavar="N",
     help="Show at most N runs.",
 )
-@click.option("--at-work", is_flag=True, help="Leave out the runs that have ended.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@click.option("--at-work", is_flag=True, help="Omit runs that have ended.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_runs(*, limit: int, at_work: bool, as_json: bool) -> None:
-    """List runs, those at work first, then the latest; and the jobs that are held.
+    """List runs, working ones first, then the latest; and list held jobs.
 
-    A dry run has no record, and neither has library-artwork-url-backfill.
+    Dry runs and library-artwork-url-backfill have no records.
 
     Example: artwork-backfill runs list --at-work
     """
@@ -87,18 +81,18 @@ def list_runs(*, limit: int, at_work: bool, as_json: bool) -> None:
     if as_json:
         click.echo(run_views.list_to_json(found, holds))
         return
-    _print(run_views.runs_table(found))
+    views.show(run_views.runs_table(found))
     if holds:
-        _print(run_views.holds_table(holds))
+        views.show(run_views.holds_table(holds))
 
 
 @runs_group.command(name="show")
 @_run_argument
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(*, run_id: str, as_json: bool) -> None:
-    """Show the report of run ID, or how far it has come.
+    """Show the report of run ID, or its progress.
 
-    ID may be the beginning of an id, as long as no other run's begins so.
+    ID may be abbreviated to the beginning of the id, as long as that is unique.
 
     Example: artwork-backfill runs show 1f0c
     """
@@ -108,7 +102,7 @@ def show(*, run_id: str, as_json: bool) -> None:
     if as_json:
         click.echo(run_views.run_to_json(view, run))
     else:
-        _print(run_views.run_view(view, run))
+        views.show(run_views.run_view(view, run))
 
 
 @runs_group.command(name="pause")
@@ -116,28 +110,28 @@ def show(*, run_id: str, as_json: bool) -> None:
 @_why_option
 @by_option
 def pause(*, run_id: str, why: str, by: str) -> None:
-    """Have run ID take nothing new and give back what it has claimed, until `runs resume`.
+    """Pause run ID: it gives back what it has claimed and waits for `runs resume`.
 
     Example: artwork-backfill runs pause 1f0c --why "archive.org is being moved"
     """
     with _database(runs.TABLES) as conn:
         run = _find(conn, run_id)
         runs.pause(conn, run.id, by=by, why=why)
-    click.echo(f"{run.job} {run.id} is to pause: {_WHEN}")
+    click.echo(f"requested a pause of {run.job} {run.id}: {_WHEN}")
 
 
 @runs_group.command(name="resume")
 @_run_argument
 @by_option
 def resume(*, run_id: str, by: str) -> None:
-    """Have run ID continue that was paused.
+    """Resume the paused run ID.
 
     Example: artwork-backfill runs resume 1f0c
     """
     with _database(runs.TABLES) as conn:
         run = _find(conn, run_id)
         runs.resume(conn, run.id, by=by)
-    click.echo(f"{run.job} {run.id} is to continue: takes effect within two seconds")
+    click.echo(f"requested {run.job} {run.id} to resume: takes effect within two seconds")
 
 
 @runs_group.command(name="stop")
@@ -145,55 +139,55 @@ def resume(*, run_id: str, by: str) -> None:
 @_why_option
 @by_option
 def stop(*, run_id: str, why: str, by: str) -> None:
-    """Have run ID end in good order, with its report and exit code 0.
+    """Stop run ID in an orderly way, with its report and exit code 0.
 
     Example: artwork-backfill runs stop 1f0c --why "replaced by a faster one"
     """
     with _database(runs.TABLES) as conn:
         run = _find(conn, run_id)
         runs.stop(conn, run.id, by=by, why=why)
-    click.echo(f"{run.job} {run.id} is to stop: {_WHEN}")
+    click.echo(f"requested a stop of {run.job} {run.id}: {_WHEN}")
 
 
 @runs_group.command(name="hold")
 @_job_argument
-@click.option("--why", required=True, help="Why, for the runs' logs and other people.")
+@click.option("--why", required=True, help="The reason, for the log and other people.")
 @by_option
 def hold(*, job: str, why: str, by: str) -> None:
-    """Let no run of JOB do anything until `runs unhold`.
+    """Hold JOB: none of its runs works until `runs unhold`.
 
-    Runs at work end in good order; those that start, such as a CronJob's, end before they claim
-    anything. The exit code is 0. The job "auditor" is the audit inside of a daemon, whose calls
-    then do nothing.
+    Working runs end in an orderly way. Runs that start, such as a CronJob's, end before they claim
+    anything. The exit code is 0. The job "auditor" is the audit within a daemon, whose calls then
+    do nothing.
 
     Example: artwork-backfill runs hold audit-batch --why "archive.org is being moved"
     """
     if job != _AUDITOR and load_job(job).job.database is not Settings.musicbrainz_database:
         raise click.UsageError(
-            f"{job} works in a database that keeps no records of runs: stop its containers, or"
-            " suspend its CronJob"
+            f"{job} works in a database without records of runs: stop its containers, or suspend"
+            " its CronJob"
         )
     with _database(runs.TABLES) as conn:
         runs.hold(conn, job, by=by, why=why)
-    click.echo(f"{job} is held: its runs end, and no other begins, until `runs unhold {job}`")
+    click.echo(f"{job} is held: its runs end, and no new one works until `runs unhold {job}`")
 
 
 @runs_group.command(name="unhold")
 @_job_argument
 def unhold(*, job: str) -> None:
-    """Let runs of JOB begin again. It starts none.
+    """End the hold of JOB. This starts no run.
 
     Example: artwork-backfill runs unhold audit-batch
     """
     with _database(runs.TABLES) as conn:
         runs.unhold(conn, job)
-    click.echo(f"{job} is held no longer")
+    click.echo(f"{job} is no longer held")
 
 
 def _find(conn: Connection, prefix: str) -> Run:
     run = runs.find_run(conn, runs.find_id(conn, prefix))
     if run is None:
-        raise Refused(f"run {prefix} was deleted just now")
+        raise Refused(f"run {prefix} has just been deleted: `runs list` shows the others")
     return run
 
 
@@ -204,7 +198,3 @@ def _database(tables: tuple[Table, ...]) -> Iterator[Connection]:
             yield conn
         except Refused as error:
             raise click.ClickException(str(error)) from None
-
-
-def _print(renderable: RenderableType) -> None:
-    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(renderable)

@@ -1,4 +1,4 @@
-"""The status of the audit for people and machines; what is counted is in `shared.review.status`."""
+"""The status of the audit as tables and JSON; `shared.review.status` does the counting."""
 
 from __future__ import annotations
 
@@ -6,43 +6,42 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 from psycopg import Connection
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table as RichTable
 from rich.text import Text
 
-from artwork_backfill.jobs.cli import run_views
+from artwork_backfill.jobs.cli import run_views, views
+from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.review.runs import Hold
 from artwork_backfill.shared.review.status import AuditStatus, EntityCount, Repairs
 
-#: More runs than these are never at work at once.
+#: The maximum number of working runs to show.
 _MOST_RUNS: Final = 1000
 
-#: The statuses in the order in which an entity passes through them, and as headings.
+#: The statuses in the order in which an entity passes through them, with their column headings.
 _STATUSES: Final = {
-    "unchecked": "unchecked",
-    "audit_in_progress": "claimed",
-    "clean": "clean",
-    "repair_queue": "repair",
-    "manual_review": "review",
-    "legacy": "legacy",
+    Status.UNCHECKED: "unchecked",
+    Status.IN_PROGRESS: "claimed",
+    Status.CLEAN: "clean",
+    Status.REPAIR_QUEUE: "repair",
+    Status.MANUAL_REVIEW: "review",
+    Status.LEGACY: "legacy",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class AtWork:
-    """Runs at work, and held jobs; none where this role may not see them."""
+    """Working runs and held jobs; both empty if the role may not read them."""
 
     runs: tuple[run_views.RunView, ...] = ()
     holds: tuple[Hold, ...] = ()
 
 
 def read_at_work(conn: Connection) -> AtWork:
-    """Return which runs are at work and which jobs are held."""
+    """Return the working runs and the held jobs."""
     if not runs.may_read(conn):
         return AtWork()
     at_work = run_views.read(conn, runs.list_runs(conn, _MOST_RUNS, ended=False))
@@ -55,24 +54,24 @@ def to_json(status: AuditStatus, at_work: AtWork) -> str:
 
 
 def to_terminal(status: AuditStatus, at_work: AtWork) -> RenderableType:
-    """Return the status as rich tables."""
+    """Return the status as tables for a terminal."""
     return Group(
         _entities_table(status.entities),
-        _table("Repairs", ("How far", "Entities"), _repair_rows(status.repairs)),
-        _table("Waiting for people", ("What", "How many", "Oldest"), _waiting_rows(status)),
-        _table(
+        _counts_table("Repairs", ("State", "Entities"), _repair_rows(status.repairs)),
+        _counts_table("Waiting for people", ("What", "Number", "Oldest"), _waiting_rows(status)),
+        _counts_table(
             "artwork-indexer's queue",
             ("State", "Events", "Oldest"),
             [(count.state, f"{count.events:,}", _age(count.oldest_s)) for count in status.queue],
         ),
         *_trigger_warnings(status.missing_triggers),
-        Text("\nRuns at work", style="bold"),
+        Text("\nRuns", style="bold"),
         run_views.runs_table(at_work.runs),
         *([run_views.holds_table(at_work.holds)] if at_work.holds else []),
     )
 
 
-def _entities_table(entities: Sequence[EntityCount]) -> RichTable:
+def _entities_table(entities: Sequence[EntityCount]) -> RenderableType:
     """Return the entities with a row per type and priority and a column per status."""
     classes: dict[tuple[str, int], Counter[str]] = {}
     for count in entities:
@@ -84,19 +83,19 @@ def _entities_table(entities: Sequence[EntityCount]) -> RichTable:
         for (entity_type, priority), counts in classes.items()
     ]
     rows.append(("all", "", *_counts(total)))
-    return _table("Entities", ("Type", "Prio", *_STATUSES.values(), "all"), rows)
+    return _counts_table("Entities", ("Type", "Prio", *_STATUSES.values(), "all"), rows)
 
 
 def _counts(counts: Counter[str]) -> list[str]:
-    """Return the cells of a row: a number per status, and their sum."""
+    """Return the cells of a row: a number per status, and the sum."""
     numbers = [*(counts[status] for status in _STATUSES), counts.total()]
     return [f"{number:,}" if number else "" for number in numbers]
 
 
 def _repair_rows(repairs: Repairs) -> list[tuple[str, str]]:
     return [
-        ("under way", f"{repairs.under_way:,}"),
-        ("carried out, to be proved by an audit", f"{repairs.to_prove:,}"),
+        ("queued or running", f"{repairs.under_way:,}"),
+        ("completed, to be proved by an audit", f"{repairs.to_prove:,}"),
         ("proved", f"{repairs.proved:,}"),
         ("in review", f"{repairs.in_review:,}"),
     ]
@@ -112,32 +111,21 @@ def _trigger_warnings(missing: Mapping[str, str]) -> list[str]:
 
 
 def _waiting_rows(status: AuditStatus) -> list[tuple[str, str, str]]:
-    claims = sum(count.entities for count in status.entities if count.status == "audit_in_progress")
+    claims = sum(count.entities for count in status.entities if count.status == Status.IN_PROGRESS)
     return [
         ("open reviews", f"{status.open_reviews:,}", _age(status.oldest_review_s)),
         ("claims of runs", f"{claims:,}", _age(status.oldest_claim_s)),
     ]
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> RichTable:
-    table = RichTable(
-        title=f"\n{title}",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    for position, column in enumerate(columns):
-        table.add_column(column, justify="right" if position else "left")
-    for row in rows:
-        table.add_row(*row)
-    return table
+def _counts_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
+) -> RenderableType:
+    return views.table(columns, rows, title=title, has_numbers=True)
 
 
 def _age(seconds: float | None) -> str:
-    """Return an age as people say it: to the minute, hour or day."""
+    """Return an age, rounded to minutes, hours or days."""
     if seconds is None:
         return "none"
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):

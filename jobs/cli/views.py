@@ -1,8 +1,8 @@
-"""Reviews, cases and events as people and machines want to see them.
+"""Reviews, cases and events as tables, text, JSON and CSV.
 
-Everything shown comes from outside in the end: names, comments and error texts. So terminals get
-plain `Text` without control characters, never markup; spreadsheets get no cell that they would take
-for a formula; and links are built here from a gid, never copied.
+All text shown comes from outside in the end: names, comments and error texts. Therefore terminals
+get plain `Text` without control characters, never markup; spreadsheets get no cell that they would
+interpret as a formula; and links are built here from a gid, never copied.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from rich.console import Console, Group, RenderableType
+from rich import box
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -27,11 +28,11 @@ from artwork_backfill.shared.review.questions import Case, Event, PastAudit, Rev
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-#: Characters in a line of a table that goes to a file or a pipe.
+#: The width of tables that go to a file or a pipe, in characters.
 _PIPE_WIDTH: Final = 200
 
 
-# -- for machines ------------------------------------------------------------------------------
+# -- JSON and CSV ------------------------------------------------------------------------------
 
 
 def to_json(rows: Sequence[DataclassInstance]) -> str:
@@ -40,15 +41,15 @@ def to_json(rows: Sequence[DataclassInstance]) -> str:
 
 
 def to_csv(row_type: type[DataclassInstance], rows: Iterable[DataclassInstance]) -> str:
-    """Return rows as CSV with a header, safe to be opened as a spreadsheet."""
+    """Return rows as CSV with a header, safe to open as a spreadsheet."""
     return "".join(spreadsheet.lines(row_type, rows))
 
 
-# -- for people --------------------------------------------------------------------------------
+# -- terminal output ---------------------------------------------------------------------------
 
 
 def reviews_table(reviews: Sequence[Review]) -> RenderableType:
-    """Return a list of reviews."""
+    """Return a table of reviews."""
     return table(
         ("Review", "Since", "Status", "Entity", "Reason"),
         (
@@ -65,7 +66,7 @@ def reviews_table(reviews: Sequence[Review]) -> RenderableType:
 
 
 def events_table(events: Sequence[Event]) -> RenderableType:
-    """Return a list of artwork-indexer's events."""
+    """Return a table of artwork-indexer's events."""
     return table(
         (
             "Event",
@@ -94,7 +95,7 @@ def events_table(events: Sequence[Event]) -> RenderableType:
 
 
 def case_view(case: Case) -> RenderableType:
-    """Return everything that is known about an entity."""
+    """Return everything about an entity."""
     entity = case.entity
     parts: list[RenderableType] = [
         Text(f"{entity.entity_type} {entity.gid}", style="bold"),
@@ -126,7 +127,7 @@ def case_view(case: Case) -> RenderableType:
 
 
 def links(entity_type: EntityType, gid: UUID) -> tuple[str, ...]:
-    """Return where people can look at an entity, its item, and the item's files."""
+    """Return the URLs of an entity, its item, and the item's files."""
     item = item_name(str(gid))
     return (
         entity_url(entity_type, str(gid)),
@@ -157,18 +158,41 @@ def _findings_table(audit: PastAudit) -> RenderableType:
     )
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
-    """Return a table, or a word in its place where there is nothing to show."""
-    lines = Table()
-    for column in columns:
-        lines.add_column(column, overflow="fold")
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str = "",
+    has_numbers: bool = False,
+) -> RenderableType:
+    """Return a table, or a note if there are no rows.
+
+    With `has_numbers`, all columns but the first hold numbers.
+    """
+    lines = Table(
+        title=f"\n{title}" if title else None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for position, column in enumerate(columns):
+        justify: JustifyMethod = "right" if has_numbers and position else "left"
+        lines.add_column(column, justify=justify, overflow="fold")
     for row in rows:
         lines.add_row(*(Text(plain(cell)) for cell in row))
-    return lines if lines.row_count else Text("none")
+    return lines if lines.row_count or title else Text("none")
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """Return a row of a Markdown table."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def show(renderable: RenderableType) -> None:
-    """Print for people: in the width of the terminal, or of a line where it goes elsewhere."""
+    """Print to the terminal in its width, or to a file or pipe in a fixed width."""
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
     Console(width=width).print(renderable)
 

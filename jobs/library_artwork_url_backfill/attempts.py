@@ -1,8 +1,8 @@
-"""The table of attempts: which rows were asked for in vain, and when.
+"""The table of attempts: which rows were looked up without a result, and when.
 
-It is ours, in a schema of its own beside the library's, made by `migrate --database wxyc`
-(`sql/wxyc`). Rows without a result are then not asked for again at once. What LML could not say is
-not noted here, and so always asked again; so is a row that was renamed since.
+It is ours, in a schema of its own beside the library's, and `migrate --database wxyc` creates it
+(`sql/wxyc`). Rows without a result are not looked up again until later. A row is always looked up
+again if LML gave no answer for it, or if it was renamed since.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from psycopg import Connection
 
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Miss, Reason
 from artwork_backfill.shared.engine.errors import DatabaseError
+from artwork_backfill.shared.engine.session import holds, only_row
 
 _TABLE: Final = "artwork_backfill.library_attempt"
 _RIGHTS: Final = ("SELECT", "INSERT", "UPDATE")
 
-#: The condition that a row of `library` with its `artist` is not due to be asked for again.
+#: The condition that a row of `library` with its `artist` is not yet due for another lookup.
 IS_RESTING: Final = """EXISTS (
     SELECT
     FROM artwork_backfill.library_attempt attempt
@@ -40,32 +41,29 @@ SET artist = excluded.artist, title = excluded.title,
     reason = excluded.reason, attempted_at = excluded.attempted_at
 """
 
-#: Reasons that may be others the next time.
+#: Reasons that may differ the next time.
 _ALWAYS_ASKED_AGAIN: Final = frozenset({Reason.COULD_NOT_SAY, Reason.NO_NAME})
 
 
 def check(conn: Connection) -> None:
-    """Check that the table is there and may be used. Raises `DatabaseError`."""
-    # A schema that the role may not use hides the table.
-    there = conn.execute("SELECT to_regclass(%s), current_user", (_TABLE,)).fetchone()
-    if there is None or there[0] is None:
+    """Check that the table exists and the role may use it; raise `DatabaseError` otherwise."""
+    # A schema without USAGE hides the table.
+    found, role = only_row(conn, "SELECT to_regclass(%s), current_user", (_TABLE,))
+    if found is None:
         raise DatabaseError(
             f"there is no table {_TABLE}: run `artwork-backfill migrate --database wxyc` first, or"
-            " leave out --attempts-table"
+            " omit --attempts-table"
         )
-    rights = conn.execute(
-        "SELECT bool_and(has_table_privilege(%s, name)) FROM unnest(%s::text[]) name",
-        (_TABLE, list(_RIGHTS)),
-    ).fetchone()
-    if rights is None or not rights[0]:
+    may_use = "SELECT bool_and(has_table_privilege(%s, name)) FROM unnest(%s::text[]) name"
+    if not holds(conn, may_use, (_TABLE, list(_RIGHTS))):
         raise DatabaseError(
-            f"role {there[1]} may not use {_TABLE}: ask the owner to GRANT {', '.join(_RIGHTS)}"
-            f" ON {_TABLE} TO {there[1]}"
+            f"role {role} may not use {_TABLE}: ask the owner to GRANT {', '.join(_RIGHTS)}"
+            f" ON {_TABLE} TO {role}"
         )
 
 
 def note(conn: Connection, schema: str, misses: Sequence[Miss]) -> None:
-    """Note which rows were asked for without a result."""
+    """Store which rows were looked up without a result."""
     noted = [miss for miss in misses if miss.reason not in _ALWAYS_ASKED_AGAIN]
     if not noted:
         return

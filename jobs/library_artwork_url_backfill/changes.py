@@ -1,19 +1,20 @@
-"""The changes file: what a run did with every album, one JSON object a line.
+"""The changes file: what a run did with every album, one JSON object per line.
 
 | key             | meaning                                                                        |
 |-----------------|--------------------------------------------------------------------------------|
 | run_id          | the run                                                                        |
-| library_id      | the row, with its `artist` and `title` as they were                            |
-| outcome         | `written`, `would_write` (dry run), or why not: `raced`, `changed`, `busy`, `gone`, `refused` or `failed` |
-| url             | of the cover, or of the picture that was refused; null where there was none    |
-| ground          | why the cover was taken: `release_id`, `names`, `metadata`, `first`            |
-| reason, detail  | why it was refused: a code, and more in words                                  |
-| release_id, artwork_artist, artwork_album, confidence | what LML says of the picture             |
+| library_id      | the row, with `artist` and `title` as they were                                |
+| outcome         | `written`, `would_write` (dry run), or why not: `raced`, `changed`, `busy`,    |
+|                 | `gone`, `refused` or `failed`                                                  |
+| url             | of the cover, or of the refused picture; null if there was none                |
+| ground          | why the cover was accepted: `release_id`, `names`, `metadata`, `first`         |
+| reason, detail  | why it was refused: a code, and an explanation                                 |
+| release_id, artwork_artist, artwork_album, confidence: what LML says about the picture           |
 
-`--undo FILE` empties the rows with the outcome `written`. Those lines are written before the
-transaction ends, so a run that is killed leaves at most one line too many and never one too few;
-a row that does not hold the line's URL is not touched.
-"""  # noqa: E501
+`--undo FILE` empties the rows with the outcome `written`. These lines are written before the
+transaction ends, so a run that is killed leaves at most one line too many and never one too few. A
+row that does not hold the URL of its line is not changed.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +27,16 @@ from typing import Any, Final
 
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Found, Match
 
-#: No line of ours is longer.
+#: No line of a changes file is longer.
 _LONGEST_LINE: Final = 64 * 1024
 
 
 class BadChangesFile(Exception):
-    """A file is not one of changes. The message names the file and the line."""
+    """A file is not a changes file. The message names the file and the line."""
 
 
 class Fate(StrEnum):
-    """What became of a row in this run. The values are codes that do not change."""
+    """The result for a row in this run. The values are codes that do not change."""
 
     WRITTEN = "written"
     WOULD_WRITE = "would_write"
@@ -49,16 +50,16 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What was found for a row, and what became of it."""
+    """What was found for a row, and the result."""
 
     found: Found
     fate: Fate
 
 
 class ChangesFile:
-    """Appends lines to a file, which may hold those of earlier runs; nothing is left in a buffer.
+    """A file to which lines are appended without buffering; it may hold lines of earlier runs.
 
-    Raises `OSError` when the file cannot be written.
+    Its methods raise `OSError` if the file cannot be written.
     """
 
     def __init__(self, path: Path, run_id: str) -> None:
@@ -67,22 +68,22 @@ class ChangesFile:
         self._added: set[int] = set()
 
     def add(self, decided: Iterable[Decided]) -> None:
-        """Add a line for each row, and hand them to the operating system at once."""
+        """Append a line for each row, and pass them to the operating system at once."""
         for each in decided:
-            # A transaction that is repeated is not written down twice.
+            # A retried transaction must not add its rows twice.
             if each.found.row.id not in self._added:
                 self._added.add(each.found.row.id)
                 self._file.write(json.dumps(_line(each, self._run_id), ensure_ascii=False) + "\n")
         self._file.flush()
 
     def end_batch(self) -> None:
-        """Forget which rows were added: they do not come again."""
+        """Forget the rows of the batch, because they do not come again."""
         self._added.clear()
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenCover:
-    """A line of the file that says that a cover was written."""
+    """A line that says that a cover was written."""
 
     library_id: int
     url: str
@@ -92,10 +93,16 @@ class WrittenCover:
 
 
 def read_written(path: Path) -> Iterator[WrittenCover]:
-    """Yield what the runs in a file have written, a line at a time.
+    """Yield the covers that the runs of a file have written, line by line.
 
-    Raises `BadChangesFile` for a line that is not one of ours, and `OSError`. The last line may be
-    cut short, where a run was killed.
+    The last line may be truncated if a run was killed.
+
+    Raises
+    ------
+    BadChangesFile
+        A line does not belong to a changes file.
+    OSError
+        The file cannot be read.
     """
     with path.open(encoding="utf-8", errors="replace") as lines:
         number = 0
@@ -105,7 +112,9 @@ def read_written(path: Path) -> Iterator[WrittenCover]:
                 continue
             cover = _read(line)
             if isinstance(cover, str):
-                raise BadChangesFile(f"{path}, line {number}: {cover}")
+                raise BadChangesFile(
+                    f"{path}, line {number}: {cover}; pass a file that --changes has written"
+                )
             if cover is not None:
                 yield cover
 
@@ -131,7 +140,7 @@ def _line(decided: Decided, run_id: str) -> dict[str, Any]:
 
 
 def _read(line: str) -> WrittenCover | str | None:
-    """Return the cover that a line says was written, `None` for none, or what is wrong with it."""
+    """Return the cover of a line, `None` if it wrote none, or what is wrong with the line."""
     try:
         document = json.loads(line)
     except (ValueError, RecursionError):

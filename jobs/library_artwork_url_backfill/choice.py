@@ -1,27 +1,27 @@
-"""Which of LML's pictures is the cover of a row: the right one, or none. Pure.
+"""Choosing the cover of a row among LML's pictures: the right one, or none. Pure.
 
 LML searches fuzzily, and `library_item` in its answer is only the row that was asked for. What
 counts is whose release the artwork is. A wrong cover is worse than none.
 
-| the artwork                                             | decision                           |
-|---------------------------------------------------------|------------------------------------|
-| its release, or the master whose picture it is, is the  | certain: taken, whatever its names |
-| one that the catalogue names (`canonical_entity_id`...) |                                    |
-| artist is neither the row's nor its alternate name      | `other_artist`                     |
-| album is another one                                    | `other_album`                      |
-| various artists, and the album is not the very same     | `other_album`                      |
-| artist and album are the row's (see `names`)            | taken; the very same before alike  |
-| confidence below --min-confidence, or none given        | `low_confidence`                   |
-| no picture                                              | `no_artwork`                       |
-| the picture that stands for none (`spacer.gif`)         | `placeholder`                      |
-| a photo of the artist or a label's logo (`pictures`)    | `not_a_cover`, always              |
-| a URL that must not stand in the catalogue              | `bad_url`                          |
+| the artwork                                              | decision                          |
+|----------------------------------------------------------|-----------------------------------|
+| its release or its picture's master is the one that the  | certain: accepted whatever the    |
+| catalogue names (`canonical_entity_id` and others)       | names                             |
+| artist is neither the row's nor its alternate name       | `other_artist`                    |
+| album is another one                                     | `other_album`                     |
+| various artists, and the album is not exactly the same   | `other_album`                     |
+| artist and album are the row's (see `names`)             | accepted; equal before similar    |
+| confidence below --min-confidence, or missing            | `low_confidence`                  |
+| no picture                                               | `no_artwork`                      |
+| the placeholder (`spacer.gif`)                           | `placeholder`                     |
+| a photo of the artist or a label's logo (`pictures`)     | `not_a_cover`, always             |
+| a URL that the catalogue must not hold                   | `bad_url`                         |
 
-| the answer                                              | decision                           |
-|---------------------------------------------------------|------------------------------------|
-| several that can be taken                               | certain, the very same, then alike |
-| none that can be taken, and LML gave up or was cut off  | `could_not_say`                    |
-| no result                                               | `no_match`                         |
+| the answer                                               | decision                          |
+|----------------------------------------------------------|-----------------------------------|
+| several acceptable artworks                              | certain, then equal, then similar |
+| no acceptable one, and LML timed out or was cut off      | `could_not_say`                   |
+| no result                                                | `no_match`                        |
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ from artwork_backfill.shared.clients.lml import Artwork, LookupAnswer
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the person who starts a run can choose about the choice.
+    """Rules that the operator can choose.
 
     Parameters
     ----------
     min_confidence
-        Least confidence of LML, from 0 to 1, for artwork that is known by its names alone.
+        The minimum confidence of LML, from 0 to 1, for artwork that is identified by names alone.
     accept_first
-        Take the first result, whosever it is; photos and logos are refused all the same.
+        Whether to accept the first result, of any album, except for photos and logos.
     hosts
-        Where covers may come from.
+        The hosts that covers may come from.
     """
 
     min_confidence: float = 0.0
@@ -78,7 +78,7 @@ class Rules:
 
 
 class _Likeness(IntEnum):
-    """How sure it is that artwork is of the row's album; larger is surer."""
+    """How certain it is that artwork belongs to the row's album; larger is more certain."""
 
     ALIKE = 1
     SAME = 2
@@ -97,10 +97,10 @@ def choose(row: Row, answer: LookupAnswer, rules: Rules) -> Found:
 
 
 def choose_metadata(row: Row, rules: Rules) -> Match | None:
-    """Return the cover that the site's own enrichment has, if it passes every check there is.
+    """Return the cover that the site's own enrichment has, if it passes all possible checks.
 
-    It was found by the same fuzzy search, but without names: so Discogs's id of the artist has to
-    agree where both sides have one, and so has the release where the catalogue or the picture names
+    The same fuzzy search has found it, but its names are unknown. Therefore Discogs's artist id
+    must agree if both sides have one, and so must the release if the catalogue or the picture names
     one.
     """
     metadata = row.metadata
@@ -123,7 +123,7 @@ def choose_metadata(row: Row, rules: Rules) -> Match | None:
 
 
 def refuse_shared(found: Sequence[Found]) -> list[Found]:
-    """Refuse one picture for two albums of one artist, unless the catalogue names the release.
+    """Refuse the same picture for two albums of one artist, unless the catalogue names the release.
 
     Two copies of one album, such as a CD and an LP, may share it.
     """
@@ -147,7 +147,7 @@ def shared_url(match: Match, detail: str) -> Miss:
 
 
 def album_key(title: str) -> str:
-    """Return what two copies of one album have in common, and two albums of one artist do not."""
+    """Return a key that copies of one album share, and different albums of an artist do not."""
     return Title.of(title).key
 
 
@@ -179,7 +179,7 @@ def _best(row: Row, answer: LookupAnswer, rules: Rules) -> Found:
                 misses.append(Miss(row, reason, artwork))
             case _Likeness() as likeness if artwork is not None:
                 judged.append((likeness, artwork))
-    # A stable sort: among equals, LML's order decides.
+    # A stable sort: LML's order decides among equals.
     judged.sort(key=lambda each: -each[0])
     refused: list[Miss] = []
     for likeness, artwork in judged:
@@ -199,7 +199,7 @@ def _most_telling(misses: Sequence[Miss]) -> list[Miss]:
 
 
 def _likeness(row: Row, artwork: Artwork) -> _Likeness | Reason:
-    """Return how like the row's album the artwork's is, or why it is another one."""
+    """Return how similar the artwork's album is to the row's, or why it is another one."""
     if _is_trusted(row, artwork):
         return _Likeness.CERTAIN
     if artwork.url is None and not (artwork.artist or artwork.album):
@@ -210,14 +210,14 @@ def _likeness(row: Row, artwork: Artwork) -> _Likeness | Reason:
         return Reason.OTHER_ARTIST
     if same_title(row.title, album, artists=names):
         return _Likeness.SAME
-    # Of compilations there are many with one title: theirs has to be the very same.
+    # Many compilations share a title, so theirs must be exactly the same.
     if alike_title(row.title, album) and not all(map(is_various, names)):
         return _Likeness.ALIKE
     return Reason.OTHER_ALBUM
 
 
 def _is_trusted(row: Row, artwork: Artwork) -> bool:
-    # 0 stands for no release.
+    # 0 means no release.
     if artwork.release_id and artwork.release_id in row.trusted_releases:
         return True
     return artwork.url is not None and master_of(artwork.url) in row.trusted_masters
@@ -230,7 +230,7 @@ def _doubt(likeness: _Likeness, artwork: Artwork, rules: Rules) -> Reason | None
 
 
 def _refusal(url: str | None, rules: Rules) -> Reason | None:
-    """Return why a picture cannot be a cover, whosever it is."""
+    """Return why a picture cannot be a cover of any album, or None."""
     if url is None:
         return Reason.NO_ARTWORK
     picture = picture_of(url)

@@ -1,4 +1,4 @@
-"""library-artwork-url-backfill on the command line."""
+"""The library-artwork-url-backfill command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from artwork_backfill.jobs.library_artwork_url_backfill.undo import Undo
 from artwork_backfill.shared.clients import lml
 from artwork_backfill.shared.engine.job import Job, Run
 
-#: What a run that writes no covers takes beside the options of every job.
+#: The options of runs that write no covers, in addition to those of every job.
 _OF_UNDO: Final = frozenset({"undo", "write_rate", "pause_between"})
 _OF_CHECK: Final = frozenset({"check_existing"})
 _OF_EVERY_JOB: Final = frozenset(
@@ -37,46 +37,46 @@ _OF_EVERY_JOB: Final = frozenset(
     "--from-metadata",
     is_flag=True,
     envvar="BACKFILL_FROM_METADATA",
-    help="First take covers from the site's own album_metadata, without asking LML, as far as its"
-    " columns show that they are the right ones.",
+    help="First take covers from the site's own album_metadata, without asking LML, if its columns"
+    " show that they are right.",
 )
 @option(
     "--accept-first",
     is_flag=True,
     envvar="BACKFILL_ACCEPT_FIRST",
-    help="Take the first result of each lookup, even where it is another album. Artist photos and"
-    " logos are refused all the same.",
+    help="Accept the first result of each lookup, even if it is another album. Artist photos and"
+    " logos are still refused.",
 )
 @option(
     "--min-confidence",
     type=FiniteRange(0, 1),
     default=0.0,
     envvar="BACKFILL_MIN_CONFIDENCE",
-    help="Least confidence of LML (0.2 to 1) for artwork that is known by its names alone.",
+    help="Minimum confidence of LML (0.2 to 1) for artwork that is identified by its names alone.",
 )
 @option(
     "--bulk-size",
     type=click.IntRange(1, lml.BULK_MAX),
     default=5,
     envvar="BACKFILL_BULK_SIZE",
-    help="Albums in one request to LML. It looks up five at a time for all its callers, the live"
-    " site among them.",
+    help="Albums per request to LML. It looks up five at a time for all its callers, including the"
+    " live site.",
 )
 @option(
     "--concurrency",
     type=click.IntRange(1, 16),
     default=1,
     envvar="BACKFILL_CONCURRENCY",
-    help="Requests to LML that may be under way at once. More than one gains nothing and makes the"
-    " live site wait.",
+    help="The maximum number of simultaneous requests to LML. More than one gains nothing and makes"
+    " the live site wait.",
 )
 @option(
     "--discogs-rate",
     type=FiniteRange(0, MOST_AT_ONCE),
     default=20.0,
     envvar="BACKFILL_DISCOGS_RATE",
-    help="Questions a minute to Discogs that LML may ask for this run; 0 for no limit. Albums in"
-    " LML's cache cost none.",
+    help="Lookups at Discogs per minute that LML may do for this run; 0 for no limit. Albums in"
+    " LML's cache need none.",
 )
 @option(
     "--quick",
@@ -89,8 +89,8 @@ _OF_EVERY_JOB: Final = frozenset(
     type=FiniteRange(0, MOST_AT_ONCE),
     default=50.0,
     envvar="BACKFILL_WRITE_RATE",
-    help="Rows written per second at most, since each notifies the live site's listeners; 0 for no"
-    " limit.",
+    help="Rows written per second at most, because each write notifies the live site's listeners;"
+    " 0 for no limit.",
 )
 @option(
     "--pause-between",
@@ -102,42 +102,42 @@ _OF_EVERY_JOB: Final = frozenset(
     "--changes",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="BACKFILL_CHANGES",
-    help="Append a JSON line for each album to this file: its cover, or why it got none. In dry"
-    " runs as well.",
+    help="Append a JSON line for each album to this file: its cover, or why it got none. Also in"
+    " dry runs.",
 )
 @option(
     "--attempts-table",
     is_flag=True,
     envvar="BACKFILL_ATTEMPTS_TABLE",
-    help="Note albums without a result in a table of ours, and do not ask for them again at once."
-    " `migrate --database wxyc` makes the table.",
+    help="Store albums without a result in a table, and do not look them up again at once. `migrate"
+    " --database wxyc` creates the table.",
 )
 @option(
     "--retry-after",
     type=DurationType(),
     default="14d",
     envvar="BACKFILL_RETRY_AFTER",
-    help="With --attempts-table: when to ask again for an album without a result.",
+    help="With --attempts-table: when to look up an album without a result again.",
 )
 @option(
     "--undo",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Do not look anything up: empty the rows that this file of changes says were written and"
-    " that still hold the same URL.",
+    help="Look nothing up; empty the rows that this changes file lists as written and that still"
+    " hold the same URL.",
 )
 @option(
     "--check-existing",
     is_flag=True,
-    help="Do not look anything up and change nothing: report the covers that are artist photos,"
-    " logos or placeholders, or are shared by several albums.",
+    help="Look nothing up and change nothing; report covers that are artist photos, logos or"
+    " placeholders, or that several albums share.",
 )
 def command(run: Run, *, undo: Path | None, check_existing: bool, **chosen: Any) -> Job[Any, Any]:
     """Give rows of the WXYC library the cover that Discogs has for them.
 
-    Rows without artwork whose artist Discogs knows are looked up in Library Metadata Lookup (LML).
-    A cover is written only where the artwork's own artist and album are the row's; rows that the
-    live site fills, renames or marks meanwhile stay as they are.
+    Looks up rows without artwork whose artist Discogs knows in Library Metadata Lookup (LML).
+    Writes a cover only if the artwork's own artist and album are those of the row. Rows that the
+    live site fills, renames or marks in the meantime stay as they are.
 
     Example: artwork-backfill library-artwork-url-backfill --dry-run --changes library.jsonl
     """
@@ -172,9 +172,9 @@ def _paces(chosen: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_others(mode: str, taken: frozenset[str]) -> None:
-    """Refuse options that would be without effect. Those of the environment are for other runs."""
+    """Refuse options without effect. Variables are ignored instead; they are for other runs."""
     context = click.get_current_context()
     for param in context.command.params:
         source = context.get_parameter_source(param.name or "")
         if param.name not in taken | _OF_EVERY_JOB and source is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{param.opts[0]} has no effect together with {mode}")
+            raise click.UsageError(f"{param.opts[0]} has no effect together with {mode}: omit it")

@@ -1,4 +1,4 @@
-"""What becomes of a batch of rows: from what was found for them to what is written and noted.
+"""Deciding about a batch of rows: from what was found to what is written.
 
 The last checks before a write need the database: whether another album of the artist has the same
 picture, and whether the row is still as it was when LML was asked.
@@ -27,14 +27,14 @@ from artwork_backfill.jobs.library_artwork_url_backfill.writes import Filling, W
 
 
 class Decisions:
-    """Decides about batches, and writes what was decided.
+    """Decide about batches, and write the decisions.
 
     Parameters
     ----------
     attempts_of
-        The library's schema, under which attempts are noted; `None` where they are not.
+        The library's schema, under which attempts are stored; `None` to store none.
     changes
-        Where each row gets a line.
+        The file that gets a line for each row.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Decisions:
         self._would_write: dict[tuple[int, str], tuple[int, str]] = {}
 
     def write(self, conn: Connection, found: Sequence[Found]) -> list[Decided]:
-        """Write the covers of a batch in the transaction that is open; return every row's fate."""
+        """Write the covers of a batch in the open transaction; return the result of every row."""
         checked = self._refuse_shared(conn, found)
         filling = self._writes.fill(conn, _matches(checked))
         decided = _decide(checked, filling, Fate.WRITTEN)
@@ -59,12 +59,12 @@ class Decisions:
         return decided
 
     def preview(self, conn: Connection, found: Sequence[Found]) -> list[Decided]:
-        """Return the fates that `write` would, reading only."""
+        """Return the results that `write` would have, reading only."""
         checked = self._refuse_shared(conn, found)
         return _decide(checked, self._writes.look(conn, _matches(checked)), Fate.WOULD_WRITE)
 
     def committed(self, decided: Sequence[Decided]) -> None:
-        """Note what is certain now."""
+        """Record what is certain after the commit."""
         for each in decided:
             if each.fate is Fate.WOULD_WRITE and isinstance(each.found, Match):
                 row = each.found.row

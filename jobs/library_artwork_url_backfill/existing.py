@@ -1,6 +1,7 @@
-"""--check-existing: which of the covers that the library has are surely or perhaps none.
+"""--check-existing: covers in the library that are not covers, or may not be.
 
-Changes nothing. A person can decide what to do; the live site writes covers by the same search.
+Changes nothing. A person can decide what to do, because the live site writes covers by the same
+search.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from artwork_backfill.shared.engine.job import (
     Verification,
     Written,
 )
+from artwork_backfill.shared.engine.session import count
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.settings import Settings, SettingsError
 
@@ -44,13 +46,13 @@ ORDER BY artwork_url
 LIMIT %(size)s
 """
 
-#: Covers of each suspicion that the report shows, and albums of each cover.
+#: The number of covers of each suspicion that the report shows, and of albums of each cover.
 _EXAMPLES: Final = 20
 _ALBUMS: Final = 4
 
 
 class Suspicion(StrEnum):
-    """Why a cover may be none. The values are codes that do not change."""
+    """Why a cover may not be one. The values are codes that do not change."""
 
     PHOTO = "photo"
     LOGO = "logo"
@@ -67,7 +69,7 @@ _OF_PICTURES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Album:
-    """A row of the library that has a cover."""
+    """A row of the library with a cover."""
 
     id: int
     artist: str
@@ -89,15 +91,15 @@ class Cover:
 
     @property
     def rows(self) -> int:
-        """How many rows hold it."""
+        """The number of rows that hold it."""
         return len(self.albums)
 
     def halves(self) -> Sequence[Cover]:
-        """Return nothing: there is nothing to write, so nothing to find."""
+        """Return nothing: nothing is written, so no bad row has to be found."""
         return ()
 
     def suspicion(self) -> Suspicion | None:
-        """Return why this may be no cover, or `None`.
+        """Return why this may not be a cover, or `None`.
 
         Copies of one album, such as a CD and an LP, may share one.
         """
@@ -109,13 +111,13 @@ class Cover:
 
 @dataclass(frozen=True, slots=True)
 class _Looked(Written):
-    """What was counted, and the covers."""
+    """Counts, and the suspicious covers."""
 
     covers: Sequence[Cover] = ()
 
 
 class CheckExisting(Job[Cover, Cover]):
-    """Looks at every cover that the library has, and changes nothing."""
+    """Check every cover in the library, without changing anything."""
 
     name: ClassVar[str] = "library-artwork-url-backfill"
     database = Settings.wxyc_database
@@ -124,7 +126,7 @@ class CheckExisting(Job[Cover, Cover]):
         super().__init__(run)
         if run.options.partition.count > 1:
             raise SettingsError(
-                "--check-existing compares all rows with each other: leave out --partition,"
+                "--check-existing compares all rows with each other: omit --partition,"
                 " PARTITION_COUNT and PARTITION_INDEX"
             )
         self._schema = run.settings.wxyc_schema()
@@ -161,11 +163,10 @@ class CheckExisting(Job[Cover, Cover]):
         )
         data = [dict(zip(("suspicion", "url", "albums"), row, strict=True)) for row in rows]
         columns = ("Suspicion", "Cover", "Albums")
-        return [Section("covers", "Covers to look at", columns, rows, data)] if rows else []
+        return [Section("covers", "Covers to check", columns, rows, data)] if rows else []
 
     def _count(self, conn: Connection) -> int:
-        row = conn.execute(self._statement(_COUNT)).fetchone()
-        return int(row[0]) if row is not None else 0
+        return count(conn, self._statement(_COUNT))
 
     def _page(self, conn: Connection, after: str | None, size: int) -> Sequence[Cover]:
         values = {"after": after or "", "size": size}

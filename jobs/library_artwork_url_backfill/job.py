@@ -58,15 +58,15 @@ from artwork_backfill.shared.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
-#: Rows of a batch at most, so that it is written in milliseconds: the live site waits meanwhile.
+#: The maximum batch size. A batch is written in milliseconds, because the live site waits for it.
 BATCH_MAX: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What can be chosen for this job alone; see the command's help.
+    """The options of this job; see the help of the command.
 
-    Rates are per second, `None` for none; durations are in seconds.
+    Rates are per second, `None` for no limit; durations are in seconds.
     """
 
     accept_first: bool = False
@@ -84,13 +84,13 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class _Decided(Written):
-    """What was written, and what became of every row."""
+    """The result of a transaction, with the result of every row."""
 
     decided: Sequence[Decided] = ()
 
 
 class LibraryArtworkUrlBackfill(Job[Row, Found]):
-    """Every candidate is looked up once, and filled where the artwork is surely its cover."""
+    """Look up every candidate once, and fill it if the artwork is certainly its cover."""
 
     name: ClassVar[str] = "library-artwork-url-backfill"
     database = Settings.wxyc_database
@@ -112,22 +112,22 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
         )
         client = client or LmlClient.from_settings(
             run.settings,
-            stopping=run.stopping,
+            stop_flag=run.stop_flag,
             concurrency=run.options.concurrency,
             bulk_size=self._options.bulk_size,
             quick=self._options.quick,
         )
         self._lookups = Lookups(
             run.use(client),
-            discogs=Pace(self._options.discogs_rate, run.stopping),
-            stopping=run.stopping,
+            discogs=Pace(self._options.discogs_rate, run.stop_flag),
+            stop_flag=run.stop_flag,
         )
-        self._pace = Pace(self._options.write_rate, run.stopping)
+        self._pace = Pace(self._options.write_rate, run.stop_flag)
         self._changes = _open_changes(run, self._options)
         self._summary = summary.Summary()
         self._written_ids = array("q")
         self._before: Census | None = None
-        # Before anything is asked or touched, in dry runs as well.
+        # Before any request or change, in dry runs as well.
         self._library = run.session().look(
             lambda conn: _Library.open(conn, run, self._options, self._changes)
         )
@@ -176,7 +176,7 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
         last = self._before.last if self._before else None
         now = self._library.candidates.take_census(conn, last=last)
         yield Note("rows with artwork", now.with_artwork)
-        resting = f"{now.resting:,} of them not due to be asked for again" if now.resting else ""
+        resting = f"{now.resting:,} of them not yet due for another lookup" if now.resting else ""
         yield Note("candidates left", now.candidates, resting)
 
     def sections(self) -> Iterable[Section]:
@@ -204,15 +204,15 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
             raise RunFailed(str(refusal)) from refusal
 
     def _rest(self, seconds: float) -> None:
-        """Keep to the pace of writes, and pause between batches, with no transaction open."""
+        """Wait for the write rate and the pause between batches, with no transaction open."""
         with suppress(Interrupted):
             self._pace.wait()
-        self.run.stopping.wait(seconds)
+        self.run.stop_flag.wait(seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class _Library:
-    """The parts of a run that depend on what kind of database it is."""
+    """The parts of a run that depend on the kind of database."""
 
     candidates: Candidates
     writes: Writes
@@ -222,14 +222,17 @@ class _Library:
     def open(
         cls, conn: Connection, run: Run, options: Options, changes: ChangesFile | None
     ) -> _Library:
-        """Look at the database, and check that all may be done there that the run will do.
+        """Examine the database, and check that the role may do everything that the run will do.
 
-        Raises `DatabaseError`.
+        Raises
+        ------
+        DatabaseError
+            A table or a right is missing.
         """
         shape = library.read_shape(conn, run.settings.wxyc_schema(), read_only=run.options.dry_run)
         if options.from_metadata and not shape.has("album_metadata", "album_id", "artwork_url"):
             raise DatabaseError(
-                f"{shape.schema}.album_metadata does not exist or may not be read: leave out"
+                f"{shape.schema}.album_metadata does not exist or may not be read: omit"
                 " --from-metadata"
             )
         if options.attempts_table:
@@ -258,17 +261,17 @@ def _open_changes(run: Run, options: Options) -> ChangesFile | None:
         return ChangesFile(options.changes, str(run.id))
     except OSError as error:
         raise SettingsError(
-            f"{options.changes} cannot be written: {error.strerror or error}"
+            f"{options.changes} cannot be written: {error.strerror or error}; choose another file"
         ) from None
 
 
 def _as_text(name: str) -> str:
-    """Return a name as LML should get it: without HTML entities and outer spaces."""
+    """Return a name for LML, without HTML entities and surrounding spaces."""
     return html.unescape(name).strip()
 
 
 def _tell(decided: Decided) -> None:
-    """Log why a row got no cover; the runner logs the problems."""
+    """Log why a row got no cover; the runner logs failed rows."""
     row, fate = decided.found.row, decided.fate
     if isinstance(decided.found, Match):
         if fate not in (Fate.WRITTEN, Fate.WOULD_WRITE):
@@ -284,9 +287,9 @@ def _fields(row: Row, reason: Reason | Fate) -> dict[str, object]:
 
 
 def _tally(decided: Sequence[Decided]) -> _Decided:
-    """Count a batch: every row is written, skipped or failed, and has one reason why not written.
+    """Count a batch: every row is written, skipped or failed, and has one reason if not written.
 
-    What failed counts as `failed`, as in every job; the other reasons are parts of `skipped`.
+    Failed rows count as `failed`, as in every job; the other reasons are parts of `skipped`.
     """
     counts: Counter[str] = Counter()
     problems: list[Problem] = []

@@ -1,7 +1,7 @@
-"""Reading the library: what kind of database it is, and which rows are candidates for a cover.
+"""Reading the library: the kind of database, and the candidates for a cover.
 
-Columns and tables came over the years, so all but the first six columns are looked for. Writing is
-in `writes`.
+The columns and tables were added over the years, so their existence is checked, except for the
+first six columns. Writing is in `writes`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 from artwork_backfill.jobs.library_artwork_url_backfill import attempts
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Metadata, Row
 from artwork_backfill.shared.engine.errors import DatabaseError
+from artwork_backfill.shared.engine.session import holds, only_row
 from artwork_backfill.shared.engine.sources import Partition
 from artwork_backfill.shared.engine.tables import Table
 
-#: Below this, an id that the catalogue has for an album is itself the guess of a fuzzy search.
+#: Below this confidence, the catalogue's id of an album is itself the guess of a fuzzy search.
 TRUSTED_CONFIDENCE: Final = 0.9
 
 _WATERMARK: Final = "library_watermark"
 
-# What the role may not read counts as not there; of the watermark, only its existence matters.
+# Tables that the role may not read count as missing; only the existence of the watermark matters.
 _COLUMNS: Final = """
 SELECT class.relname, attribute.attname
 FROM pg_class class
@@ -78,27 +79,27 @@ _RELEASE_URL: Final = re.compile(r"discogs\.com/(?:[a-z]{2}/)?release/(\d{1,10})
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Which columns the library's tables have, by table; a table that is not there has none."""
+    """The columns of the library's tables, by table; a missing table has none."""
 
     schema: str
     columns: Mapping[str, frozenset[str]]
 
     def has(self, table: str, *columns: str) -> bool:
-        """Return whether there is a table with these columns."""
+        """Return whether a table with these columns exists."""
         return table in self.columns and self.columns[table].issuperset(columns)
 
     @property
     def has_watermark(self) -> bool:
-        """Whether writing to the library moves a watermark."""
+        """Whether writing to the library updates a watermark."""
         return _WATERMARK in self.columns
 
     def identifier(self, table: str) -> Identifier:
-        """Return the qualified name of one of the tables."""
+        """Return the qualified name of a table."""
         return Identifier(self.schema, table)
 
 
 def tables(schema: str) -> tuple[Table, ...]:
-    """Return the tables that the job needs, in the schema of that name."""
+    """Return the tables that the job needs, in this schema."""
     return (
         Table(f"{schema}.library", ("SELECT", "UPDATE"), ("artwork_url",)),
         Table(f"{schema}.artists"),
@@ -109,15 +110,17 @@ def tables(schema: str) -> tuple[Table, ...]:
 
 
 def read_shape(conn: Connection, schema: str, *, read_only: bool = False) -> Shape:
-    """Look what kind of database this is, and check the rights that writing to it takes.
+    """Determine the kind of database, and check the rights that writing to it needs.
 
-    With `read_only`, only for a role that may write to the library: one that may not is meant for
-    dry runs alone, and one that may would miss the right on the watermark in its first real run.
+    With `read_only`, the rights are checked only if the role may write to the library: a role that
+    may not is meant for dry runs, while one that may would lack the right on the watermark in its
+    first real run.
 
     Raises
     ------
     DatabaseError
-        Writing would fail: the watermark's trigger runs with the rights of the role that writes.
+        Writing would fail, because the watermark's trigger runs with the rights of the role that
+        writes.
     """
     columns: dict[str, set[str]] = {}
     for table, column in conn.execute(_COLUMNS, {"schema": schema}):
@@ -129,33 +132,31 @@ def read_shape(conn: Connection, schema: str, *, read_only: bool = False) -> Sha
 
 
 def _may_write(conn: Connection, schema: str) -> bool:
-    row = conn.execute(
-        "SELECT has_column_privilege(%s, 'artwork_url', 'UPDATE')", (f'"{schema}"."library"',)
-    ).fetchone()
-    return row is not None and bool(row[0])
+    question = "SELECT has_column_privilege(%s, 'artwork_url', 'UPDATE')"
+    return holds(conn, question, (f'"{schema}"."library"',))
 
 
 def _check_watermark(conn: Connection, name: str, quoted: str) -> None:
-    found = conn.execute(_MAY_TOUCH_WATERMARK, {"table": quoted}).fetchone()
-    if found is not None and not found[0]:
+    may_touch, role = only_row(conn, _MAY_TOUCH_WATERMARK, {"table": quoted})
+    if not may_touch:
         raise DatabaseError(
-            f"role {found[1]} may not use {name}, which a trigger updates with each write to the"
-            f" library: ask the owner to GRANT SELECT, UPDATE ON {name} TO {found[1]}"
+            f"role {role} may not use {name}, which a trigger updates with each write to the"
+            f" library: ask the owner to GRANT SELECT, UPDATE ON {name} TO {role}"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """What the library looks like at one moment.
+    """The state of the library at one moment.
 
     Parameters
     ----------
     last
-        The newest row.
+        The id of the newest row.
     with_artwork
-        Rows with artwork, of all partitions.
+        The number of rows with artwork, in all partitions.
     candidates, resting
-        Candidates of this partition, and those among them that are not due to be asked again.
+        The number of candidates in this partition, and of those not yet due for another lookup.
     """
 
     last: int
@@ -165,14 +166,14 @@ class Census:
 
 
 class Candidates:
-    """The rows of one partition that lack a cover, in the order of their ids.
+    """The rows of a partition that lack a cover, in the order of their ids.
 
     Parameters
     ----------
     from_metadata
-        Read along what `album_metadata` has for a row.
+        Whether to also read what `album_metadata` has for a row.
     retry_after_s
-        Pass over rows that were asked for in vain since so many seconds; needs the table of
+        Skip rows that were looked up without a result within this many seconds; needs the table of
         attempts.
     """
 
@@ -195,14 +196,14 @@ class Candidates:
         self._parts = _parts(shape, from_metadata=from_metadata, rests=retry_after_s is not None)
 
     def take_census(self, conn: Connection, *, last: int | None = None) -> Census:
-        """Count, up to the newest row or the row `last`."""
+        """Count up to the newest row, or up to the row `last`."""
         newest, with_artwork = self._execute(conn, _CENSUS, {})[0]
         last = newest if last is None else last
         candidates, resting = self._execute(conn, _COUNT, {"last": last})[0]
         return Census(last, with_artwork, candidates, resting)
 
     def read_page(self, conn: Connection, *, after: int, last: int, size: int) -> list[Row]:
-        """Return the first candidates, up to `size`, whose id is above `after`, in its order."""
+        """Return up to `size` candidates with an id above `after`, ordered by id."""
         values = {"after": after, "last": last, "size": size}
         return [_row(*columns) for columns in self._execute(conn, _PAGE, values)]
 
@@ -294,7 +295,7 @@ def _row(
         title=title or "",
         alternate_artist=alternate_artist or "",
         discogs_artist_id=discogs_artist_id,
-        # Zero stands for no release.
+        # 0 means no release.
         trusted_releases=frozenset(int(m["id"]) for m in found if m["kind"] != "master") - {0},
         trusted_masters=frozenset(int(m["id"]) for m in found if m["kind"] == "master") - {0},
         metadata=Metadata(

@@ -1,8 +1,8 @@
-"""Asking LML about many albums, politely.
+"""Requests to LML for many albums, without overloading it.
 
-LML looks up five albums at once for all its callers, the live site among them, so one request of
-five at a time is as fast as it gets. A refusal is answered with patience: the same request again,
-later, never in pieces. What cannot be answered says nothing about the album.
+LML looks up five albums at once for all its callers, including the live site, so one request of
+five albums at a time is as fast as possible. A refused request is retried later as a whole, never
+in pieces. A failed request says nothing about the albums.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _REFUSALS: Final = frozenset({429, 503})
-#: How long to wait before a refused request is repeated, in seconds: at first, and at most.
+#: The delay before a refused request is retried, in seconds: the first and the longest.
 FIRST_WAIT_S: Final = 2.0
 LONGEST_WAIT_S: Final = 60.0
-#: How long LML may refuse everything before it counts as down, in seconds.
+#: How long LML may refuse all requests before it counts as down, in seconds.
 PATIENCE_S: Final = 300.0
 
 
 class WrongAddress(Exception):
-    """There is no LML where the settings say. The message names the setting."""
+    """The settings name an address without LML. The message names the setting."""
 
 
 @dataclass(frozen=True, slots=True)
 class LookupFailed:
-    """There is no answer to a query, and why; that says nothing about the album."""
+    """The reason why a query got no answer, which says nothing about the album."""
 
     reason: str
 
@@ -58,17 +58,18 @@ Answer = LookupAnswer | LookupFailed
 
 
 class Lookups:
-    """Asks for groups of albums, from any number of threads.
+    """Look up groups of albums, from any number of threads.
 
     Parameters
     ----------
     discogs
-        The pace of questions to Discogs, as LML reports them; a server that does not report them
-        is not paced.
-    stopping, clock
-        Waiting ends when the one is set; the other is monotonic, in seconds.
+        The rate limit of lookups at Discogs, as LML reports them. A server that does not report
+        them is not limited.
+    stop_flag, clock
+        Waiting ends when `stop_flag` is set; `clock` is monotonic, in seconds.
     patience_s, first_wait_s, longest_wait_s
-        How long LML may refuse everything, and how long to wait before a request is repeated.
+        How long LML may refuse all requests, and the first and longest delay before a retry, all
+        in seconds.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Lookups:
         client: LmlClient,
         *,
         discogs: Pace,
-        stopping: threading.Event,
+        stop_flag: threading.Event,
         clock: Clock = time.monotonic,
         patience_s: float = PATIENCE_S,
         first_wait_s: float = FIRST_WAIT_S,
@@ -84,25 +85,25 @@ class Lookups:
     ) -> None:
         self._client = client
         self._discogs = discogs
-        self._stopping = stopping
+        self._stop_flag = stop_flag
         self._clock = clock
         self._patience_s = patience_s
         self._first_wait_s = first_wait_s
         self._longest_wait_s = longest_wait_s
-        # Each only ever changes once, so threads may look at them without a lock.
+        # Each flag changes only once, so threads may read it without a lock.
         self._has_bulk = True
         self._bulk_worked = False
         self._single_worked = False
 
     def ask(self, queries: Sequence[LmlQuery]) -> list[Answer]:
-        """Return what LML knows of a group of albums, in their order.
+        """Return LML's answers for a group of albums, in their order.
 
         Raises
         ------
         ServiceDown
             LML is down, or keeps refusing.
         CredentialsRefused, WrongAddress
-            LML does not accept our key, or is not where the settings say.
+            LML refuses the key, or is not at the address of the settings.
         Interrupted
             The run is stopping.
         """
@@ -110,7 +111,7 @@ class Lookups:
             return []
         return self._together(queries) if self._has_bulk else self._apart(queries)
 
-    # -- together ------------------------------------------------------------------------------
+    # -- bulk lookup ---------------------------------------------------------------------------
 
     def _together(self, queries: Sequence[LmlQuery]) -> list[Answer]:
         try:
@@ -118,14 +119,14 @@ class Lookups:
         except BulkUnsupported as refusal:
             return self._without_bulk(queries, refusal)
         except Unreadable as failure:
-            log.info("asking for %d albums one after another: %s", len(queries), failure)
+            log.info("looking up %d albums one by one: %s", len(queries), failure)
             return self._apart(queries)
         self._bulk_worked = True
         self._pay(answer.lookup for answer in answers)
         return [self._read(*pair) for pair in zip(queries, answers, strict=True)]
 
     def _read(self, query: LmlQuery, answer: BulkAnswer) -> Answer:
-        """Return the answer of one query of many; what LML calls an error is asked again, once."""
+        """Return the answer of one query out of many; retry once what LML calls an error."""
         if answer.lookup is not None:
             return answer.lookup
         if answer.status == "failed":
@@ -133,18 +134,18 @@ class Lookups:
         return LookupFailed(answer.message)
 
     def _without_bulk(self, queries: Sequence[LmlQuery], refusal: BulkUnsupported) -> list[Answer]:
-        """Ask a server that seems to have no bulk lookup.
+        """Look up albums at a server that seems to have no bulk lookup.
 
-        Everything answers 404 while a new version is deployed. So bulk lookup counts as missing
-        only where a single lookup has worked, and bulk still does not.
+        During a deployment every URL answers 404. Therefore bulk lookup counts as missing only if a
+        single lookup has worked and bulk lookup still fails.
         """
         if self._single_worked or refusal.status == 405:
-            log.info("looking albums up one after another: %s", refusal)
+            log.info("looking up albums one by one: %s", refusal)
             self._has_bulk = False
             return self._apart(queries)
         return [self._once(queries[0]), *self.ask(queries[1:])]
 
-    # -- apart ---------------------------------------------------------------------------------
+    # -- single lookups ------------------------------------------------------------------------
 
     def _apart(self, queries: Sequence[LmlQuery]) -> list[Answer]:
         return [self._once(query) for query in queries]
@@ -160,10 +161,10 @@ class Lookups:
         self._pay([answer])
         return answer
 
-    # -- patience ------------------------------------------------------------------------------
+    # -- retries -------------------------------------------------------------------------------
 
     def _patiently(self, request: Callable[[], T]) -> T:
-        """Send a request, and again for as long as LML refuses it or is gone for the moment."""
+        """Send a request, and retry it while LML refuses it or is unreachable for the moment."""
         gives_up_at = self._clock() + self._patience_s
         wait_s = self._first_wait_s
         while True:
@@ -178,7 +179,7 @@ class Lookups:
                 if self._clock() >= gives_up_at:
                     raise _down(refusal, self._patience_s) from refusal
                 log.warning("LML refuses, repeating the request in %.0f s: %s", wait_s, refusal)
-            if self._stopping.wait(wait_s):
+            if self._stop_flag.wait(wait_s):
                 raise Interrupted("the run is stopping")
             wait_s = min(wait_s * 2, self._longest_wait_s)
 

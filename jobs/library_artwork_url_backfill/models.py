@@ -1,4 +1,4 @@
-"""The values that travel between this job's modules: rows, and what was found for them."""
+"""Values of this job: rows, and what was found for them."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from artwork_backfill.shared.clients.lml import Artwork
 
 
 class Reason(StrEnum):
-    """Why there is nothing to write for a row. The values are codes that do not change."""
+    """Why nothing is written for a row. The values are codes that do not change."""
 
-    NO_NAME = "no_name"  # the row lacks an artist or a title: there is nothing to ask for
+    NO_NAME = "no_name"  # the row has no artist or no title, so it cannot be looked up
     NO_MATCH = "no_match"  # LML found nothing
     OTHER_ARTIST = "other_artist"  # only artwork of other artists
     OTHER_ALBUM = "other_album"  # only artwork of other albums of the artist
-    NO_ARTWORK = "no_artwork"  # the album, without a picture
-    PLACEHOLDER = "placeholder"  # the album, with the picture that stands for none
-    NOT_A_COVER = "not_a_cover"  # the album, with a photo of the artist or the logo of a label
-    BAD_URL = "bad_url"  # the album, with a URL that must not stand in the catalogue
-    LOW_CONFIDENCE = "low_confidence"  # the album, but LML is less sure than it has to be
-    SHARED_URL = "shared_url"  # one picture for two albums of the artist: one of them is wrong
-    COULD_NOT_SAY = "could_not_say"  # LML gave no answer, which says nothing of the album
+    NO_ARTWORK = "no_artwork"  # the album has no picture
+    PLACEHOLDER = "placeholder"  # the album has only the placeholder picture
+    NOT_A_COVER = "not_a_cover"  # the picture is a photo of the artist or the logo of a label
+    BAD_URL = "bad_url"  # the catalogue must not hold the picture's URL
+    LOW_CONFIDENCE = "low_confidence"  # LML's confidence is below the minimum
+    SHARED_URL = "shared_url"  # two albums of the artist have the same picture, so one is wrong
+    COULD_NOT_SAY = "could_not_say"  # LML gave no answer, which says nothing about the album
 
     @property
     def is_failure(self) -> bool:
-        """Whether this is no answer, so that the row counts as failed."""
+        """Whether LML gave no answer, so that the row counts as failed."""
         return self is Reason.COULD_NOT_SAY
 
 
 class Ground(StrEnum):
-    """Why a picture is taken for the cover of a row."""
+    """Why a picture is accepted as the cover of a row."""
 
     RELEASE_ID = "release_id"  # the artwork's release is the one that the catalogue names
-    NAMES = "names"  # the artwork's artist and album are the row's
+    NAMES = "names"  # the artwork's artist and album are those of the row
     METADATA = "metadata"  # the site's own enrichment has it
     FIRST = "first"  # it was the first result (--accept-first)
 
@@ -52,8 +52,8 @@ class Metadata:
 class Row:
     """A candidate: a library row without artwork, whose artist Discogs knows.
 
-    `artist` and `title` are as they are in the tables, empty where there is none. The trusted ids
-    are those of Discogs that the catalogue has for the album.
+    `artist` and `title` are those of the tables, empty if missing. The trusted ids are Discogs ids
+    that the catalogue has for the album.
     """
 
     id: int
@@ -77,7 +77,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The cover of a row, and what it was found by."""
+    """The cover of a row, and how it was found."""
 
     row: Row
     artwork: Artwork
@@ -92,7 +92,7 @@ class Match:
 class Miss:
     """Why a row stays as it is.
 
-    `artwork` is what was refused, where there was any; `detail` says more in words.
+    `artwork` is the refused artwork, if there was any; `detail` explains the reason.
     """
 
     row: Row

@@ -1,9 +1,9 @@
-"""What a picture's URL says of the picture, and whether it may stand in the catalogue. Pure.
+"""What a picture's URL says about the picture, and whether the catalogue may hold it. Pure.
 
 Discogs names its pictures by what they show. The path of an `i.discogs.com` URL ends in the base64
-of `s3://discogs-database-images/R-...`, and the letter tells: R a release, M a master (a release in
-general), A an artist, L a label. Only what can be read counts: a URL in any other form may be
-a cover.
+of `s3://discogs-database-images/R-...`, where the letter stands for the kind: R a release, M a
+master (a release in general), A an artist, L a label. Only a readable letter counts: a URL in any
+other form may be a cover.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from urllib.parse import unquote, urlsplit
 
 #: `library.artwork_url` is a varchar(512).
 URL_MAX: Final = 512
-#: Where covers come from; their subdomains as well.
+#: The hosts that covers come from, including their subdomains.
 DEFAULT_HOSTS: Final = ("discogs.com", "mzstatic.com")
 
 _DISCOGS: Final = "discogs.com"
 _PLACEHOLDER: Final = "spacer.gif"
-# None of them stands in a URL as it is (RFC 3986, section 2).
+# Characters that a URL does not contain unencoded (RFC 3986, section 2).
 _NEVER_IN_URLS: Final = frozenset(' "<>\\^`{|}')
 
-# "s3://" in base64; some URLs have slashes within what follows.
+# "s3://" in base64; in some URLs the rest contains slashes.
 _ENCODED: Final = re.compile(r"czM6Ly[0-9A-Za-z_/-]*")
 _NAME: Final = re.compile(r"(?P<letter>[RMAL])-(?P<id>\d+)(?=[-.]|$)")
 
@@ -43,7 +43,7 @@ class Picture(StrEnum):
 
     @property
     def is_no_cover(self) -> bool:
-        """Whether it surely is a photo of the artist or the logo of a label."""
+        """Whether it is certainly a photo of the artist or the logo of a label."""
         return self in (Picture.ARTIST, Picture.LABEL)
 
 
@@ -56,27 +56,27 @@ _LETTERS: Final = {
 
 
 def picture_of(url: str) -> Picture:
-    """Return what the picture at a URL shows, as far as the URL says so."""
+    """Return what the picture at a URL shows, as far as the URL says."""
     return _read(url)[0]
 
 
 def master_of(url: str) -> int | None:
-    """Return the Discogs master whose picture this is, or `None`."""
+    """Return the Discogs master that the picture belongs to, or `None`."""
     picture, number = _read(url)
     return number if picture is Picture.MASTER else None
 
 
 def release_of(url: str) -> int | None:
-    """Return the Discogs release whose picture this is, or `None`."""
+    """Return the Discogs release that the picture belongs to, or `None`."""
     picture, number = _read(url)
     return number if picture is Picture.RELEASE else None
 
 
 def is_usable(url: str, hosts: Sequence[str] = DEFAULT_HOSTS) -> bool:
-    """Return whether a URL may go into the catalogue, whose pages will load what it leads to.
+    """Return whether the catalogue, whose pages load the URL, may hold it.
 
-    It is https, at most 512 characters long, on one of the hosts or below one, and has no port,
-    spaces, control characters, user name or password.
+    It must be https, have at most 512 characters, be on one of the hosts or their subdomains, and
+    have no port, spaces, control characters, user name or password.
     """
     if len(url) > URL_MAX or not url.isprintable() or not _NEVER_IN_URLS.isdisjoint(url):
         return False
@@ -112,7 +112,7 @@ def _read(url: str) -> tuple[Picture, int]:
 
 
 def _decoded(path: str) -> str | None:
-    """Return the name that is encoded in a path, or `None` where there is none."""
+    """Return the name that is encoded in a path, or `None` if there is none."""
     found = _ENCODED.search(path)
     if found is None:
         return None

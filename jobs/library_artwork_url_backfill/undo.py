@@ -1,4 +1,4 @@
-"""--undo: taking back what runs have written, as their changes file says."""
+"""--undo: emptying the rows that runs have written, as listed in their changes file."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.settings import Settings, SettingsError
 
-#: Rows of a batch at most, as for those that are filled.
+#: The maximum number of rows of a batch, as for filling.
 BATCH_MAX: Final = 100
-#: Covers that are compared with the table at once.
+#: The number of covers that are compared with the table at once.
 _LOOK_SIZE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class _Emptied(Written):
-    """What was emptied, and how many rows that were."""
+    """The emptied rows, and their number."""
 
     emptied: int = 0
 
 
 class _Covers:
-    """The lines of a changes file that say that a cover was written, as a source."""
+    """The written covers of a changes file, as a source."""
 
     is_shared = False
 
@@ -47,7 +47,7 @@ class _Covers:
         self._count = count
 
     def prepare(self, session: Session) -> None:
-        """There is nothing to prepare."""
+        """Do nothing: there is nothing to prepare."""
 
     def count(self, session: Session) -> int:
         return self._count
@@ -56,16 +56,19 @@ class _Covers:
         return list(islice(self._covers, min(size, BATCH_MAX)))
 
     def give_back(self, session: Session, items: Sequence[WrittenCover]) -> None:
-        """Nothing was taken."""
+        """Do nothing: nothing was claimed."""
 
     def fail(self, session: Session, failed: Sequence[tuple[WrittenCover, str]]) -> None:
-        """Nothing was taken."""
+        """Do nothing: nothing was claimed."""
 
 
 class Undo(Job[WrittenCover, WrittenCover]):
-    """Empties the rows that a changes file says were written and that still hold the URL.
+    """Empty the rows that a changes file lists as written and that still hold the URL.
 
-    Raises `SettingsError` when the file is not one of changes.
+    Raises
+    ------
+    SettingsError
+        The file is not a changes file.
     """
 
     name: ClassVar[str] = "library-artwork-url-backfill"
@@ -79,13 +82,13 @@ class Undo(Job[WrittenCover, WrittenCover]):
         super().__init__(run)
         self._path = path
         self._pause_between = pause_between
-        self._pace = Pace(write_rate, run.stopping)
+        self._pace = Pace(write_rate, run.stop_flag)
         schema = run.settings.wxyc_schema()
         dry_run = run.options.dry_run
         self._writes = run.session().look(
             lambda conn: Writes(library.read_shape(conn, schema, read_only=dry_run))
         )
-        # Read to its end first: what is not a file of changes must not be half undone.
+        # Read the whole file first: an invalid file must not be half undone.
         self._count = sum(1 for _ in self._read())
 
     def source(self) -> _Covers:
@@ -103,7 +106,7 @@ class Undo(Job[WrittenCover, WrittenCover]):
         self._pace.used(written.emptied)
         with suppress(Interrupted):
             self._pace.wait()
-        self.run.stopping.wait(self._pause_between)
+        self.run.stop_flag.wait(self._pause_between)
 
     def verify(self, conn: Connection, run: RunResult | None) -> Iterable[Verification]:
         if run is None or not run.is_complete:
@@ -111,7 +114,7 @@ class Undo(Job[WrittenCover, WrittenCover]):
         covers, held = self._read(), 0
         while page := list(islice(covers, _LOOK_SIZE)):
             held += len(self._writes.look_at_urls(conn, _urls(page)).emptied)
-        yield Verification.equal(f"rows that still hold what {self._path.name} says", 0, held)
+        yield Verification.equal(f"rows that still hold a URL of {self._path.name}", 0, held)
 
     def _read(self) -> Iterator[WrittenCover]:
         """Yield the covers of this partition."""
@@ -123,7 +126,10 @@ class Undo(Job[WrittenCover, WrittenCover]):
         except BadChangesFile as problem:
             raise SettingsError(str(problem)) from None
         except OSError as error:
-            raise SettingsError(f"{self._path} cannot be read: {error.strerror or error}") from None
+            raise SettingsError(
+                f"{self._path} cannot be read: {error.strerror or error}; pass the file that"
+                " --changes has written"
+            ) from None
 
 
 def _tally(emptying: Emptying, results: Sequence[WrittenCover]) -> _Emptied:

@@ -1,9 +1,9 @@
 """Writing to the library so that its users never wait for us.
 
-A write to `library` moves the catalogue's watermark, one row that stays locked until the commit: a
-writer that holds it makes all others wait. So the watermark is taken first and never waited for,
-rows that somebody else has locked are left alone, nothing waits while anything is locked, and where
-nothing is to be written no statement is sent, since even one that changes no row moves the
+A write to `library` updates the catalogue's watermark, a single row that stays locked until the
+commit: a writer that holds it makes all others wait. Therefore the watermark is locked first and
+without waiting, rows that are locked by others are skipped, and nothing waits while a lock is held.
+If there is nothing to write, no statement is sent, because even one that changes no row updates the
 watermark.
 """
 
@@ -20,8 +20,8 @@ from psycopg.sql import SQL, Composed
 from artwork_backfill.jobs.library_artwork_url_backfill.library import Shape, is_available
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Match
 
-# Fails at once where another transaction has written to the library and is still open; the runner
-# then repeats all of it later. What is locked here is what the trigger's UPDATE locks.
+# Fails at once if another open transaction has written to the library; the runner then retries all
+# of it later. This locks the same rows as the trigger's UPDATE.
 _TAKE_WATERMARK: Final = "SELECT FROM {watermark} FOR NO KEY UPDATE NOWAIT"
 
 # Rows that are still as they were when LML was asked about them.
@@ -93,17 +93,17 @@ _COUNT_EMPTY: Final = """
 SELECT count(*) FROM {library} library WHERE id = ANY (%(ids)s::bigint[]) AND artwork_url IS NULL
 """
 
-#: A row that is locked just now is mostly free again after so long, in seconds. The batch's other
-#: rows and the watermark are locked by us meanwhile.
+#: How long to wait for a locked row, in seconds; it is usually free again by then. The other rows
+#: of the batch and the watermark stay locked by us during that time.
 _PAUSE_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Filling:
-    """What became of the rows that were to be filled, by id; in a dry run, what would.
+    """The results of filling rows, by id; in a dry run, the results it would have.
 
-    `raced` got artwork from somebody else first, `changed` were renamed or marked as unavailable
-    since they were asked for, `busy` were locked, `gone` do not exist any more.
+    `raced` got artwork from another writer first, `changed` were renamed or marked as unavailable
+    since they were looked up, `busy` were locked, `gone` do not exist any more.
     """
 
     written: frozenset[int] = frozenset()
@@ -115,7 +115,7 @@ class Filling:
 
 @dataclass(frozen=True, slots=True)
 class Emptying:
-    """What became of rows that were to be emptied, by id.
+    """The results of emptying rows, by id.
 
     `other` hold another URL now, or none; `busy` were locked; `gone` do not exist any more.
     """
@@ -127,22 +127,22 @@ class Emptying:
 
 
 class Writes:
-    """Writes covers into one library, and takes them back."""
+    """Write covers to one library, and empty rows again."""
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
 
     def fill(self, conn: Connection, matches: Sequence[Match]) -> Filling:
-        """Write the covers into those rows that are still as they were asked for.
+        """Write the covers to those rows that are still as they were when looked up.
 
         Raises
         ------
         psycopg.errors.LockNotAvailable
-            Another transaction has written to the library and is still open: repeat later.
+            Another open transaction has written to the library: retry later.
         """
         if not matches:
             return Filling()
-        # Most of what is not to be written is known without a lock.
+        # Most rows that will not be written are known without a lock.
         before = self.look(conn, matches)
         if not before.written:
             return before
@@ -159,7 +159,7 @@ class Writes:
         )
 
     def look(self, conn: Connection, matches: Sequence[Match]) -> Filling:
-        """Return what `fill` would do, reading only."""
+        """Return the results that `fill` would have, reading only."""
         if not matches:
             return Filling()
         rows = self._execute(conn, _LOOK, _asked(matches))
@@ -187,7 +187,7 @@ class Writes:
         return Emptying(emptied, rest.other, busy=rest.emptied, gone=rest.gone)
 
     def look_at_urls(self, conn: Connection, urls: Mapping[int, str]) -> Emptying:
-        """Return what `empty` would do, reading only."""
+        """Return the results that `empty` would have, reading only."""
         if not urls:
             return Emptying()
         rows = self._execute(conn, _LOOK_AT_URLS, _noted(urls))
@@ -198,7 +198,7 @@ class Writes:
     def others_with(
         self, conn: Connection, matches: Sequence[Match]
     ) -> dict[int, list[tuple[int, str]]]:
-        """Return which other rows of the same artist have a URL already, as ids and titles."""
+        """Return the other rows of the same artist that have a URL, as ids and titles."""
         if not matches:
             return {}
         values = {

@@ -1,1 +1,1 @@
-"""The job that has entities audited again whose last audit was long ago."""
+"""reaudit makes entities unchecked again whose last audit was long ago."""

@@ -1,4 +1,4 @@
-"""reaudit on the command line."""
+"""The reaudit command."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from artwork_backfill.shared.engine.job import Run
     type=DurationType(),
     metavar="DURATION",
     envvar="BACKFILL_OLDER_THAN",
-    help="Only entities whose last audit is longer ago than this. 365d by default; with --check, of"
-    " any age.",
+    help="Only entities whose last audit was at least this long ago. The default is 365d; with"
+    " --check, any age.",
 )
 @option(
     "--status",
     "statuses",
-    type=click.Choice(reaudit.DONE),
+    type=click.Choice([status.value for status in reaudit.DONE]),
     multiple=True,
     envvar="BACKFILL_STATUS",
-    help="Only entities of this status. Repeatable; both by default.",
+    help="Only entities of this status. Repeatable; the default is both.",
 )
 @option(
     "--check",
@@ -35,16 +35,16 @@ from artwork_backfill.shared.engine.job import Run
     metavar="CHECK",
     envvar="BACKFILL_CHECK",
     help="Only entities with findings of this check that an earlier policy recorded without acting"
-    " on them. Repeatable; globs like 'meta.*'.",
+    " on them. Repeatable; globs such as 'meta.*'.",
 )
 def command(
     run: Run, older_than: float | None, statuses: tuple[str, ...], checks: tuple[str, ...]
 ) -> Reaudit:
-    """Have entities audited again whose last audit was long ago, the oldest first.
+    """Make entities unchecked again, those with the oldest audits first.
 
-    Clean and legacy entities become unchecked with priority 50, so that everything else comes
-    first; those that were merged or deleted since their audit get priority 150. audit-batch does
-    the rest. With --limit and a scheduler, a little every day.
+    Clean and legacy entities become unchecked with priority 50, so that all others come first.
+    Entities that were merged or deleted since their audit get priority 150. audit-batch then audits
+    them. Run it with --limit every day.
 
     Example: artwork-backfill reaudit --older-than 365d --limit 20000
     """

@@ -1,4 +1,4 @@
-"""Has entities audited again whose last audit was long ago, the oldest first."""
+"""The reaudit job: make entities unchecked again, those with the oldest audits first."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from psycopg import Connection
 from artwork_backfill.shared import reaudit
 from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
 from artwork_backfill.shared.engine.runs import RUN_TABLES
+from artwork_backfill.shared.engine.session import count, only_row
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
 
-#: For how long an audit counts unless the person who starts the run says otherwise, in seconds.
+#: The default age after which an audit is due again, in seconds.
 OLD_AFTER_S: Final = 365 * 86_400.0
 
 _BEFORE: Final = "SELECT now() - make_interval(secs => %(seconds)s)"
@@ -49,7 +50,7 @@ _COUNT: Final = f"SELECT count(*) {_DUE} {{up_to}}"
 
 @dataclass(frozen=True, slots=True)
 class Old:
-    """An entity that is due again: its row, and its last audit."""
+    """An entity that is due again: its row, and the time of its last audit."""
 
     id: int
     audited_at: datetime
@@ -59,23 +60,23 @@ class Old:
 
 
 class _Key(NamedTuple):
-    """What the entities are ordered by."""
+    """The sort key of entities."""
 
     audited_at: datetime
     id: int
 
 
 class Reaudit(Job[Old, Old]):
-    """Clean and legacy entities become unchecked, those first whose audit is the oldest.
+    """Make clean and legacy entities unchecked, those with the oldest audits first.
 
     Parameters
     ----------
     older_than
-        In seconds: only entities whose last audit is longer ago than that.
+        The minimum age of the last audit, in seconds.
     statuses
-        Only entities of these statuses, of `reaudit.DONE`.
+        Statuses of entities to include, out of `reaudit.DONE`.
     checks
-        Where given, only entities that have findings of these checks that a policy left alone.
+        If given, only entities with findings of these checks that a policy has skipped.
     """
 
     name: ClassVar[str] = "reaudit"
@@ -120,7 +121,7 @@ class Reaudit(Job[Old, Old]):
         elif run.last is not None:
             last = _Key(run.last.audited_at, run.last.id)
             left = self._count(conn, last)
-            yield Verification.equal(name, 0, left, "only as far as this run came")
+            yield Verification.equal(name, 0, left, "as far as this run got")
 
     def _page(self, conn: Connection, after: _Key | None, size: int) -> Sequence[Old]:
         query = _FIRST.format(after="" if after is None else _AFTER)
@@ -129,8 +130,7 @@ class Reaudit(Job[Old, Old]):
 
     def _count(self, conn: Connection, last: _Key | None = None) -> int:
         query = _COUNT.format(up_to="" if last is None else _UP_TO)
-        row = conn.execute(query.encode(), self._values(conn, last)).fetchone()
-        return int(row[0]) if row is not None else 0
+        return count(conn, query, self._values(conn, last))
 
     def _values(self, conn: Connection, key: _Key | None) -> dict[str, object]:
         values = {
@@ -142,11 +142,9 @@ class Reaudit(Job[Old, Old]):
         return values | ({} if key is None else key._asdict())
 
     def _limit(self, conn: Connection) -> datetime:
-        """Return the moment before which an audit is old: the same throughout a run."""
+        """Return the time before which an audit is due again, constant throughout a run."""
         if self._before is None:
-            row = conn.execute(_BEFORE, {"seconds": self._older_than}).fetchone()
-            assert row is not None  # noqa: S101 - a query without FROM has exactly one row
-            self._before = row[0]
+            (self._before,) = only_row(conn, _BEFORE, {"seconds": self._older_than})
         return self._before
 
 

@@ -1,1 +1,1 @@
-"""The job that follows what archive.org itself changes."""
+"""seed-from-ia-changes follows the changes that archive.org itself makes to items."""

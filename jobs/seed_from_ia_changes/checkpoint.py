@@ -1,4 +1,4 @@
-"""How far the Changes API has been followed, as `artwork_indexer.ia_changes` keeps it."""
+"""The stored position in the Changes API, in `artwork_indexer.ia_changes`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FROM artwork_indexer.ia_changes
 WHERE partition_index = %(partition)s AND partition_count = %(partitions)s
 """
 
-# Absolute numbers, so that a repeated transaction counts nothing twice. Whoever starts from a date
-# starts over; otherwise another run must not have moved on meanwhile.
+# Absolute numbers, so that a retried transaction counts nothing twice. A run that starts from a
+# date starts over; otherwise no other run may have moved the position in the meantime.
 _STORE: Final = """
 INSERT INTO artwork_indexer.ia_changes AS known (
     partition_index, partition_count, {columns})
@@ -34,20 +34,20 @@ OR (known.token, known.pages) IS NOT DISTINCT FROM (%(token)s, %(pages)s)
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A place in the changes of archive.org.
+    """A position in the changes of archive.org.
 
     Parameters
     ----------
     started_at
-        When this was begun, from a date or from the beginning.
+        When this was started, from a date or from the beginning.
     token, start_date
-        What to ask for next; one of them is given. See `ChangesClient.page`.
+        What to request next; one of them is set. See `ChangesClient.page`.
     is_cold
-        Whether the pages still name every item there is.
+        Whether the pages still list every item.
     pages, identifiers, gids
-        What has been read since the beginning, and how many of the identifiers were gids.
+        What has been read since the start, and how many of the identifiers were gids.
     caught_up_at
-        When the service last said that nothing more was to be had.
+        When the service last said that no more changes were available.
     """
 
     started_at: datetime
@@ -66,29 +66,29 @@ class Checkpoint:
 
 
 def from_date(now: datetime, since: datetime) -> Checkpoint:
-    """Return the place where the changes since a day (in UTC) begin."""
+    """Return the position at which the changes since a day (in UTC) begin."""
     return Checkpoint(now, start_date=_day(since))
 
 
 def from_beginning(now: datetime) -> Checkpoint:
-    """Return the place where the list of all items begins."""
+    """Return the position at which the list of all items begins."""
     return Checkpoint(now, start_date=FROM_BEGINNING, is_cold=True)
 
 
 def load(conn: Connection, partition: Partition) -> Checkpoint | None:
-    """Return where an earlier run stopped, None where there was none."""
+    """Return the position at which an earlier run stopped, or None if there was none."""
     query = _LOAD.format(columns=", ".join(_COLUMNS))
     with conn.cursor(row_factory=class_row(Checkpoint)) as cursor:
         return cursor.execute(query.encode(), partition.values).fetchone()
 
 
 def store(conn: Connection, partition: Partition, before: Checkpoint, after: Checkpoint) -> None:
-    """Store where the run stands, in the transaction of the rows that it stands for.
+    """Store the position, in the transaction of the rows that it covers.
 
     Raises
     ------
     RunFailed
-        Another run has moved on meanwhile.
+        Another run has moved the position in the meantime.
     """
     query = _STORE.format(
         columns=", ".join(_COLUMNS),
@@ -99,13 +99,13 @@ def store(conn: Connection, partition: Partition, before: Checkpoint, after: Che
     values |= partition.values | {"before": before.token, "is_first": before.is_first}
     if not conn.execute(query.encode(), values).rowcount:
         raise RunFailed(
-            "another run follows archive.org's changes from the same place: let one of them end"
-            " before you start this again"
+            "another run follows archive.org's changes from the same position: wait until one of"
+            " them has ended, and run this again"
         )
 
 
 def day_of_start(checkpoint: Checkpoint) -> str:
-    """Return the day on which a checkpoint's following was begun, as the service reads it."""
+    """Return the day on which a checkpoint was started, in the format of the service."""
     return _day(checkpoint.started_at)
 
 

@@ -1,7 +1,7 @@
-"""Has audited again what archive.org changed, and seeds what it has and the audit does not know.
+"""The seed-from-ia-changes job: make changed entities unchecked, and seed unknown ones.
 
-A batch is a page of changes. Its rows and the token that leads on are written in one transaction,
-so that whatever stops a run, the next one continues where it stopped.
+A batch is a page of changes. Its rows and the token of the next page are written in one
+transaction, so that the next run continues where this one stopped, whatever stopped it.
 """
 
 from __future__ import annotations
@@ -34,12 +34,11 @@ from artwork_backfill.shared.engine.job import (
     Written,
 )
 from artwork_backfill.shared.engine.runs import RUN_TABLES
+from artwork_backfill.shared.engine.session import count, only_row
 from artwork_backfill.shared.engine.sources import Stream
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.id_set import IdSet
 from artwork_backfill.shared.settings import Settings
-
-_NOW: Final = "SELECT now()"
 
 _IDS: Final = """
 SELECT id
@@ -62,7 +61,7 @@ SELECT count(*) FROM artwork_indexer.audit_entity WHERE id = ANY (%(ids)s::bigin
 
 @dataclass(frozen=True, slots=True)
 class SeenPage:
-    """A page, and the types of those of its gids that have no row yet."""
+    """A page, and the entity types of those of its gids that have no row yet."""
 
     item: Page
     priorities: Mapping[EntityType, dict[bytes, int]]
@@ -76,7 +75,7 @@ class SeenPage:
         return self.item.rows
 
     def halves(self) -> tuple[SeenPage, ...]:
-        """Return parts of the page; what was found out about its items goes with the last."""
+        """Return parts of the page; the findings about its items belong to the last part."""
         parts = self.item.halves()
         return tuple(
             SeenPage(
@@ -94,19 +93,19 @@ class SeenPage:
 @dataclass(frozen=True, slots=True)
 class _Followed(Written):
     pages: Sequence[Page] = ()
-    #: Rows of the gids that were named.
+    #: Rows of the gids on the pages.
     ids: Sequence[int] = field(default=())
 
 
 class SeedFromIaChanges(Job[Page, SeenPage]):
-    """What a page of changes names and is clean or legacy is audited again, unless it has been.
+    """Make clean and legacy entities unchecked that a page names, unless audited since.
 
     Parameters
     ----------
     since
-        Start from this day (in UTC) instead of where an earlier run stopped.
+        Start from this day (in UTC) instead of the position of an earlier run.
     from_beginning
-        Start with the list of everything that archive.org has; or continue such a start.
+        Start with the list of everything that archive.org has, or continue such a start.
     """
 
     name: ClassVar[str] = "seed-from-ia-changes"
@@ -121,7 +120,7 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
     one_snapshot: ClassVar[bool] = False
     batch_size: ClassVar[int] = 5_000
     max_batch_size: ClassVar[int] = 10_000
-    # The pages follow each other: only the next one may be asked for.
+    # Each page leads to the next, so only one can be requested at a time.
     concurrency: ClassVar[int] = 1
 
     def __init__(
@@ -130,17 +129,17 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
         super().__init__(run)
         self._since = since
         self._from_beginning = from_beginning
-        self._changes = run.use(ChangesClient.from_settings(run.settings, stopping=run.stopping))
+        self._changes = run.use(ChangesClient.from_settings(run.settings, stop_flag=run.stop_flag))
         self._archive = run.use(
             ArchiveOrgClient.from_settings(
-                run.settings, concurrency=types.CONCURRENCY, stopping=run.stopping
+                run.settings, concurrency=types.CONCURRENCY, stop_flag=run.stop_flag
             )
         )
         self._reads = run.session()
         self._first_asked_at: datetime | None = None
         self._reached: Checkpoint | None = None
         self._ids = IdSet()
-        #: Those that were named as changed, not only as present.
+        #: Those that pages named as changed, not only as existing.
         self._changed = IdSet()
 
     def source(self) -> Stream[Page]:
@@ -177,15 +176,13 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
         else:
             yield Note("identifiers read", stored.identifiers, _words(stored))
 
-    # -- taking pages ----------------------------------------------------------------------------
+    # -- pages -----------------------------------------------------------------------------------
 
     def _open(self, conn: Connection) -> Callable[[int], Page | None]:
-        row = conn.execute(_NOW).fetchone()
-        assert row is not None  # noqa: S101 - a query without FROM has exactly one row
-        now: datetime = row[0]
+        (now,) = only_row(conn, "SELECT now()")
         start = self._start(checkpoints.load(conn, self.run.options.partition), now)
         pages = Pages(
-            self._changes, start, self.run.options.partition, now, stopping=self.run.stopping
+            self._changes, start, self.run.options.partition, now, stop_flag=self.run.stop_flag
         )
         return pages.next_page
 
@@ -239,7 +236,7 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
             for identifier, reason in looked.unclear:
                 counts["failed"] += 1
                 problems.append(
-                    Problem(identifier, f"its collection cannot be seen, not seeded: {reason}")
+                    Problem(identifier, f"not seeded, because its collection is unknown: {reason}")
                 )
             if not page.is_part:
                 counts["identifiers"] += page.after.identifiers - page.before.identifiers
@@ -250,18 +247,13 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
         return _Followed(+counts, problems, [result.item for result in results], ids)
 
     def _verify_rows(self, conn: Connection) -> Iterator[Verification]:
-        present = sum(_one(conn, _COUNT_PRESENT, ids=ids) for ids in self._ids.chunks())
+        present = sum(count(conn, _COUNT_PRESENT, {"ids": ids}) for ids in self._ids.chunks())
         yield Verification.equal("named entities in audit_entity", len(self._ids), present)
         stale = sum(
-            _one(conn, _COUNT_STALE, ids=ids, since=self._first_asked_at)
+            count(conn, _COUNT_STALE, {"ids": ids, "since": self._first_asked_at})
             for ids in self._changed.chunks()
         )
         yield Verification.equal("changed entities that wait for no audit", 0, stale)
-
-
-def _one(conn: Connection, query: str, **values: object) -> int:
-    row = conn.execute(query.encode(), values).fetchone()
-    return int(row[0]) if row is not None else 0
 
 
 def _words(stored: Checkpoint) -> str:
@@ -269,4 +261,4 @@ def _words(stored: Checkpoint) -> str:
     if stored.caught_up_at is not None:
         return f"{pages}; caught up {stored.caught_up_at.isoformat(timespec='seconds')}"
     where = "the list of all items" if stored.is_cold else "the changes"
-    return f"{pages}; {where} not read to the end yet"
+    return f"{pages}; {where} not yet read to the end"

@@ -1,6 +1,6 @@
-"""Pages of archive.org's changes: what is ours on them, and when to stop asking.
+"""Pages of archive.org's changes: the gids on them, and when to stop.
 
-What is here knows how following goes wrong. What becomes of the gids is the job's business.
+This module handles the faults of the enumeration; the job decides what to do with the gids.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from artwork_backfill.shared.clients.http import (
 from artwork_backfill.shared.clients.ia_changes import ChangesClient, ChangesError, ChangesPage
 from artwork_backfill.shared.engine.job import Partition, RunFailed, StopRun
 
-#: Pages that are taken together while hardly anything on them is ours, and for how long, in
-#: seconds: nearly all of archive.org is not, and each transaction has its price.
+#: How many pages with few gids are combined, and for how many seconds: nearly all items are not
+#: ours, and each transaction has its cost.
 _MOST_TOGETHER: Final = 20
 _TOGETHER_S: Final = 5.0
 
-#: How long to rest when the service asks for it, in seconds.
+#: How long to pause when the service requests it, in seconds.
 _REST_S: Final = 5.0
 
 _IDENTIFIER: Final = re.compile(r"mbid-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
@@ -36,19 +36,19 @@ _IDENTIFIER: Final = re.compile(r"mbid-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What one or several pages name of ours, and where they stand.
+    """The gids of one or several pages, and their position.
 
     Parameters
     ----------
     gids
-        Packed, each once, of our partition.
+        Packed, distinct, of our partition.
     asked_at
-        When the last of the pages was asked for, by the database's clock: every change that is
-        named had happened by then.
+        When the last of the pages was requested, by the database's clock: all changes on them had
+        happened by then.
     before, after
-        The places where they begin and end.
+        The positions at which they begin and end.
     is_part
-        Whether more of the page follows; only with the last part the place moves on.
+        Whether more of the page follows; the position moves only with the last part.
     """
 
     gids: frozenset[bytes]
@@ -65,10 +65,10 @@ class Page:
         return len(self.gids)
 
     def halves(self) -> tuple[Page, ...]:
-        """Return parts of the page, or nothing when it holds no gid.
+        """Return parts of the page, or nothing if it holds no gid.
 
-        The place where it ends is a part of its own: a gid that cannot be written must not keep the
-        run from moving on.
+        The final position is a part of its own, so that a gid that cannot be written does not keep
+        the run from continuing.
         """
         if not self.gids or (self.is_part and len(self.gids) == 1):
             return ()
@@ -89,7 +89,7 @@ class Pages:
     ----------
     now
         The database's time when the pages are opened.
-    stopping
+    stop_flag
         Ends every wait.
     """
 
@@ -100,31 +100,31 @@ class Pages:
         partition: Partition,
         now: datetime,
         *,
-        stopping: Event,
+        stop_flag: Event,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._place = start
         self._partition = partition
         self._opened = now, clock()
-        self._stopping = stopping
+        self._stop_flag = stop_flag
         self._clock = clock
         self._is_finished = False
-        #: What ended the reading behind pages that are not handed out yet.
+        #: The error that ended the reading, raised after the pages before it.
         self._error: Exception | None = None
-        # Any circle of tokens comes past a remembered one, if it is renewed ever more seldom.
+        # A cycle of tokens always meets a remembered one if it is replaced at growing intervals.
         self._remembered: str | None = None
         self._asked = 0
 
     def next_page(self, size: int) -> Page | None:
-        """Return what the next pages name of ours, about `size` gids; None at the end.
+        """Return the gids of the next pages, about `size` of them; None at the end.
 
         Raises
         ------
         StopRun
-            The service does not answer, or leads in circles.
+            The service does not answer, or its tokens form a cycle.
         RunFailed
-            It refuses the keys or the token.
+            The service refuses the keys or the token.
         """
         if self._error is not None:
             raise self._error
@@ -139,19 +139,19 @@ class Pages:
             except (StopRun, RunFailed, Interrupted) as error:
                 if self._place is before:
                     raise
-                # What was read before it counts.
+                # The pages before it count.
                 self._error = error
                 break
             asked_at = now
             gids.update(_share(ours, self._partition))
             is_enough = len(gids) >= size or self._clock() >= ends_at
-            # What a cold start names is treated unlike what follows it.
+            # A cold start is treated differently from the changes that follow it.
             if self._is_finished or is_enough or self._place.is_cold != before.is_cold:
                 break
         return Page(frozenset(gids), asked_at, before, self._place)
 
     def _read(self, asked_at: datetime) -> list[bytes]:
-        """Read one page, and move behind it."""
+        """Read one page, and move the position behind it."""
         answer = self._ask()
         ours = _gids(answer.identifiers)
         self._move(answer, len(ours), asked_at)
@@ -167,7 +167,7 @@ class Pages:
             raise StopRun(str(error)) from error
 
     def _move(self, answer: ChangesPage, ours: int, asked_at: datetime) -> None:
-        """Move to the place behind an answer, and rest where the service wants that."""
+        """Move the position behind an answer, and pause if the service requests it."""
         place = replace(
             self._place,
             token=answer.next_token,
@@ -177,7 +177,7 @@ class Pages:
             gids=self._place.gids + ours,
         )
         if answer.is_near_end and place.is_cold:
-            # What changed while the list was read is still to come.
+            # The changes since the start of the list are still to come.
             place = replace(place, token=None, start_date=day_of_start(place), is_cold=False)
         elif answer.is_near_end:
             place = replace(place, caught_up_at=asked_at)
@@ -185,14 +185,14 @@ class Pages:
         else:
             self._refuse_circles(answer.next_token)
             if answer.wants_rest:
-                self._stopping.wait(_REST_S)
+                self._stop_flag.wait(_REST_S)
         self._place = place
 
     def _refuse_circles(self, token: str) -> None:
         if token in (self._place.token, self._remembered):
             raise StopRun(
-                "archive.org's Changes API leads in circles (it returned a token for the second"
-                " time). Run again later; if that does not help, start again with --since DATE"
+                "archive.org's Changes API returned the same token twice, so its pages form a"
+                " cycle; run again later, and if that does not help, start again with --since DATE"
             )
         self._asked += 1
         if self._asked & (self._asked - 1) == 0:
@@ -204,7 +204,7 @@ class Pages:
 
 
 def _gids(identifiers: Iterable[str]) -> list[bytes]:
-    # Looking at the beginning first takes a fifth of the time, since hardly any is ours.
+    # Checking the beginning first takes a fifth of the time, because hardly any item is ours.
     matches = map(_IDENTIFIER.fullmatch, [name for name in identifiers if name.startswith("mbid-")])
     return [bytes.fromhex(match[1].replace("-", "")) for match in matches if match is not None]
 

@@ -1,4 +1,4 @@
-"""Which of archive.org's items are releases' and which are events': identifiers do not say."""
+"""Which items belong to releases and which to events; identifiers do not show that."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from artwork_backfill.shared.engine.job import StopRun
 LIVE: Final = 100
 GONE: Final = 150
 
-#: Requests that may be under way at once.
+#: The maximum number of simultaneous requests.
 CONCURRENCY: Final = 8
 
-# Of gids without a row, as what MusicBrainz knows or knew them: the first of these that applies.
+# The type of gids without a row, as MusicBrainz knows or knew them: the first that applies.
 _UNKNOWN: Final = """
 WITH unknown AS MATERIALIZED (
     SELECT seed.gid
@@ -61,7 +61,7 @@ LEFT JOIN LATERAL (
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Gids that have no row: priorities of those that MusicBrainz knows by type, and the others."""
+    """Gids without a row: priorities of those that MusicBrainz knows, by type; and the others."""
 
     priorities: Mapping[EntityType, dict[bytes, int]]
     unknown: tuple[bytes, ...]
@@ -69,11 +69,11 @@ class Known:
 
 @dataclass(slots=True)
 class Looked:
-    """What archive.org says of gids that MusicBrainz never knew.
+    """What archive.org says about gids that MusicBrainz never knew.
 
-    `absent`, `dark` and `foreign` count items that are gone again, of which nothing is shown, or in
-    neither art archive: nothing of them can be audited. `unclear` are identifiers whose item could
-    not be read, or shows no collection, each with the reason.
+    `absent`, `dark` and `foreign` count items that no longer exist, that archive.org hides, or that
+    are in neither art archive: nothing of them can be audited. `unclear` lists identifiers whose
+    item could not be read or shows no collection, each with the reason.
     """
 
     types: dict[bytes, EntityType] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Looked:
 
 
 def ask_musicbrainz(conn: Connection, gids: Collection[bytes]) -> Known:
-    """Return what MusicBrainz's tables say of those gids that have no row in audit_entity."""
+    """Return what MusicBrainz's tables say about those gids that have no row in audit_entity."""
     priorities: dict[EntityType, dict[bytes, int]] = {each: {} for each in EntityType}
     unknown: list[bytes] = []
     for gid, entity_type, is_live in conn.execute(_UNKNOWN, {"gids": seeding.uuid_array(gids)}):
@@ -96,9 +96,14 @@ def ask_musicbrainz(conn: Connection, gids: Collection[bytes]) -> Known:
 
 
 def ask_archive_org(archive: ArchiveOrgClient, gids: Iterable[bytes]) -> Looked:
-    """Return what the items themselves say, one request for each; an absence is asked for twice.
+    """Return what the items say, with one request each; an absence is confirmed by a second one.
 
-    Raises `StopRun` when archive.org is down, and `Interrupted` when the run is to end.
+    Raises
+    ------
+    StopRun
+        archive.org is down.
+    Interrupted
+        The run is stopping.
     """
     looked = Looked()
     names = {gid: str(UUID(bytes=gid)) for gid in gids}
@@ -123,7 +128,7 @@ def ask_archive_org(archive: ArchiveOrgClient, gids: Iterable[bytes]) -> Looked:
 
 
 class _Look(NamedTuple):
-    """What the item's answer says."""
+    """The content of an item's answer."""
 
     state: ItemState
     collections: tuple[str, ...]

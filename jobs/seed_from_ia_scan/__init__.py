@@ -1,1 +1,1 @@
-"""The job seed-from-ia-scan: entities that archive.org has items for, in MusicBrainz or not."""
+"""seed-from-ia-scan seeds entities that archive.org has items for, in MusicBrainz or not."""

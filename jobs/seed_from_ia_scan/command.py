@@ -1,4 +1,4 @@
-"""seed-from-ia-scan on the command line."""
+"""The seed-from-ia-scan command."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _ARCHIVES: Final[Mapping[str, ArtArchive]] = {
     type=click.Choice(list(_ARCHIVES)),
     multiple=True,
     envvar="BACKFILL_COLLECTION",
-    help="Only the Cover Art Archive (caa) or the Event Art Archive (eaa). Repeatable; both by"
-    " default, caa for a list.",
+    help="Only the Cover Art Archive (caa) or the Event Art Archive (eaa). Repeatable; the default"
+    " is both, for a list caa.",
 )
 @option(
     "--from-list",
@@ -35,20 +35,20 @@ _ARCHIVES: Final[Mapping[str, ArtArchive]] = {
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     envvar="BACKFILL_FROM_LIST",
-    help="Read the identifiers from a file, one per line, plain or compressed, and ask nothing"
-    " of archive.org.",
+    help="Read the identifiers from a file, one per line, plain or compressed, instead of asking"
+    " archive.org.",
 )
 @option(
     "--restart",
     is_flag=True,
     envvar="BACKFILL_RESTART",
-    help="Scan from the start although an earlier scan was interrupted.",
+    help="Scan from the beginning even if an earlier scan was interrupted.",
 )
 @option(
     "--accept-total",
     is_flag=True,
     envvar="BACKFILL_ACCEPT_TOTAL",
-    help="End with exit code 0 although archive.org's own total is over 1 % more than was seen.",
+    help="End with exit code 0 even if archive.org's own total exceeds what was seen by over 1 %.",
 )
 def command(
     run: Run,
@@ -62,17 +62,17 @@ def command(
     archive.org shows these items only to accounts with rights on the collections: set
     ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY. A scan that sees implausibly few items ends
     with exit code 3 and says what is missing. A batch is a page, whose size archive.org chooses;
-    --batch-size is for lists, and --limit is rounded up to whole pages.
+    --batch-size applies to lists, and --limit is rounded up to whole pages.
 
-    A scan that was interrupted goes on where it stood. Gids that are not live in MusicBrainz get
+    An interrupted scan continues at its stored position. Gids that are not live in MusicBrainz get
     priority 150, the others 100.
 
     Example: artwork-backfill seed-from-ia-scan --collection caa --report scan.md
     """
     if listed and restart:
-        raise click.UsageError("--restart is of no use with --from-list: a list is read as a whole")
+        raise click.UsageError("--restart has no effect with --from-list: omit it")
     if listed and len(collections) > 1:
-        raise click.UsageError("--from-list takes the identifiers of one --collection")
+        raise click.UsageError("--from-list holds one collection: pass one --collection")
     chosen = collections or (("caa",) if listed else tuple(_ARCHIVES))
     archives = [_ARCHIVES[name] for name in dict.fromkeys(chosen)]
     return SeedFromIaScan(run, archives, listed=listed, restart=restart, accept_total=accept_total)

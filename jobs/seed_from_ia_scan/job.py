@@ -1,7 +1,7 @@
-"""Gives every entity that archive.org has an item for a row in the audit table.
+"""The seed-from-ia-scan job: give every entity that archive.org has an item for a row.
 
-A batch is a page. Its rows and the cursor that leads on are written in one transaction, so that a
-scan that is interrupted goes on where it stood.
+A batch is a page. Its rows and the cursor of the next page are written in one transaction, so that
+the next run continues an interrupted scan where it stopped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import ClassVar, Final
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Identifier
 
 from artwork_backfill.jobs.seed_from_ia_scan import standing as standings
 from artwork_backfill.jobs.seed_from_ia_scan import verification
@@ -24,7 +24,7 @@ from artwork_backfill.jobs.seed_from_ia_scan.pages import ListedPages, Page, Scr
 from artwork_backfill.jobs.seed_from_ia_scan.scan import Scan
 from artwork_backfill.jobs.seed_from_ia_scan.standing import Standing
 from artwork_backfill.shared import seeding
-from artwork_backfill.shared.audit.archives import ArtArchive, EntityType, item_name
+from artwork_backfill.shared.audit.archives import ArtArchive, item_name, other_archive
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 from artwork_backfill.shared.engine.job import (
     Job,
@@ -47,7 +47,7 @@ Seed = Callable[[Connection, str, Mapping[bytes, int]], seeding.Seeded]
 LIVE: Final = 100
 GONE: Final = 150
 
-#: Foreign identifiers of a collection that are reported one by one.
+#: The number of foreign identifiers of a collection that are reported one by one.
 _REPORTED: Final = 5
 
 #: How often a page is asked for, and within how many seconds: nothing comes after a page that is
@@ -55,9 +55,9 @@ _REPORTED: Final = 5
 _ATTEMPTS: Final = 10
 _PATIENCE_S: Final = 240.0
 
-# A page may answer somebody else's query, such as the one for the other collection. An index finds
-# a whole array in one go; without MATERIALIZED, the planner may rather read the whole table, or
-# look each gid up by itself.
+# A page may answer another query, such as that for the other collection. An index finds
+# a whole array at once; without MATERIALIZED, the planner may read the whole table, or
+# look up each gid separately.
 _NOT_LIVE: Final = """
 WITH live AS MATERIALIZED (SELECT gid FROM {own} WHERE gid = ANY (%(gids)s))
 SELECT seed.gid, (SELECT TRUE FROM {other} other WHERE other.gid = seed.gid)
@@ -65,15 +65,6 @@ FROM unnest(%(gids)s) AS seed (gid)
 LEFT JOIN live USING (gid)
 WHERE live.gid IS NULL
 """
-
-_TABLES: Final[Mapping[EntityType, str]] = {
-    EntityType.RELEASE: "musicbrainz.release",
-    EntityType.EVENT: "musicbrainz.event",
-}
-_OTHER: Final[Mapping[EntityType, EntityType]] = {
-    EntityType.RELEASE: EntityType.EVENT,
-    EntityType.EVENT: EntityType.RELEASE,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +85,12 @@ class ScanPage:
         return len(self.page.gids)
 
     def halves(self) -> tuple[ScanPage, ...]:
-        """Return the page in two, or nothing when it holds a single gid."""
+        """Return the two halves of the page, or nothing if it holds a single gid."""
         gids = sorted(self.page.gids)
         if len(gids) < 2:
             return ()
         first, rest = frozenset(gids[: len(gids) // 2]), frozenset(gids[len(gids) // 2 :])
-        # The cursor goes with what is written last.
+        # The cursor belongs to the part that is written last.
         return (
             replace(self, page=replace(self.page, gids=first, examples=()), is_part=True),
             replace(self, page=replace(self.page, gids=rest)),
@@ -108,7 +99,7 @@ class ScanPage:
 
 @dataclass(frozen=True, slots=True)
 class _SeededPage:
-    """What a transaction did with a page: where the scan stands after it, and the rows of it."""
+    """The result of a page: the position of the scan after it, and its rows."""
 
     page: ScanPage
     standing: Standing
@@ -118,23 +109,23 @@ class _SeededPage:
 @dataclass(frozen=True, slots=True)
 class _Seeded(Written):
     pages: Sequence[_SeededPage] = ()
-    #: Identifiers that were passed over, by scan.
+    #: The number of skipped identifiers, by scan.
     passed_over: Mapping[int, int] = field(default_factory=dict)
 
 
 class SeedFromIaScan(Job[ScanPage, ScanPage]):
-    """Every gid among a collection's identifiers has a row in audit_entity.
+    """Give every gid among a collection's identifiers a row in audit_entity.
 
     Parameters
     ----------
     archives
         The collections to scan, in this order.
     listed
-        A file with the identifiers of the only collection, in place of archive.org's own answers.
+        A file with the identifiers of the only collection, instead of archive.org's answers.
     restart
-        Scan from the start although an earlier scan was interrupted.
+        Whether to scan from the beginning even if an earlier scan was interrupted.
     accept_total
-        Whether the run is in order although archive.org's total is larger than what was seen.
+        Whether to accept that archive.org's total is larger than what was seen.
     """
 
     name: ClassVar[str] = "seed-from-ia-scan"
@@ -171,7 +162,7 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
                 concurrency=1,
                 attempts=_ATTEMPTS,
                 call_s=_PATIENCE_S,
-                stopping=run.stopping,
+                stop_flag=run.stop_flag,
             )
         )
         self._restart = restart
@@ -210,13 +201,13 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
                     )
         elif isinstance(self._source, Path):
             scan = self._begin(conn, self._archives[0])
-            yield from verification.of_list(conn, scan, partition)
+            yield from verification.of_list(conn, scan, partition, self.run.stop_flag)
         else:
             yield from verification.of_earlier_scans(
                 conn, self._archives, partition, accept_total=self._accept_total
             )
 
-    # -- taking pages ----------------------------------------------------------------------------
+    # -- pages -----------------------------------------------------------------------------------
 
     def _open(self, conn: Connection) -> Callable[[int], ScanPage | None]:
         self._scans = [self._begin(conn, archive) for archive in self._archives]
@@ -239,7 +230,7 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
         )
 
     def _begin(self, conn: Connection, archive: ArtArchive) -> Scan:
-        """Return a scan that starts at the beginning, or where an interrupted one stands."""
+        """Return a scan from the beginning, or from the position of an interrupted one."""
         partition = self.run.options.partition
         if isinstance(self._source, Path):
             return Scan(archive, ListedPages(self._source, partition), Standing(has_rights=True))
@@ -248,7 +239,7 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
         if standing is None or self._restart or not standing.may_go_on(has_rights):
             standing = Standing(has_rights)
         after = standing.pages, standing.cursor
-        pages = ScrapedPages(self._source, archive, partition, self.run.stopping, after)
+        pages = ScrapedPages(self._source, archive, partition, self.run.stop_flag, after)
         return Scan(archive, pages, standing, gids_before=standing.gids)
 
     # -- writing ---------------------------------------------------------------------------------
@@ -263,13 +254,13 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
         for result in results:
             scan, page = self._scans[result.scan], result.page
             entity_type = scan.archive.entity_type
-            gone, others = _not_live(conn, entity_type, page.gids)
+            gone, others = _not_live(conn, scan.archive, page.gids)
             priorities = {
                 gid: GONE if gid in gone else LIVE for gid in page.gids if gid not in others
             }
             seeded = seed(conn, entity_type, priorities)
             counts.update(seeded.counts)
-            # No earlier page can have come across rows that are made only now.
+            # No earlier page can have met rows that are only created now.
             ids, new = seeded.new_ids, seeded.written
             if new < len(priorities):
                 ids = verification.look_up(conn, entity_type, priorities)
@@ -284,7 +275,7 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
             texts = _passed_over(scan.archive, page, others)
             left = max(0, _REPORTED - self._reported[result.scan])
             problems += [
-                Problem(f"identifier in {result.collection}", f"passed over, {text}")
+                Problem(f"identifier in {result.collection}", f"skipped, {text}")
                 for text in texts[:left]
             ]
             passed_over[result.scan] += len(texts)
@@ -297,13 +288,13 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
         return [
             Problem(
                 "ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY",
-                "not set: archive.org shows hardly any item of these collections then",
+                "not set: without them archive.org shows hardly any item of these collections",
             )
         ]
 
 
 def _passed_over(archive: ArtArchive, page: Page, others: Collection[bytes]) -> list[str]:
-    """Return why identifiers of a page are passed over, some of them."""
+    """Return why some of the skipped identifiers of a page were skipped."""
     return [
         *(f"not an entity's: {name}" for name in page.examples),
         *(
@@ -314,11 +305,12 @@ def _passed_over(archive: ArtArchive, page: Page, others: Collection[bytes]) -> 
 
 
 def _not_live(
-    conn: Connection, entity_type: EntityType, gids: Collection[bytes]
+    conn: Connection, archive: ArtArchive, gids: Collection[bytes]
 ) -> tuple[set[bytes], set[bytes]]:
     """Return the gids that MusicBrainz has no entity for, and those of the other entity type."""
     query = SQL(_NOT_LIVE).format(
-        own=SQL(_TABLES[entity_type]), other=SQL(_TABLES[_OTHER[entity_type]])
+        own=Identifier("musicbrainz", archive.entity_type),
+        other=Identifier("musicbrainz", other_archive(archive).entity_type),
     )
     gone: set[bytes] = set()
     others: set[bytes] = set()

@@ -1,6 +1,6 @@
-"""Pages of a collection's identifiers, from archive.org's scrape API or from an exported list.
+"""Pages of a collection's identifiers, from archive.org's scrape API or an exported list.
 
-What is here knows how an enumeration goes wrong. What becomes of the gids is the job's business.
+This module handles the faults of the enumeration; the job decides what to do with the gids.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from artwork_backfill.shared.engine.job import Partition, RunFailed, StopRun
 from artwork_backfill.shared.id_set import IdSet
 from artwork_backfill.shared.lines import DamagedInput, read_blocks
 
-#: How often a page that cannot be right is asked for, and the seconds between.
+#: How often an implausible page is requested, and the delay between, in seconds.
 _ATTEMPTS: Final = 4
 _PAUSE_S: Final = 1.0
 
-#: A page of at least so many identifiers, none of which is an entity's, answers another query.
+#: A page of at least this many identifiers, none of an entity, answers another query.
 _TELLING: Final = 20
 
 _RETRY: Final = "retry later or pass an exported list with --from-list"
 
-#: Foreign identifiers of a page that are kept to be shown.
+#: The number of foreign identifiers of a page that are kept as examples.
 _SHOWN: Final = 5
 
-#: So many pages in a row without a gid that is new end an enumeration, which would go on for ever.
+#: This many pages in a row without a new gid end an enumeration, which might never end otherwise.
 _MOST_BARREN: Final = 20
 
-#: Gids that were seen are remembered as one of so many numbers each, in 16 MiB at most. Of four
-#: million gids, a few in a hundred then seem to be known though they are new: never a whole page.
+#: Gids are remembered as one of this many numbers each, in at most 16 MiB. Of four million gids, a
+#: few per cent seem to be known although they are new, but never a whole page.
 _REMEMBERED: Final = 1 << 27
 
 _IDENTIFIER: Final = re.compile(
@@ -50,21 +50,21 @@ _IDENTIFIER: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What one page holds, and where it stands in its enumeration.
+    """The content of one page, and its position in the enumeration.
 
     Parameters
     ----------
     number
         Counted from 1 at the start of the enumeration.
     gids
-        Packed, each once, of our partition.
+        Packed, distinct, of our partition.
     identifiers, foreign
-        How many identifiers there were, and how many of them are no entity's; `examples` are
-        some of these.
+        The number of identifiers, and of those that belong to no entity; `examples` are some of
+        these.
     cursor
-        Leads to the next page, `None` after the last.
+        Leads to the next page; `None` after the last.
     total
-        The collection's size as the service has it.
+        The size of the collection according to the service.
     """
 
     number: int
@@ -77,12 +77,12 @@ class Page:
 
 
 class Pages(Protocol):
-    """An enumeration under way. `finished` once the last page was handed out."""
+    """An enumeration in progress; `finished` after the last page was returned."""
 
     finished: bool
 
     def next_page(self, size: int) -> Page:
-        """Return the next page, of about `size` identifiers where that can be chosen."""
+        """Return the next page, of about `size` identifiers if the size can be chosen."""
 
 
 class ScrapedPages:
@@ -91,8 +91,8 @@ class ScrapedPages:
     Parameters
     ----------
     after
-        Pages that an earlier run has done, and the cursor that leads on from there.
-    stopping
+        The number of pages that an earlier run has read, and the cursor of the next one.
+    stop_flag
         Ends every wait.
     """
 
@@ -101,30 +101,30 @@ class ScrapedPages:
         client: ArchiveOrgClient,
         archive: ArtArchive,
         partition: Partition,
-        stopping: Event,
+        stop_flag: Event,
         after: tuple[int, str | None] = (0, None),
     ) -> None:
         self.finished = False
         self._client = client
         self._archive = archive
         self._partition = partition
-        self._stopping = stopping
+        self._stop_flag = stop_flag
         self._number, self._cursor = after
-        #: Marks of cursors and pages that were seen; a collection has thousands.
+        #: Marks of the cursors and pages seen so far; a collection has thousands of pages.
         self._seen = _marks_of_cursor(self._cursor)
         self._known = IdSet()
         self._barren = 0
         self._may_start_over = self._cursor is not None
 
     def next_page(self, size: int) -> Page:
-        """Ask for the next page; the service decides how long it is.
+        """Request the next page; the service decides its size.
 
         Raises
         ------
         StopRun
             The service does not answer.
         RunFailed
-            It does not accept our keys, answers with an error, or in circles.
+            The service refuses the keys, answers with an error, or repeats pages.
         """
         answer = self._answer()
         self._seen |= _marks(answer)
@@ -150,12 +150,12 @@ class ScrapedPages:
         for _ in range(_ATTEMPTS):
             answer = self._ask()
             is_repeated = self._is_repeated(answer)
-            # A collection may hold what it likes, but then it holds the same the next time.
+            # An unusual page may be right, but then a second request returns the same page.
             is_ours = not _is_of_another_query(answer) or answer.identifiers == before
             if is_ours and not is_repeated:
                 return answer
             before = answer.identifiers
-            self._stopping.wait(_PAUSE_S)
+            self._stop_flag.wait(_PAUSE_S)
         wrong = "repeats an earlier one" if is_repeated else "answers another query"
         raise RunFailed(
             f"archive.org returned an inconsistent page (page {self._number + 1} of"
@@ -173,13 +173,13 @@ class ScrapedPages:
             return self._start_over()
         except ScrapeError as error:
             raise RunFailed(
-                f"{error}. Run again later: the scan goes on at page {self._number + 1}"
+                f"{error}. Run again later: the scan continues at page {self._number + 1}"
             ) from error
         except (ServiceDown, Unreadable) as error:
             raise StopRun(str(error)) from error
 
     def _start_over(self) -> ScrapePage:
-        """Begin anew after a cursor has expired: gids that have a row already cost little."""
+        """Start over after a cursor has expired; gids that already have a row cost little."""
         self._may_start_over = False
         self._number, self._cursor = 0, None
         self._seen = set()
@@ -193,12 +193,12 @@ class ScrapedPages:
 class ListedPages:
     """The identifiers in a file, one per line, plain or compressed.
 
-    Nothing is known of a list's size, and where it was left is not remembered.
+    The size of a list is unknown, and no position is stored.
     """
 
     def __init__(self, path: Path, partition: Partition) -> None:
         self.finished = False
-        #: Why the list could not be read to its end, and where.
+        #: Why and where the reading of the list ended early.
         self.damage: str | None = None
         self._path = path
         self._partition = partition
@@ -263,7 +263,7 @@ def _gids(identifiers: Iterable[str]) -> Iterator[bytes]:
 
 
 def _marks(answer: ScrapePage) -> set[int]:
-    """Return what shows that a page, in whatever order, or its cursor was seen before."""
+    """Return marks that identify a page, in whatever order, and its cursor."""
     marks = _marks_of_cursor(answer.cursor)
     if answer.identifiers:
         marks.add(hash(frozenset(answer.identifiers)))

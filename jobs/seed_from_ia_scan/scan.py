@@ -1,4 +1,4 @@
-"""One enumeration of a collection, and what this run has brought into the database of it."""
+"""One enumeration of a collection, and what this run has written of it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from artwork_backfill.shared.id_set import IdSet
 
 @dataclass(slots=True)
 class Scan:
-    """The scan of one collection. What is here is committed, `pages` aside, which run ahead.
+    """The scan of one collection. Everything is committed, except for `pages`, which reads ahead.
 
     Parameters
     ----------
     standing
-        Where it stands; at first, where an interrupted run left it.
+        The position; at first, that of an interrupted run.
     gids_before
-        Distinct gids of the interrupted run.
+        The number of distinct gids of the interrupted run.
     ids
-        Rows of audit_entity that this run came across, one for each distinct gid.
+        Rows of audit_entity that this run has met, one for each distinct gid.
     """
 
     archive: ArtArchive
@@ -41,17 +41,17 @@ class Scan:
         return self.standing.pages > 0
 
     def count_new(self, ids: Sequence[int]) -> int:
-        """Return how many rows this run has not come across before."""
+        """Return how many rows this run has not met before."""
         return sum(id_ not in self.ids for id_ in ids)
 
     def after(self, page: Page, new: int) -> Standing:
-        """Return where the scan stands once a page, with so many new rows, is committed."""
+        """Return the position after a page with `new` new rows is committed."""
         before = 0 if page.number == 1 else self.gids_before
         return self.standing.after(page, before + len(self.ids) + new)
 
     def take(self, page: Page, standing: Standing) -> None:
-        """Take note that a page is committed."""
+        """Record that a page is committed."""
         self.standing = standing
         if page.number == 1:
-            # The interrupted run's cursor had expired: what it did is counted anew.
+            # The interrupted run's cursor had expired, so its gids are counted again.
             self.gids_before = 0

@@ -1,4 +1,4 @@
-"""Where a scan stands, as artwork_indexer.ia_scan keeps it, so that it can go on after a stop."""
+"""The stored position of a scan, in artwork_indexer.ia_scan, from which the next run continues."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ WHERE collection = %(collection)s
 AND partition_index = %(partition)s AND partition_count = %(partitions)s
 """
 
-# Absolute numbers, so that a repeated transaction does not count anything twice. Another run may
-# have taken the scan over meanwhile: then its checkpoint stays.
+# Absolute numbers, so that a retried transaction counts nothing twice. If another run has taken
+# over the scan in the meantime, its checkpoint stays.
 _STORE: Final = """
 INSERT INTO artwork_indexer.ia_scan AS scan (
     collection, partition_index, partition_count, has_rights,
@@ -43,18 +43,18 @@ WHERE %(pages)s = 1 OR scan.pages IN (%(pages)s, %(pages)s - 1)
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a scan has done so far.
+    """The position and the counts of a scan.
 
     Parameters
     ----------
     has_rights
-        Whether it is made with the keys of an account.
+        Whether the scan uses the keys of an account.
     cursor
         Leads to the next page; `None` before the first and after the last.
     gids
-        Distinct ones. Each run of an interrupted scan tells them apart for itself.
+        The number of distinct gids. Each run of an interrupted scan counts its own.
     total
-        The collection's size as archive.org has it.
+        The size of the collection according to archive.org.
     """
 
     has_rights: bool
@@ -70,12 +70,12 @@ class Standing:
         return self.pages > 0 and self.cursor is None
 
     def may_go_on(self, has_rights: bool) -> bool:
-        """Tell whether the next run goes on here, provided that it sees the same items."""
+        """Return whether the next run may continue here, because it sees the same items."""
         return self.cursor is not None and self.has_rights == has_rights
 
     def after(self, page: Page, gids: int) -> Standing:
-        """Return where the scan stands after a page, with so many distinct gids in all."""
-        # An enumeration whose cursor had expired begins anew.
+        """Return the position after a page, with `gids` distinct gids in all."""
+        # An enumeration whose cursor had expired starts over.
         before = Standing(self.has_rights) if page.number == 1 else self
         return Standing(
             has_rights=self.has_rights,
@@ -89,20 +89,23 @@ class Standing:
 
 
 def load(conn: Connection, collection: str, partition: Partition) -> Standing | None:
-    """Return where the last scan of a collection stands, if there was one."""
+    """Return the position of the last scan of a collection, or None."""
     with conn.cursor(row_factory=class_row(Standing)) as cursor:
         return cursor.execute(_LOAD, _key(collection, partition)).fetchone()
 
 
 def store(conn: Connection, collection: str, partition: Partition, standing: Standing) -> None:
-    """Remember where a scan stands.
+    """Store the position of a scan.
 
-    Raises `RunFailed` when another run has scanned the same share meanwhile.
+    Raises
+    ------
+    RunFailed
+        Another run has scanned the same partition in the meantime.
     """
     if not conn.execute(_STORE, _key(collection, partition) | asdict(standing)).rowcount:
         raise RunFailed(
-            f"another run is scanning {collection} from elsewhere: let one of them end, and run"
-            " this again"
+            f"another run is scanning {collection} from another position: wait until one of them"
+            " has ended, and run this again"
         )
 
 

@@ -1,8 +1,9 @@
-"""Counts again what a scan brought about, and judges whether it can have seen everything."""
+"""Verification of a scan: what was written, and whether the scan can have seen everything."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from threading import Event
 from typing import Final
 
 from psycopg import Connection
@@ -13,20 +14,21 @@ from artwork_backfill.jobs.seed_from_ia_scan.scan import Scan
 from artwork_backfill.jobs.seed_from_ia_scan.standing import Standing
 from artwork_backfill.shared import seeding
 from artwork_backfill.shared.audit.archives import ArtArchive, EntityType
-from artwork_backfill.shared.engine.job import Note, Partition, Verification
+from artwork_backfill.shared.engine.job import Note, Partition, StopRun, Verification
+from artwork_backfill.shared.engine.session import count
 
-#: Share of the entities with art that a scan must at least have come across. Without rights it
-#: comes across none or a few hundred; items that are really missing are a few in a thousand.
+#: The share of the entities with art that a scan must at least have seen. Without rights it sees
+#: none or a few hundred; items that are really missing are a few in a thousand.
 PLAUSIBLE_SHARE: Final = 0.9
 
-#: How much of archive.org's own total a scan may miss. The total has been seen to be wrong, but
-#: what is not known must not count as complete.
+#: The share of archive.org's own total that a scan may miss. The total is known to be wrong at
+#: times, but a scan must not count as complete without proof.
 TOLERATED_SHARE: Final = 0.01
 
-#: Share of a list that must be identifiers of items: otherwise it is another file.
+#: The share of a list that must be identifiers of items; otherwise it is another file.
 IDENTIFIERS_SHARE: Final = 0.5
 
-#: Identifiers of a list that are looked up at once.
+#: The number of identifiers of a list that are looked up at once.
 _PAGE: Final = 20_000
 
 _LOOK_UP: Final = """
@@ -49,29 +51,17 @@ AND (%(partitions)s = 1
      OR mod(('x' || left(gid::text, 8))::bit(32)::bigint, %(partitions)s) = %(partition)s)
 """
 
-# Items of entities whose art is darkened are in no search. Only partitions need the gid.
-_COUNT_WITH_ART: Final[Mapping[EntityType, str]] = {
-    EntityType.RELEASE: """
+# The search shows no items of entities whose art is darkened. Only partitions need the gid.
+_COUNT_WITH_ART: Final = """
 SELECT count(*)
-FROM musicbrainz.release_meta
-WHERE cover_art_presence = 'present'
+FROM musicbrainz.{entity}_meta meta
+WHERE {art}_presence = 'present'
 AND (%(partitions)s = 1 OR (
     SELECT mod(('x' || left(gid::text, 8))::bit(32)::bigint, %(partitions)s) = %(partition)s
-    FROM musicbrainz.release
-    WHERE release.id = release_meta.id
+    FROM musicbrainz.{entity} entity
+    WHERE entity.id = meta.id
 ))
-""",
-    EntityType.EVENT: """
-SELECT count(*)
-FROM musicbrainz.event_meta
-WHERE event_art_presence = 'present'
-AND (%(partitions)s = 1 OR (
-    SELECT mod(('x' || left(gid::text, 8))::bit(32)::bigint, %(partitions)s) = %(partition)s
-    FROM musicbrainz.event
-    WHERE event.id = event_meta.id
-))
-""",
-}
+"""
 
 _TOTAL: Final = (
     "more than 1 % was not seen: scan again with --restart, or pass --accept-total if you know that"
@@ -79,21 +69,20 @@ _TOTAL: Final = (
 )
 
 _OTHER_WAYS: Final = (
-    "; or pass an exported list of identifiers with --from-list, or find what was left behind with"
-    " `artwork-backfill seed-from-mb --source merged --source deleted`"
+    "; or pass an exported list of identifiers with --from-list, or seed merged and deleted"
+    " entities with `artwork-backfill seed-from-mb --source merged --source deleted`"
 )
 
 
 def look_up(conn: Connection, entity_type: EntityType, gids: Iterable[bytes]) -> list[int]:
-    """Return the ids of the rows that gids have in audit_entity."""
+    """Return the ids of the rows of these gids in audit_entity."""
     values = {"gids": seeding.uuid_array(gids), "entity_type": entity_type}
     return [id_ for (id_,) in conn.execute(_LOOK_UP, values)]
 
 
 def count_with_art(conn: Connection, archive: ArtArchive, partition: Partition) -> int:
-    """Return how many entities MusicBrainz says have art that is not darkened."""
-    query = _COUNT_WITH_ART[archive.entity_type]
-    return _count(conn, query, partition=partition.index, partitions=partition.count)
+    """Return how many entities have art that is not darkened, according to MusicBrainz."""
+    return count(conn, archive.query(_COUNT_WITH_ART), partition.values)
 
 
 def of_scan(
@@ -101,8 +90,12 @@ def of_scan(
 ) -> Iterator[Verification | Note]:
     """Verify what this run did of a scan.
 
-    `seeded` says whether it was to make rows, and `accept_total` that archive.org's total is not to
-    be believed.
+    Parameters
+    ----------
+    seeded
+        Whether the run was to create rows.
+    accept_total
+        Whether to ignore archive.org's total.
     """
     if seeded:
         yield _present(conn, scan)
@@ -113,10 +106,14 @@ def of_scan(
         yield from _completeness(conn, scan.archive, scan.standing, partition, accept_total)
 
 
-def of_list(conn: Connection, scan: Scan, partition: Partition) -> Iterator[Verification | Note]:
-    """Verify, without a run, that all gids of a list have rows; the list is read again."""
+def of_list(
+    conn: Connection, scan: Scan, partition: Partition, stop_flag: Event
+) -> Iterator[Verification | Note]:
+    """Verify without a run that all gids of a list have rows; the list is read again."""
     absent = 0
     while not scan.pages.finished:
+        if stop_flag.is_set():
+            raise StopRun("stopped before the whole list was read", planned=True)
         page = scan.pages.next_page(_PAGE)
         ids = look_up(conn, scan.archive.entity_type, page.gids)
         standing = scan.after(page, scan.count_new(ids))
@@ -136,20 +133,15 @@ def of_earlier_scans(
     *,
     accept_total: bool,
 ) -> Iterator[Verification | Note]:
-    """Verify, without a run, what is on record of the last scan of each collection."""
+    """Verify without a run the stored counts of the last scan of each collection."""
     for archive in archives:
         standing = standings.load(conn, archive.collection, partition)
         if standing is None:
             detail = "there is none: run `artwork-backfill seed-from-ia-scan` first"
             yield Verification.equal(f"scan of {archive.collection} on record", 1, 0, detail)
             continue
-        rows = _count(
-            conn,
-            _COUNT_ALL,
-            entity_type=archive.entity_type,
-            partition=partition.index,
-            partitions=partition.count,
-        )
+        values = {"entity_type": archive.entity_type, **partition.values}
+        rows = count(conn, _COUNT_ALL, values)
         yield Verification(
             f"rows of type {archive.entity_type} in audit_entity",
             standing.gids,
@@ -163,8 +155,12 @@ def of_earlier_scans(
 def _present(conn: Connection, scan: Scan, absent: int = 0) -> Verification:
     entity_type, standing = scan.archive.entity_type, scan.standing
     found = sum(
-        # As text, which psycopg need not look at number by number.
-        _count(conn, _COUNT_PRESENT, ids=f"{{{','.join(map(str, ids))}}}", entity_type=entity_type)
+        # As text, which psycopg need not convert number by number.
+        count(
+            conn,
+            _COUNT_PRESENT,
+            {"ids": f"{{{','.join(map(str, ids))}}}", "entity_type": entity_type},
+        )
         for ids in scan.ids.chunks()
     )
     return Verification.equal(
@@ -187,7 +183,7 @@ def _completeness(
     name = f"gids of {archive.collection} against entities with art in MusicBrainz"
     with_art = count_with_art(conn, archive, partition)
     if not standing.is_finished:
-        detail = "the scan has not come to its end: run it again to go on"
+        detail = "the scan has not reached its end: run it again to continue"
         yield Note(name, standing.gids, f"of {with_art:,}; {detail}")
         return
     if standing.total is not None:
@@ -218,7 +214,7 @@ def _what_is_missing(archive: ArtArchive, standing: Standing) -> str:
 
 
 def _list_coverage(conn: Connection, scan: Scan, partition: Partition) -> Verification:
-    """Compare a list with MusicBrainz; lists may be partial, but not of something else."""
+    """Compare a list with MusicBrainz; a list may be partial, but must be one of items."""
     standing = scan.standing
     usable = standing.identifiers - standing.foreign_identifiers
     ok = usable > 0 and usable >= IDENTIFIERS_SHARE * standing.identifiers
@@ -239,8 +235,3 @@ def _read_whole(pages: ListedPages) -> Verification:
     return Verification.equal(
         "damage that kept the list from being read", 0, int(bool(pages.damage)), pages.damage or ""
     )
-
-
-def _count(conn: Connection, query: str, **values: object) -> int:
-    row = conn.execute(query.encode(), values).fetchone()
-    return int(row[0]) if row else 0

@@ -1,1 +1,1 @@
-"""The job seed-from-img-129: entities that the audit of 2021 found fault with are audited first."""
+"""seed-from-img-129 gives entities that the audit of 2021 found faulty a high priority."""

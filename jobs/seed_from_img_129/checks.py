@@ -1,4 +1,4 @@
-"""How urgent an entity is, by the checks of the 2021 audit that it failed.
+"""The priority of an entity, by the checks of the 2021 audit that it failed.
 
 The names are those of the CAA Auditor: `Category::...`, phrased as what should be true, so that
 `DeletedItem::index is absent` in a list of failures means that there is an index.
@@ -11,13 +11,13 @@ from typing import Final, NamedTuple
 
 #: The index is missing or malformed, or an image is missing, unexpected or has no original.
 URGENT: Final = 300
-#: Any other failure, and items that the audit of 2021 passed over.
+#: Any other failure, and items that the audit of 2021 skipped.
 OTHER: Final = 200
-#: Nothing was wrong in 2021; as a live entity of MusicBrainz.
+#: Nothing was wrong in 2021; the priority of a live entity of MusicBrainz.
 PASSED: Final = 100
 
-#: Only items of entities that have art: what is left behind elsewhere can wait. An item that does
-#: not exist has neither an index nor images.
+#: Only items of entities with art: what is left of others can wait. A missing item has neither an
+#: index nor images.
 URGENT_CHECKS: Final = frozenset(
     {
         b"Item::exists",
@@ -30,17 +30,17 @@ URGENT_CHECKS: Final = frozenset(
     }
 )
 
-#: `InternalError` stands where the auditor itself failed and skipped the item.
+#: `InternalError` means that the auditor itself failed and skipped the item.
 CATEGORIES: Final = frozenset(
     {b"Item", b"EmptyItem", b"DeletedItem", b"MergedItem", b"InternalError"}
 )
 
-#: Items that archive.org's staff or the auditor's author made to try things out.
+#: Items that archive.org's staff or the auditor's author created for experiments.
 _TEST_ITEM: Final = b"::test item"
 
 
 class Note(Enum):
-    """What is to be said of a line besides its priority."""
+    """What to report about a line in addition to its priority."""
 
     DAMAGED = auto()
     UNKNOWN_CHECK = auto()
@@ -49,7 +49,7 @@ class Note(Enum):
 
 
 class Verdict(NamedTuple):
-    """What a line says of its entity; priority 0 seeds nothing.
+    """The meaning of a line for its entity; priority 0 seeds nothing.
 
     A named tuple, because one is unpacked for each of millions of lines.
     """
@@ -63,7 +63,7 @@ DAMAGED: Final = Verdict(0, Note.DAMAGED)
 
 
 def judge(check: bytes) -> Verdict:
-    """Return what it means that an item failed a check, or was skipped because of it."""
+    """Return the meaning of a check that an item failed, or that made the auditor skip it."""
     if check in URGENT_CHECKS:
         return Verdict(URGENT)
     if check.endswith(_TEST_ITEM):

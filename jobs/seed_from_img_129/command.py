@@ -1,4 +1,4 @@
-"""seed-from-img-129 on the command line."""
+"""The seed-from-img-129 command."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from artwork_backfill.shared.engine.job import Run
     type=click.IntRange(0, 32767),
     metavar="N",
     envvar="BACKFILL_PRIORITY",
-    help="Give every entity this priority instead of what the rule says.",
+    help="Give every entity this priority instead of the usual one.",
 )
 @option(
     "--include-passed",
     is_flag=True,
     envvar="BACKFILL_INCLUDE_PASSED",
-    help="Seed items of a results cache that passed every check as well, with priority 100.",
+    help="Also seed items of a results cache that passed every check, with priority 100.",
 )
 @option(
     "--allow-damaged",
     is_flag=True,
     envvar="BACKFILL_ALLOW_DAMAGED",
-    help="End with exit code 0 although something could not be read, or a source was empty.",
+    help="End with exit code 0 even if a source could not be read completely or was empty.",
 )
 def command(
     run: Run,
@@ -38,20 +38,20 @@ def command(
     include_passed: bool,
     allow_damaged: bool,
 ) -> SeedFromImg129:
-    """Give the items that the audit of 2021 (IMG-129) found fault with a high priority.
+    """Give the items that the audit of 2021 (IMG-129) found faulty a high priority.
 
     SOURCE is a file, a folder of files, a URL, or - for standard input: bad_items.csv,
     failed_checks.log, skipped_items.log, an action list such as reindex, a list of gids such as
     darkened_items, or results_cache.gz; plain, compressed with gzip or xz, or several in a tar
-    archive. The kind shows in the content.
+    archive. The content determines the kind of file.
 
-    Priority 300 when the index was missing or malformed, or an image missing, unexpected or without
-    its original; 200 otherwise, skipped items included. Test items are not seeded.
+    The priority is 300 if the index was missing or malformed, or an image was missing, unexpected
+    or without its original; otherwise 200, also for skipped items. Test items are not seeded.
 
     Example: artwork-backfill seed-from-img-129 bad_items.csv skipped_items.log --report seed.md
     """
     try:
-        sources, passed_over = find(places, run.stopping)
+        sources, passed_over = find(places, run.stop_flag)
     except SourceError as error:
         raise click.UsageError(str(error)) from error
     return SeedFromImg129(

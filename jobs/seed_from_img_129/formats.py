@@ -1,8 +1,8 @@
-"""The kinds of files that the audit of 2021 left, and what their lines say.
+"""The kinds of files of the audit of 2021, and the meaning of their lines.
 
-Every line is a gid and a tail. Lines come by the hundred million while tails that differ are few,
-so each distinct tail is judged once and remembered; and the lines of one item stand together, so a
-gid is only looked at where it changes.
+Every line is a gid and a tail. There are hundreds of millions of lines, but few distinct tails, so
+each tail is judged once and remembered. The lines of an item are adjacent, so a gid is parsed only
+where it changes.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from artwork_backfill.jobs.seed_from_img_129.checks import (
 )
 from artwork_backfill.shared.lines import Block
 
-#: Verdicts that are remembered per source, of tails that are not too long; a file of nothing but
-#: odd lines must not fill memory.
+#: The number and length of tails whose verdict is remembered per source: a file of odd lines must
+#: not fill the memory.
 _REMEMBERED_TAILS: Final = 5_000
 _LONGEST_TAIL: Final = 4_000
 
-#: The auditor knew a hundred checks.
+#: The auditor had a hundred checks.
 _MOST_COLUMNS: Final = 1_000
 
 _GID_CHARS: Final = 36
-#: A gid in whatever form is not longer; the pattern below takes its time with what is.
+#: A gid in any form is not longer; the pattern below is slow on longer text.
 _LONGEST_GID: Final = 500
 
 # A gid on its own, as an archive.org identifier, or in the URL of a release or of its item.
@@ -53,7 +53,7 @@ _OUTCOMES: Final = frozenset({b"PASSED", b"FAILED", b"ITEM SKIPPED"})
 
 
 class Kind(StrEnum):
-    """The kinds of files, as messages call them."""
+    """The kinds of files, as named in messages."""
 
     TABLE = "table of failed checks"
     RESULTS = "results cache"
@@ -63,7 +63,7 @@ class Kind(StrEnum):
 
 
 class Remark(NamedTuple):
-    """Something to report of a line: its number, what it is, and the text in question."""
+    """A report about a line: its number, the kind of remark, and the text in question."""
 
     line: int
     note: Note
@@ -71,26 +71,26 @@ class Remark(NamedTuple):
 
 
 def pack_gid(text: bytes) -> bytes | None:
-    """Return the 16 bytes of a gid in its usual form, or `None` when it is not one."""
+    """Return the 16 bytes of a gid in its usual form, or `None` if it is not one."""
     if text[8:24:5] != b"----":
         return None
     try:
         packed = binascii.unhexlify(text.replace(b"-", b""))
     except ValueError:
         return None
-    # A shorter text has fewer digits, and so has one with more dashes.
+        # A shorter text has fewer digits, and so has one with more dashes.
     return packed if len(packed) == 16 else None
 
 
 class Reader(ABC):
-    """Reads the lines of one source; one subclass per kind says what a tail means.
+    """Read the lines of one source; a subclass for each kind knows the meaning of a tail.
 
     Attributes
     ----------
     seeds
-        Highest priority by packed gid, of what was read since the caller last emptied it.
+        The highest priority by packed gid, since the caller last emptied it.
     usable
-        How many lines of the latest block said something of an entity.
+        The number of lines of the latest block that belong to an entity.
     """
 
     kind: ClassVar[Kind]
@@ -103,14 +103,14 @@ class Reader(ABC):
 
     @abstractmethod
     def judge(self, tail: bytes) -> Verdict:
-        """Return what a line with this tail, stripped at its end, says of its entity."""
+        """Return the meaning of a line with this tail, stripped at its end."""
 
     def heading(self, number: int, line: bytes) -> list[Remark] | None:
-        """Take a line that names columns, if this is one; return what is to be said of it."""
+        """Parse a line that names columns, if this is one; return remarks about it."""
         return None
 
     def read(self, block: Block) -> list[Remark]:
-        """Take in the lines of a block and return what is to be said of them."""
+        """Process the lines of a block, and return remarks about them."""
         remarks: list[Remark] = []
         seeds, verdicts = self.seeds, self._verdicts
         text, gid = self._last
@@ -122,7 +122,7 @@ class Reader(ABC):
                 gid = pack_gid(text)
                 if gid is None:
                     gid, tail = _split_line(line)
-                    # The next line may begin alike and yet be another entity's.
+                    # The next line may begin alike and yet belong to another entity.
                     text = b""
             if gid is None:
                 remarks += self._without_gid(number, line)
@@ -146,7 +146,7 @@ class Reader(ABC):
 
 
 class _Verdicts(dict[bytes, Verdict]):
-    """The verdicts on tails that were seen before."""
+    """The verdicts on tails that were met before."""
 
     def __init__(self, judge_tail: Callable[[bytes], Verdict]) -> None:
         super().__init__()
@@ -162,14 +162,14 @@ class _Verdicts(dict[bytes, Verdict]):
 
 
 def _split_line(line: bytes) -> tuple[bytes | None, bytes]:
-    """Return the gid and the tail of a line whose gid may be written in any of its forms."""
+    """Return the gid and the tail of a line whose gid may have any of its forms."""
     column = re.split(rb"[\t,]", line[:_LONGEST_GID], maxsplit=1)[0]
     odd = _ODD_GID.fullmatch(column.strip())
     return pack_gid(odd[1]) if odd else None, line[len(column) :]
 
 
 class ListReader(Reader):
-    """One gid per line; being listed is all there is to know."""
+    """One gid per line, with no further information."""
 
     kind = Kind.LIST
 
@@ -178,7 +178,7 @@ class ListReader(Reader):
 
 
 class LogReader(Reader):
-    """`gid TAB check` for every check that failed, or that made the auditor skip the item."""
+    """`gid TAB check` for every check that failed or made the auditor skip the item."""
 
     kind = Kind.LOG
 
@@ -215,7 +215,7 @@ class ResultsReader(Reader):
         verdict = judge(columns[0])
         if columns[1] != b"PASSED":
             return verdict
-        # Who passed the check for test items is none.
+        # An item that passed the check for test items is not a test item.
         note = verdict.note if verdict.note is Note.UNKNOWN_CHECK else None
         return self._passed._replace(note=note)
 
@@ -231,7 +231,7 @@ class TableReader(Reader):
 
     def __init__(self) -> None:
         super().__init__()
-        # Until a heading names the columns, no line can be right.
+        # Before a heading names the columns, no line can be valid.
         self._is_line = self._is_tame_line = re.compile(rb"(?!)").fullmatch
 
     def heading(self, number: int, line: bytes) -> list[Remark] | None:
@@ -266,12 +266,12 @@ def _judge_all(checks: bytes) -> Verdict:
     return gravest([judge(check.strip()) for check in checks.split(b";")])
 
 
-# -- telling the kinds apart -----------------------------------------------------------------------
+# -- recognising the kind --------------------------------------------------------------------------
 
-#: Lines that are looked at.
+#: The number of lines that are examined.
 _TELLING_LINES: Final = 200
 
-#: The names that the auditor gives its files, by how they begin.
+#: The beginnings of the names that the auditor gives its files.
 _NAMES: Final[Mapping[str, Kind]] = {
     "bad_items": Kind.TABLE,
     "darkened_items": Kind.LIST,
@@ -289,9 +289,9 @@ _NAMES: Final[Mapping[str, Kind]] = {
 
 
 def recognise(lines: Iterable[bytes], name: str) -> Kind | None:
-    """Return the kind of a file, by what most of its first lines look like.
+    """Return the kind of a file, according to most of its first lines.
 
-    Its name decides where the lines speak for several kinds alike, and where there are none.
+    The name decides if several kinds are equally likely, or if there are no lines.
     """
     telling = [line for line in lines if line.strip()][:_TELLING_LINES]
     by_name = next((kind for start, kind in _NAMES.items() if name.startswith(start)), None)
@@ -321,12 +321,12 @@ _READERS: Final[Mapping[Kind, Callable[[], Reader]]] = {
 
 
 def may_be_empty(name: str) -> bool:
-    """Return whether the auditor leaves a file of this name empty when it has nothing to list."""
+    """Return whether the auditor leaves a file of this name empty if it has nothing to list."""
     return any(kind is Kind.ACTIONS and name.startswith(start) for start, kind in _NAMES.items())
 
 
 def is_heading(line: bytes) -> bool:
-    """Tell whether a line names the columns of a table."""
+    """Return whether a line names the columns of a table."""
     return line[:5].lower() == b"mbid," or line[:7].lower() == b'"mbid",'
 
 

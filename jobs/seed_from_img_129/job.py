@@ -1,7 +1,7 @@
-"""Gives the items that the audit of 2021 found fault with a row in the audit table, and a priority.
+"""The seed-from-img-129 job: give the items that the audit of 2021 found faulty a priority.
 
-The files are streamed: a batch is a stretch of a source with so many distinct gids. Which line
-means what is in `formats` and `checks`; here are the rows, and their verification.
+The files are streamed: a batch is a part of a source with a limited number of distinct gids.
+`formats` and `checks` know the meaning of lines; this module writes and verifies the rows.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ from artwork_backfill.shared.engine.job import (
     Written,
 )
 from artwork_backfill.shared.engine.runs import RUN_TABLES
+from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.sources import Stream
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
 
-#: The audit of 2021 knew releases only.
+#: The audit of 2021 covered only releases.
 _ENTITY_TYPE: Final = "release"
 
-#: Gids of a chunk when sources are only read to verify them.
+#: The number of gids of a chunk when sources are read only to verify them.
 _VERIFIED_CHUNK: Final = 10_000
 
-#: Gids of a group that are looked up at once.
+#: The number of gids that are looked up at once.
 _LOOKED_UP: Final = 4_000
 
-# A row that is no longer unchecked was audited, or is being audited, since: its priority has done
-# its work. OFFSET keeps the array in one place; an index then finds all of it in one go.
+# A row that is no longer unchecked has been or is being audited, so its priority no longer matters.
+# OFFSET keeps the array in one place; an index then finds all of it at once.
 _LOOK_UP: Final = """
 SELECT present.rows,
        present.prioritised,
@@ -61,13 +62,13 @@ CROSS JOIN LATERAL (
 
 @dataclass(frozen=True, slots=True)
 class _Seeded(Written):
-    """What was written, and the chunks that it was read in."""
+    """The result of a transaction, and the chunks it belongs to."""
 
     chunks: Sequence[Chunk] = ()
 
 
 class _Found(NamedTuple):
-    """Gids, how many have a row, of these one of their priority, and how MusicBrainz knows them."""
+    """Numbers of gids: in all, with a row, with their priority, and by state in MusicBrainz."""
 
     gids: int
     present: int
@@ -82,16 +83,16 @@ class _Found(NamedTuple):
 
 
 class SeedFromImg129(Job[Chunk, Chunk]):
-    """Every valid gid of the sources has a row in audit_entity, with at least its priority.
+    """Give every valid gid of the sources a row in audit_entity with at least its priority.
 
     Parameters
     ----------
     sources
-        What to read, in this order.
+        The sources to read, in this order.
     passed_over
-        What was found in folders and is no source; reported.
+        Files in folders that are not sources, to be reported.
     allow_damaged
-        Whether the run is in order although something could not be read.
+        Whether to accept that something could not be read.
     include_passed, priority
         See `Reading`.
     """
@@ -107,7 +108,7 @@ class SeedFromImg129(Job[Chunk, Chunk]):
     one_snapshot: ClassVar[bool] = False
     verifies_dry_runs: ClassVar[bool] = True
     batch_size: ClassVar[int] = 10_000
-    # Up to three batches are in memory, and larger ones would hardly be written any faster.
+    # Up to three batches are in memory, and larger ones are hardly written faster.
     max_batch_size: ClassVar[int] = 10_000
 
     def __init__(
@@ -127,13 +128,13 @@ class SeedFromImg129(Job[Chunk, Chunk]):
             include_passed=include_passed,
             priority=priority,
             partition=run.options.partition,
-            stopping=run.stopping,
+            stop_flag=run.stop_flag,
             problems=passed_over,
         )
         self._allow_damaged = allow_damaged
         self._ledger = Ledger()
         self._damaged = self._empty = 0
-        # Of a verification without a run.
+        # For a verification without a run.
         self._problems: list[Problem] = []
 
     def source(self) -> Stream[Chunk]:
@@ -153,7 +154,7 @@ class SeedFromImg129(Job[Chunk, Chunk]):
         self, conn: Connection, run: RunResult | None
     ) -> Iterator[Verification | Note | Problem]:
         if run is None:
-            # Continues where it was, should the connection be lost meanwhile.
+            # Resumes where it was if the connection is lost in the meantime.
             while chunk := self._reading.next_chunk(_VERIFIED_CHUNK):
                 self._take_note(chunk)
                 self._problems += chunk.problems
@@ -168,13 +169,13 @@ class SeedFromImg129(Job[Chunk, Chunk]):
         self._damaged += chunk.counts.get("damaged", 0)
         self._empty += chunk.counts.get("empty_sources", 0)
 
-    # -- counting again --------------------------------------------------------------------------
+    # -- verification ----------------------------------------------------------------------------
 
     def _verify_gids(
         self, found: Mapping[Entry, _Found], is_complete: bool
     ) -> Iterator[Verification | Note]:
         everything = _add(found.values())
-        detail = "" if is_complete else "only as far as this run came"
+        detail = "" if is_complete else "as far as this run got"
         yield _present("gids in audit_entity", everything, detail)
         for position, source in enumerate(self._sources):
             of_source = _add(f for entry, f in found.items() if position in entry.sources)
@@ -209,23 +210,23 @@ def _seeded(chunks: Sequence[Chunk], seeded: Sequence[seeding.Seeded]) -> _Seede
 
 
 def _look_up(conn: Connection, ledger: Ledger) -> dict[Entry, _Found]:
-    """Return what the database knows of the gids of a ledger, by their entries."""
+    """Return what the database knows about the gids of a ledger, by entry."""
     found: dict[Entry, _Found] = {}
     waiting: defaultdict[Entry, list[bytes]] = defaultdict(list)
 
-    def settle(entry: Entry) -> None:
+    def look_up(entry: Entry) -> None:
         gids = waiting.pop(entry)
         values = {"gids": seeding.uuid_array(gids), "priority": entry.priority}
-        row = conn.execute(_LOOK_UP, values).fetchone() or ()
+        row = only_row(conn, _LOOK_UP, values)
         refused = seeding.count_refused(conn, _ENTITY_TYPE, gids)
         found[entry] = _add([found.get(entry, _NONE), _Found(len(gids) - refused, *row)])
 
     for gid, entry in ledger.entries():
         waiting[entry].append(gid)
         if len(waiting[entry]) >= _LOOKED_UP:
-            settle(entry)
+            look_up(entry)
     for entry in list(waiting):
-        settle(entry)
+        look_up(entry)
     return found
 
 

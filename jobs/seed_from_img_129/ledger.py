@@ -1,7 +1,7 @@
 """Every gid that was read, with its sources and its priority, in a temporary file.
 
-A dictionary of 1.4 million gids would take hundreds of megabytes; this is what lets the end of a
-run count them again without one.
+It allows the end of a run to count the gids again. A dictionary of 1.4 million gids would take
+hundreds of megabytes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 from artwork_backfill.shared.engine.job import RunFailed
 
-# Without a key: sorting everything once in the end takes half the time of keeping it sorted. A gid
-# that comes again much later takes another 30 bytes.
+# Without a key: sorting everything once at the end takes half the time of keeping it sorted. A gid
+# that is met again much later takes another 30 bytes.
 _CREATE: Final = """
 CREATE TABLE seen (gid BLOB NOT NULL, source INTEGER NOT NULL, priority INTEGER NOT NULL)
 """
@@ -29,30 +29,30 @@ SELECT gid, max(priority), group_concat(DISTINCT source) FROM seen GROUP BY gid 
 
 
 class Entry(NamedTuple):
-    """What is known of a gid: its highest priority, and the positions of its sources."""
+    """What is known about a gid: its highest priority, and the positions of its sources."""
 
     priority: int
     sources: frozenset[int]
 
 
 class Ledger:
-    """A map from packed gids to entries. Raises `RunFailed` when the temporary file cannot grow.
+    """A map from packed gids to entries. Raises `RunFailed` if the temporary file cannot grow.
 
     Parameters
     ----------
     file
-        An SQLite database in the place of one that is made when it is needed, and removed.
+        An SQLite database; by default, a temporary one that is created on first use.
     """
 
     def __init__(self, file: sqlite3.Connection | None = None) -> None:
-        # An empty name means just that.
+        # An empty name means a temporary database.
         self._file = file or sqlite3.connect("", check_same_thread=False)
-        # It is gone with the process: nothing of it need survive.
+        # It disappears with the process, so nothing needs to survive a crash.
         for statement in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", _CREATE):
             self._file.execute(statement)
 
     def add(self, seeds: Mapping[bytes, int], source: int) -> None:
-        """Note gids that were read from a source, each with its priority there."""
+        """Store gids that were read from a source, each with its priority there."""
         with _full():
             rows = ((gid, source, priority) for gid, priority in seeds.items())
             self._file.executemany(_ADD, rows)

@@ -1,7 +1,7 @@
-"""Reads sources one after another and hands out what they seed, a chunk at a time.
+"""Reading sources one after another, in chunks of gids to seed.
 
-Chunks are bounded, whatever the sources hold, and everything odd is counted and reported with its
-file and line.
+Chunks are bounded, whatever the sources hold. Everything odd is counted and reported with its file
+and line.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from artwork_backfill.jobs.seed_from_img_129.formats import (
     recognise,
 )
 from artwork_backfill.jobs.seed_from_img_129.sources import UNKNOWN_KIND, Source, explain
-from artwork_backfill.shared.engine.job import Partition, Problem
+from artwork_backfill.shared.engine.job import Partition, Problem, StopRun
 from artwork_backfill.shared.lines import Block, DamagedInput, Part, read_blocks
 
-#: Lines of one source that are reported one by one; the counts have the number of all.
+#: The number of lines of one source that are reported one by one; the counts include all.
 _REPORTED_LINES: Final = 20
 _SHOWN_BYTES: Final = 100
 
-#: A chunk ends after so many lines even if few of them seed anything, to show that it goes on.
+#: A chunk ends after this many lines even if few of them seed anything, so that progress is shown.
 _MOST_LINES: Final = 2_000_000
 
 _MEANING: Final[Mapping[Note, str]] = {
-    Note.DAMAGED: "damaged line, passed over",
+    Note.DAMAGED: "damaged line, skipped",
     Note.UNKNOWN_CHECK: "unknown check",
-    Note.NO_FAILURE: "item without a failed check, passed over",
+    Note.NO_FAILURE: "item without a failed check, skipped",
 }
 _COUNTED_AS: Final[Mapping[Note, str]] = {
     Note.DAMAGED: "damaged",
@@ -50,11 +50,10 @@ _COUNTED_AS: Final[Mapping[Note, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Distinct gids out of a stretch of one source.
+    """Distinct gids of a part of one source.
 
-    `source` is its position and `place` its name, `seeds` the priority by packed gid, and `counts`
-    what was met on the way: lines, and lines of each kind of oddity, of which the first are among
-    the `problems`.
+    `source` is its position and `place` its name, `seeds` the priority by packed gid. `counts` are
+    the lines, in all and of each kind of oddity; the first of these are among the `problems`.
     """
 
     source: int
@@ -71,7 +70,7 @@ class Chunk:
         return len(self.seeds)
 
     def halves(self) -> tuple[Chunk, ...]:
-        """Return the chunk in two, or nothing when it holds a single gid."""
+        """Return the two halves of the chunk, or nothing if it holds a single gid."""
         if len(self.seeds) < 2:
             return ()
         seeds, middle = list(self.seeds.items()), len(self.seeds) // 2
@@ -85,15 +84,15 @@ class Reading:
     Parameters
     ----------
     include_passed
-        Whether items that passed every check are seeded as well.
+        Whether to also seed items that passed every check.
     priority
-        Takes the place of every priority that the rule gives, if not `None`.
+        Replaces every priority, if not `None`.
     partition
-        Gids of other shares are left out.
-    stopping
-        Once set, a chunk ends with what is there.
+        Gids of other partitions are skipped.
+    stop_flag
+        When it is set, a chunk ends early.
     problems
-        What is wrong already; the first chunk has them.
+        Earlier problems, which the first chunk reports.
     """
 
     def __init__(
@@ -103,30 +102,43 @@ class Reading:
         include_passed: bool,
         priority: int | None,
         partition: Partition,
-        stopping: Event,
+        stop_flag: Event,
         problems: Sequence[Problem] = (),
     ) -> None:
         self._sources = sources
         self._include_passed = include_passed
         self._priority = priority
         self._partition = partition
-        self._stopping = stopping
+        self._stop_flag = stop_flag
         self._problems = list(problems)
         self._size = 1
         self._chunks = self._read_all()
-        #: Whether everything was handed out; where the input ends with a chunk, one call too late.
+        #: Whether a source ended because the run is to end.
+        self._is_broken_off = False
+        #: Whether everything was returned; set one call late if the input ends with a chunk.
         self.finished = False
 
     def next_chunk(self, size: int) -> Chunk | None:
-        """Return the next chunk of at most `size` gids; `None` after the last."""
+        """Return the next chunk of at most `size` gids; `None` after the last.
+
+        Raises
+        ------
+        StopRun
+            The stop flag was set before everything was read.
+        """
         self._size = size
-        chunk = next(self._chunks, None)
+        is_stopped = self._stop_flag.is_set() and not self.finished
+        chunk = None if is_stopped else next(self._chunks, None)
+        if is_stopped or (chunk is None and self._is_broken_off):
+            raise StopRun("stopped before everything was read", planned=True)
         self.finished = self.finished or chunk is None
         return chunk
 
     def _read_all(self) -> Iterator[Chunk]:
         for position, source in enumerate(self._sources):
             yield from self._read(position, source)
+            if self._is_broken_off:
+                return
 
     def _read(self, position: int, source: Source) -> Iterator[Chunk]:
         reported = 0
@@ -141,12 +153,13 @@ class Reading:
             usable += reader.usable
             while len(seeds) >= self._size or self._ends_early(counts):
                 yield self._chunk(position, seeds, counts)
-        if not usable and not self._stopping.is_set() and not may_be_empty(source.file_name):
+        if not usable and not self._is_broken_off and not may_be_empty(source.file_name):
             counts["empty_sources"] += 1
-            self._problems.append(Problem(str(source), "not one line of it says something"))
+            self._problems.append(Problem(str(source), "it has no usable line"))
         while counts or seeds:
             chunk = self._chunk(position, seeds, counts)
-            self.finished = not seeds and source is self._sources[-1]
+            is_last = source is self._sources[-1] and not self._is_broken_off
+            self.finished = not seeds and is_last
             yield chunk
 
     def _blocks(
@@ -154,7 +167,7 @@ class Reading:
     ) -> Iterator[tuple[str, Reader, Block]]:
         """Yield all blocks of a source with their readers, which fill `seeds`, and their file."""
         try:
-            with source.parts(self._stopping) as parts:
+            with source.parts(self._stop_flag) as parts:
                 for part in parts:
                     name = f"{source}/{part.name}" if part.name else str(source)
                     try:
@@ -180,12 +193,12 @@ class Reading:
             yield reader, block
 
     def _ends_early(self, counts: Counter[str]) -> bool:
-        return counts["lines"] >= _MOST_LINES or (self._stopping.is_set() and bool(counts))
+        return counts["lines"] >= _MOST_LINES or (self._stop_flag.is_set() and bool(counts))
 
     def _chunk(self, position: int, seeds: dict[bytes, int], counts: Counter[str]) -> Chunk:
-        """Move seeds and counts from what was read into a chunk."""
+        """Move seeds and counts from what was read to a chunk."""
         share, shares = self._partition.index, self._partition.count
-        # Sorted here, beside the writing of the last chunk, they need not be sorted to be written.
+        # Sorted here, while the last chunk is written, because rows are written in order.
         taken = {gid: seeds.pop(gid) for gid in sorted(islice(seeds, self._size))}
         if shares > 1:
             taken = {
@@ -205,7 +218,7 @@ class Reading:
     # -- reporting -------------------------------------------------------------------------------
 
     def _report(self, name: str, remark: Remark, reported: int) -> bool:
-        """Report a line, unless there were enough; return whether it was."""
+        """Report a line, unless enough were reported; return whether it was."""
         if remark.note not in _MEANING or reported == _REPORTED_LINES:
             return False
         detail = f"{_MEANING[remark.note]}: {_shown(remark.text)}"
@@ -215,8 +228,9 @@ class Reading:
         return True
 
     def _cannot_go_on(self, where: str, reason: str, counts: Counter[str]) -> None:
-        if self._stopping.is_set():
-            # What ends because the run ends is not damaged.
+        if self._stop_flag.is_set():
+            # A source that ends because the run ends is not damaged.
+            self._is_broken_off = True
             return
         counts["damaged"] += 1
         self._problems.append(Problem(where, f"unreadable from here on: {reason}"))
@@ -227,5 +241,5 @@ def _shown(text: bytes) -> str:
     try:
         return cut.decode("utf-8")
     except UnicodeDecodeError:
-        # Every byte is something in Latin-1, which is what old files are mostly in.
+        # Every byte is valid in Latin-1, the encoding of most old files.
         return cut.decode("latin-1")

@@ -1,7 +1,7 @@
-"""Where the results of the 2021 audit come from: files, folders, standard input, URLs.
+"""The sources of the results of the 2021 audit: files, folders, standard input, URLs.
 
-What can be opened more than once is recognised before the run begins, so that a mistyped path costs
-nothing.
+The kind of a source that can be opened more than once is determined before the run begins, so that
+a mistyped path is noticed at once.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from artwork_backfill.shared.lines import (
 STDIN: Final = "-"
 
 UNKNOWN_KIND: Final = (
-    "it is of no known kind: it should be a CSV with a header line `mbid,...`, a log, an action"
-    " list, a list of gids, or a results cache"
+    "its kind is unknown: use a CSV with a header line `mbid,...`, a log, an action list, a list of"
+    " gids, or a results cache"
 )
 
-#: How often a pipe on which nothing arrives is left to look whether the run is to stop.
+#: How often the stop flag is checked while nothing arrives in a pipe, in seconds.
 _LOOK_EVERY_S: Final = 0.2
 
 
@@ -47,21 +47,21 @@ class SourceError(Exception):
 
 
 class UnreadableSource(SourceError):
-    """A source is there and cannot be read, which says nothing of what is in it."""
+    """A source exists but cannot be read, so nothing is known about its content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input: its place as it was given, and its kind, `None` until it is read.
+    """One input: its place as given, and its kind, `None` until it is read.
 
-    A pipe can be read only once, so nobody has looked at it before.
+    A pipe can be read only once, so its kind is determined during the run.
     """
 
     place: str
     kind: Kind | None
 
     def __str__(self) -> str:
-        """Return the place, without what in a URL may be secret."""
+        """Return the place without the parts of a URL that may be secret."""
         if self.place == STDIN:
             return "standard input"
         if not _is_url(self.place):
@@ -72,58 +72,58 @@ class Source:
 
     @property
     def file_name(self) -> str:
-        """The last part of the place, which may tell the kind."""
+        """The last part of the place, which may show the kind."""
         return Path(urlsplit(self.place).path if _is_url(self.place) else self.place).name
 
     @contextmanager
-    def open(self, stopping: Event) -> Iterator[Readable]:
-        """Open the source. Opening it and reading from it raise `OSError` when that fails.
+    def open(self, stop_flag: Event) -> Iterator[Readable]:
+        """Open the source. Opening and reading raise `OSError` on failure.
 
-        Once `stopping` is set, what is waited for ends.
+        When `stop_flag` is set, every wait ends.
         """
         if self.place == STDIN:
-            yield _Pipe(sys.stdin.fileno(), stopping)
+            yield _Pipe(sys.stdin.fileno(), stop_flag)
         elif _is_url(self.place):
-            with closing(Download(self.place, stopping)) as download:
+            with closing(Download(self.place, stop_flag)) as download:
                 yield download
         else:
-            # Opening a pipe that no one writes to would wait for ever.
+            # Opening a pipe without a writer would block for ever.
             descriptor = os.open(self.place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(descriptor, "rb") as file:  # noqa: PTH123 - it is open already
                 is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-                yield file if is_regular else _Pipe(descriptor, stopping)
+                yield file if is_regular else _Pipe(descriptor, stop_flag)
 
     @contextmanager
-    def parts(self, stopping: Event) -> Iterator[Iterator[Part]]:
+    def parts(self, stop_flag: Event) -> Iterator[Iterator[Part]]:
         """Open the source, and yield the files in it: one, unless it is an archive."""
-        with self.open(stopping) as stream:
+        with self.open(stop_flag) as stream:
             yield read_parts(stream)
 
 
 class _Pipe:
-    """Reads what arrives, for as long as the run is not to stop."""
+    """Read from a pipe until the run stops."""
 
-    def __init__(self, descriptor: int, stopping: Event) -> None:
+    def __init__(self, descriptor: int, stop_flag: Event) -> None:
         self._descriptor = descriptor
-        self._stopping = stopping
+        self._stop_flag = stop_flag
 
     def read(self, size: int, /) -> bytes:
-        while not self._stopping.is_set():
+        while not self._stop_flag.is_set():
             if select.select([self._descriptor], [], [], _LOOK_EVERY_S)[0]:
                 return os.read(self._descriptor, size)
-        return b""
+        raise InterruptedError("the run is stopping")
 
 
-def find(arguments: Sequence[str], stopping: Event) -> tuple[list[Source], list[Problem]]:
+def find(arguments: Sequence[str], stop_flag: Event) -> tuple[list[Source], list[Problem]]:
     """Find the sources that the command line names, each once, in its order.
 
-    Returns them with the files in folders that are none. A file in a folder that cannot be read is
-    a source nevertheless: reading it fails, and is reported as damage.
+    Returns them together with the problems of files in folders that are not sources. An unreadable
+    file in a folder is a source nevertheless: reading it fails, and is reported as damage.
 
     Raises
     ------
     SourceError
-        One does not exist, cannot be read, or is of no known kind.
+        A source does not exist, cannot be read, or is of an unknown kind.
     """
     sources: dict[str, Source] = {}
     passed_over: list[Problem] = []
@@ -131,19 +131,19 @@ def find(arguments: Sequence[str], stopping: Event) -> tuple[list[Source], list[
         if not argument.strip():
             raise SourceError("a SOURCE is empty: name a file, a folder or a URL, or - for a pipe")
         if not _is_folder(argument):
-            sources.setdefault(_identity(argument), _recognised(argument, stopping))
+            sources.setdefault(_identity(argument), _recognised(argument, stop_flag))
             continue
         for path in _files(Path(argument)):
             try:
-                sources.setdefault(_identity(path), _recognised(path, stopping))
+                sources.setdefault(_identity(path), _recognised(path, stop_flag))
             except UnreadableSource:
                 sources.setdefault(_identity(path), Source(path, None))
             except SourceError as error:
-                passed_over.append(Problem("file passed over", str(error)))
+                passed_over.append(Problem("file skipped", str(error)))
     if not sources:
         raise SourceError(
-            f"{', '.join(arguments)}: there is no file of the 2021 audit, such as bad_items.csv or"
-            " failed_checks.log"
+            f"{', '.join(arguments)}: found no file of the 2021 audit; pass its files, such as"
+            " bad_items.csv or failed_checks.log"
         )
     return list(sources.values()), passed_over
 
@@ -160,18 +160,18 @@ def explain(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
-def _recognised(place: str, stopping: Event) -> Source:
+def _recognised(place: str, stop_flag: Event) -> Source:
     source = Source(place, None)
     try:
         if place == STDIN or not (_is_url(place) or _is_file(place)):
             return source
-        name, first_lines = _first_lines(source, stopping)
+        name, first_lines = _first_lines(source, stop_flag)
     except OSError as error:
         raise UnreadableSource(f"{source} cannot be read: {explain(error)}") from error
     except DamagedInput as error:
         raise UnreadableSource(f"{source} cannot be read: {error}") from error
     if name:
-        # Each file of an archive has a kind of its own.
+        # Each file of an archive has its own kind.
         return source
     kind = recognise(first_lines, source.file_name)
     if kind is None:
@@ -179,9 +179,9 @@ def _recognised(place: str, stopping: Event) -> Source:
     return Source(place, kind)
 
 
-def _first_lines(source: Source, stopping: Event) -> tuple[str, list[bytes]]:
-    """Return the name of the first file, which only files of archives have, and its first lines."""
-    with source.parts(stopping) as parts:
+def _first_lines(source: Source, stop_flag: Event) -> tuple[str, list[bytes]]:
+    """Return the name of the first file (only files of archives have one) and its first lines."""
+    with source.parts(stop_flag) as parts:
         part = next(parts, None)
         if part is None or part.name:
             return "an archive", []
@@ -208,12 +208,12 @@ def _is_folder(place: str) -> bool:
 
 
 def _is_file(place: str) -> bool:
-    """Tell a regular file from a pipe; raises `FileNotFoundError` where there is nothing."""
+    """Return whether a place is a regular file; raise `FileNotFoundError` if it does not exist."""
     path = Path(place)
     path.stat()
     return path.is_file()
 
 
 def _identity(place: str) -> str:
-    """Return what tells inputs apart, however their places are written."""
+    """Return a key that identifies an input, however its place is written."""
     return place if place == STDIN or _is_url(place) else str(Path(place).resolve())

@@ -1,1 +1,1 @@
-"""seed-from-mb: gives every gid that MusicBrainz knows, or knew, a row in the audit table."""
+"""seed-from-mb gives every gid that MusicBrainz knows, or knew, a row in the audit table."""

@@ -1,4 +1,4 @@
-"""seed-from-mb on the command line."""
+"""The seed-from-mb command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from artwork_backfill.shared.engine.job import Run
     type=click.Choice(["release", "event"]),
     multiple=True,
     envvar="BACKFILL_ENTITY",
-    help="Only this entity type. Repeatable; all by default.",
+    help="Only this entity type. Repeatable; the default is both.",
 )
 @option(
     "--source",
@@ -25,23 +25,23 @@ from artwork_backfill.shared.engine.job import Run
     type=click.Choice([kind.value for kind in Kind]),
     multiple=True,
     envvar="BACKFILL_SOURCE",
-    help="Only gids that are live, merged away or deleted. Repeatable; all by default.",
+    help="Only gids that are live, merged or deleted. Repeatable; the default is all.",
 )
 @option(
     "--only-with-art",
     is_flag=True,
     envvar="BACKFILL_ONLY_WITH_ART",
-    help="Leave out what is live and has no art. Nothing is missed if all items of archive.org are"
-    " seeded, too: by seed-from-ia-scan with rights on the collections, or by seed-from-ia-changes"
-    " --from-beginning.",
+    help="Skip live entities without art. This misses nothing if all items of archive.org are"
+    " seeded as well: by seed-from-ia-scan with rights on the collections, or by"
+    " seed-from-ia-changes --from-beginning.",
 )
 def command(
     run: Run, entity_types: tuple[str, ...], kinds: tuple[str, ...], *, only_with_art: bool
 ) -> SeedFromMb:
     """Give every release and event of MusicBrainz a row in the audit table.
 
-    Gids that were merged away or deleted get one too: archive.org's search hides their items, so
-    this is the way to find what was left behind.
+    Includes merged and deleted gids: archive.org's search hides their items, so this is the way to
+    find what is left of them.
 
     Example: artwork-backfill seed-from-mb --entity event --report seed.md
     """

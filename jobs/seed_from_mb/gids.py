@@ -1,7 +1,7 @@
-"""Where MusicBrainz keeps the gids it knows or knew, and in which order they are seeded.
+"""Queries for the gids that MusicBrainz knows or knew, and the order in which they are seeded.
 
 Each of `GIDS` is a query for rows `(key, shard, gid, priority)`: `key` orders them and has an
-index, `shard` is the number that partitions are cut by.
+index, `shard` is the number that partitions are made by.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-#: What gids are ordered by: a row id, or a gid where there is no id.
+#: The sort key of gids: a row id, or the gid itself if there is no id.
 Key = int | UUID
 
 
@@ -25,7 +25,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gids:
-    """The gids of one entity type that are known in one way."""
+    """The gids of one entity type and one kind."""
 
     entity_type: str
     kind: Kind
@@ -33,7 +33,7 @@ class Gids:
     #: Sort before and after every key.
     origin: Key
     end: Key
-    #: Finds the art of one of them; only what is live has any.
+    #: Finds the art of an entity; only live entities have any.
     has_art: str | None = None
     is_with_art: bool = False
 
@@ -41,13 +41,14 @@ class Gids:
         return f"{self.kind} {self.entity_type}s{' with art' if self.is_with_art else ''}"
 
     def with_art(self) -> Gids:
-        """Return only those that have art; all of what is merged or deleted, which has none."""
+        """Return only the gids with art; merged and deleted ones are all included."""
         if self.has_art is None:
             return self
         return replace(self, rows=f"{self.rows}AND EXISTS ({self.has_art})\n", is_with_art=True)
 
 
-# What was added within the last 90 days is audited last: the indexer saw it come.
+# Entities that were added within the last 90 days are audited last: the indexer has just indexed
+# them.
 _LIVE_RELEASES: Final = """
 SELECT release.id AS key, release.id AS shard, release.gid,
        CASE WHEN meta.date_added > now() - interval '90 days' THEN 10 ELSE 100 END AS priority
@@ -56,7 +57,7 @@ LEFT JOIN musicbrainz.release_meta meta ON meta.id = release.id
 WHERE release.id <= %(last_release)s
 """
 
-# Events have no date of addition; their first edit tells.
+# Events have no date of addition; the date of their first edit serves instead.
 _LIVE_EVENTS: Final = """
 SELECT event.id AS key, event.id AS shard, event.gid,
        CASE WHEN (SELECT min(edit.open_time)
@@ -68,31 +69,18 @@ FROM musicbrainz.event
 WHERE event.id <= %(last_event)s
 """
 
-# archive.org's search hides these items, so their gids must come from here. The nil UUID is not any
-# entity's, and no key sorts before it.
-_MERGED_RELEASES: Final = """
+# archive.org's search hides these items, so their gids must come from here. The nil UUID is not the
+# gid of an entity, and no key sorts before it.
+_MERGED: Final = """
 SELECT gid AS key, ('x' || left(gid::text, 8))::bit(32)::bigint AS shard, gid, 150 AS priority
-FROM musicbrainz.release_gid_redirect
+FROM musicbrainz.{entity}_gid_redirect
 WHERE gid <> '00000000-0000-0000-0000-000000000000'
 """
 
-_MERGED_EVENTS: Final = """
-SELECT gid AS key, ('x' || left(gid::text, 8))::bit(32)::bigint AS shard, gid, 150 AS priority
-FROM musicbrainz.event_gid_redirect
-WHERE gid <> '00000000-0000-0000-0000-000000000000'
-"""
-
-_DELETED_RELEASES: Final = """
+_DELETED: Final = """
 SELECT gid AS key, ('x' || left(gid::text, 8))::bit(32)::bigint AS shard, gid, 150 AS priority
 FROM musicbrainz.deleted_entity
-WHERE data->>'entity_type' = 'release' AND deleted_at <= %(started)s
-AND gid <> '00000000-0000-0000-0000-000000000000'
-"""
-
-_DELETED_EVENTS: Final = """
-SELECT gid AS key, ('x' || left(gid::text, 8))::bit(32)::bigint AS shard, gid, 150 AS priority
-FROM musicbrainz.deleted_entity
-WHERE data->>'entity_type' = 'event' AND deleted_at <= %(started)s
+WHERE data->>'entity_type' = '{entity}' AND deleted_at <= %(started)s
 AND gid <> '00000000-0000-0000-0000-000000000000'
 """
 
@@ -102,12 +90,12 @@ _EVENT_ART: Final = "SELECT FROM event_art_archive.event_art art WHERE art.event
 _IDS: Final = (-(2**31), 2**31 - 1)
 _GIDS: Final = (UUID(int=0), UUID(int=2**128 - 1))
 
-#: Live entities come first: one that is merged away meanwhile then has its row already.
+#: Live entities come first, so that one that is merged in the meantime already has its row.
 GIDS: Final = (
     Gids("release", Kind.LIVE, _LIVE_RELEASES, *_IDS, _COVER_ART),
     Gids("event", Kind.LIVE, _LIVE_EVENTS, *_IDS, _EVENT_ART),
-    Gids("release", Kind.MERGED, _MERGED_RELEASES, *_GIDS),
-    Gids("event", Kind.MERGED, _MERGED_EVENTS, *_GIDS),
-    Gids("release", Kind.DELETED, _DELETED_RELEASES, *_GIDS),
-    Gids("event", Kind.DELETED, _DELETED_EVENTS, *_GIDS),
+    Gids("release", Kind.MERGED, _MERGED.format(entity="release"), *_GIDS),
+    Gids("event", Kind.MERGED, _MERGED.format(entity="event"), *_GIDS),
+    Gids("release", Kind.DELETED, _DELETED.format(entity="release"), *_GIDS),
+    Gids("event", Kind.DELETED, _DELETED.format(entity="event"), *_GIDS),
 )

@@ -1,7 +1,7 @@
-"""Copies gids from MusicBrainz's tables into artwork_indexer.audit_entity, inside the server.
+"""The seed-from-mb job: copy gids from MusicBrainz's tables to audit_entity inside the server.
 
-A batch is a page: a range of the key of one kind of gids. No gid ever travels to this process, and
-memory does not depend on the size of the tables.
+A batch is a page: a range of keys of one kind of gids. No gid is transferred to this process, and
+the memory use does not depend on the size of the tables.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from psycopg.sql import SQL, Composed
 from artwork_backfill.jobs.seed_from_mb.gids import GIDS, Gids, Key, Kind
 from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
 from artwork_backfill.shared.engine.runs import RUN_TABLES
+from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
 
-# What comes later than this is not the run's concern.
+# Gids that are added later are left to the next run.
 _SNAPSHOT: Final = """
 SELECT (SELECT coalesce(max(id), 0) FROM musicbrainz.release) AS last_release,
        (SELECT coalesce(max(id), 0) FROM musicbrainz.event) AS last_event,
        now() AS started
 """
 
-# How many gids there are up to a key, and how many of them have a row.
+# The number of gids up to a key, and how many of them have a row.
 _COUNT: Final = """
 SELECT count(*), count(audit_entity.id) FILTER (WHERE NOT ({is_stale}))
 FROM ({rows}) source
@@ -38,7 +39,7 @@ WHERE (%(partitions)s = 1 OR mod(shard, %(partitions)s) = %(partition)s)
 AND key <= %(last)s
 """
 
-# The first key whose gid has no row, and how many keys there are from there on.
+# The first key whose gid has no row, and the number of keys from there on.
 _FIRST_MISSING: Final = """
 WITH first AS (
     SELECT key
@@ -70,7 +71,7 @@ WITH page AS (
 SELECT (SELECT key FROM page ORDER BY key DESC LIMIT 1), (SELECT count(*) FROM page)
 """
 
-# In the order of the unique index, of which a page then touches each part once.
+# In the order of the unique index, so that a page touches each part of it once.
 _INSERT_PAGE: Final = """
 INSERT INTO artwork_indexer.audit_entity (entity_type, gid, priority)
 SELECT %(entity_type)s, gid, priority
@@ -90,7 +91,7 @@ NOT EXISTS (
 )
 """
 
-# Clean when it was live, or before that was recorded, and merged or deleted since.
+# Found clean while it was live, or before that was recorded, and merged or deleted since.
 _WAS_LIVE: Final = "audit_entity.status = 'clean' AND audit_entity.was_live IS NOT FALSE"
 
 _NEVER: Final = "FALSE"
@@ -100,7 +101,7 @@ DO UPDATE SET status = 'unchecked', priority = greatest(audit_entity.priority, e
 WHERE audit_entity.status = 'clean' AND audit_entity.was_live IS NOT FALSE
 """
 
-# The planner would rather build a hash of the whole audit table for every page.
+# Otherwise the planner builds a hash of the whole audit table for each page.
 _PROBE_THE_INDEX: Final = """
 SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
 """
@@ -108,10 +109,10 @@ SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin'
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The gids with `after < key <= last`: so many `rows`, or about as many.
+    """The gids with `after < key <= last`, approximately `rows` of them.
 
-    `position` is that of `gids` among those of the run, and `is_fresh` says that none of them had a
-    row when the run began.
+    `position` is the index of `gids` among those of the run. `is_fresh` says that none of them had
+    a row when the run began.
     """
 
     position: int
@@ -125,7 +126,7 @@ class Page:
         return f"{self.gids}, row {self.last}"
 
     def halves(self) -> tuple[Page, ...]:
-        """Return the page in two, or nothing when it holds a single key."""
+        """Return the two halves of the page, or nothing if it holds a single key."""
         middle = (int(self.after) + int(self.last)) // 2
         if middle == int(self.after):
             return ()
@@ -136,7 +137,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """What was found when the run began: how many gids, and from where on some have no row."""
+    """What was found at the start of a run: the number of gids, and the first without a row."""
 
     known: int
     is_fresh: bool
@@ -145,16 +146,17 @@ class _Start:
 
 
 class SeedFromMb(Job[Page, Page]):
-    """Every gid of the chosen kinds that has no row in audit_entity gets one.
+    """Give every gid of the chosen kinds that has no row in audit_entity one.
 
-    What is merged or deleted and was found clean while it was live becomes unchecked again.
+    Entities that were found clean while they were live and are merged or deleted now become
+    unchecked again.
 
     Parameters
     ----------
     entity_types, kinds
-        Which gids; all of them where empty.
+        Which gids to seed; an empty sequence means all.
     only_with_art
-        Whether to leave out what is live and has no art.
+        Whether to skip live entities without art.
     """
 
     name: ClassVar[str] = "seed-from-mb"
@@ -172,7 +174,7 @@ class SeedFromMb(Job[Page, Page]):
         Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
         *RUN_TABLES,
     )
-    # Of `--only-with-art`.
+    # For `--only-with-art`.
     optional_tables: ClassVar[tuple[Table, ...]] = (
         Table("cover_art_archive.cover_art"),
         Table("event_art_archive.event_art"),
@@ -209,8 +211,8 @@ class SeedFromMb(Job[Page, Page]):
         conn.execute(_PROBE_THE_INDEX)
         written = 0
         for page in results:
-            # Where no gid had a row, looking each one up first would only cost time: a row that
-            # another session has made meanwhile is caught by ON CONFLICT.
+            # If no gid had a row, looking up each of them first would only take time. ON CONFLICT
+            # handles rows that another session has inserted in the meantime.
             is_wanted = SQL("true") if page.is_fresh else _format(_HAS_NO_ROW, page.gids)
             is_live = page.gids.kind is Kind.LIVE
             statement = SQL(_INSERT_PAGE).format(
@@ -227,7 +229,7 @@ class SeedFromMb(Job[Page, Page]):
         for position, gids in enumerate(self._gids):
             yield self._verify_gids(conn, position, gids, run)
 
-    # -- taking pages ----------------------------------------------------------------------------
+    # -- pages -----------------------------------------------------------------------------------
 
     def _count(self, conn: Connection) -> int:
         self._snapshot = _take_snapshot(conn)
@@ -256,32 +258,32 @@ class SeedFromMb(Job[Page, Page]):
         return []
 
     def _find_gap(self, conn: Connection, gids: Gids) -> tuple[Key, int]:
-        """Return the first key whose gid has no row, and how many keys there are from there on."""
+        """Return the first key whose gid has no row, and the number of keys from there on."""
         first, keys = self._ask(conn, _FIRST_MISSING, gids)
-        # Since it was counted, another session may have filled every gap.
+        # Another session may have filled every gap since the count.
         return (gids.end, 0) if first is None else (first, keys)
 
-    # -- counting again --------------------------------------------------------------------------
+    # -- verification ----------------------------------------------------------------------------
 
     def _verify_gids(
         self, conn: Connection, position: int, gids: Gids, run: RunResult | None
     ) -> Verification:
         name = f"{gids} in audit_entity"
         if run is not None and not self._is_reached(position, run):
-            # A run that was stopped answers for what it reached, not for what lies behind that.
+            # A stopped run is compared only as far as it got.
             came_to = self._came_to(position, run.last)
             known, seeded = self._ask(conn, _COUNT, gids, last=came_to)
-            return Verification.equal(name, known, seeded, "only as far as this run came")
+            return Verification.equal(name, known, seeded, "as far as this run got")
         known, seeded = self._ask(conn, _COUNT, gids, last=gids.end)
         came = max(0, known - self._starts[position].known) if run is not None else 0
         if 0 < known - seeded <= came:
-            # No id and no date says when a gid was merged away; the growth of the table does.
-            detail = f"{known - seeded:,} came during the run and wait for the next one"
+            # Neither an id nor a date says when a gid was merged; the growth of the table does.
+            detail = f"{known - seeded:,} were added during the run and wait for the next one"
             return Verification(name, known, seeded, detail, ok=True)
         return Verification.equal(name, known, seeded)
 
     def _is_reached(self, position: int, run: RunResult) -> bool:
-        """Return whether a run has come past all gids of a kind."""
+        """Return whether a run has passed all gids of a kind."""
         last: Page | None = run.last
         past = last is not None and position < last.position
         return run.is_complete or past or self._starts[position].is_done
@@ -294,10 +296,7 @@ class SeedFromMb(Job[Page, Page]):
     def _ask(
         self, conn: Connection, template: str, gids: Gids, **values: object
     ) -> tuple[Any, ...]:
-        statement = _format(template, gids)
-        row = conn.execute(statement, self._values(gids) | values).fetchone()
-        assert row is not None  # noqa: S101 - an aggregate without GROUP BY has exactly one row
-        return row
+        return only_row(conn, _format(template, gids), self._values(gids) | values)
 
     def _values(self, gids: Gids) -> dict[str, Any]:
         return (
@@ -311,9 +310,8 @@ def _format(template: str, gids: Gids) -> Composed:
 
 
 def _take_snapshot(conn: Connection) -> dict[str, Any]:
-    row = conn.execute(_SNAPSHOT).fetchone()
-    assert row is not None  # noqa: S101 - a query without FROM has exactly one row
-    return dict(zip(("last_release", "last_event", "started"), row, strict=True))
+    names = ("last_release", "last_event", "started")
+    return dict(zip(names, only_row(conn, _SNAPSHOT), strict=True))
 
 
 def _before(key: Key) -> Key:

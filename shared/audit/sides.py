@@ -1,12 +1,13 @@
 """Expected and found side by side, for a person who wants to see what an audit has compared.
 
-Shows everything, whether it differs or not; what counts as a difference is decided by `compare`.
+Value by value (`sides`) and as whole documents (`documents`). Everything is shown, whether it
+differs or not; `compare` decides what counts as a difference.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -26,7 +27,7 @@ from artwork_backfill.shared.audit.finding import storable
 
 
 class Part(StrEnum):
-    """What of an item a line is about."""
+    """The part of an item that a line is about."""
 
     ITEM = "item"
     FILES = "files"
@@ -36,7 +37,7 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One thing as it should be and as it is; None where there is none."""
+    """One value as expected and as found; None if there is none."""
 
     part: Part
     what: str
@@ -45,14 +46,27 @@ class Side:
 
     @property
     def differs(self) -> bool:
-        """Whether the two are not the same text."""
+        """Whether the two texts differ."""
         return self.expected != self.found
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document as expected and as found, in lines; None if there is none.
+
+    `problem` says why the found one is unknown.
+    """
+
+    name: str
+    expected: str | None
+    found: str | None
+    problem: str = ""
 
 
 def sides(expected: Expected, actual: Actual) -> tuple[Side, ...]:
     """Return all that was compared, in the order item, files, index.json, XML.
 
-    Texts are cut as those of findings are. An entity that is not live is expected to have nothing.
+    Texts are truncated as in findings. An entity that is not live is expected to have nothing.
     """
     if actual.item.state is not ItemState.LISTED:
         wanted = ItemState.LISTED if expected.artwork else None
@@ -60,6 +74,55 @@ def sides(expected: Expected, actual: Actual) -> tuple[Side, ...]:
     lines = [*_item(expected, actual.item), *_files(expected, actual.item)]
     lines += [*_index(expected, actual), *_xml(expected, actual)]
     return tuple(lines)
+
+
+def documents(expected: Expected, actual: Actual) -> tuple[Document, ...]:
+    """Return the index.json and the XML of an entity, if there are any."""
+    item = actual.item
+    has_index = expected.is_live and (bool(expected.artwork) or item.index is not None)
+    index = index_json(expected) if has_index else None
+    both = (
+        _document(INDEX_NAME, item.index, index, actual.index, _pretty_json),
+        _document(xml_name(item.gid), item.xml, expected.xml, actual.xml, _pretty_xml),
+    )
+    return tuple(document for document in both if document is not None)
+
+
+def _document(
+    name: str,
+    file: ItemFile | None,
+    expected: bytes | None,
+    content: bytes | None,
+    pretty: Callable[[bytes], str],
+) -> Document | None:
+    if file is None and expected is None:
+        return None
+    problem = ""
+    if file is not None and content is None:
+        # A file that need not be read is as expected, or is removed whatever it contains.
+        if expected is not None and file.md5 == md5(expected):
+            content = expected
+        else:
+            problem = f"not read: {_described(file)}"
+    return Document(
+        name,
+        None if expected is None else pretty(expected),
+        None if content is None else pretty(content),
+        problem,
+    )
+
+
+def _pretty_json(content: bytes) -> str:
+    """Return a JSON document in lines that can be compared, or the text itself if it is no JSON."""
+    try:
+        return json.dumps(json.loads(content), indent=2, sort_keys=True, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return content.decode("utf-8", "replace")
+
+
+def _pretty_xml(content: bytes) -> str:
+    """Return XML with one element per line."""
+    return content.decode("utf-8", "replace").replace("><", ">\n<")
 
 
 def _item(expected: Expected, item: Item) -> Iterator[Side]:
@@ -110,7 +173,7 @@ def _index(expected: Expected, actual: Actual) -> Iterator[Side]:
     elif actual.index is None and file.md5 == md5(wanted_bytes):
         found = wanted
     elif actual.index is None:
-        # An orphan's is not read: whatever it says, it goes.
+        # An orphan's is not read, because it is removed whatever it contains.
         yield Side(Part.INDEX, "content", None, _described(file))
         return
     else:
@@ -141,7 +204,7 @@ def _flat(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _field(field: str, content: object) -> str:
-    # The order of types means nothing.
+    # Types have no order.
     if field == "types" and isinstance(content, list):
         return _text(sorted(content, key=str))
     return _text(content)

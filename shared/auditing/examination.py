@@ -1,22 +1,25 @@
-"""Examines one claimed entity: reads what archive.org holds, compares, and decides.
+"""Examination of a claimed entity: read what archive.org holds, compare, and decide.
 
-All requests of an audit are made here, from several threads at once, and no transaction is open. A
-clean entity costs one request to archive.org and one to MusicBrainz. What must not rest on one
-answer is looked at again by `Examiner.confirm`, just before the audits are written: an absence, and
-both items of every image that is to be deleted.
+All requests of an audit are sent here, from several threads at once, and no transaction is open. A
+clean entity costs one request to archive.org and one to MusicBrainz. Requests that a single answer
+must not decide are repeated before the audit is written: for an absence by `Examiner.look_again`,
+and for both items of every image to delete by `Examiner.confirm_deletions`.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Final
 
+import psycopg
+
 from artwork_backfill.shared.audit.actual import Actual, Item, ItemState, OriginalImage
-from artwork_backfill.shared.audit.archives import ART_ARCHIVES, INDEX_NAME, EntityType, xml_name
+from artwork_backfill.shared.audit.archives import ART_ARCHIVES, INDEX_NAME, xml_name
 from artwork_backfill.shared.audit.compare import (
     INDEX_MAX_BYTES,
     XML_MAX_BYTES,
@@ -50,19 +53,18 @@ from artwork_backfill.shared.auditing.models import (
     Claim,
     Deferral,
     Evidence,
+    Failure,
     Reason,
     Streak,
 )
-from artwork_backfill.shared.auditing.owners import OwnerRows
+from artwork_backfill.shared.auditing.owners import ReadOwners
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.http import Interrupted, NotFound, ServiceDown, Unreadable
-from artwork_backfill.shared.engine.job import StopRun
+from artwork_backfill.shared.engine.errors import EngineError, StopRun
+from artwork_backfill.shared.engine.session import is_passing
 
-#: An audit that the second look keeps overturning is deferred.
+#: How often a second look may contradict an audit before the audit is deferred.
 _MOST_LOOKS: Final = 3
-
-#: Reads the owners of images by artwork id, see `owners.read_owners`.
-ReadOwners = Callable[[EntityType, Collection[int]], OwnerRows]
 
 
 class _Deferred(Exception):
@@ -76,18 +78,25 @@ class _Deferred(Exception):
 
 @dataclass(slots=True)
 class _Look:
-    """The items that one audit looks at; `known` are those that a second look has shown."""
+    """The items of one audit; `known` are those of a second look."""
 
     listings: Listings
-    read_at: float
+    clock: Callable[[], float]
     known: Mapping[str, Item] = field(default_factory=dict)
     items: dict[str, Item] = field(default_factory=dict)
+    #: When the latest answer came, in monotonic seconds.
+    read_at: float = -math.inf
 
     def item(self, gid: str) -> Item:
-        """Return an item whose state is known. Raises `_Deferred` for any other."""
+        """Return an item whose state is known; raise `_Deferred` for any other."""
         if gid not in self.items:
-            self.items[gid] = self.known.get(gid) or self.listings.read(gid)
+            self.items[gid] = self.known.get(gid) or self._read(gid)
         return _usable(self.items[gid])
+
+    def _read(self, gid: str) -> Item:
+        item = self.listings.read(gid)
+        self.read_at = self.clock()
+        return item
 
     def absent_once(self) -> frozenset[str]:
         return frozenset(
@@ -107,27 +116,29 @@ def _usable(item: Item) -> Item:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """An audit with what it rests on.
+    """An audit with everything it rests on.
 
-    `expected` has the web service's XML where that was asked for. `actual` is None where the item
-    could not be read. `owners` has every image whose owner mattered.
+    `expected` has the web service's XML if that was requested. `actual` is None if the item could
+    not be read. `owners` has every image whose owner mattered, and `items` the entity's own item
+    and those of the owners.
     """
 
     expected: Expected
     audit: Audit
     actual: Actual | None = None
     owners: Mapping[OriginalImage, ImageOwner] = field(default_factory=dict)
+    items: tuple[Item, ...] = ()
 
 
 class Examiner:
-    """Examines claimed entities, from any number of threads.
+    """Examine claimed entities, from any number of threads.
 
     Parameters
     ----------
-    stopping
-        Ends the wait before a second look.
+    stop_flag
+        Ends the wait before a second look; audits that needed one are given back.
     clock
-        Monotonic seconds.
+        A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -136,7 +147,7 @@ class Examiner:
         owners: ReadOwners,
         policy: Policy,
         *,
-        stopping: Event | None = None,
+        stop_flag: Event | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._budget = services.budget
@@ -146,17 +157,17 @@ class Examiner:
         self._second_look_after = services.second_look_after
         self._owners = owners
         self._policy = policy
-        self._stopping = stopping or Event()
+        self._stop_flag = stop_flag or Event()
         self._clock = clock
         self.listings = Listings(lambda: services.archive)
 
     def examine(self, claim: Claim) -> Audit:
-        """Return what came of a claim; it has to be confirmed before it is written.
+        """Return the audit of a claim, which must be confirmed before it is written.
 
         Raises
         ------
         BadRow
-            MusicBrainz's rows of the entity are not as we assume.
+            MusicBrainz's rows of the entity violate an assumption.
         StopRun
             A service has been failing for so long that the run should end.
         """
@@ -167,24 +178,49 @@ class Examiner:
         expected = claim.expected
         return self._guarded(claim, lambda: self._examine(claim, expected, {}))
 
-    def confirm(self, audits: Sequence[Audit]) -> list[Audit | None]:
-        """Return the audits, in order, as they stand after a second look at what needs one.
+    def look_again(self, audits: Sequence[Audit]) -> list[Audit | Failure | None]:
+        """Return the audits, in order, after a second look at those with an absence.
 
-        An absence is believed when another answer, some seconds later, agrees; otherwise the entity
-        is examined again by what that answer shows. A deletion stands when both items still list
-        the same picture. None stands for an audit that was interrupted, to be given back. Call it
-        as close to the write as possible. Raises `StopRun` as `examine`.
+        An absence is believed if another answer, some seconds later, agrees; otherwise the entity
+        is examined again with that answer. None stands for an audit that was interrupted and must
+        be given back. Call this when the audits are ready (`Audit.ready_at`), because it waits
+        until they are.
+
+        Raises
+        ------
+        StopRun
+            As for `examine`.
         """
-        doubtful = [audit for audit in audits if audit.evidence is not None]
+        doubtful = [audit for audit in audits if _has_absence(audit)]
         if not doubtful:
             return list(audits)
-        self._wait_for_second_look(doubtful)
         with ThreadPoolExecutor(min(self._concurrency, len(doubtful))) as pool:
-            confirmed = iter(list(pool.map(self._confirm, doubtful)))
-        return [audit if audit.evidence is None else next(confirmed) for audit in audits]
+            seen = iter(list(pool.map(self._look_again, doubtful)))
+        return [next(seen) if _has_absence(audit) else audit for audit in audits]
+
+    def confirm_deletions(self, audit: Audit) -> Audit | Failure | None:
+        """Return an audit whose deletions, if any, still hold: both items list the same picture.
+
+        Call it just before the transaction that queues the events opens; otherwise as `look_again`.
+        """
+        if audit.evidence is None:
+            return audit
+        return self._isolated(audit, lambda: self._with_deletions_confirmed(audit))
+
+    def confirm(self, audit: Audit) -> Audit | None:
+        """Return an audit after `look_again` and `confirm_deletions`.
+
+        Raises what they raise, and the error of an audit that failed.
+        """
+        (seen,) = self.look_again([audit])
+        if isinstance(seen, Audit):
+            seen = self.confirm_deletions(seen)
+        if isinstance(seen, Failure):
+            raise seen.error
+        return seen
 
     def _guarded(self, claim: Claim, work: Callable[[], Audit]) -> Audit:
-        """Return what `work` returns, or the deferral that it ends with."""
+        """Return the result of `work`, or the deferral that it raised."""
         try:
             with self._budget.scope():
                 return work()
@@ -196,9 +232,10 @@ class Examiner:
             return _deferral(claim, Reason.UNREADABLE, str(error))
 
     def inspect(self, claim: Claim) -> Inspection:
-        """Return what `examine` returns, and everything that it rests on, for people to see.
+        """Return what `examine` returns, together with everything it rests on, for people.
 
-        An entity whose events are under way is inspected all the same. Raises as `examine`.
+        Unlike an audit, this examines entities whose events are queued or running. Raises as
+        `examine`.
         """
         if claim.bad_row is not None or claim.expected is None:
             raise BadRow(claim.bad_row or "nothing is known about it")
@@ -216,7 +253,7 @@ class Examiner:
         return self._inspect(claim, expected, known).audit
 
     def _inspect(self, claim: Claim, expected: Expected, known: Mapping[str, Item]) -> Inspection:
-        look = _Look(self.listings, self._clock(), known)
+        look = _Look(self.listings, self._clock, known)
         item = look.item(expected.gid)
         if needs_xml(expected, item):
             xml = self._musicbrainz.entity_xml(expected.entity_type, expected.gid)
@@ -226,12 +263,11 @@ class Examiner:
         findings = compare(expected, actual)
         images = images_in_question(findings, self._policy)
         owners = self._owners_of(expected, images, look) if images else {}
-        history = claim.past.history
-        decision = decide(expected, findings, owners, history, self._policy)
-        evidence = _evidence(expected, decision, look)
-        # All that is kept until the batch is written is small, whatever the item was.
-        audit = Audit(claim, decision, capped(findings), proofs(findings, history), evidence)
-        return Inspection(expected, audit, actual, owners)
+        decision = decide(expected, findings, owners, claim.previous, self._policy)
+        evidence = _evidence(expected, decision, look, self._second_look_after)
+        # Everything that is kept until the batch is written is small, whatever the item was.
+        audit = Audit(claim, decision, capped(findings), proofs(findings, claim.previous), evidence)
+        return Inspection(expected, audit, actual, owners, tuple(look.items.values()))
 
     def _owners_of(
         self, expected: Expected, images: Sequence[OriginalImage], look: _Look
@@ -253,7 +289,7 @@ class Examiner:
         return owners
 
     def _download(self, item: Item, name: str) -> bytes:
-        """Return a file that is the one of the listing; anything else is not to be judged."""
+        """Return the content of a listed file, or defer the audit if it does not match."""
         problem = f"{name} is listed, but archive.org answers 404"
         try:
             content = self._archive.download(
@@ -278,48 +314,52 @@ class Examiner:
 
     # -- the second look -----------------------------------------------------------------------
 
-    def _wait_for_second_look(self, doubtful: Sequence[Audit]) -> None:
-        read_at = [
-            audit.evidence.read_at
-            for audit in doubtful
-            if audit.evidence is not None and audit.evidence.absent_once
-        ]
-        if read_at:
-            seconds = max(read_at) + self._second_look_after - self._clock()
-            if seconds > 0:
-                self._stopping.wait(seconds)
+    def _wait_until(self, moment: float) -> None:
+        """Wait. Raises `Interrupted` if the run is to stop before."""
+        seconds = moment - self._clock()
+        if seconds > 0 and self._stop_flag.wait(seconds):
+            raise Interrupted("the run is stopping")
 
-    def _confirm(self, audit: Audit) -> Audit | None:
+    def _look_again(self, audit: Audit) -> Audit | Failure | None:
+        return self._isolated(audit, lambda: self._with_absences_confirmed(audit))
+
+    def _isolated(self, audit: Audit, work: Callable[[], Audit]) -> Audit | Failure | None:
+        """Return what `work` returns; an error that nothing accounts for fails this audit alone."""
         try:
-            return self._guarded(audit.claim, lambda: self._confirmed(audit))
+            return self._guarded(audit.claim, work)
         except Interrupted:
             return None
+        except EngineError:
+            raise
+        except Exception as error:
+            if isinstance(error, psycopg.Error) and is_passing(error):
+                raise
+            return Failure(audit.claim, error)
 
-    def _confirmed(self, audit: Audit) -> Audit:
+    def _with_absences_confirmed(self, audit: Audit) -> Audit:
         known: dict[str, Item] = {}
         for _ in range(_MOST_LOOKS):
             if audit.evidence is None or not audit.evidence.absent_once:
-                return self._with_deletions_confirmed(audit)
+                return audit
+            self._wait_until(audit.ready_at)
             seen = {
                 gid: self.listings.read(gid, again=True)
                 for gid in sorted(audit.evidence.absent_once)
             }
             known |= seen
             if all(item.state is ItemState.ABSENT for item in seen.values()):
-                evidence = replace(audit.evidence, absent_once=frozenset())
-                return self._with_deletions_confirmed(replace(audit, evidence=evidence))
+                return replace(audit, evidence=replace(audit.evidence, absent_once=frozenset()))
             audit = self._examine(audit.claim, _expected(audit), known)
-            self._wait_for_second_look([audit])
-        raise _Deferred(Reason.ITEM_CHANGED, "one answer says that it is absent, another that not")
+        raise _Deferred(Reason.ITEM_CHANGED, "two answers disagree whether the item exists")
 
     def _with_deletions_confirmed(self, audit: Audit) -> Audit:
-        """Return the audit, or defer it: what was true when it was decided is not true now."""
+        """Return the audit, or defer it if its deletions are no longer justified."""
         if audit.evidence is None or not isinstance(audit.outcome, Decision):
             return audit
         deletions = [event for event in audit.outcome.events if event.action == "delete_image"]
         expected = _expected(audit)
         before = audit.evidence.item
-        look = _Look(self.listings, self._clock())
+        look = _Look(self.listings, self._clock)
         for event in deletions:
             if event.owner is None:
                 raise _Deferred(Reason.OWNER_CHANGED, _words(event))
@@ -332,8 +372,14 @@ class Examiner:
         return replace(audit, evidence=None)
 
 
-def _evidence(expected: Expected, decision: Decision, look: _Look) -> Evidence | None:
-    """Return what has to be looked at again, None where nothing has."""
+def _has_absence(audit: Audit) -> bool:
+    return audit.evidence is not None and bool(audit.evidence.absent_once)
+
+
+def _evidence(
+    expected: Expected, decision: Decision, look: _Look, again_after: float
+) -> Evidence | None:
+    """Return what needs a second look, or None."""
     absent = look.absent_once()
     if not absence_counts(expected):
         absent -= {expected.gid}
@@ -341,11 +387,12 @@ def _evidence(expected: Expected, decision: Decision, look: _Look) -> Evidence |
     if not absent and not deletes:
         return None
     deleted = [event for event in decision.events if event.action == "delete_image"]
-    return Evidence(_with_only(look.item(expected.gid), deleted), look.read_at, absent)
+    item = _with_only(look.item(expected.gid), deleted)
+    return Evidence(item, absent, look.read_at + again_after) if absent else Evidence(item)
 
 
 def _with_only(item: Item, deletions: Sequence[QueuedAction]) -> Item:
-    """Return the item with nothing but the images that are to be deleted."""
+    """Return the item with only the images to delete."""
     ids = {event.artwork_id for event in deletions}
     files = (image.file for image in item.originals() if image.artwork_id in ids)
     return Item(item.gid, item.state, tuple(files))
@@ -373,10 +420,10 @@ def _words(event: QueuedAction) -> str:
 
 
 def _deferral(claim: Claim, reason: Reason, message: str) -> Audit:
-    """Return the deferral, or the review that it becomes when it was deferred too often."""
+    """Return the deferral, or the review that it becomes after too many deferrals."""
     detail = storable(message)
     if reason is Reason.TASKS_PENDING:
-        length = claim.past.streaks.get(Streak.UNFINISHED)
+        length = claim.streaks.get(Streak.UNFINISHED)
         if length is not None and claim.claimed_at - length.since >= STUCK_AFTER:
             text = (
                 f"archive.org has not finished its work on {detail} for {STUCK_AFTER.days} days:"
@@ -393,7 +440,7 @@ def _deferral(claim: Claim, reason: Reason, message: str) -> Audit:
 
 
 def _is_last(claim: Claim, streak: Streak) -> bool:
-    return claim.past.audits_in_a_row(streak) + 1 >= STREAK_LIMIT
+    return claim.audits_in_a_row(streak) + 1 >= STREAK_LIMIT
 
 
 def _review(claim: Claim, code: ReasonCode, text: str) -> Audit:

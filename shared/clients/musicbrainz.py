@@ -1,7 +1,7 @@
 """The MusicBrainz web service client: the XML of one entity, as the indexer would archive it.
 
-It does not read the XML: whether it is well-formed and about the entity asked for (a merged gid
-is answered with the entity it was merged into) is for the caller to find out.
+It does not parse the XML: the caller checks whether it is well-formed and about the requested
+entity (for a merged gid, the answer is about the target).
 """
 
 from __future__ import annotations
@@ -19,43 +19,44 @@ from artwork_backfill.shared.clients.http import (
     HttpClient,
     Response,
     Service,
-    ServiceStats,
+    ServiceClient,
 )
 from artwork_backfill.shared.settings import Settings
 
-#: What artwork-indexer asks for. The `+` separates values and must not be percent-encoded.
+#: The form that artwork-indexer requests. The `+` separates values and must not be percent-encoded.
 _QUERIES: Final = MappingProxyType(
     {"release": "inc=artists", "event": "inc=artist-rels+place-rels"}
 )
 
-#: An answer takes a few kilobytes, and 300 bytes more for each further artist.
+#: An answer has a few kilobytes, and 300 bytes more for each further artist.
 _MAX_BYTES: Final = 2 * MEBIBYTE
 
-#: All that the web service says is in it; the page that a proxy or a gate puts in its place is not,
+#: All answers of the web service are in this namespace. The page of a proxy or a gateway is not,
 #: and must count against the service's health, whatever its status.
 _NAMESPACE: Final = b"http://musicbrainz.org/ns/mmd-2.0#"
 
 
-class MusicBrainzClient:
-    """Asks the MusicBrainz web service, from any number of threads."""
-
-    def __init__(self, http: HttpClient) -> None:
-        self._http = http
+class MusicBrainzClient(ServiceClient):
+    """A client of the MusicBrainz web service, for any number of threads."""
 
     @classmethod
     def from_settings(
         cls,
         settings: Settings,
         *,
-        stopping: threading.Event,
+        stop_flag: threading.Event,
         concurrency: int = 16,
         patience_s: float = 180.0,
         budget: Budget | None = None,
     ) -> Self:
-        """Return a client for the web service of the settings; nothing is sent yet.
+        """Return a client for the web service of the settings, without sending anything yet.
 
-        See `Service` and `HttpClient` for what the parameters mean. Raises `SettingsError` where a
-        setting is missing or malformed.
+        See `Service` and `HttpClient` for the parameters.
+
+        Raises
+        ------
+        SettingsError
+            A setting is missing or malformed.
         """
         endpoint, database = settings.musicbrainz(), settings.musicbrainz_set_database()
         service = Service(
@@ -69,12 +70,7 @@ class MusicBrainzClient:
             max_bytes=_MAX_BYTES,
             patience_s=patience_s,
         )
-        return cls(HttpClient(service, stopping=stopping, budget=budget))
-
-    @property
-    def name(self) -> str:
-        """What people call the service."""
-        return self._http.service.name
+        return cls(HttpClient(service, stop_flag=stop_flag, budget=budget))
 
     def entity_xml(self, entity_type: str, gid: str) -> bytes:
         """Return the web service's XML for a `release` or an `event`.
@@ -82,21 +78,13 @@ class MusicBrainzClient:
         Raises
         ------
         NotFound
-            There is no such entity now.
+            The entity does not exist now.
         Unreadable, ServiceDown, Interrupted
             There is no answer.
         """
         return self._http.get(
             f"/ws/2/{entity_type}/{UUID(gid)}?{_QUERIES[entity_type]}", _parse_xml
         )
-
-    def stats(self) -> ServiceStats:
-        """Return what asking MusicBrainz has cost so far."""
-        return self._http.stats()
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._http.close()
 
 
 def _parse_xml(response: Response) -> bytes:

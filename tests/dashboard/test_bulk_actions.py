@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from artwork_backfill.shared.review import actions, questions
-from artwork_backfill.shared.review.actions import Refused, Settle
+from artwork_backfill.shared.review.actions import Refused, ReviewAction
 from artwork_backfill.shared.review.questions import Review
 from tests.dashboard.dashboard_rows import Rows
 
@@ -25,7 +25,7 @@ def _status(rows: Rows, review: Review) -> str:
 
 
 @pytest.mark.parametrize(
-    ("settle", "before", "after", "entity"),
+    ("action", "before", "after", "entity"),
     [
         (actions.resolve, "open", "resolved", "unchecked"),
         (actions.leave_unfixed, "open", "wont_fix", "clean"),
@@ -34,11 +34,11 @@ def _status(rows: Rows, review: Review) -> str:
     ],
 )
 def test_many_reviews_are_settled_alike(
-    rows: Rows, settle: Settle, before: str, after: str, entity: str
+    rows: Rows, action: ReviewAction, before: str, after: str, entity: str
 ) -> None:
     seen = [rows.review(status=before) for _ in range(3)]
-    settled = actions.settle_all(rows.conn, settle, seen, by="me", note=NOTE)
-    assert [entry.refusal for entry in settled] == [None] * 3
+    outcomes = actions.apply_to_all(rows.conn, action, seen, by="me", note=NOTE)
+    assert [entry.refusal for entry in outcomes] == [None] * 3
     for review in seen:
         now = rows.seen(review.id)
         assert now.status == after
@@ -63,20 +63,20 @@ def _claimed(rows: Rows, review: Review) -> None:
     )
 
 
-@pytest.mark.parametrize("settle", [actions.resolve, actions.leave_unfixed, actions.audit_again])
+@pytest.mark.parametrize("action", [actions.resolve, actions.leave_unfixed, actions.audit_again])
 @pytest.mark.parametrize(
     ("meanwhile", "says"),
     [(_closed, "has changed"), (_noted, "has changed"), (_claimed, "being audited")],
 )
 def test_a_review_that_changed_meanwhile_is_left_and_the_others_are_not(
-    rows: Rows, settle: Settle, meanwhile: Callable[[Rows, Review], None], says: str
+    rows: Rows, action: ReviewAction, meanwhile: Callable[[Rows, Review], None], says: str
 ) -> None:
     first, changed, last = (rows.review() for _ in range(3))
     meanwhile(rows, changed)
     as_it_is = rows.seen(changed.id)
-    settled = actions.settle_all(rows.conn, settle, [first, changed, last], by="me", note=NOTE)
-    assert [entry.refusal is None for entry in settled] == [True, False, True]
-    assert says in str(settled[1].refusal)
+    outcomes = actions.apply_to_all(rows.conn, action, [first, changed, last], by="me", note=NOTE)
+    assert [entry.refusal is None for entry in outcomes] == [True, False, True]
+    assert says in str(outcomes[1].refusal)
     assert rows.seen(changed.id) == as_it_is
 
 
@@ -110,7 +110,7 @@ def test_all_or_nothing_when_the_database_fails_in_between(rows: Rows) -> None:
     )
     try:
         with pytest.raises(psycopg.errors.CheckViolation):
-            actions.settle_all(rows.conn, actions.resolve, seen, by="me", note=NOTE)
+            actions.apply_to_all(rows.conn, actions.resolve, seen, by="me", note=NOTE)
     finally:
         rows.conn.execute(
             "ALTER TABLE artwork_indexer.needs_manual_review DROP CONSTRAINT no_second_note"
@@ -124,14 +124,14 @@ def test_two_people_who_settle_the_same_rows_in_another_order_do_not_block_each_
     seen = [rows.review() for _ in range(40)]
     refused: list[int] = []
 
-    def settle(reviews: list[Review], by: str) -> None:
+    def resolve(reviews: list[Review], by: str) -> None:
         with psycopg.connect(database, autocommit=True) as conn:
-            settled = actions.settle_all(conn, actions.resolve, reviews, by=by, note=NOTE)
-        refused.append(sum(entry.refusal is not None for entry in settled))
+            outcomes = actions.apply_to_all(conn, actions.resolve, reviews, by=by, note=NOTE)
+        refused.append(sum(entry.refusal is not None for entry in outcomes))
 
     people = [
-        Thread(target=settle, args=(seen, "first")),
-        Thread(target=settle, args=(seen[::-1], "second")),
+        Thread(target=resolve, args=(seen, "first")),
+        Thread(target=resolve, args=(seen[::-1], "second")),
     ]
     for person in people:
         person.start()

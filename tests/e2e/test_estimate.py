@@ -39,7 +39,7 @@ def _estimates(here: Place, sample: int) -> Iterator[Estimate]:
             return look_up_owners(conn, entity_type, artwork_ids)
 
     settings = Settings(here.environment)
-    services = Services.from_settings(settings, concurrency=8, stopping=Event())
+    services = Services.from_settings(settings, concurrency=8, stop_flag=Event())
     services = replace(services, second_look_after=0.0)
     with closing(services):
         examiner = Examiner(services, owners, Policy())

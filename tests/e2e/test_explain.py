@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from typing import Any
+from uuid import UUID
 
+import psycopg
 from psycopg.conninfo import make_conninfo
 
+from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.decide import Policy
+from artwork_backfill.shared.auditing.examination import Examiner
+from artwork_backfill.shared.auditing.owners import looking_up
+from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.review.explain import compare_whole
+from artwork_backfill.shared.settings import Settings
 from sandbox.world import Spec
 from tests.e2e.place import Place
 
@@ -69,3 +81,22 @@ def test_a_mirror_that_lacks_the_audits_tables_is_enough(place: Callable[[Spec],
     assert explained["outcome"] == plan.status
     assert explained["case"] is None
     assert "musicbrainz.release" not in here.command("explain", plan.gid, "--all")
+
+
+def test_a_person_sees_the_items_and_documents_that_an_audit_compares(
+    place: Callable[[Spec], Place],
+) -> None:
+    here = place(Spec(size=300, drift_rate=0.6))
+    plan = next(plan for plan in here.plans.values() if plan.drift == "orphan-image-and-index")
+    services = Services.from_settings(
+        Settings(here.environment), concurrency=1, stop_flag=threading.Event()
+    )
+    connect = partial(psycopg.connect, here.dsn)
+    with closing(services):
+        examiner = Examiner(services, looking_up(connect), Policy())
+        seen = compare_whole(connect, examiner, EntityType(plan.entity_type), UUID(plan.gid))
+    assert seen.problem == ""
+    own, *owners = seen.items
+    assert own.gid == plan.gid
+    assert owners
+    assert seen.documents[0].name == "index.json"

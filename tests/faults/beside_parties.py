@@ -22,6 +22,7 @@ from sandbox.indexer import Indexer
 from sandbox.services import Services
 from sandbox.world import World
 from tests.faults.fault_processes import JobProcess
+from tests.timing import Metronome
 
 _DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -56,18 +57,21 @@ AND blocking.application_name LIKE 'artwork-backfill%'
 
 
 class Watch:
-    """Sees how long others wait for us, by looking at the locks again and again."""
+    """Sees how long others wait for us, by looking at the locks again and again.
+
+    What the machine takes for others meanwhile does not count: then all wait for longer.
+    """
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         #: Seconds by who waited for what.
         self.waits: dict[str, float] = {}
 
-    def run(self, stopping: Event) -> None:
+    def run(self, stop_flag: Event) -> None:
         since: dict[int, float] = {}
-        with psycopg.connect(self._dsn, autocommit=True) as conn:
-            while not stopping.wait(0.01):
-                now = time.monotonic()
+        with psycopg.connect(self._dsn, autocommit=True) as conn, Metronome() as metronome:
+            while not stop_flag.wait(0.01):
+                now = time.monotonic() - metronome.allowance_s
                 waiting = {
                     pid: f"{name}: {' '.join(query.split())[:200]} WAITS FOR"
                     f" {' '.join(ours.split())[:200]}"
@@ -100,15 +104,15 @@ class Editor:
     lost: list[str] = field(default_factory=list)
     edits: int = 0
 
-    def run(self, stopping: Event) -> None:
+    def run(self, stop_flag: Event) -> None:
         with psycopg.connect(self.dsn, application_name=EDITOR) as conn:
-            while not stopping.is_set():
+            while not stop_flag.is_set():
                 edit = self.dice.choices(
                     [self._rename, self._upload, self._remove, self._merge, self._delete],
                     [3, 4, 3, 3, 1],
                 )[0]
                 self._try(conn, edit)
-                stopping.wait(self.dice.uniform(0, 1))
+                stop_flag.wait(self.dice.uniform(0, 1))
 
     def _try(self, conn: psycopg.Connection, edit: Callable[[psycopg.Connection], None]) -> None:
         try:
@@ -223,9 +227,9 @@ class Vandal:
         self._services = services
         self._dice = dice
 
-    def run(self, stopping: Event) -> None:
+    def run(self, stop_flag: Event) -> None:
         with psycopg.connect(self._dsn, autocommit=True, application_name=OURS) as conn:
-            while not stopping.wait(self._dice.uniform(0, 0.6)):
+            while not stop_flag.wait(self._dice.uniform(0, 0.6)):
                 copy = conn.execute(_COPY).fetchone()
                 if copy is None:
                     continue
@@ -254,9 +258,9 @@ class Audits:
         self.ended: list[JobProcess] = []
         self.killed = 0
 
-    def run(self, stopping: Event) -> None:
+    def run(self, stop_flag: Event) -> None:
         processes = [self._launch() for _ in range(self._runs)]
-        while not stopping.wait(self._dice.uniform(0.5, 3.0)):
+        while not stop_flag.wait(self._dice.uniform(0.5, 3.0)):
             for number, process in enumerate(processes):
                 if not process.is_running:
                     process.wait()
@@ -268,7 +272,7 @@ class Audits:
                     self.killed += victim.kill()
                 case "stop":
                     victim.send(signal.SIGSTOP)
-                    stopping.wait(self._dice.uniform(0.5, 2.0))
+                    stop_flag.wait(self._dice.uniform(0.5, 2.0))
                     victim.send(signal.SIGCONT)
         for process in processes:
             process.send(signal.SIGTERM)
@@ -299,15 +303,15 @@ def indexer(dsn: str, services: Services, **options: Any) -> Indexer:
     return Indexer(dsn, services.archive_url, services.musicbrainz_url, **options)
 
 
-def start(work: Callable[[Event], None], stopping: Event, errors: list[BaseException]) -> Thread:
-    """Work in a thread until `stopping` is set; keep what goes wrong."""
+def start(work: Callable[[Event], None], stop_flag: Event, errors: list[BaseException]) -> Thread:
+    """Work in a thread until `stop_flag` is set; keep what goes wrong."""
 
     def guarded() -> None:
         try:
-            work(stopping)
+            work(stop_flag)
         except BaseException as error:
             errors.append(error)
-            stopping.set()
+            stop_flag.set()
 
     thread = Thread(target=guarded)
     thread.start()

@@ -19,6 +19,7 @@ from unittest.mock import patch
 from urllib.parse import quote
 
 from tests import programs
+from tests.timing import LIMIT_S
 
 #: What no output may hold, by variable. The database's password has characters that URLs escape.
 SECRETS: Final[Mapping[str, str]] = {
@@ -36,7 +37,7 @@ class WaitedInVain(AssertionError):
 
 
 #: After how many seconds without a heartbeat a run of these tests is dead.
-DEAD_AFTER_S = 4.0
+DEAD_AFTER_S: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +46,33 @@ class Haste:
 
     `speed` is how many times as fast the services' clients think that time passes: their back-off
     and their patience shrink by it. `database_s` and `lock_timeout` are how long a transaction is
-    repeated, in seconds, and how long it waits for a lock; `dead_after`, when a run is dead.
+    repeated, in seconds, and how long it waits for a lock; `dead_after`, when a run is dead;
+    `second_look_after`, after how many seconds the audit asks about an absence again.
     """
 
     speed: float | None = 60.0
     database_s: float | None = None
     lock_timeout: str | None = None
     dead_after: float = DEAD_AFTER_S
+    second_look_after: float = 0.2
 
     def begin(self) -> None:
         """Change this process."""
         from artwork_backfill.jobs.library_artwork_url_backfill import lookups
         from artwork_backfill.jobs.seed_from_ia_scan import pages
+        from artwork_backfill.shared.auditing.services import Services
         from artwork_backfill.shared.clients import http
         from artwork_backfill.shared.clients._pacing import Pace
         from artwork_backfill.shared.engine import job, runner
         from artwork_backfill.shared.engine import session as db
 
         _set_default(job.Run, dead_after=self.dead_after)
+        _set_default(Services, second_look_after=self.second_look_after)
         if self.lock_timeout is not None:
-            patch.object(db, "LOCK_TIMEOUT", self.lock_timeout).start()
+            defaults = (self.lock_timeout,)
+            patch.object(db.transaction_settings, "__defaults__", defaults).start()
         if self.database_s is not None:
+            patch.object(db, "ENDING_PATIENCE_S", self.database_s).start()
             _set_default(db.Session, patience=self.database_s)
             _set_default(runner.Runner, patience=self.database_s)
         if self.speed is None:
@@ -98,6 +105,10 @@ class Haste:
 def _set_default(kind: type, **values: object) -> None:
     """Give a parameter of a class another default."""
     patch.dict(kind.__init__.__kwdefaults__, **values).start()
+
+
+#: For runs at once: however busy the machine is, none takes another that is alive for dead.
+PATIENT: Final = Haste(speed=None, dead_after=10.0)
 
 
 class JobProcess:
@@ -141,11 +152,11 @@ class JobProcess:
                 os.kill(self.pid, signum)
 
     def kill(self) -> bool:
-        """End the process at once; tell whether it was still running."""
+        """End the process at once; return whether it was still running."""
         self.send(signal.SIGKILL)
         return self.wait() == -signal.SIGKILL
 
-    def wait(self, seconds: float = 90.0) -> int:
+    def wait(self, seconds: float = LIMIT_S) -> int:
         """Wait for the end and return the exit code, negative for a signal."""
         wait_for(lambda: not self.is_running, seconds, self)
         self._process.join()
@@ -173,6 +184,11 @@ class JobProcess:
             json.loads(line) for line in self.stdout.splitlines(keepends=True) if line[-1:] == "\n"
         ]
 
+    @property
+    def run_id(self) -> str | None:
+        """The run's id, `None` before its first line."""
+        return self.lines[0]["run_id"] if self.lines else None
+
     @cached_property
     def report(self) -> dict[str, Any]:
         """The report of a process that has ended."""
@@ -197,7 +213,7 @@ class JobProcess:
 
 
 def wait_for(
-    condition: Callable[[], object], seconds: float = 60.0, process: JobProcess | None = None
+    condition: Callable[[], object], seconds: float = LIMIT_S, process: JobProcess | None = None
 ) -> None:
     """Return when the condition holds; fail when it does not in time, with the process's output."""
     deadline = time.monotonic() + seconds

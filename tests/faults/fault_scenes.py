@@ -65,7 +65,13 @@ _NO_CLAIMS: Final = "SELECT 0"
 _FILLED: Final = "SELECT count(*) FROM wxyc_schema.library WHERE artwork_url IS NOT NULL"
 
 
-_MAY_BE_ALIVE = """
+# As if an hour had gone by since they were killed.
+_AGE: Final = """
+UPDATE artwork_indexer.backfill_run
+SET heartbeat = heartbeat - interval '1 hour'
+WHERE finished IS NULL AND (%(run)s::uuid IS NULL OR id = %(run)s)
+"""
+_MAY_BE_ALIVE: Final = """
 SELECT EXISTS (
     SELECT
     FROM artwork_indexer.backfill_run
@@ -121,7 +127,7 @@ KINDS: Final = {
         "artwork_indexer.audit_result",
     ),
     "library-artwork-url-backfill": Kind(
-        ("library-artwork-url-backfill", "--concurrency", "2", *_SMALL),
+        ("library-artwork-url-backfill", "--concurrency", "2", "--write-rate", "0", *_SMALL),
         "shelved",
         _FILLED,
         "wxyc_schema.library",
@@ -194,21 +200,34 @@ class Scene:
         return self._ends[self.kind]
 
     def finish(self) -> None:
-        """Run the job once more, and check that the tables are those of an undisturbed run."""
+        """Run the job once more, and check that the tables are those of an undisturbed run.
+
+        No other run may be under way: those that have not written their end were killed.
+        """
+        self.age_heartbeats()
+        # After a restart of the server, all runs count as alive for a while.
         wait_for(lambda: not self.may_be_alive())
         last = self.start()
         assert last.wait() == 0, last.output
         assert_same(self.undisturbed().tables, self.tables())
 
+    def age_heartbeats(self, run_id: str | None = None) -> None:
+        """Make it long ago that a run which was killed has beaten, or all that have no end."""
+        if self._keeps_runs:
+            with self.connect() as conn:
+                conn.execute(_AGE, {"run": run_id})
+
     def may_be_alive(self) -> bool:
         """Return whether runs that were killed still count as alive."""
+        if not self._keeps_runs:
+            return False
         with self.connect() as conn:
-            if conn.execute("SELECT to_regclass('artwork_indexer.backfill_run')").fetchone() == (
-                None,
-            ):
-                return False
             row = conn.execute(_MAY_BE_ALIVE, {"dead_after": DEAD_AFTER_S}).fetchone()
         return row is not None and bool(row[0])
+
+    @property
+    def _keeps_runs(self) -> bool:
+        return self.kind.database == "musicbrainz"
 
     def slow_writes_down(self) -> None:
         """Make the job's transactions so slow that many moments fall within one."""

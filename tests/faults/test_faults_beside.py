@@ -26,9 +26,10 @@ from tests.faults.beside_parties import (
     start,
 )
 from tests.faults.fault_scenes import Launch
+from tests.timing import LIMIT_S
 
 #: How long everybody works, in seconds: in a test run, and in the long form.
-SHORT_S, LONG_S = 20.0, 120.0
+SHORT_S, LONG_S = 12.0, 120.0
 
 #: By how much an edit may be delayed because of us, in seconds.
 MOST_DELAY_S = 0.5
@@ -115,21 +116,21 @@ def test_editors_indexers_audits_and_a_killer_work_at_once(
     )
     watch = Watch(dsn)
     vandal = Vandal(dsn, services, random.Random(dice.random()))
-    stopping, stopping_indexers, errors = Event(), Event(), list[BaseException]()
-    threads = [start(party.run, stopping, errors) for party in (*editors, vandal, audits, watch)]
+    stop_flag, stopping_indexers, errors = Event(), Event(), list[BaseException]()
+    threads = [start(party.run, stop_flag, errors) for party in (*editors, vandal, audits, watch)]
     indexing = [start(_index(one), stopping_indexers, errors) for one in indexers]
     deadline = time.monotonic() + (LONG_S if is_long else SHORT_S)
     with psycopg.connect(dsn, autocommit=True, application_name=OURS) as conn:
-        while time.monotonic() < deadline and not stopping.wait(1):
+        while time.monotonic() < deadline and not stop_flag.wait(1):
             conn.execute(_ANEW)
-        stopping.set()
+        stop_flag.set()
         for thread in threads:
-            thread.join(120)
+            thread.join(LIMIT_S)
         services.control("archive", faults=[], latency_s=0)
         _let_the_queue_drain(conn, indexers)
         stopping_indexers.set()
         for thread in indexing:
-            thread.join(60)
+            thread.join(LIMIT_S)
         if errors:
             raise errors[0]
         now = good_copies(services, world, gids)
@@ -164,11 +165,11 @@ def _column(conn: psycopg.Connection, query: str) -> list[Any]:
 
 
 def _index(one: Indexer) -> Callable[[Event], None]:
-    def work(stopping: Event) -> None:
+    def work(stop_flag: Event) -> None:
         with psycopg.connect(one.dsn, autocommit=True) as conn:
-            while not stopping.is_set():
+            while not stop_flag.is_set():
                 if not one.run_one(conn):
-                    stopping.wait(0.1)
+                    stop_flag.wait(0.1)
 
     return work
 
@@ -176,7 +177,7 @@ def _index(one: Indexer) -> Callable[[Event], None]:
 def _let_the_queue_drain(conn: psycopg.Connection, indexers: list[Indexer]) -> None:
     """Wait until everything that can run has run, retries included."""
     query = "SELECT count(*) FROM artwork_indexer.event_queue WHERE state IN ('queued', 'running')"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LIMIT_S
     while conn.execute(query).fetchone() != (0,):
         assert time.monotonic() < deadline, "the queue does not drain"
         time.sleep(0.2)

@@ -16,7 +16,7 @@ def test_killed_at_random_moments_a_job_ends_as_if_nothing_had_happened(
 ) -> None:
     total = scene.undisturbed().done
     scene.slow_writes_down()
-    kills = kills_left = 200 if is_long else 20
+    kills = kills_left = 200 if is_long else 12
     at_work = 0
     with scene.watch() as watch:
         while kills_left:

@@ -18,6 +18,10 @@ from tests.faults.fault_tables import assert_nothing_is_half_done, assert_same, 
 
 AUDIT, LIBRARY, SCAN = "audit-batch", "library-artwork-url-backfill", "seed-from-ia-scan"
 
+#: What the clients keep to. Where no rate is set, a service that refuses is asked as slowly as the
+#: run's requests came before, and sixteen times more slowly than that.
+RATES = {"ARCHIVE_ORG_RATE": "50/s", "MUSICBRAINZ_RATE": "50/s", "LML_RATE": "50/s"}
+
 #: A run that holds so little cannot have kept a whole answer of gigabytes.
 ENOUGH_MEMORY = 200 * 1024 * 1024
 
@@ -124,7 +128,7 @@ def check_damage(
         # It asks but some thirty times.
         faults = [{**fault, "rate": 0.3} for fault in faults]
     with troubled(services, service, faults, stranger):
-        process = scene.start(haste=Haste(speed=200))
+        process = scene.start(haste=Haste(speed=200), **RATES)
         code = process.wait()
         struck = set(services.stats(service).faults)
         assert struck
@@ -164,8 +168,7 @@ def test_refusals_for_a_while_slow_a_run_down(
     # A scan asks one thing at a time, the others some at once.
     times = 7 if scene.kind.arguments[0] == SCAN else 40
     services.control(service, faults=[fault("refuse", rate=1, times=times)])
-    # Second looks of audits take as long as ever, which must not look like minutes of failure.
-    process = scene.start(haste=Haste(speed=20))
+    process = scene.start(haste=Haste(speed=20), **RATES)
     code = process.wait()
     services.control(service, faults=[])
     check_recovery(scene, code, process.report)

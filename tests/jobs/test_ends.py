@@ -1,4 +1,4 @@
-"""Every form that the end of a run can take, as the table in the README lists them."""
+"""Every way in which a run can end, as the table in docs/operations.md lists them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from tests.tiny import (
     wait_for,
 )
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs/operations.md"
 
 Ended = tuple[str, int]
 
 
 def documented() -> dict[str, Ended]:
-    text = README.read_text()
+    text = PAGE.read_text()
     table = text[text.index("| what ended it |") :].partition("\n\n")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     return {what: (outcome, int(code)) for what, outcome, code in rows[2:]}
@@ -98,7 +98,7 @@ def signalled(dsn: str, signum: signal.Signals) -> Ended:
 
     class Signalled(FetchingJob):
         def fetch(self, items: Sequence[int]) -> Sequence[int]:
-            driving.stopping.request(f"stopped by {signum.name}", signum)
+            driving.stop_flag.request(f"stopped by {signum.name}", signum)
             return items
 
     return ended(driving.run(Signalled))
@@ -109,7 +109,7 @@ def out_of_time(dsn: str) -> Ended:
 
     class Slow(FetchingJob):
         def fetch(self, items: Sequence[int]) -> Sequence[int]:
-            driving.stopping.request("the time limit of 1 s was reached")
+            driving.stop_flag.request("the time limit of 1 s was reached")
             return items
 
     return ended(driving.run(Slow))

@@ -357,9 +357,9 @@ class Rested(Event):
 
 
 def pages(service: Any, start: Checkpoint | None = None) -> tuple[Pages, Rested]:
-    stopping = Rested()
+    stop_flag = Rested()
     start = start or checkpoints.from_date(NOW, NOW)
-    return Pages(service, start, Partition(), NOW, stopping=stopping), stopping
+    return Pages(service, start, Partition(), NOW, stop_flag=stop_flag), stop_flag
 
 
 def read(source: Pages, size: int = 1) -> list[set[str]]:
@@ -372,9 +372,9 @@ def read(source: Pages, size: int = 1) -> list[set[str]]:
 def test_a_rest_far_from_the_end_is_taken_and_not_the_end() -> None:
     service = Scripted(named(1), named(2))
     service.instead[0] = ChangesPage(named(1), "1", wants_rest=True, distance=1_000_000)
-    source, stopping = pages(service)
+    source, stop_flag = pages(service)
     assert len(read(source)) == 2
-    assert stopping.waits == 1
+    assert stop_flag.waits == 1
 
 
 def test_pages_without_ours_are_passed_over_together() -> None:
@@ -396,7 +396,7 @@ def test_tokens_that_come_back_end_the_run(circle: list[str]) -> None:
             return ChangesPage(named(), following, wants_rest=False)
 
     source, _ = pages(Circling())
-    with pytest.raises(StopRun, match="circles"):
+    with pytest.raises(StopRun, match="cycle"):
         read(source)
 
 

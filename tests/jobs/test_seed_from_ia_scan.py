@@ -184,7 +184,7 @@ def test_foreign_identifiers_are_counted_and_some_of_them_shown(
     assert (report.totals["identifiers"], report.totals["foreign"]) == (67, 7)
     assert query(database, STANDING) == [(None, 6, 67, 7, 60)]
     assert [problem.what for problem in report.problems] == [f"identifier in {CAA}"] * 5
-    assert report.problems[0].detail == f"passed over, not an entity's: {CAA}"
+    assert report.problems[0].detail == f"skipped, not an entity's: {CAA}"
 
 
 def test_gids_of_the_other_entity_type_are_passed_over(database: str, archive: Archive) -> None:
@@ -273,7 +273,7 @@ def test_a_limit_is_rounded_up_to_whole_pages_and_the_next_run_goes_on(
     assert query(database, STANDING) == [("2", 2, 20, 0, 20)]
     (note,) = report.notes
     assert (note.value, note.detail.partition(";")[0]) == (20, "of 48")
-    assert "the scan has not come to its end" in note.detail
+    assert "the scan has not reached its end" in note.detail
     report = scan(database)
     assert [cursor for _, cursor in archive.asked] == [None, "1", "2", "3", "4", "5"]
     assert report.outcome is Outcome.VERIFIED
@@ -664,7 +664,7 @@ def test_without_keys_the_command_ends_with_code_3(environ: dict[str, str]) -> N
     ("arguments", "text"),
     [
         (("--from-list", "/no/such/file"), "/no/such/file"),
-        (("--from-list", __file__, "--restart"), "--restart is of no use"),
+        (("--from-list", __file__, "--restart"), "--restart has no effect"),
         (("--from-list", __file__, "--collection", "caa", "--collection", "eaa"), "one --coll"),
         (("--collection", "xaa"), "caa"),
     ],

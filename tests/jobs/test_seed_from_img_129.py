@@ -16,6 +16,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ from psycopg import Connection
 from artwork_backfill.jobs.seed_from_img_129.job import SeedFromImg129
 from artwork_backfill.jobs.seed_from_img_129.reading import Chunk, Reading
 from artwork_backfill.jobs.seed_from_img_129.sources import Source, SourceError, find
-from artwork_backfill.shared.engine.job import Partition, Run, RunResult
+from artwork_backfill.shared.engine.job import Partition, Run, RunResult, StopRun
 from artwork_backfill.shared.engine.report import Outcome, Report
+from tests.timing import at_most
 from tests.tiny import Driver, driver, execute, query, wait_for
 
 DATA = Path(__file__).parents[1] / "data" / "img-129"
@@ -53,7 +55,7 @@ def job(*places: Path | str, **options: Any) -> type[SeedFromImg129]:
 
     class Bound(SeedFromImg129):
         def __init__(self, run: Run) -> None:
-            sources, passed_over = find([str(place) for place in places], run.stopping)
+            sources, passed_over = find([str(place) for place in places], run.stop_flag)
             super().__init__(run, sources, passed_over=passed_over, **options)
 
     return Bound
@@ -209,7 +211,7 @@ def test_a_limit_counts_entities(migrated_database: str, log: Path) -> None:
     assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
     assert len(rows(migrated_database)) == report.totals["scanned"] == 25
     (check, *_) = report.verification
-    assert (check.expected, check.detail) == (25, "only as far as this run came")
+    assert (check.expected, check.detail) == (25, "as far as this run got")
     assert seed(migrated_database, log).totals["written"] == 35
 
 
@@ -338,8 +340,8 @@ def test_damage_is_reported_with_file_and_line_and_the_rest_seeded(
     assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
     assert wrong(report) == {"lines and files that could not be read": (0, 2)}
     assert [(problem.what, problem.detail) for problem in report.problems] == [
-        (f"{path}:2", "damaged line, passed over: nonsense"),
-        (f"{path}:3", f"damaged line, passed over: {gid(2)}x\tItem::exists"),
+        (f"{path}:2", "damaged line, skipped: nonsense"),
+        (f"{path}:3", f"damaged line, skipped: {gid(2)}x\tItem::exists"),
         (f"{path}:4", f"unknown check: {gid(3)}\tNonsense::check"),
         (f"{path}:7", f"unknown check: {gid(5)}\tItem::café"),
     ]
@@ -394,7 +396,7 @@ def test_files_in_a_folder_that_are_no_sources_are_passed_over(
     (log.parent / "ia_set_noindex").touch()
     report = seed(migrated_database, log.parent)
     assert (report.exit_code, len(rows(migrated_database))) == (0, 60)
-    assert [problem.what for problem in report.problems] == ["file passed over"]
+    assert [problem.what for problem in report.problems] == ["file skipped"]
     assert str(log.parent / "notes.txt") in report.problems[0].detail
 
 
@@ -402,9 +404,9 @@ def test_files_in_a_folder_that_are_no_sources_are_passed_over(
     ("content", "what"),
     [
         (None, "No such file"),
-        (b"<html>not found</html>\n", "no known kind"),
+        (b"<html>not found</html>\n", "kind is unknown"),
         (b"\x1f\x8bnonsense", "gzip data is damaged"),
-        (b"uuid,Item::exists\n", "no known kind"),
+        (b"uuid,Item::exists\n", "kind is unknown"),
     ],
 )
 def test_a_source_that_cannot_be_one_is_refused_before_anything_is_touched(
@@ -530,7 +532,7 @@ def test_redirects_lead_nowhere_but_to_the_same_host(serve: Serve) -> None:
 
 @pytest.mark.parametrize("part", ["headers", "body"])
 def test_a_url_that_drips_ends_with_the_run(part: str) -> None:
-    stopping = threading.Event()
+    stop_flag = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def drip() -> None:
@@ -540,24 +542,44 @@ def test_a_url_that_drips_ends_with_the_run(part: str) -> None:
                 conn.sendall(head + (b"X-Slow: " if part == "headers" else b"\r\n"))
                 while True:
                     conn.sendall(b"x")
-                    stopping.set()
+                    stop_flag.set()
                     time.sleep(0.02)
 
         threading.Thread(target=drip, daemon=True).start()
         source = Source(f"http://127.0.0.1:{server.getsockname()[1]}/bad_items.csv", None)
-        began = time.monotonic()
-        chunk = reading(source, stopping).next_chunk(1_000)
-        assert time.monotonic() - began < 2
-    assert chunk is None or chunk.counts.get("damaged", 0) == 0
+        with at_most(2), pytest.raises(StopRun):
+            reading(source, stop_flag).next_chunk(1_000)
 
 
 def test_a_pipe_that_no_one_writes_to_ends_with_the_run(tmp_path: Path) -> None:
-    pipe, stopping = tmp_path / "pipe", threading.Event()
+    pipe, stop_flag = tmp_path / "pipe", threading.Event()
     os.mkfifo(pipe)
-    threading.Timer(0.3, stopping.set).start()
-    began = time.monotonic()
-    assert reading(Source(str(pipe), None), stopping).next_chunk(1_000) is None
-    assert time.monotonic() - began < 2
+    threading.Timer(0.3, stop_flag.set).start()
+    with at_most(2), pytest.raises(StopRun):
+        reading(Source(str(pipe), None), stop_flag).next_chunk(1_000)
+
+
+@pytest.mark.parametrize("ending", ["run", "verify"])
+def test_a_pipe_that_a_signal_breaks_off_is_not_taken_for_read(
+    migrated_database: str, log: Path, tmp_path: Path, ending: str
+) -> None:
+    seed(migrated_database, log)
+    pipe, driving = tmp_path / "pipe", driver(migrated_database)
+    os.mkfifo(pipe)
+    # Open for reading too, which keeps the pipe open for both sides.
+    with pipe.open("r+b", buffering=0) as writer:
+        writer.write(log.read_bytes())
+        runner = driving.runner(job(pipe), concurrency=1)
+        threading.Timer(0.3, driving.stop_flag.request, ["stopped by SIGTERM", 15]).start()
+        report = getattr(runner, ending)()
+    assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 143)
+    assert report.reason == "stopped by SIGTERM"
+
+
+def test_a_verification_ends_with_the_chunk_that_a_signal_meets(migrated_database: str) -> None:
+    driving = driver(migrated_database)
+    verification = driving.runner(endless_job(driving), concurrency=1).verify()
+    assert (verification.outcome, verification.exit_code) == (Outcome.STOPPED, 143)
 
 
 # -- what is no success ----------------------------------------------------------------------------
@@ -661,7 +683,7 @@ def test_a_url_that_does_not_answer_is_refused_without_its_secrets(serve: Serve)
         (["-", "--allow-damaged"], b"", 0, "verified"),
         (["/dev/null"], b"", 3, "sources without a usable line"),
         ([""], b"", 2, "a SOURCE is empty"),
-        (["-"], b"Dear diary,\n", 3, "no known kind"),
+        (["-"], b"Dear diary,\n", 3, "kind is unknown"),
         (["/dev/stdin"], f"{gid(1)}\n".encode(), 0, "verified"),
         (["/no/such/file"], b"", 2, "/no/such/file cannot be read: No such file"),
         ([], b"", 2, "Missing argument"),
@@ -698,21 +720,41 @@ def test_the_command_line_answers_with_its_exit_code(
 class Endless(Source):
     """A results cache that goes on for ever, of items that passed everything."""
 
-    def open(self, stopping: threading.Event) -> Any:
+    on_read: Callable[[], object] = staticmethod(lambda: None)
+
+    def open(self, stop_flag: threading.Event) -> Any:
+        on_read = self.on_read
+
         class Stream(io.RawIOBase):
             def read(self, size: int = -1, /) -> bytes:
+                on_read()
                 return f"{gid(1)}\tItem::exists\tPASSED\n".encode() * 4_000
 
         return contextlib.nullcontext(Stream())
 
 
-def reading(source: Source, stopping: threading.Event) -> Reading:
+def stopping(request: Callable[[], object]) -> Source:
+    """Return an endless source; reading from it requests the end of the run."""
+    return type("Stopping", (Endless,), {"on_read": staticmethod(request)})("results_cache", None)
+
+
+def endless_job(driving: Driver) -> type[SeedFromImg129]:
+    request = partial(driving.stop_flag.request, "stopped by SIGTERM", 15)
+
+    class Bound(SeedFromImg129):
+        def __init__(self, run: Run) -> None:
+            super().__init__(run, [stopping(request)])
+
+    return Bound
+
+
+def reading(source: Source, stop_flag: threading.Event) -> Reading:
     return Reading(
         [source],
         include_passed=False,
         priority=None,
         partition=Partition(),
-        stopping=stopping,
+        stop_flag=stop_flag,
     )
 
 
@@ -723,11 +765,13 @@ def test_chunks_come_even_where_nothing_is_to_be_seeded() -> None:
 
 
 def test_a_chunk_ends_when_the_run_is_to_end() -> None:
-    stopping = threading.Event()
-    stopping.set()
-    chunk = reading(Endless("results_cache", None), stopping).next_chunk(1_000)
+    stop_flag = threading.Event()
+    one_pass = reading(stopping(stop_flag.set), stop_flag)
+    chunk = one_pass.next_chunk(1_000)
     assert chunk is not None
     assert chunk.counts["lines"] <= 10_000
+    with pytest.raises(StopRun):
+        one_pass.next_chunk(1_000)
 
 
 @pytest.mark.parametrize("size", [1, 7, 59, 60, 61, 1_000])

@@ -36,7 +36,7 @@ from artwork_backfill.shared.engine.report import Report
 from artwork_backfill.shared.engine.runner import Runner
 from artwork_backfill.shared.engine.runs import RunRecord
 from artwork_backfill.shared.engine.sources import Claims
-from artwork_backfill.shared.engine.stop import Stopping
+from artwork_backfill.shared.engine.stop import StopFlag
 from artwork_backfill.shared.settings import Settings
 from sandbox.entities import Plan
 from sandbox.world import Spec, World
@@ -225,10 +225,11 @@ class Scene:
         reads = db.Session(lambda: db.connect(self.dsn, "test"))
         examiner = Examiner(self.services(), OwnerReader(reads).read, policy or Policy())
         try:
-            confirmed = examiner.confirm([examiner.examine(claim) for claim in claimed])
+            seen = examiner.look_again([examiner.examine(claim) for claim in claimed])
+            confirmed = [examiner.confirm_deletions(a) if isinstance(a, Audit) else a for a in seen]
         finally:
             reads.close()
-        return [audit for audit in confirmed if audit is not None]
+        return [audit for audit in confirmed if isinstance(audit, Audit)]
 
     def write(
         self,
@@ -269,7 +270,7 @@ class Scene:
         *,
         limits: Limits | None = None,
         policy: Policy | None = None,
-        stopping: Stopping | None = None,
+        stop_flag: StopFlag | None = None,
         rate: float | None = None,
         settings: Settings | None = None,
         **options: Any,
@@ -282,7 +283,7 @@ class Scene:
             uuid4(),
             replace(RunOptions(batch_size=50, concurrency=2), **options),
             settings or self.settings(),
-            (stopping or Stopping()).event,
+            (stop_flag or StopFlag()).event,
             lambda: db.connect(self.dsn, "test audit"),
             dead_after=DEAD_AFTER_S,
         )
@@ -294,16 +295,16 @@ class Scene:
             services,
         )
 
-    def run(self, *, stopping: Stopping | None = None, **options: Any) -> Report:
+    def run(self, *, stop_flag: StopFlag | None = None, **options: Any) -> Report:
         """Run audit-batch from start to report."""
-        stopping = stopping or Stopping()
-        job = self.job(stopping=stopping, **options)
+        stop_flag = stop_flag or StopFlag()
+        job = self.job(stop_flag=stop_flag, **options)
         return Runner(
             job,
             job.run,
             log=self.log(job),
             progress=self.progress(job),
-            stopping=stopping,
+            stop_flag=stop_flag,
         ).run()
 
     def log(self, job: AuditBatch) -> RunLog:

@@ -111,7 +111,7 @@ def test_a_run_does_not_claim_again_what_it_has_put_back(scene: Scene) -> None:
 def test_what_keeps_its_place_stands_where_it_stood(scene: Scene) -> None:
     gid = scene.plan(None).gid
     scene.only(gid)
-    claims.release(scene.conn, scene.claim())
+    claims.give_back(scene.conn, scene.claim())
     row = scene.rows(
         "SELECT status::text, last_audit_at FROM artwork_indexer.audit_entity WHERE gid = %s", gid
     )[0]
@@ -125,7 +125,7 @@ def test_a_claim_that_somebody_else_has_taken_over_is_not_given_back(scene: Scen
     scene.conn.execute(
         "UPDATE artwork_indexer.audit_entity SET last_audit_at = now() WHERE gid = %s", (gid,)
     )
-    claims.release(scene.conn, claimed)
+    claims.give_back(scene.conn, claimed)
     assert scene.status(gid) == "audit_in_progress"
 
 
@@ -258,7 +258,7 @@ def test_repairs_that_ended_unnoticed_are_audited_again(
     scene.conn.execute(
         "UPDATE artwork_indexer.audit_entity SET status = 'repair_queue' WHERE gid = %s", (gid,)
     )
-    assert claims.take_settled(scene.conn) == is_settled
+    assert claims.recheck_ended_repairs(scene.conn) == is_settled
     assert scene.status(gid) == ("unchecked" if is_settled else "repair_queue")
 
 

@@ -111,8 +111,9 @@ def test_events_of_others_and_those_that_have_ended_keep_nobody_busy(scene: Scen
 def test_failed_events_are_remembered(scene: Scene) -> None:
     gid = scene.plan(None).gid
     event_id = scene.queue(gid, state="failed")
-    history = _only_claim(scene, gid).past.history
-    assert history.failed == (FailedEvent(event_id, "index", {"gid": gid}),)
+    assert _only_claim(scene, gid).previous.failed == (
+        FailedEvent(event_id, "index", {"gid": gid}),
+    )
 
 
 def test_a_batch_of_any_size_takes_the_same_number_of_queries(

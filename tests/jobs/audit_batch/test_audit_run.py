@@ -16,13 +16,13 @@ from artwork_backfill.jobs.audit_batch.verification import (
     verify_repairs_and_reviews,
 )
 from artwork_backfill.shared.audit.decide import Policy, Status
-from artwork_backfill.shared.auditing.models import Reason
+from artwork_backfill.shared.auditing.models import STREAK_LIMIT, Reason
 from artwork_backfill.shared.clients.http import ServiceDown
 from artwork_backfill.shared.engine.job import Partition, RunResult, Wait
 from artwork_backfill.shared.engine.report import Outcome, Report
 from artwork_backfill.shared.engine.runner import Runner
 from artwork_backfill.shared.engine.session import Session
-from artwork_backfill.shared.engine.stop import Stopping
+from artwork_backfill.shared.engine.stop import StopFlag
 from artwork_backfill.shared.id_set import IdSet
 from tests.jobs.audit_batch.audit_scene import Scene, findings, unreadable
 
@@ -199,9 +199,9 @@ def test_a_service_that_is_down_for_good_interrupts_the_run(scene: Scene) -> Non
 # -- the database's answers get lost -----------------------------------------------------------
 
 
-def _drive(scene: Scene, job: AuditBatch, stopping: Stopping) -> Report:
+def _drive(scene: Scene, job: AuditBatch, stop_flag: StopFlag) -> Report:
     return Runner(
-        job, job.run, log=scene.log(job), progress=scene.progress(job), stopping=stopping
+        job, job.run, log=scene.log(job), progress=scene.progress(job), stop_flag=stop_flag
     ).run()
 
 
@@ -221,8 +221,8 @@ class LosesAnswer(psycopg.Connection[Any]):
 def test_a_commit_whose_answer_is_lost_loses_and_doubles_nothing(
     scene: Scene, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopping = Stopping()
-    job = scene.job(stopping=stopping)
+    stop_flag = StopFlag()
+    job = scene.job(stop_flag=stop_flag)
     job.run.open_connection = lambda: LosesAnswer.connect(scene.dsn, autocommit=True)
     losses: list[bool] = []
     original: Callable[..., Any] = job.source().complete if verb == "claim" else job.write
@@ -239,7 +239,7 @@ def test_a_commit_whose_answer_is_lost_loses_and_doubles_nothing(
         monkeypatch.setattr(job.source(), "complete", lose)
     else:
         monkeypatch.setattr(job, "write", lose)
-    report = _drive(scene, job, stopping)
+    report = _drive(scene, job, stop_flag)
     assert losses == [True]
     assert (report.outcome, report.reason) == (Outcome.VERIFIED, "nothing is left to do")
     assert report.totals["written"] == scene.world.spec.size
@@ -286,8 +286,8 @@ def test_claims_of_a_run_that_dies_meanwhile_are_taken_over_when_nothing_else_is
 ) -> None:
     scene.claim(50)
     scene.record()
-    stopping = Stopping()
-    job = scene.job(stopping=stopping)
+    stop_flag = StopFlag()
+    job = scene.job(stop_flag=stop_flag)
 
     def die(_: int) -> None:
         scene.conn.execute(
@@ -297,13 +297,13 @@ def test_claims_of_a_run_that_dies_meanwhile_are_taken_over_when_nothing_else_is
         )
 
     job.source().taken = die
-    report = _drive(scene, job, stopping)
+    report = _drive(scene, job, stop_flag)
     assert report.totals["scanned"] == scene.world.spec.size
 
 
 def test_a_run_that_is_taken_for_dead_writes_nothing_any_more(scene: Scene) -> None:
-    stopping = Stopping()
-    job = scene.job(stopping=stopping, batch_size=50, fixed_batch_size=True)
+    stop_flag = StopFlag()
+    job = scene.job(stop_flag=stop_flag, batch_size=50, fixed_batch_size=True)
     written: list[int] = []
 
     def bury(done: Any) -> None:
@@ -311,9 +311,9 @@ def test_a_run_that_is_taken_for_dead_writes_nothing_any_more(scene: Scene) -> N
         scene.conn.execute("UPDATE artwork_indexer.backfill_run SET finished = now()")
 
     job.committed = bury  # type: ignore[method-assign]
-    report = _drive(scene, job, stopping)
+    report = _drive(scene, job, stop_flag)
     assert (report.outcome, report.exit_code) == (Outcome.INTERRUPTED, 75)
-    assert "took it for dead" in report.reason
+    assert "declared it dead" in report.reason
     assert len(written) == 1
     assert scene.value("SELECT sum(audits) FROM artwork_indexer.audit_tally") == written[0]
     # The next run takes back what it held.
@@ -326,10 +326,33 @@ def test_a_run_that_could_read_less_than_half_is_interrupted(scene: Scene) -> No
     scene.archive.answers = dict.fromkeys(gids[:2], unreadable)
     report = scene.run()
     assert (report.outcome, report.exit_code) == (Outcome.INTERRUPTED, 75)
-    assert report.reason == "2 of 3 audits could not read what they needed"
+    assert report.reason.startswith("2 of 3 audits could not read what they needed")
 
 
 # -- verification ------------------------------------------------------------------------------
+
+
+def test_an_outage_makes_no_reviews_however_many_runs_it_lasts(scene: Scene) -> None:
+    gids = [scene.plan(None, skip=skip).gid for skip in range(3)]
+    scene.only(*gids)
+    scene.archive.answers = dict.fromkeys(gids, unreadable)
+    for _ in range(STREAK_LIMIT + 1):
+        assert scene.run().exit_code == 75
+    assert {scene.status(gid) for gid in gids} == {"unchecked"}
+    # What is still unreadable when the others are not is a matter for a person.
+    scene.archive.answers = {gids[0]: unreadable}
+    assert scene.run().exit_code == 0
+    assert [scene.status(gid) for gid in gids] == ["manual_review", "clean", "clean"]
+
+
+def test_a_review_for_what_could_not_be_read_counts_as_unreadable(scene: Scene) -> None:
+    gid = scene.plan(None).gid
+    scene.archive.answers[gid] = unreadable
+    for _ in range(STREAK_LIMIT - 1):
+        scene.audit(gid)
+    scene.only(gid)
+    report = scene.run()
+    assert (scene.status(gid), report.exit_code) == ("manual_review", 75)
 
 
 @pytest.mark.parametrize(
@@ -346,8 +369,8 @@ def test_a_run_that_could_read_less_than_half_is_interrupted(scene: Scene) -> No
 def test_the_verification_sees_what_was_lost(
     scene: Scene, damage: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopping = Stopping()
-    job = scene.job(stopping=stopping)
+    stop_flag = StopFlag()
+    job = scene.job(stop_flag=stop_flag)
     verify = job.verify
 
     def damaged(conn: psycopg.Connection, run: RunResult | None) -> Any:
@@ -355,7 +378,7 @@ def test_the_verification_sees_what_was_lost(
         return verify(conn, run)
 
     monkeypatch.setattr(job, "verify", damaged)
-    report = _drive(scene, job, stopping)
+    report = _drive(scene, job, stop_flag)
     assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
     [wrong] = [check.name for check in report.verification if not check.ok]
     assert name in wrong
@@ -364,8 +387,8 @@ def test_the_verification_sees_what_was_lost(
 def test_a_replica_without_edits_is_said_to_be_one(own_scene: Scene) -> None:
     """Every image would seem not to be approved."""
     own_scene.conn.execute("TRUNCATE musicbrainz.edit CASCADE")
-    stopping = Stopping()
-    report = _drive(own_scene, own_scene.job(stopping=stopping), stopping)
+    stop_flag = StopFlag()
+    report = _drive(own_scene, own_scene.job(stop_flag=stop_flag), stop_flag)
     assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
     assert "like a replica without the edit tables" in report.reason
     assert own_scene.value("SELECT count(*) FROM artwork_indexer.audit_result") == 0
@@ -373,9 +396,9 @@ def test_a_replica_without_edits_is_said_to_be_one(own_scene: Scene) -> None:
 
 def test_events_that_musicbrainz_has_deleted_are_in_order(scene: Scene) -> None:
     """It deletes those of an entity that is merged or deleted before they are completed."""
-    stopping = Stopping()
-    job = scene.job(stopping=stopping)
-    assert _drive(scene, job, stopping).exit_code == 0
+    stop_flag = StopFlag()
+    job = scene.job(stop_flag=stop_flag)
+    assert _drive(scene, job, stop_flag).exit_code == 0
     scene.conn.execute("DELETE FROM artwork_indexer.event_queue")
     checks = list(verify_repairs_and_reviews(scene.conn))
     assert [check.ok for check in checks] == [True, True]
@@ -434,3 +457,53 @@ def test_a_run_says_which_trigger_does_not_fire(own_scene: Scene) -> None:
     own_scene.conn.execute("ALTER TABLE artwork_indexer.event_queue DISABLE TRIGGER audit_withdraw")
     [problem] = own_scene.run().problems
     assert problem.what == "trigger audit_withdraw is missing or disabled"
+
+
+def test_each_deletion_is_confirmed_just_before_it_is_queued(scene: Scene) -> None:
+    gids = [
+        plan.gid
+        for plan in scene.world.plans()
+        if plan.drift == "orphan-image" and plan.status == "repair_queue"
+    ][:3]
+    scene.only(*gids)
+    queued_when_asked: dict[str, list[int]] = {gid: [] for gid in gids}
+
+    def answer(gid: str) -> Callable[[], object]:
+        def document() -> object:
+            with psycopg.connect(scene.dsn, autocommit=True) as conn:
+                (queued,) = conn.execute(
+                    "SELECT count(*) FROM artwork_indexer.event_queue"
+                ).fetchone() or (0,)
+            queued_when_asked[gid].append(queued)
+            return scene.archive.document(gid)
+
+        return document
+
+    scene.archive.answers = {gid: answer(gid) for gid in gids}
+    report = scene.run()
+    assert report.totals["events"] == 3
+    assert sorted(queued_when_asked.values()) == [[0, 0], [0, 1], [0, 2]]
+
+
+def test_an_error_that_was_not_foreseen_fails_one_entity_in_the_second_look_too(
+    scene: Scene,
+) -> None:
+    bad, absent = scene.plan("orphan-image").gid, scene.plan("orphan-leftover").gid
+    clean = scene.plan(None).gid
+    scene.only(bad, absent, clean)
+
+    def surprise() -> object:
+        if scene.archive.asked[bad] % 2:
+            return {}
+        raise ValueError("not foreseen")
+
+    scene.archive.answers = {bad: surprise, absent: dict}
+    report = scene.run()
+    assert (report.outcome, report.totals["failed"]) == (Outcome.UNVERIFIED, 1)
+    assert [problem.detail for problem in report.problems] == ["ValueError: not foreseen"]
+    assert (scene.status(absent), scene.status(clean)) == ("legacy", "clean")
+    assert scene.status(bad) == "unchecked"
+    for _ in range(4):
+        scene.run()
+    assert scene.status(bad) == "manual_review"
+    assert "5 audits in a row failed" in scene.reviews(bad)[0].review_reason

@@ -27,7 +27,7 @@ from artwork_backfill.shared.engine.log import Redactor, RunLog
 from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.report import Report
 from artwork_backfill.shared.engine.runner import Runner
-from artwork_backfill.shared.engine.stop import Stopping
+from artwork_backfill.shared.engine.stop import StopFlag
 from artwork_backfill.shared.settings import Settings
 from sandbox.library import artwork_url
 
@@ -169,15 +169,17 @@ class Shelves:
     def _run(
         self, build: Callable[[Run], Job[Any, Any]], dsn: str, options: dict[str, Any]
     ) -> Report:
-        stopping = Stopping()
+        stop_flag = StopFlag()
         chosen = RunOptions(**{"batch_size": 100, **options})
         run = Run(
             uuid.uuid4(),
             chosen,
             Settings({"WXYC_DATABASE_URL": dsn}),
-            stopping.event,
+            stop_flag.event,
             lambda: db.connect(dsn, "test"),
         )
         self.job = build(run)
         log = RunLog(self.job.name, run.id, Redactor(()))
-        return Runner(self.job, run, log=log, progress=Progress(log, None), stopping=stopping).run()
+        return Runner(
+            self.job, run, log=log, progress=Progress(log, None), stop_flag=stop_flag
+        ).run()

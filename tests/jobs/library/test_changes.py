@@ -214,7 +214,7 @@ def test_rows_without_a_result_are_asked_again_only_after_some_time(
     report = shelves.run(remembering)
     # What LML could not say is always asked again.
     assert lml.asked == {"timeout": 1}
-    assert "2 of them not due" in report.notes[1].detail
+    assert "2 of them not yet due" in report.notes[1].detail
     shelves.execute("UPDATE library SET album_title = 'unknown renamed' WHERE id = 1")
     shelves.execute(
         "UPDATE artwork_backfill.library_attempt SET attempted_at = now() - interval '15 days'"
@@ -338,7 +338,7 @@ def test_all_existing_covers_are_looked_at_in_many_batches(shelves: Shelves) -> 
 
 
 def test_existing_covers_are_not_compared_in_partitions(shelves: Shelves) -> None:
-    with pytest.raises(SettingsError, match="leave out --partition"):
+    with pytest.raises(SettingsError, match="omit --partition"):
         shelves.check_existing(partition=Partition(0, 2))
 
 
@@ -355,7 +355,7 @@ def test_the_summary_groups_reasons_with_examples_and_links() -> None:
     rows = summary.rows()
     assert len(rows) == EXAMPLES + 1
     assert rows[0] == (
-        "other_album: LML found artwork of other albums only",
+        "other_album: LML found only artwork of other albums",
         str(EXAMPLES + 2),
         "library row 0 (Stereolab - Dots & Loops 0)",
         "Stereolab - Emperor",

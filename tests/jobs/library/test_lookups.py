@@ -109,7 +109,7 @@ def time() -> FakeTime:
 def lookups(time: FakeTime) -> Callable[..., Lookups]:
     def make(lml: FakeLml, per_minute: float | None = None) -> Lookups:
         pace = Pace(per_minute and per_minute / 60, time, clock=time.clock)
-        return Lookups(lml, discogs=pace, stopping=time, clock=time.clock)  # type: ignore[arg-type]
+        return Lookups(lml, discogs=pace, stop_flag=time, clock=time.clock)  # type: ignore[arg-type]
 
     return make
 

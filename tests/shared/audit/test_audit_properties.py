@@ -21,9 +21,9 @@ from artwork_backfill.shared.audit.compare import compare, downloads_needed, for
 from artwork_backfill.shared.audit.copies import CopyState
 from artwork_backfill.shared.audit.decide import (
     Decision,
-    History,
     ImageOwner,
     Policy,
+    PreviousAudits,
     Status,
     decide,
 )
@@ -84,7 +84,7 @@ def check_findings(expected: Expected, item: Item, findings: tuple[Finding, ...]
         image: ImageOwner(None if image.artwork_id is None else OTHER_GID, CopyState.SAME)
         for image in foreign_images(expected, item)
     }
-    decision = decide(expected, findings, owners, History(), Policy())
+    decision = decide(expected, findings, owners, PreviousAudits(), Policy())
     assert bool(decision.events) == (decision.status is Status.REPAIR_QUEUE)
     assert bool(decision.causes) == bool(decision.events)
     assert bool(decision.review_reasons) == (decision.status is Status.MANUAL_REVIEW)

@@ -15,10 +15,10 @@ from artwork_backfill.shared.audit.decide import (
     STILL_TRIED,
     Decision,
     FailedEvent,
-    History,
     ImageOwner,
     Passed,
     Policy,
+    PreviousAudits,
     QueuedAction,
     Status,
     decide,
@@ -80,7 +80,7 @@ def decision(
     expected: Expected,
     *findings: Finding | str,
     owners: Mapping[int | None, ImageOwner] | None = None,
-    history: History | None = None,
+    previous: PreviousAudits | None = None,
     policy: Policy | None = None,
 ) -> Decision:
     given = [of_check(each) if isinstance(each, str) else each for each in findings]
@@ -88,7 +88,7 @@ def decision(
         expected,
         given,
         owned(given, {FOREIGN: SAFE} if owners is None else owners),
-        history or History(),
+        previous or PreviousAudits(),
         policy or Policy(),
     )
 
@@ -196,7 +196,7 @@ class TestForeignImages:
             expected,
             findings,
             owned(findings, {FOREIGN: SAFE, FOREIGN + 1: SAFE}),
-            History(),
+            PreviousAudits(),
             FROM_LIVE,
         )
         assert decided == Decision(
@@ -323,7 +323,7 @@ class TestOrphans:
         item.add_image(FRONT, "png")
         findings = findings_of(ORPHAN, item)
         owners = owned(findings, {FOREIGN: SAFE, FRONT: SAFE})
-        assert decide(ORPHAN, findings, owners, History(), Policy()) == Decision(
+        assert decide(ORPHAN, findings, owners, PreviousAudits(), Policy()) == Decision(
             Status.REPAIR_QUEUE,
             events=(
                 QueuedAction("delete_image", RELEASE_GID, FOREIGN, "jpg", owner=OTHER_GID),
@@ -359,15 +359,15 @@ class TestOrphans:
 class TestHistory:
     def test_an_identical_event_that_has_failed_is_reviewed(self):
         failed = FailedEvent(77, "index", {"gid": RELEASE_GID})
-        decided = decision(RELEASE, "xml.field", history=History(failed=(failed,)))
+        decided = decision(RELEASE, "xml.field", previous=PreviousAudits(failed=(failed,)))
         assert texts(decided) == (f"event 77 has failed: index gid {RELEASE_GID}",)
         [reason] = decided.review_reasons
         assert (reason.code, reason.subject) == ("event_failed", "77")
 
     def test_a_deletion_that_has_failed_is_reviewed(self):
         message = {"suffix": "jpg", "artwork_id": FOREIGN, "gid": RELEASE_GID}
-        history = History(failed=(FailedEvent(78, "delete_image", message),))
-        [reason] = texts(decision(ORPHAN, "orphan.image", history=history))
+        previous = PreviousAudits(failed=(FailedEvent(78, "delete_image", message),))
+        [reason] = texts(decision(ORPHAN, "orphan.image", previous=previous))
         assert reason.startswith("event 78 has failed: delete_image")
         assert str(FOREIGN) in reason
 
@@ -380,16 +380,16 @@ class TestHistory:
         ],
     )
     def test_another_event_that_has_failed_does_not_matter(self, failed):
-        history = History(failed=(failed,))
-        assert decision(RELEASE, "xml.field", history=history).status is Status.REPAIR_QUEUE
+        previous = PreviousAudits(failed=(failed,))
+        assert decision(RELEASE, "xml.field", previous=previous).status is Status.REPAIR_QUEUE
 
     def test_an_event_that_has_failed_does_not_matter_when_nothing_is_to_do(self):
-        history = History(failed=(FailedEvent(1, "index", {"gid": RELEASE_GID}),))
-        assert decision(RELEASE, "xml.other", history=history).status is Status.CLEAN
+        previous = PreviousAudits(failed=(FailedEvent(1, "index", {"gid": RELEASE_GID}),))
+        assert decision(RELEASE, "xml.other", previous=previous).status is Status.CLEAN
 
     def test_a_repair_that_did_not_hold_is_reviewed(self):
-        history = History(repaired=frozenset({"xml.field", "meta.title"}))
-        decided = decision(RELEASE, "xml.field", "index.malformed", history=history)
+        previous = PreviousAudits(repaired=frozenset({"xml.field", "meta.title"}))
+        decided = decision(RELEASE, "xml.field", "index.malformed", previous=previous)
         assert texts(decided) == ("repair did not hold: xml.field",)
         assert decided.review_reasons[0].code == "repair_did_not_hold"
 
@@ -397,20 +397,20 @@ class TestHistory:
         ("expected", "check"), [(RELEASE, "files.original.extra"), (ORPHAN, "orphan.index")]
     )
     def test_neither_does_a_deletion_or_a_deindexing_go_in_circles(self, expected, check):
-        history = History(repaired=frozenset({check}))
-        decided = decision(expected, check, history=history, policy=FROM_LIVE)
+        previous = PreviousAudits(repaired=frozenset({check}))
+        decided = decision(expected, check, previous=previous, policy=FROM_LIVE)
         assert texts(decided) == (f"repair did not hold: {check}",)
 
     def test_another_check_than_the_repaired_one_is_repaired(self):
-        history = History(repaired=frozenset({"xml.field"}))
-        assert decision(RELEASE, "meta.title", history=history).status is Status.REPAIR_QUEUE
+        previous = PreviousAudits(repaired=frozenset({"xml.field"}))
+        assert decision(RELEASE, "meta.title", previous=previous).status is Status.REPAIR_QUEUE
 
     def test_a_finding_that_is_not_acted_upon_is_no_repair_that_did_not_hold(self):
         decided = decision(
             RELEASE,
             "xml.field",
             "index.malformed",
-            history=History(repaired=frozenset({"xml.field"})),
+            previous=PreviousAudits(repaired=frozenset({"xml.field"})),
             policy=Policy(ignored=frozenset({"xml.field"})),
         )
         assert decided.status is Status.REPAIR_QUEUE
@@ -484,7 +484,7 @@ class TestPolicy:
         decided = decision(
             RELEASE,
             "files.original.missing",
-            history=History(in_review=in_review),
+            previous=PreviousAudits(in_review=in_review),
             policy=Policy(ignored=frozenset({"files.original.missing"})),
         )
         assert decided.keeps_review is keeps
@@ -492,12 +492,12 @@ class TestPolicy:
 
 
 class TestRepairsThatDoNotHold:
-    DISTRUSTED = History(distrusted=frozenset({"meta.date", "orphan.index"}))
+    DISTRUSTED = PreviousAudits(distrusted=frozenset({"meta.date", "orphan.index"}))
 
     def test_a_check_whose_repairs_do_not_hold_is_a_late_review(self):
-        decided = decision(RELEASE, "meta.date", history=self.DISTRUSTED)
+        decided = decision(RELEASE, "meta.date", previous=self.DISTRUSTED)
         assert (decided.status, decided.events) == (Status.MANUAL_REVIEW, ())
-        both = decision(RELEASE, "meta.date", "xml.field", history=self.DISTRUSTED)
+        both = decision(RELEASE, "meta.date", "xml.field", previous=self.DISTRUSTED)
         assert both.causes == ("xml.field",)
 
     def test_one_in_a_thousand_is_still_tried(self):
@@ -505,16 +505,16 @@ class TestRepairsThatDoNotHold:
         tried = [gid for gid in gids if is_still_tried("meta.date", gid)]
         assert 5 <= len(tried) <= 50
         expected = replace(RELEASE, gid=tried[0])
-        decided = decision(expected, "meta.date", history=self.DISTRUSTED)
+        decided = decision(expected, "meta.date", previous=self.DISTRUSTED)
         assert decided.status is Status.REPAIR_QUEUE
 
     def test_a_repair_is_judged_by_the_audit_after_it(self):
-        history = History(unproved=frozenset({"meta.date", "xml.field"}))
-        assert proofs([of_check("meta.date")], history) == {"meta.date": False, "xml.field": True}
+        previous = PreviousAudits(unproved=frozenset({"meta.date", "xml.field"}))
+        assert proofs([of_check("meta.date")], previous) == {"meta.date": False, "xml.field": True}
 
     @pytest.mark.parametrize("check", ["item.missing", "item.dark", "item.archive"])
     def test_an_item_that_cannot_be_compared_judges_nothing(self, check):
-        assert proofs([of_check(check)], History(unproved=frozenset({"meta.date"}))) == {}
+        assert proofs([of_check(check)], PreviousAudits(unproved=frozenset({"meta.date"}))) == {}
 
 
 def lose_everything(item: FakeItem) -> None:
@@ -541,6 +541,6 @@ def lose_everything(item: FakeItem) -> None:
 def test_from_the_item_to_the_decision(expected, damage, status, actions):
     item = healthy(expected)
     damage(item)
-    decided = decide(expected, findings_of(expected, item), {}, History(), Policy())
+    decided = decide(expected, findings_of(expected, item), {}, PreviousAudits(), Policy())
     assert decided.status is status
     assert [event.action for event in decided.events] == actions

@@ -142,14 +142,14 @@ def connect(time: FakeTime) -> Iterator[Connect]:
     def build(
         base_url: str,
         *,
-        stopping: threading.Event = time,
+        stop_flag: threading.Event = time,
         budget: Budget | None = None,
         **options: object,
     ) -> HttpClient:
         service = Service(name="Testing", url_setting="TESTING_URL", base_url=base_url, **options)
         client = HttpClient(
             service,
-            stopping=stopping,
+            stop_flag=stop_flag,
             budget=budget,
             clock=time.clock,
             uniform=lambda _, high: high,

@@ -31,14 +31,14 @@ SCRAPE = f"{BASE}/services/search/v1/scrape"
 KEYS = {"ARCHIVE_ORG_ACCESS_KEY": "acc3ss", "ARCHIVE_ORG_SECRET_KEY": "s3cr3t"}
 
 
-def client_of(url, stopping, keys=None):
+def client_of(url, stop_flag, keys=None):
     environ = {
         "ARCHIVE_ORG_URL": url,
         "ARCHIVE_ORG_RATE": "unlimited",
         "BACKFILL_CONTACT": "ops@example.org",
         **(keys or {}),
     }
-    return ArchiveOrgClient.from_settings(Settings(environ), stopping=stopping)
+    return ArchiveOrgClient.from_settings(Settings(environ), stop_flag=stop_flag)
 
 
 @pytest.fixture

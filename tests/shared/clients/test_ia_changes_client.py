@@ -35,7 +35,7 @@ PAGE = {
 
 @pytest.fixture
 def client() -> Iterator[ChangesClient]:
-    made = ChangesClient.from_settings(Settings(ENVIRON), stopping=threading.Event())
+    made = ChangesClient.from_settings(Settings(ENVIRON), stop_flag=threading.Event())
     yield made
     made.close()
 
@@ -127,4 +127,4 @@ def test_what_is_not_understood_is_said_and_never_guessed(
 def test_keys_are_required() -> None:
     environ = {key: value for key, value in ENVIRON.items() if "KEY" not in key}
     with pytest.raises(SettingsError, match="see_all_catalog_changes"):
-        ChangesClient.from_settings(Settings(environ), stopping=threading.Event())
+        ChangesClient.from_settings(Settings(environ), stop_flag=threading.Event())

@@ -8,18 +8,20 @@ from pathlib import Path
 import pytest
 import responses
 
-from artwork_backfill.shared.clients import lml
 from artwork_backfill.shared.clients.http import CredentialsRefused, NotFound, Unreadable
 from artwork_backfill.shared.clients.lml import (
     Artwork,
     BulkAnswer,
     BulkUnsupported,
+    LmlClient,
     LmlQuery,
     LookupAnswer,
 )
+from artwork_backfill.shared.settings import Settings
 
 SAMPLES = Path(__file__).parent / "samples"
 BASE = "https://lml.example"
+SETTINGS = {"LIBRARY_METADATA_URL": BASE}
 LOOKUP = f"{BASE}/api/v1/lookup"
 BULK = f"{BASE}/api/v1/lookup/bulk?allow_release_resolution_fallback=true"
 QUERY = LmlQuery("Stereolab", "Emperor Tomato Ketchup")
@@ -36,7 +38,7 @@ KEY = "k3y-of-lml"
 
 @pytest.fixture
 def client(time):
-    client = lml.connect(base_url=BASE, stopping=time, api_key=KEY)
+    client = LmlClient.from_settings(Settings({**SETTINGS, "LML_API_KEY": KEY}), stop_flag=time)
     yield client
     client.close()
 
@@ -73,7 +75,7 @@ class TestLookup:
 
     def test_gives_up_early_when_it_is_to_be_quick(self, mocked, time):
         mocked.post(LOOKUP, json=sample("lml-lookup.json"))
-        client = lml.connect(base_url=BASE, stopping=time, quick=True)
+        client = LmlClient.from_settings(Settings(SETTINGS), stop_flag=time, quick=True)
         client.lookup(QUERY)
         client.close()
         assert "x-caller-budget-ms" in mocked.calls[0].request.headers
@@ -83,14 +85,14 @@ class TestLookup:
         self, mocked, time, bulk_size, seconds
     ):
         mocked.post(LOOKUP, json=sample("lml-lookup.json"))
-        client = lml.connect(base_url=BASE, stopping=time, bulk_size=bulk_size)
+        client = LmlClient.from_settings(Settings(SETTINGS), stop_flag=time, bulk_size=bulk_size)
         client.lookup(QUERY)
         client.close()
         assert mocked.calls[0].request.req_kwargs["timeout"][1] == seconds
 
     def test_sends_no_key_when_there_is_none(self, mocked, time):
         mocked.post(LOOKUP, json=sample("lml-lookup.json"))
-        client = lml.connect(base_url=BASE, stopping=time)
+        client = LmlClient.from_settings(Settings(SETTINGS), stop_flag=time)
         client.lookup(QUERY)
         client.close()
         assert "authorization" not in mocked.calls[0].request.headers
@@ -176,7 +178,7 @@ class TestLookup:
 
     def test_says_that_a_key_is_wanted(self, mocked, time):
         mocked.post(LOOKUP, status=401)
-        client = lml.connect(base_url=BASE, stopping=time)
+        client = LmlClient.from_settings(Settings(SETTINGS), stop_flag=time)
         with pytest.raises(CredentialsRefused, match="LML wants LML_API_KEY set"):
             client.lookup(QUERY)
         client.close()

@@ -17,14 +17,14 @@ URL = f"https://musicbrainz.org/ws/2/release/{GID}?inc=artists"
 XML = (SAMPLES / "musicbrainz-release.xml").read_bytes()
 
 
-def client_of(url, stopping, set_database=""):
+def client_of(url, stop_flag, set_database=""):
     environ = {
         "MUSICBRAINZ_URL": url,
         "MUSICBRAINZ_RATE": "unlimited",
         "MUSICBRAINZ_SET_DATABASE": set_database,
         "BACKFILL_CONTACT": "ops@example.org",
     }
-    return MusicBrainzClient.from_settings(Settings(environ), stopping=stopping)
+    return MusicBrainzClient.from_settings(Settings(environ), stop_flag=stop_flag)
 
 
 @pytest.fixture

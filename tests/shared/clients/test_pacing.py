@@ -12,13 +12,13 @@ from artwork_backfill.shared.clients._pacing import Health, Interrupted, Meter, 
 
 class TestPace:
     def test_spaces_turns_evenly(self, time):
-        pace = Pace(2.0, clock=time.clock, stopping=time)
+        pace = Pace(2.0, clock=time.clock, stop_flag=time)
         for _ in range(4):
             pace.take_turn()
         assert time.waits == [0.5, 0.5, 0.5]
 
     def test_a_pause_is_not_followed_by_a_burst(self, time):
-        pace = Pace(2.0, clock=time.clock, stopping=time)
+        pace = Pace(2.0, clock=time.clock, stop_flag=time)
         pace.take_turn()
         time.now += 60
         for _ in range(3):
@@ -26,13 +26,13 @@ class TestPace:
         assert time.waits == [0.5, 0.5]
 
     def test_without_a_rate_nobody_waits(self, time):
-        pace = Pace(None, clock=time.clock, stopping=time)
+        pace = Pace(None, clock=time.clock, stop_flag=time)
         for _ in range(100):
             pace.take_turn()
         assert time.waits == []
 
     def test_without_a_rate_slowing_down_halves_that_of_the_last_turns(self, time):
-        pace = Pace(None, clock=time.clock, stopping=time)
+        pace = Pace(None, clock=time.clock, stop_flag=time)
         for _ in range(100):
             time.now += 0.1
             pace.take_turn()
@@ -58,14 +58,14 @@ class TestPace:
                 waits.append(timeout)
                 return False
 
-        pace = Pace(10.0, clock=lambda: begun, stopping=Recording())
+        pace = Pace(10.0, clock=lambda: begun, stop_flag=Recording())
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(lambda _: pace.take_turn(), range(40)))
         # One thread went at once, the others each got a turn of their own.
         assert sorted(waits) == pytest.approx([n / 10 for n in range(1, 40)])
 
     def test_slowing_down_halves_the_rate_and_success_restores_it(self, time):
-        pace = Pace(1.0, clock=time.clock, stopping=time)
+        pace = Pace(1.0, clock=time.clock, stop_flag=time)
         for _ in range(9):
             pace.slow_down()
             time.now += 10
@@ -79,7 +79,7 @@ class TestPace:
         assert time.waits[2:] == [8.0]
 
     def test_one_wave_of_refusals_halves_once(self, time):
-        pace = Pace(1.0, clock=time.clock, stopping=time)
+        pace = Pace(1.0, clock=time.clock, stop_flag=time)
         for _ in range(16):
             pace.slow_down()
         pace.take_turn()
@@ -87,7 +87,7 @@ class TestPace:
         assert time.waits == [2.0]
 
     def test_a_hold_delays_everyone_and_spreads_them_afterwards(self, time):
-        pace = Pace(2.0, clock=time.clock, stopping=time)
+        pace = Pace(2.0, clock=time.clock, stop_flag=time)
         pace.hold(30)
         pace.take_turn()
         pace.take_turn()
@@ -101,13 +101,14 @@ class TestPace:
                 return super().wait(timeout)
 
         holding = HoldingOnce()
-        pace = Pace(1.0, clock=holding.clock, stopping=holding)
+        pace = Pace(1.0, clock=holding.clock, stop_flag=holding)
         pace.take_turn()
         pace.take_turn()
         assert holding.waits == [1.0, 9.0]
 
-    def test_waiting_ends_when_the_run_stops(self, time):
-        pace = Pace(1.0, clock=time.clock, stopping=time)
+    @pytest.mark.parametrize("rate", [1.0, None])
+    def test_nobody_gets_a_turn_once_the_run_stops(self, time, rate):
+        pace = Pace(rate, clock=time.clock, stop_flag=time)
         pace.take_turn()
         time.set()
         with pytest.raises(Interrupted):

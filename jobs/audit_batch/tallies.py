@@ -1,7 +1,7 @@
-"""Counts what audits find as they go along, and which repairs hold.
+"""Counts of findings over time, and of repairs that held.
 
-The counts are kept by hour and run, so that runs at work at the same time never wait for each
-other's rows. What was found in each entity stands in `audit_result`, and is written elsewhere.
+The counts are kept by hour and run, so that runs that work at the same time never wait for each
+other's rows. The findings of each entity are in `audit_result`, which `writing` fills.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from psycopg import Connection
 
 from artwork_backfill.shared.audit.decide import PROOFS, Decision, Status
 from artwork_backfill.shared.auditing.models import Audit
+from artwork_backfill.shared.engine.session import holds
 
-#: So many entities of each batch and check are kept as examples.
+#: The number of entities of each batch and check that are kept as examples.
 EXAMPLES: Final = 5
 
 _ADD_AUDITS: Final = """
@@ -29,7 +30,7 @@ SET audits = tally.audits + excluded.audits,
     last_at = now()
 """
 
-# An array of arrays must be a rectangle, hence the examples as text.
+# An array of arrays must be rectangular, so the examples are text.
 _ADD_FINDINGS: Final = """
 INSERT INTO artwork_indexer.finding_tally AS tally
     (run_id, hour, check_name, entities, findings, examples)
@@ -43,7 +44,7 @@ SET entities = tally.entities + excluded.entities,
     examples = excluded.examples
 """
 
-# A repair that holds ends the row of those that did not.
+# A repair that holds ends the series of those that did not.
 _ADD_PROOFS: Final = """
 INSERT INTO artwork_indexer.repair_tally AS tally (check_name, held, not_held, not_held_in_a_row)
 SELECT * FROM unnest(%(checks)s::text[], %(held)s::bigint[], %(not_held)s::bigint[],
@@ -70,7 +71,7 @@ SELECT EXISTS (
     WHERE taken_at > now() - interval '1 hour')
 """
 
-# Counted by a statement of its own, which may use several processes; one that inserts may not.
+# A separate SELECT may use several processes; an INSERT ... SELECT may not.
 _COUNT_STATUSES: Final = """
 SELECT status::text, count(*) FROM artwork_indexer.audit_entity GROUP BY status
 """
@@ -83,7 +84,7 @@ FROM unnest(%(statuses)s::text[], %(entities)s::bigint[]) AS counted (status, en
 
 
 def add(conn: Connection, audits: Sequence[Audit], run_id: UUID) -> None:
-    """Count audits that were decided, in the transaction that writes them."""
+    """Count decided audits, in the transaction that writes them."""
     outcomes: Counter[Status] = Counter()
     events: Counter[Status] = Counter()
     findings: Counter[str] = Counter()
@@ -97,7 +98,7 @@ def add(conn: Connection, audits: Sequence[Audit], run_id: UUID) -> None:
         findings.update(checks)
         for check in set(checks):
             entities.setdefault(check, []).append(audit.claim.entity.id)
-    # In a fixed order, as every writer of several rows should lock them.
+    # In a fixed order, because every writer of several rows should lock them in the same order.
     statuses = sorted(outcomes)
     checks = sorted(entities)
     if statuses:
@@ -124,7 +125,7 @@ def add(conn: Connection, audits: Sequence[Audit], run_id: UUID) -> None:
 
 
 def add_proofs(conn: Connection, proofs: Sequence[Mapping[str, bool]]) -> None:
-    """Count whether repairs held, in the order of the audits that found it out."""
+    """Count whether repairs held, in the order of the audits that proved them."""
     outcomes: dict[str, list[bool]] = {}
     for judged in proofs:
         for check, held in judged.items():
@@ -144,11 +145,11 @@ def add_proofs(conn: Connection, proofs: Sequence[Mapping[str, bool]]) -> None:
 
 
 def repairs_given_up(conn: Connection) -> list[str]:
-    """Return, in sentences, the checks that are not repaired any more."""
+    """Return a sentence for each check that is not repaired any more."""
     return [
-        f"{check} is not repaired any more, since repairs do not hold: {held:,} held and"
-        f" {not_held:,} did not, among them the last {PROOFS}. Its findings are for archive.org's"
-        " staff: `artwork-backfill review export`."
+        f"{check} is not repaired any more, because its repairs do not hold: {held:,} held and"
+        f" {not_held:,} did not, including the last {PROOFS}. Its findings are for archive.org's"
+        " staff; run `artwork-backfill review export`."
         for check, held, not_held in conn.execute(_REPAIRS, {"proofs": PROOFS})
     ]
 
@@ -158,9 +159,8 @@ def _not_held_at_the_end(outcomes: Sequence[bool]) -> int:
 
 
 def keep_statuses(conn: Connection) -> None:
-    """Keep how many entities have which status, unless that was done within the last hour."""
-    row = conn.execute(_IS_RECENT).fetchone()
-    if row is not None and row[0]:
+    """Store the number of entities by status, unless that was done within the last hour."""
+    if holds(conn, _IS_RECENT):
         return
     counted = conn.execute(_COUNT_STATUSES).fetchall()
     conn.execute(

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from artwork_backfill.jobs.audit_batch import history
+from artwork_backfill.jobs.audit_batch import tallies
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import Decision, QueuedAction, Status
 from artwork_backfill.shared.audit.finding import found
@@ -39,8 +39,8 @@ def _deferred(id_: int) -> Audit:
 
 
 def test_batches_of_a_run_add_up(conn: psycopg.Connection) -> None:
-    history.add(conn, [_audit(1, Status.CLEAN), _audit(2, Status.CLEAN), _deferred(3)], RUN)
-    history.add(conn, [_audit(4, Status.CLEAN), _audit(5, Status.REPAIR_QUEUE, events=2)], RUN)
+    tallies.add(conn, [_audit(1, Status.CLEAN), _audit(2, Status.CLEAN), _deferred(3)], RUN)
+    tallies.add(conn, [_audit(4, Status.CLEAN), _audit(5, Status.REPAIR_QUEUE, events=2)], RUN)
     assert conn.execute(
         "SELECT outcome, sum(audits), sum(events) FROM artwork_indexer.audit_tally"
         " WHERE run_id = %s GROUP BY outcome ORDER BY outcome",
@@ -51,9 +51,9 @@ def test_batches_of_a_run_add_up(conn: psycopg.Connection) -> None:
 def test_findings_are_counted_by_entity_and_one_by_one_with_the_latest_as_examples(
     conn: psycopg.Connection,
 ) -> None:
-    history.add(conn, [_audit(1, Status.REPAIR_QUEUE, "xml.field", "xml.field")], RUN)
-    many = [_audit(id_, Status.REPAIR_QUEUE, "xml.field") for id_ in range(2, 5 + history.EXAMPLES)]
-    history.add(conn, [*many, _audit(99, Status.MANUAL_REVIEW, "item.dark")], RUN)
+    tallies.add(conn, [_audit(1, Status.REPAIR_QUEUE, "xml.field", "xml.field")], RUN)
+    many = [_audit(id_, Status.REPAIR_QUEUE, "xml.field") for id_ in range(2, 5 + tallies.EXAMPLES)]
+    tallies.add(conn, [*many, _audit(99, Status.MANUAL_REVIEW, "item.dark")], RUN)
     rows = conn.execute(
         "SELECT check_name, entities, findings, examples FROM artwork_indexer.finding_tally"
         " ORDER BY check_name"
@@ -66,12 +66,12 @@ def test_runs_at_work_at_the_same_time_do_not_wait_for_each_other(
 ) -> None:
     conn.execute("SET lock_timeout = '1s'")
     with psycopg.connect(migrated_database) as other:
-        history.add(other, [_audit(1, Status.REPAIR_QUEUE, "xml.field")], uuid4())
-        history.add(conn, [_audit(2, Status.REPAIR_QUEUE, "xml.field")], uuid4())
+        tallies.add(other, [_audit(1, Status.REPAIR_QUEUE, "xml.field")], uuid4())
+        tallies.add(conn, [_audit(2, Status.REPAIR_QUEUE, "xml.field")], uuid4())
 
 
 def test_a_batch_that_decided_nothing_leaves_nothing(conn: psycopg.Connection) -> None:
-    history.add(conn, [_deferred(1)], RUN)
+    tallies.add(conn, [_deferred(1)], RUN)
     assert conn.execute("SELECT count(*) FROM artwork_indexer.audit_tally").fetchone() == (0,)
 
 
@@ -80,14 +80,14 @@ def test_statuses_are_kept_once_an_hour(conn: psycopg.Connection) -> None:
         "INSERT INTO artwork_indexer.audit_entity (entity_type, gid)"
         " VALUES ('release', gen_random_uuid()), ('event', gen_random_uuid())"
     )
-    history.keep_statuses(conn)
-    history.keep_statuses(conn)
+    tallies.keep_statuses(conn)
+    tallies.keep_statuses(conn)
     assert _kept(conn) == [("unchecked", 2)]
     conn.execute(
         "UPDATE artwork_indexer.audit_status_history SET taken_at = taken_at - interval '61 min'"
     )
     conn.execute("UPDATE artwork_indexer.audit_entity SET status = 'clean'")
-    history.keep_statuses(conn)
+    tallies.keep_statuses(conn)
     assert _kept(conn) == [("unchecked", 2), ("clean", 2)]
 
 
