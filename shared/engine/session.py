@@ -520,11 +520,6 @@ def open_patiently(
 ) -> Connection:
     """Open a connection; retry only while the server is starting up or full.
 
-<<<<<<< HEAD
-    For the main thread before a run begins, where a signal ends the wait.
-
-=======
->>>>>>> gate
     Raises
     ------
     StopRun
