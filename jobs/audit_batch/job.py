@@ -167,8 +167,8 @@ class AuditBatch(Job[Claim, Audit]):
     ) -> Iterator[Sequence[Audit] | Alone[Audit] | Failed[Audit]]:
         rest: list[Audit] = []
         for audit, seen in zip(results, self._examiner.look_again(results), strict=True):
-            # Here and not for all at once: what others may change meanwhile is to be read just
-            # before the transaction that relies on it.
+            # Here and not for all at once: facts that others may change must be read just before
+            # the transaction that relies on them.
             confirmed = self._examiner.confirm_deletions(seen) if isinstance(seen, Audit) else seen
             match confirmed:
                 case Failure():
@@ -230,14 +230,23 @@ class AuditBatch(Job[Claim, Audit]):
         yield from self._given_up
         if warning := self._examiner.listings.warning():
             yield warning
-        if repairs := self._decided.get(Status.REPAIR_QUEUE):
+        yield from self._next_steps()
+
+    def _next_steps(self) -> Iterator[str]:
+        repairs = len(self._decided.get(Status.REPAIR_QUEUE, ()))
+        reviews = len(self._decided.get(Status.MANUAL_REVIEW, ()))
+        if self.run.options.dry_run:
+            if repairs or reviews:
+                yield f"{repairs:,} entities would be repaired, and {reviews:,} wait for a person."
+            return
+        if repairs:
             yield (
-                f"{len(repairs):,} entities are in repair; run audit-batch again after"
+                f"{repairs:,} entities are in repair; run audit-batch again after"
                 " artwork-indexer has worked, to prove the repairs."
             )
-        if reviews := self._decided.get(Status.MANUAL_REVIEW):
+        if reviews:
             yield (
-                f"{len(reviews):,} entities wait for a person; `artwork-backfill review list`"
+                f"{reviews:,} entities wait for a person; `artwork-backfill review list`"
                 " shows them."
             )
 

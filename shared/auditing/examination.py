@@ -314,7 +314,7 @@ class Examiner:
     # -- the second look -----------------------------------------------------------------------
 
     def _wait_until(self, moment: float) -> None:
-        """Wait. Raises `Interrupted` if the run is to stop before."""
+        """Wait; raise `Interrupted` if the run is to stop before."""
         seconds = moment - self._clock()
         if seconds > 0 and self._stop_flag.wait(seconds):
             raise Interrupted("the run is stopping")
@@ -323,7 +323,7 @@ class Examiner:
         return self._isolated(audit, lambda: self._with_absences_confirmed(audit))
 
     def _isolated(self, audit: Audit, work: Callable[[], Audit]) -> Audit | Failure | None:
-        """Return what `work` returns; an error that nothing accounts for fails this audit alone."""
+        """Return the result of `work`; an unforeseen error fails only this audit."""
         try:
             return self._guarded(audit.claim, work)
         except Interrupted:

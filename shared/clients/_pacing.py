@@ -65,7 +65,7 @@ class Pace:
         self._slowed_at = -math.inf
 
     def take_turn(self) -> None:
-        """Wait for this thread's turn. Raises `Interrupted`, at once if the run is stopping."""
+        """Wait for this thread's turn; raise `Interrupted` as soon as the run is stopping."""
         if self._stop_flag.is_set():
             raise Interrupted("the run is stopping")
         delay = self._reserve()

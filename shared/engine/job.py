@@ -165,7 +165,7 @@ class Alone(Generic[Result]):
 class Failed(Generic[Result]):
     """A result that cannot be written, with the reason; its item counts as one whose fetch failed.
 
-    `result` is one that `groups` was given.
+    `result` is one of the results that were passed to `groups`.
     """
 
     result: Result

@@ -11,6 +11,7 @@ totals and the end of a run. It knows nothing about what a job does.
 | by a signal                                                | `stopped`     | 128 + signal |
 | by `StopRun`, or because the database stays unavailable    | `interrupted` | 75           |
 | by `RunFailed`, or by an unforeseen error                  | `failed`      | 1            |
+| by `WrongUsage`, before anything was read                  | `failed`      | 2            |
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import psycopg
 from psycopg import Connection
 
 from artwork_backfill.shared.engine import session as db
-from artwork_backfill.shared.engine.errors import EngineError, RunFailed, StopRun
+from artwork_backfill.shared.engine.errors import EngineError, RunFailed, StopRun, WrongUsage
 from artwork_backfill.shared.engine.job import (
     Alone,
     Failed,
@@ -62,11 +63,12 @@ T = TypeVar("T")
 #: If the database refuses this many rows in a row, the rows are not the problem.
 HOPELESS_AFTER: Final = 100
 
-#: How often a verification without a run looks at the stop flag, in seconds.
+#: How often a verification without a run checks the stop flag, in seconds.
 _LOOK_EVERY_S: Final = 0.5
 
 #: Exit codes; see the table above.
 FAILED: Final = 1
+WRONG_USAGE: Final = 2
 UNVERIFIED: Final = 3
 INTERRUPTED: Final = 75
 
@@ -150,7 +152,7 @@ class Runner(Generic[Item, Result]):
 
         def work() -> Report:
             counted = self._verify(None)
-            # A verification that a signal cut short proves nothing.
+            # A verification that a signal has interrupted proves nothing.
             return self._ended(self._stop_flag.reason, counted, _HOLDS)
 
         over = Event()
@@ -162,7 +164,7 @@ class Runner(Generic[Item, Result]):
             self._close()
 
     def _cancel_when_stopped(self, over: Event) -> None:
-        """Cancel what a verification waits for once it is to end: a count may take minutes."""
+        """Cancel the query of a verification that is to end, because a count may take minutes."""
         while not over.wait(_LOOK_EVERY_S):
             if self._stop_flag.requested:
                 self._writes.cancel()
@@ -474,7 +476,8 @@ class Runner(Generic[Item, Result]):
         reason = _reason(error)
         if isinstance(error, psycopg.Error):
             if self._stop_flag.signal is not None and db.is_passing(error):
-                # After a signal, trouble that may pass is hardly waited for: it proves no failure.
+                # After a signal there is hardly any time for retries, so a temporary error is no
+                # failure.
                 self._problem(self._job.name, f"stopped without waiting any longer: {reason}")
                 return self._ended(self._stop_flag.reason, _Counted())
             if db.is_unavailable(error):
@@ -482,7 +485,8 @@ class Runner(Generic[Item, Result]):
         self._log.enter("failed")
         self._log.error(f"{self._job.name} failed: {reason}", None if _is_known(error) else error)
         self._problems.append(Problem(self._job.name, reason))
-        return self._report(Outcome.FAILED, FAILED, reason, _Counted())
+        exit_code = WRONG_USAGE if isinstance(error, WrongUsage) else FAILED
+        return self._report(Outcome.FAILED, exit_code, reason, _Counted())
 
     def _report(self, outcome: Outcome, exit_code: int, reason: str, counted: _Counted) -> Report:
         redact = self._log.redactor.text
