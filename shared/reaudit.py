@@ -10,18 +10,18 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from psycopg import Connection
-from psycopg.sql import SQL, Composable
+from psycopg.sql import SQL
 
 from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.seeding import GONE, UuidArray
 
 #: The statuses of entities that are not audited again by themselves.
 DONE: Final = (Status.CLEAN, Status.LEGACY)
 
-#: Priorities of entities that were audited before, and of those merged or deleted since.
+#: The priority of entities that were audited before.
 AGAIN: Final = 50
-GONE: Final = 150
 
 TABLES: Final = (
     Table("musicbrainz.release"),
@@ -85,40 +85,39 @@ class Due(NamedTuple):
 
 
 def make_unchecked(
-    conn: Connection, ids: Sequence[int], before: datetime, statuses: Sequence[str] = DONE
+    conn: Connection,
+    entities: Sequence[int] | UuidArray,
+    before: datetime,
+    statuses: Sequence[str] = DONE,
 ) -> Due:
-    """Make entities unchecked whose last audit was before a time, in the open transaction."""
-    return _apply(conn, _MAKE_UNCHECKED, _BY_ID, ids, before, statuses)
+    """Make entities unchecked whose last audit was before a time, in the open transaction.
 
-
-def make_gids_unchecked(conn: Connection, gids: object, before: datetime) -> Due:
-    """Do the same for gids of either entity type; `gids` is made by `seeding.uuid_array`."""
-    return _apply(conn, _MAKE_UNCHECKED, _BY_GID, gids, before, DONE)
+    `entities` are ids, or gids of either entity type as `seeding.uuid_array` returns them.
+    """
+    return _apply(conn, _MAKE_UNCHECKED, entities, before, statuses)
 
 
 def count(
-    conn: Connection, ids: Sequence[int], before: datetime, statuses: Sequence[str] = DONE
+    conn: Connection,
+    entities: Sequence[int] | UuidArray,
+    before: datetime,
+    statuses: Sequence[str] = DONE,
 ) -> Due:
     """Return what `make_unchecked` would do, reading only."""
-    return _apply(conn, _COUNT, _BY_ID, ids, before, statuses)
-
-
-def count_gids(conn: Connection, gids: object, before: datetime) -> Due:
-    """Return what `make_gids_unchecked` would do, reading only."""
-    return _apply(conn, _COUNT, _BY_GID, gids, before, DONE)
+    return _apply(conn, _COUNT, entities, before, statuses)
 
 
 def _apply(
     conn: Connection,
     statement: str,
-    which: Composable,
-    values: object,
+    entities: Sequence[int] | UuidArray,
     before: datetime,
     statuses: Sequence[str],
 ) -> Due:
+    which = _BY_GID if isinstance(entities, UuidArray) else _BY_ID
     query = SQL(statement).format(which=which, is_gone=SQL(_IS_GONE))
     parameters = {
-        "which": values,
+        "which": entities,
         "before": before,
         "statuses": list(statuses),
         "gone": GONE,

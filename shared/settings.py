@@ -234,10 +234,6 @@ class Settings:
         """Return the endpoint of the MusicBrainz web service."""
         return self._endpoint("MUSICBRAINZ_URL", "MUSICBRAINZ_RATE")
 
-    def musicbrainz_set_database(self) -> str | None:
-        """Return the value of the `mb-set-database` header, or `None` to send none."""
-        return self.get("MUSICBRAINZ_SET_DATABASE")
-
     def lml(self) -> Endpoint:
         """Return the endpoint of Library Metadata Lookup."""
         return self._endpoint("LIBRARY_METADATA_URL", "LML_RATE")

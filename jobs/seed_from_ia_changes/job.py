@@ -149,10 +149,10 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
         return [self._see(page) for page in items]
 
     def write(self, conn: Connection, results: Sequence[SeenPage]) -> _Followed:
-        return self._apply(conn, results, seeding.seed, reaudit.make_gids_unchecked, stores=True)
+        return self._apply(conn, results, seeding.seed, reaudit.make_unchecked, stores=True)
 
     def preview(self, conn: Connection, results: Sequence[SeenPage]) -> _Followed:
-        return self._apply(conn, results, seeding.preview, reaudit.count_gids, stores=False)
+        return self._apply(conn, results, seeding.preview, reaudit.count, stores=False)
 
     def committed(self, written: _Followed) -> None:
         for page in written.pages:
@@ -213,7 +213,7 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
         conn: Connection,
         results: Sequence[SeenPage],
         seed: Callable[[Connection, str, Mapping[bytes, int]], seeding.Seeded],
-        make_unchecked: Callable[[Connection, object, datetime], reaudit.Due],
+        make_unchecked: Callable[[Connection, seeding.UuidArray, datetime], reaudit.Due],
         *,
         stores: bool,
     ) -> _Followed:
