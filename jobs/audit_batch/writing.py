@@ -23,6 +23,7 @@ from artwork_backfill.shared.audit.finding import storable
 from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
 from artwork_backfill.shared.auditing.expectation import changed
 from artwork_backfill.shared.auditing.models import (
+    NOT_COMPARED,
     STREAK_LIMIT,
     STREAKS,
     UNREADABLE,
@@ -656,10 +657,13 @@ def _findings(entry: _Decided) -> list[dict[str, object]]:
         # Nothing was compared, so this audit must not count as one without differences.
         reason = entry.decision.review_reasons[0]
         return _not_read(reason.code, reason.text)
-    return [
+    findings: list[dict[str, object]] = [
         {**finding.to_json(), "repair": finding.check in entry.decision.causes}
         for finding in entry.audit.findings
     ]
+    for check in sorted(entry.audit.not_compared):
+        findings += _not_read(NOT_COMPARED, check)
+    return findings
 
 
 def _not_read(code: str, text: str) -> list[dict[str, object]]:

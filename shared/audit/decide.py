@@ -99,14 +99,16 @@ class FailedEvent:
 class PreviousAudits:
     """What came before.
 
-    `repaired` are the checks that led to events at any previous audit, have not been found fixed
-    since, and whose events have all completed; `unproved` those of them whose repair no audit has
-    judged yet. `failed` are the entity's events in state `failed` of which no identical one has
-    completed since. `distrusted` are the checks whose repairs have not been holding anywhere.
+    `unfixed` are the checks that led to events at any previous audit and that no audit has judged
+    and found fixed since; `repaired` those of them whose events have all completed; `unproved`
+    those of these whose repair no audit has judged yet. `failed` are the entity's events in state
+    `failed` of which no identical one has completed since. `distrusted` are the checks whose
+    repairs have not been holding anywhere.
     `in_review` are the checks that the entity's open review is about, None without an open review;
     a review that is about no check has the member "".
     """
 
+    unfixed: frozenset[str] = frozenset()
     repaired: frozenset[str] = frozenset()
     unproved: frozenset[str] = frozenset()
     failed: tuple[FailedEvent, ...] = ()
@@ -225,19 +227,12 @@ def decide(
     return Decision(status, passed=passed)
 
 
-def proofs(findings: Sequence[Finding], previous: PreviousAudits) -> dict[str, bool]:
-    """Return, for each check whose repair these findings judge, whether it held.
-
-    An item that could not be compared, because it is missing, dark or not ours, judges nothing.
-    """
+def proofs(
+    findings: Sequence[Finding], judged: frozenset[str], previous: PreviousAudits
+) -> dict[str, bool]:
+    """Return, for each unproved repair whose check was judged, whether it held."""
     found = {finding.check for finding in findings}
-    if found & INCONCLUSIVE:
-        return {}
-    return {check: check not in found for check in sorted(previous.unproved)}
-
-
-INCONCLUSIVE: Final = frozenset({"item.missing", "item.dark", "item.archive"})
-"""Checks beside which nothing else of an item was compared."""
+    return {check: check not in found for check in sorted(previous.unproved & judged)}
 
 
 def is_still_tried(check: str, gid: str) -> bool:
