@@ -96,6 +96,29 @@ def test_a_review_is_not_closed_because_its_check_is_ignored_now(scene: Scene) -
     assert [review.status for review in scene.reviews(gid)] == ["open"]
 
 
+def test_a_review_keeps_the_reasons_that_a_narrower_policy_ignores(scene: Scene) -> None:
+    gid = scene.plan("original-missing").gid
+    narrow = Policy(ignored=frozenset({"files.original.missing"}))
+    scene.audit(gid)
+    [before] = scene.reviews(gid)
+    document = scene.archive.document(gid)
+    files = [*document["files"], {"name": "cover.jpg", "source": "original", "size": "10"}]
+    more = {**document, "files": files, "files_count": len(files)}
+    for _ in range(2):
+        scene.archive.answers[gid] = lambda: more
+        scene.audit(gid, policy=narrow)
+        [review] = scene.reviews(gid)
+        assert [reason["check"] for reason in review.reasons] == [
+            "files.original.extra",
+            "files.original.missing",
+        ]
+        assert review.review_reason.endswith(f"; {before.review_reason}")
+    scene.archive.answers[gid] = lambda: document
+    scene.audit(gid, policy=narrow)
+    assert scene.status(gid) == "manual_review"
+    assert [review.status for review in scene.reviews(gid)] == ["open"]
+
+
 def test_a_review_about_another_check_is_closed_when_its_finding_is_gone(scene: Scene) -> None:
     gid = scene.plan("meta-title").gid
     scene.conn.execute(
