@@ -1,6 +1,7 @@
 """Puts audited entities back to unchecked, for jobs that find out that they are due again.
 
-Only what is clean or legacy: what waits for an audit, a repair or a person is not done yet.
+Only what is clean or legacy: what waits for an audit, a repair or a person is not done yet. What a
+person has left as it is since its audit stays so, unless it was merged or deleted afterwards.
 """
 
 from __future__ import annotations
@@ -28,7 +29,18 @@ TABLES: Final = (
     Table("musicbrainz.event"),
     Table("artwork_indexer.event_queue"),
     Table("artwork_indexer.audit_entity", ("SELECT", "UPDATE")),
+    Table("artwork_indexer.needs_manual_review"),
 )
+
+#: Whether a person has decided, since the audit of an `{entity}`, not to fix what it found.
+LEFT_AS_IS: Final = """
+EXISTS (
+    SELECT
+    FROM artwork_indexer.needs_manual_review review
+    WHERE review.audit_entity_id = {entity}.id
+    AND review.status = 'wont_fix'
+    AND review.resolved_at >= coalesce({entity}.last_audit_at, '-infinity'))
+"""
 
 # Live at its audit, or audited before that was recorded.
 _IS_GONE: Final = """
@@ -41,6 +53,11 @@ AND CASE entity.entity_type
     END
 """
 
+#: Whether an `entity` that is done may be audited again.
+MAY_BE_AUDITED: Final = (
+    "(NOT" + LEFT_AS_IS.format(entity="entity") + f"OR (entity.was_live IS TRUE AND {_IS_GONE}))"
+)
+
 # In the order of ids, so that two runs at once do not deadlock.
 _MAKE_UNCHECKED: Final = """
 WITH due AS (
@@ -49,6 +66,7 @@ WITH due AS (
     WHERE {which}
     AND entity.status = ANY (%(statuses)s::artwork_indexer.audit_entity_status[])
     AND entity.last_audit_at < %(before)s
+    AND {may_be_audited}
     ORDER BY entity.id
     FOR UPDATE
 ), changed AS (
@@ -68,6 +86,7 @@ FROM artwork_indexer.audit_entity entity
 WHERE {which}
 AND entity.status = ANY (%(statuses)s::artwork_indexer.audit_entity_status[])
 AND entity.last_audit_at < %(before)s
+AND {may_be_audited}
 """
 
 _BY_ID: Final = SQL("entity.id = ANY (%(which)s::bigint[])")
@@ -116,7 +135,9 @@ def _apply(
     before: datetime,
     statuses: Sequence[str],
 ) -> Due:
-    query = SQL(statement).format(which=which, is_gone=SQL(_IS_GONE))
+    query = SQL(statement).format(
+        which=which, is_gone=SQL(_IS_GONE), may_be_audited=SQL(MAY_BE_AUDITED)
+    )
     parameters = {
         "which": values,
         "before": before,
