@@ -7,7 +7,7 @@ person has left as it is since its audit stays so, unless it was merged or delet
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from psycopg import Connection
@@ -19,6 +19,12 @@ from artwork_backfill.shared.engine.tables import Table
 
 #: Statuses of entities that no one looks at again by themselves.
 DONE: Final = (Status.CLEAN, Status.LEGACY)
+
+#: Statuses of entities whose items an audit has read, or may be reading.
+_READ: Final = (*DONE, Status.IN_PROGRESS)
+
+#: For how long after it has read an item an audit may be written, and then count as its latest.
+WRITTEN_WITHIN: Final = timedelta(hours=1)
 
 #: Priorities of what was audited before, and of what was merged or deleted since its audit.
 AGAIN: Final = 50
@@ -71,8 +77,11 @@ WITH due AS (
     FOR UPDATE
 ), changed AS (
     UPDATE artwork_indexer.audit_entity entity
-    SET status = 'unchecked',
-        priority = CASE WHEN due.is_gone THEN %(gone)s ELSE %(again)s END
+    SET status = 'unchecked', claimed_by = NULL,
+        priority = CASE WHEN due.is_gone THEN %(gone)s
+                        WHEN entity.status = 'audit_in_progress' THEN entity.priority
+                        ELSE %(again)s
+                   END
     FROM due
     WHERE entity.id = due.id
     RETURNING due.is_gone
@@ -110,9 +119,14 @@ def make_unchecked(
     return _apply(conn, _MAKE_UNCHECKED, _BY_ID, ids, before, statuses)
 
 
-def make_gids_unchecked(conn: Connection, gids: object, before: datetime) -> Due:
-    """Do the same for gids of either entity type; `gids` as `seeding.uuid_array` makes them."""
-    return _apply(conn, _MAKE_UNCHECKED, _BY_GID, gids, before, DONE)
+def make_gids_unchecked(conn: Connection, gids: object, changed_by: datetime) -> Due:
+    """Make entities of either type unchecked whose items had changed by a moment.
+
+    An audit that may have read its item before counts as older, however late it was written. From
+    one under way the claim is taken, so that it writes nothing. `gids` as `seeding.uuid_array`
+    makes them.
+    """
+    return _apply(conn, _MAKE_UNCHECKED, _BY_GID, gids, changed_by + WRITTEN_WITHIN, _READ)
 
 
 def count(
@@ -122,9 +136,9 @@ def count(
     return _apply(conn, _COUNT, _BY_ID, ids, before, statuses)
 
 
-def count_gids(conn: Connection, gids: object, before: datetime) -> Due:
+def count_gids(conn: Connection, gids: object, changed_by: datetime) -> Due:
     """Return what `make_gids_unchecked` would do, reading only."""
-    return _apply(conn, _COUNT, _BY_GID, gids, before, DONE)
+    return _apply(conn, _COUNT, _BY_GID, gids, changed_by + WRITTEN_WITHIN, _READ)
 
 
 def _apply(
