@@ -125,10 +125,13 @@ INSERT INTO artwork_indexer.audit_result (audit_entity_id, run_id, outcome, find
 VALUES (%s, %s, %s, %s, %s)
 """
 
+# A decision without events ends the row of withdrawals; a deferral (unchecked) does not.
 _SET_STATUS: Final = """
 UPDATE artwork_indexer.audit_entity entity
 SET status = decided.status::artwork_indexer.audit_entity_status, last_audit_at = now(),
-    was_live = coalesce(decided.was_live, entity.was_live)
+    was_live = coalesce(decided.was_live, entity.was_live),
+    withdrawals = CASE decided.status WHEN 'unchecked' THEN entity.withdrawals ELSE 0 END,
+    not_before = CASE decided.status WHEN 'unchecked' THEN entity.not_before END
 FROM unnest(%(ids)s::bigint[], %(statuses)s::text[], %(were_live)s::boolean[])
      AS decided (id, status, was_live)
 WHERE entity.id = decided.id
