@@ -123,8 +123,8 @@ class ArchiveOrgClient(ServiceClient):
 
         It is handed on as it came, `[]` and `{}` included, which are said of items that do not
         exist, and now and then of others. With `extended_err`, the answer has an `errcode` that
-        says why there is no item. Answers that report trouble on archive.org's side (`error`, or
-        `servers_unavailable` without a list of files) are asked for again.
+        says why there is no item. Answers that report nothing but trouble on archive.org's
+        side (`error`, or `servers_unavailable` without a list of files) are asked for again.
         """
         target = f"/metadata/{_item(gid)}" + ("?extended_err=1" if extended_err else "")
 
@@ -226,10 +226,16 @@ def _body(response: Response) -> bytes:
     return response.body
 
 
+#: What says more of an item than that there was trouble: it is dark, there is none, or it is worked
+#: on. It is handed on, whatever else stands in the answer.
+_SAYS_MORE: Final = frozenset(
+    {"is_dark", "errcode", "pending_tasks", "has_redrow", "tasks", "nodownload"}
+)
+
+
 def _parse_metadata(response: Response) -> object:
     document = parse_json(response)
-    # What is dark, or says by a code why there is no item, is an answer.
-    if isinstance(document, dict) and not document.keys() & {"is_dark", "errcode"}:
+    if isinstance(document, dict) and not any(document.get(key) for key in _SAYS_MORE):
         if "error" in document:
             raise BadAnswer(f"it reports: {str(document['error'])[:200]}")
         if document.get("servers_unavailable") and not document.get("files"):
