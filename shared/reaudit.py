@@ -1,7 +1,7 @@
-"""Puts audited entities back to unchecked, for jobs that find out that they are due again.
+"""Making audited entities unchecked again, for jobs that find them due.
 
-Only what is clean or legacy: what waits for an audit, a repair or a person is not done yet. What a
-person has left as it is since its audit stays so, unless it was merged or deleted afterwards.
+Only clean and legacy entities: those that wait for an audit, a repair or a person are not done yet.
+What a person has left as it is since its audit stays so, unless it was merged or deleted since.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.tables import Table
 
-#: Statuses of entities that no one looks at again by themselves.
+#: The statuses of entities that are not audited again by themselves.
 DONE: Final = (Status.CLEAN, Status.LEGACY)
 
-#: Statuses of entities whose items an audit has read, or may be reading.
+#: The statuses of entities whose items an audit has read, or may be reading.
 _READ: Final = (*DONE, Status.IN_PROGRESS)
 
-#: For how long after it has read an item an audit may be written, and then count as its latest.
+#: How long after it has read an item an audit may be written, and then count as the latest.
 WRITTEN_WITHIN: Final = timedelta(hours=1)
 
-#: Priorities of what was audited before, and of what was merged or deleted since its audit.
+#: Priorities of entities that were audited before, and of those merged or deleted since.
 AGAIN: Final = 50
 GONE: Final = 150
 
@@ -64,7 +64,7 @@ MAY_BE_AUDITED: Final = (
     "(NOT" + LEFT_AS_IS.format(entity="entity") + f"OR (entity.was_live IS TRUE AND {_IS_GONE}))"
 )
 
-# In the order of ids, so that two runs at once do not deadlock.
+# In the order of ids, so that two simultaneous runs do not deadlock.
 _MAKE_UNCHECKED: Final = """
 WITH due AS (
     SELECT entity.id, {is_gone} AS is_gone
@@ -115,16 +115,16 @@ class Due(NamedTuple):
 def make_unchecked(
     conn: Connection, ids: Sequence[int], before: datetime, statuses: Sequence[str] = DONE
 ) -> Due:
-    """Make entities unchecked whose last audit was before a moment, in the open transaction."""
+    """Make entities unchecked whose last audit was before a time, in the open transaction."""
     return _apply(conn, _MAKE_UNCHECKED, _BY_ID, ids, before, statuses)
 
 
 def make_gids_unchecked(conn: Connection, gids: object, changed_by: datetime) -> Due:
     """Make entities of either type unchecked whose items had changed by a moment.
 
-    An audit that may have read its item before counts as older, however late it was written. From
-    one under way the claim is taken, so that it writes nothing. `gids` as `seeding.uuid_array`
-    makes them.
+    An audit that may have read its item before that counts as older, however late it was written;
+    one in progress loses its claim, so that it writes nothing. `gids` is made by
+    `seeding.uuid_array`.
     """
     return _apply(conn, _MAKE_UNCHECKED, _BY_GID, gids, changed_by + WRITTEN_WITHIN, _READ)
 

@@ -313,7 +313,7 @@ def test_a_run_that_is_taken_for_dead_writes_nothing_any_more(scene: Scene) -> N
     job.committed = bury  # type: ignore[method-assign]
     report = _drive(scene, job, stop_flag)
     assert (report.outcome, report.exit_code) == (Outcome.INTERRUPTED, 75)
-    assert "took it for dead" in report.reason
+    assert "declared it dead" in report.reason
     assert len(written) == 1
     assert scene.value("SELECT sum(audits) FROM artwork_indexer.audit_tally") == written[0]
     # The next run takes back what it held.
