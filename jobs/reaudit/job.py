@@ -22,7 +22,8 @@ OLD_AFTER_S: Final = 365 * 86_400.0
 
 _BEFORE: Final = "SELECT now() - make_interval(secs => %(seconds)s)"
 
-_DUE: Final = """
+_DUE: Final = (
+    """
 FROM artwork_indexer.audit_entity entity
 WHERE entity.status = ANY (%(statuses)s::artwork_indexer.audit_entity_status[])
 AND entity.status IN ('clean', 'legacy')
@@ -32,7 +33,9 @@ AND (%(checks)s::text[] IS NULL OR EXISTS (
     SELECT
     FROM artwork_indexer.audit_passed passed
     WHERE passed.audit_entity_id = entity.id AND passed.check_name = ANY (%(checks)s::text[])))
-"""
+AND """
+    + reaudit.MAY_BE_AUDITED
+)
 
 _AFTER: Final = "AND (entity.last_audit_at, entity.id) > (%(audited_at)s, %(id)s)"
 

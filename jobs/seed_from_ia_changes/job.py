@@ -47,12 +47,15 @@ WHERE entity_type = ANY (enum_range(NULL::artwork_indexer.indexable_entity_type)
 AND gid = ANY (%(gids)s)
 """
 
-_COUNT_STALE: Final = """
+_COUNT_STALE: Final = (
+    """
 SELECT count(*)
-FROM artwork_indexer.audit_entity
-WHERE id = ANY (%(ids)s::bigint[])
-AND status IN ('clean', 'legacy') AND last_audit_at < %(since)s
-"""
+FROM artwork_indexer.audit_entity entity
+WHERE entity.id = ANY (%(ids)s::bigint[])
+AND entity.status IN ('clean', 'legacy') AND entity.last_audit_at < %(since)s
+AND """
+    + reaudit.MAY_BE_AUDITED
+)
 
 _COUNT_PRESENT: Final = """
 SELECT count(*) FROM artwork_indexer.audit_entity WHERE id = ANY (%(ids)s::bigint[])
@@ -114,6 +117,7 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
         *seeding.TABLES,
         Table("artwork_indexer.event_queue"),
         Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
+        Table("artwork_indexer.needs_manual_review"),
         Table("artwork_indexer.ia_changes", ("SELECT", "INSERT", "UPDATE")),
         *RUN_TABLES,
     )

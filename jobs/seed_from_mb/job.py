@@ -20,6 +20,7 @@ from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.reaudit import LEFT_AS_IS
 from artwork_backfill.shared.settings import Settings
 
 # Gids that are added later are left to the next run.
@@ -91,14 +92,19 @@ NOT EXISTS (
 )
 """
 
-# Found clean while it was live, or before that was recorded, and merged or deleted since.
-_WAS_LIVE: Final = "audit_entity.status = 'clean' AND audit_entity.was_live IS NOT FALSE"
+# Found clean while it was live, or before that was recorded, and merged or deleted since. Of what a
+# person has left as it is, that has to be certain.
+_WAS_LIVE: Final = f"""
+audit_entity.status = 'clean'
+AND (audit_entity.was_live IS TRUE
+     OR (audit_entity.was_live IS NULL AND NOT {LEFT_AS_IS.format(entity="audit_entity")}))
+"""
 
 _NEVER: Final = "FALSE"
 
-_MAKE_UNCHECKED: Final = """
+_MAKE_UNCHECKED: Final = f"""
 DO UPDATE SET status = 'unchecked', priority = greatest(audit_entity.priority, excluded.priority)
-WHERE audit_entity.status = 'clean' AND audit_entity.was_live IS NOT FALSE
+WHERE {_WAS_LIVE}
 """
 
 # Otherwise the planner builds a hash of the whole audit table for each page.
@@ -172,6 +178,7 @@ class SeedFromMb(Job[Page, Page]):
         Table("musicbrainz.deleted_entity"),
         Table("artwork_indexer.event_queue"),
         Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
+        Table("artwork_indexer.needs_manual_review"),
         *RUN_TABLES,
     )
     # For `--only-with-art`.

@@ -100,7 +100,7 @@ INSERT INTO artwork_indexer.audit_entity
     (103, 'release', '{gid(3)}', 'manual_review', 100, now() - interval '1 hour', TRUE),
     (104, 'release', '{gid(4)}', 'unchecked', 100, NULL, NULL),
     (105, 'release', '{gid(5)}', 'clean', 100, now() - interval '1 hour', TRUE),
-    (106, 'release', '{gid(6)}', 'clean', 100, now() + interval '1 hour', TRUE);
+    (106, 'release', '{gid(6)}', 'clean', 100, now() + interval '2 hours', TRUE);
 """
 
 ROWS = """
@@ -168,6 +168,22 @@ def test_what_was_changed_since_its_audit_becomes_unchecked(
     assert report.totals["unchecked"] == 3
     assert report.totals["gone"] == 1
     assert report.totals["identifiers"] == 8
+
+
+def test_an_audit_that_may_have_read_the_item_before_its_change_does_not_count(
+    database: str, changes: Callable[..., Scripted]
+) -> None:
+    execute(
+        database,
+        "UPDATE artwork_indexer.audit_entity SET status = 'audit_in_progress',"
+        " last_audit_at = now(), claimed_by = gen_random_uuid() WHERE id = 101;"
+        "UPDATE artwork_indexer.audit_entity SET last_audit_at = now() + interval '20 minutes'"
+        " WHERE id = 102",
+    )
+    changes(named(1, 2))
+    assert follow(database, since=NOW).outcome is Outcome.VERIFIED
+    # What is audited at this moment loses its claim, and keeps its priority.
+    assert unchecked(database) == WAITING | {gid(1): ("release", 100), gid(2): ("event", 50)}
 
 
 def test_unknown_gids_are_seeded_as_what_musicbrainz_or_their_item_says(

@@ -332,6 +332,22 @@ def test_a_run_that_could_read_less_than_half_is_interrupted(scene: Scene) -> No
 # -- verification ------------------------------------------------------------------------------
 
 
+def test_a_decision_without_events_ends_the_row_of_withdrawals(scene: Scene) -> None:
+    decided, deferred = scene.plan(None).gid, scene.plan(None, skip=1).gid
+    scene.only(decided, deferred)
+    scene.conn.execute(
+        "UPDATE artwork_indexer.audit_entity SET withdrawals = 4, not_before = now()"
+    )
+    scene.archive.answers[deferred] = unreadable
+    scene.run()
+    rows = scene.rows(
+        "SELECT gid::text, withdrawals, not_before IS NULL AS is_due"
+        " FROM artwork_indexer.audit_entity WHERE gid = ANY (%s::uuid[])",
+        [decided, deferred],
+    )
+    assert {row[0]: row[1:] for row in rows} == {decided: (0, True), deferred: (4, False)}
+
+
 def test_an_outage_makes_no_reviews_however_many_runs_it_lasts(scene: Scene) -> None:
     gids = [scene.plan(None, skip=skip).gid for skip in range(3)]
     scene.only(*gids)
