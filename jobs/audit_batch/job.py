@@ -139,7 +139,7 @@ class AuditBatch(Job[Claim, Audit]):
             room=self._room,
             complete=bind(add_expectations, screen=xml is Xml.SCREEN),
             taken=self._guardrails.claimed,
-            before=self._tidy,
+            tended=self._tidy,
             failed=lambda conn, failed: writing.fail(conn, failed, run.id),
             reclaimed=lambda conn, ids: writing.count_dead(conn, ids, run.id),
             reserve=narrowing.Reserve(policy, partition),

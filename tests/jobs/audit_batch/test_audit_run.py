@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
 import psycopg
@@ -24,6 +25,7 @@ from artwork_backfill.shared.engine.runner import Runner
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.stop import StopFlag
 from artwork_backfill.shared.id_set import IdSet
+from tests.beside.rows import wait_until
 from tests.jobs.audit_batch.audit_scene import Scene, findings, unreadable
 
 _CHECKS = """
@@ -434,3 +436,22 @@ def test_a_run_says_which_trigger_does_not_fire(own_scene: Scene) -> None:
     own_scene.conn.execute("ALTER TABLE artwork_indexer.event_queue DISABLE TRIGGER audit_withdraw")
     [problem] = own_scene.run().problems
     assert problem.what == "trigger audit_withdraw is missing or disabled"
+
+
+def test_a_paused_run_withdraws_deletions_that_wait(own_scene: Scene) -> None:
+    scene = own_scene
+    scene.audit(scene.plan("orphan-image").gid)
+    scene.conn.execute(
+        "UPDATE artwork_indexer.event_queue SET created = now() - interval '11 minutes';"
+        # Every run is paused from its beginning.
+        "ALTER TABLE artwork_indexer.backfill_run ALTER requested SET DEFAULT 'pause'"
+    )
+    stop_flag = StopFlag()
+    run = Thread(target=lambda: scene.run(stop_flag=stop_flag))
+    run.start()
+    try:
+        wait_until(lambda: not scene.events())
+    finally:
+        stop_flag.request("the test has seen enough")
+        run.join(30)
+    assert not run.is_alive()
