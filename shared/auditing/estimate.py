@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -191,7 +192,8 @@ class _Tally:
     """What was counted in the sample of one stratum."""
 
     stratum: Stratum
-    examined: list[Audit] = field(default_factory=list)
+    #: Examined, and not counted before the time for a second look has come.
+    waiting: list[Audit] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     checks: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
@@ -240,12 +242,13 @@ class Estimator:
             tally = _Tally(Stratum(source.name, population, len(gids)))
             for start in range(0, len(gids), _BATCH):
                 self._examine(source.entity_type, gids[start : start + _BATCH], tally)
+                self._confirm(tally, until=time.monotonic())
                 done += len(gids[start : start + _BATCH])
                 self._on_progress(done, sum(wanted))
             tallies.append(tally)
-        # Last, since a second look has to be some seconds later than the first.
+        # A second look has to be some seconds later than the first.
         for tally in tallies:
-            self._confirm(tally)
+            self._confirm(tally, until=math.inf)
         return _extrapolated(tallies)
 
     def _count(self, source: _Source) -> int:
@@ -275,7 +278,7 @@ class Estimator:
         before = self._requests()
         with ThreadPoolExecutor(self._services.concurrency) as pool:
             examined = list(pool.map(self._examine_one, claims))
-        tally.examined += [audit for audit in examined if audit is not None]
+        tally.waiting += [audit for audit in examined if audit is not None]
         tally.outcomes["failed"] += examined.count(None)
         tally.requests.update(self._requests() - before)
 
@@ -285,9 +288,12 @@ class Estimator:
         except BadRow:
             return None
 
-    def _confirm(self, tally: _Tally) -> None:
+    def _confirm(self, tally: _Tally, *, until: float) -> None:
+        """Count the audits that are ready by then, and keep no more of them than the counts."""
         before = self._requests()
-        for audit in self._examiner.confirm(tally.examined):
+        ready = [audit for audit in tally.waiting if audit.ready_at <= until]
+        tally.waiting = [audit for audit in tally.waiting if audit.ready_at > until]
+        for audit in self._examiner.confirm(ready):
             if audit is not None:
                 _count_audit(audit, tally)
         tally.requests.update(self._requests() - before)
