@@ -20,6 +20,7 @@ from artwork_backfill.shared.auditing.models import Claim, Entity
 from artwork_backfill.shared.auditing.queueing import sweep
 from artwork_backfill.shared.engine.session import Session, count
 from artwork_backfill.shared.engine.sources import ClaimTable, Partition
+from artwork_backfill.shared.reaudit import LEFT_AS_IS
 
 #: The order of the partial index audit_entity_idx_unchecked.
 TABLE: Final = ClaimTable(

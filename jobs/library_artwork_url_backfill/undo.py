@@ -52,6 +52,9 @@ class _Covers:
     def count(self, session: Session) -> int:
         return self._count
 
+    def upkeep(self, session: Session) -> None:
+        """Do nothing: nothing is ever due."""
+
     def next(self, session: Session, size: int) -> Sequence[WrittenCover]:
         return list(islice(self._covers, min(size, BATCH_MAX)))
 
