@@ -14,12 +14,12 @@ from artwork_backfill.jobs.library_artwork_url_backfill import attempts
 from artwork_backfill.jobs.library_artwork_url_backfill.changes import ChangesFile, Decided, Fate
 from artwork_backfill.jobs.library_artwork_url_backfill.choice import (
     album_key,
+    is_certain,
     refuse_shared,
     shared_url,
 )
 from artwork_backfill.jobs.library_artwork_url_backfill.models import (
     Found,
-    Ground,
     Match,
     Miss,
 )
@@ -77,7 +77,7 @@ class Decisions:
         checked = refuse_shared(found)
         others = self._writes.others_with(conn, _matches(checked))
         for place, each in enumerate(checked):
-            if not isinstance(each, Match) or each.ground is Ground.RELEASE_ID:
+            if not isinstance(each, Match) or is_certain(each):
                 continue
             having = list(others.get(each.row.id, ()))
             if planned := self._would_write.get((each.row.artist_id, each.url)):
