@@ -120,12 +120,13 @@ def choose_metadata(row: Row, rules: Rules) -> Match | None:
     if len(ids) > 1:
         return None
     url = metadata.artwork_url
-    artwork = Artwork(None, None, metadata.release_id, url, None)
+    # Its columns are filled at different times, and often only the picture names the release.
+    release = metadata.release_id or release_of(url)
+    artwork = Artwork(None, None, release, url, None)
     trusted = _is_trusted(row, artwork)
-    if (row.trusted_releases or row.trusted_masters) and metadata.release_id and not trusted:
+    if (row.trusted_releases or row.trusted_masters) and release and not trusted:
         return None
-    # Its columns are filled at different times.
-    if metadata.release_id and release_of(url) not in (metadata.release_id, None):
+    if release_of(url) not in (release, None):
         return None
     if _refusal(url, rules) is not None:
         return None

@@ -579,6 +579,11 @@ def test_the_sites_own_metadata_is_taken_where_its_columns_agree() -> None:
     choice = choose_metadata(trusted, RULES)
     assert choice is not None
     assert choice.ground is Ground.RELEASE_ID
+    # The picture names its release as well.
+    without_url = with_metadata(Metadata(COVER), trusted_releases=frozenset({1}))
+    choice = choose_metadata(without_url, RULES)
+    assert choice is not None
+    assert (choice.ground, choice.artwork.release_id) == (Ground.RELEASE_ID, 1)
 
 
 @pytest.mark.parametrize(
@@ -587,6 +592,7 @@ def test_the_sites_own_metadata_is_taken_where_its_columns_agree() -> None:
         (Metadata(COVER, 1, discogs_artist_id=501), {}),
         (Metadata(COVER, 1, artist_image_url=COVER), {}),
         (Metadata(COVER, 1), {"trusted_releases": frozenset({2})}),
+        (Metadata(COVER), {"trusted_releases": frozenset({2})}),
         (Metadata(artwork_url(2), 1), {}),
         (Metadata(PHOTO, 1), {}),
         (Metadata(LOGO, 1), {}),
