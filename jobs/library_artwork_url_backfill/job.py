@@ -6,11 +6,11 @@ import html
 import logging
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from psycopg import Connection
 
@@ -53,6 +53,7 @@ from artwork_backfill.shared.engine.job import (
     Verification,
     Written,
 )
+from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.settings import Settings, SettingsError
 
@@ -133,7 +134,7 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
         )
 
     def source(self) -> Keyset[Row]:
-        return Keyset(self._page, lambda row: row.id, self._count)
+        return _Source(self._page, lambda row: row.id, self._count, on_fail=self._failed)
 
     def fetch(self, items: Sequence[Row]) -> Sequence[Found]:
         found: dict[int, Found] = {}
@@ -194,6 +195,9 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
             conn, after=after or 0, last=last, size=min(size, BATCH_MAX)
         )
 
+    def _failed(self, rows: Sequence[Row]) -> None:
+        self._library.decisions.failed(rows)
+
     def _ask(self, rows: Sequence[Row]) -> Sequence[Answer]:
         queries = [LmlQuery(_as_text(row.artist), _as_text(row.title)) for row in rows]
         try:
@@ -208,6 +212,24 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
         with suppress(Interrupted):
             self._pace.wait()
         self.run.stop_flag.wait(seconds)
+
+
+class _Source(Keyset[Row]):
+    """The candidates, with `on_fail` being told which rows the database has refused."""
+
+    def __init__(
+        self,
+        rows: Callable[[Connection, Any, int], Sequence[Row]],
+        key: Callable[[Row], Any],
+        count: Callable[[Connection], int | None],
+        *,
+        on_fail: Callable[[Sequence[Row]], None],
+    ) -> None:
+        super().__init__(rows, key, count)
+        self._on_fail = on_fail
+
+    def fail(self, session: Session, failed: Sequence[tuple[Row, str]]) -> None:
+        self._on_fail([row for row, _ in failed])
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,11 @@ class Match:
     def __str__(self) -> str:
         return str(self.row)
 
+    @property
+    def item(self) -> Row:
+        """The candidate, as the runner calls it."""
+        return self.row
+
 
 @dataclass(frozen=True, slots=True)
 class Miss:
@@ -106,6 +111,11 @@ class Miss:
 
     def __str__(self) -> str:
         return str(self.row)
+
+    @property
+    def item(self) -> Row:
+        """The candidate, as the runner calls it."""
+        return self.row
 
 
 Found = Match | Miss
