@@ -25,7 +25,7 @@ from artwork_backfill.jobs.seed_from_img_129.formats import (
     recognise,
 )
 from artwork_backfill.jobs.seed_from_img_129.sources import UNKNOWN_KIND, Source, explain
-from artwork_backfill.shared.engine.job import Partition, Problem
+from artwork_backfill.shared.engine.job import Partition, Problem, StopRun
 from artwork_backfill.shared.lines import Block, DamagedInput, Part, read_blocks
 
 #: The number of lines of one source that are reported one by one; the counts include all.
@@ -113,19 +113,32 @@ class Reading:
         self._problems = list(problems)
         self._size = 1
         self._chunks = self._read_all()
+        #: Whether a source ended because the run is to end.
+        self._is_broken_off = False
         #: Whether everything was returned; set one call late if the input ends with a chunk.
         self.finished = False
 
     def next_chunk(self, size: int) -> Chunk | None:
-        """Return the next chunk of at most `size` gids; `None` after the last."""
+        """Return the next chunk of at most `size` gids; `None` after the last.
+
+        Raises
+        ------
+        StopRun
+            The stop flag was set before everything was read.
+        """
         self._size = size
-        chunk = next(self._chunks, None)
+        is_stopped = self._stop_flag.is_set() and not self.finished
+        chunk = None if is_stopped else next(self._chunks, None)
+        if is_stopped or (chunk is None and self._is_broken_off):
+            raise StopRun("stopped before everything was read", planned=True)
         self.finished = self.finished or chunk is None
         return chunk
 
     def _read_all(self) -> Iterator[Chunk]:
         for position, source in enumerate(self._sources):
             yield from self._read(position, source)
+            if self._is_broken_off:
+                return
 
     def _read(self, position: int, source: Source) -> Iterator[Chunk]:
         reported = 0
@@ -140,12 +153,13 @@ class Reading:
             usable += reader.usable
             while len(seeds) >= self._size or self._ends_early(counts):
                 yield self._chunk(position, seeds, counts)
-        if not usable and not self._stop_flag.is_set() and not may_be_empty(source.file_name):
+        if not usable and not self._is_broken_off and not may_be_empty(source.file_name):
             counts["empty_sources"] += 1
             self._problems.append(Problem(str(source), "it has no usable line"))
         while counts or seeds:
             chunk = self._chunk(position, seeds, counts)
-            self.finished = not seeds and source is self._sources[-1]
+            is_last = source is self._sources[-1] and not self._is_broken_off
+            self.finished = not seeds and is_last
             yield chunk
 
     def _blocks(
@@ -216,6 +230,7 @@ class Reading:
     def _cannot_go_on(self, where: str, reason: str, counts: Counter[str]) -> None:
         if self._stop_flag.is_set():
             # A source that ends because the run ends is not damaged.
+            self._is_broken_off = True
             return
         counts["damaged"] += 1
         self._problems.append(Problem(where, f"unreadable from here on: {reason}"))

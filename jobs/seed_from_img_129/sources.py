@@ -111,7 +111,7 @@ class _Pipe:
         while not self._stop_flag.is_set():
             if select.select([self._descriptor], [], [], _LOOK_EVERY_S)[0]:
                 return os.read(self._descriptor, size)
-        return b""
+        raise InterruptedError("the run is stopping")
 
 
 def find(arguments: Sequence[str], stop_flag: Event) -> tuple[list[Source], list[Problem]]:

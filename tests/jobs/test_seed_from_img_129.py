@@ -16,6 +16,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ from psycopg import Connection
 from artwork_backfill.jobs.seed_from_img_129.job import SeedFromImg129
 from artwork_backfill.jobs.seed_from_img_129.reading import Chunk, Reading
 from artwork_backfill.jobs.seed_from_img_129.sources import Source, SourceError, find
-from artwork_backfill.shared.engine.job import Partition, Run, RunResult
+from artwork_backfill.shared.engine.job import Partition, Run, RunResult, StopRun
 from artwork_backfill.shared.engine.report import Outcome, Report
+from tests.timing import at_most
 from tests.tiny import Driver, driver, execute, query, wait_for
 
 DATA = Path(__file__).parents[1] / "data" / "img-129"
@@ -209,7 +211,7 @@ def test_a_limit_counts_entities(migrated_database: str, log: Path) -> None:
     assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
     assert len(rows(migrated_database)) == report.totals["scanned"] == 25
     (check, *_) = report.verification
-    assert (check.expected, check.detail) == (25, "only as far as this run came")
+    assert (check.expected, check.detail) == (25, "as far as this run got")
     assert seed(migrated_database, log).totals["written"] == 35
 
 
@@ -338,8 +340,8 @@ def test_damage_is_reported_with_file_and_line_and_the_rest_seeded(
     assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
     assert wrong(report) == {"lines and files that could not be read": (0, 2)}
     assert [(problem.what, problem.detail) for problem in report.problems] == [
-        (f"{path}:2", "damaged line, passed over: nonsense"),
-        (f"{path}:3", f"damaged line, passed over: {gid(2)}x\tItem::exists"),
+        (f"{path}:2", "damaged line, skipped: nonsense"),
+        (f"{path}:3", f"damaged line, skipped: {gid(2)}x\tItem::exists"),
         (f"{path}:4", f"unknown check: {gid(3)}\tNonsense::check"),
         (f"{path}:7", f"unknown check: {gid(5)}\tItem::café"),
     ]
@@ -545,19 +547,39 @@ def test_a_url_that_drips_ends_with_the_run(part: str) -> None:
 
         threading.Thread(target=drip, daemon=True).start()
         source = Source(f"http://127.0.0.1:{server.getsockname()[1]}/bad_items.csv", None)
-        began = time.monotonic()
-        chunk = reading(source, stop_flag).next_chunk(1_000)
-        assert time.monotonic() - began < 2
-    assert chunk is None or chunk.counts.get("damaged", 0) == 0
+        with at_most(2), pytest.raises(StopRun):
+            reading(source, stop_flag).next_chunk(1_000)
 
 
 def test_a_pipe_that_no_one_writes_to_ends_with_the_run(tmp_path: Path) -> None:
     pipe, stop_flag = tmp_path / "pipe", threading.Event()
     os.mkfifo(pipe)
     threading.Timer(0.3, stop_flag.set).start()
-    began = time.monotonic()
-    assert reading(Source(str(pipe), None), stop_flag).next_chunk(1_000) is None
-    assert time.monotonic() - began < 2
+    with at_most(2), pytest.raises(StopRun):
+        reading(Source(str(pipe), None), stop_flag).next_chunk(1_000)
+
+
+@pytest.mark.parametrize("ending", ["run", "verify"])
+def test_a_pipe_that_a_signal_breaks_off_is_not_taken_for_read(
+    migrated_database: str, log: Path, tmp_path: Path, ending: str
+) -> None:
+    seed(migrated_database, log)
+    pipe, driving = tmp_path / "pipe", driver(migrated_database)
+    os.mkfifo(pipe)
+    # Open for reading too, which keeps the pipe open for both sides.
+    with pipe.open("r+b", buffering=0) as writer:
+        writer.write(log.read_bytes())
+        runner = driving.runner(job(pipe), concurrency=1)
+        threading.Timer(0.3, driving.stop_flag.request, ["stopped by SIGTERM", 15]).start()
+        report = getattr(runner, ending)()
+    assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 143)
+    assert report.reason == "stopped by SIGTERM"
+
+
+def test_a_verification_ends_with_the_chunk_that_a_signal_meets(migrated_database: str) -> None:
+    driving = driver(migrated_database)
+    verification = driving.runner(endless_job(driving), concurrency=1).verify()
+    assert (verification.outcome, verification.exit_code) == (Outcome.STOPPED, 143)
 
 
 # -- what is no success ----------------------------------------------------------------------------
@@ -698,12 +720,32 @@ def test_the_command_line_answers_with_its_exit_code(
 class Endless(Source):
     """A results cache that goes on for ever, of items that passed everything."""
 
+    on_read: Callable[[], object] = staticmethod(lambda: None)
+
     def open(self, stop_flag: threading.Event) -> Any:
+        on_read = self.on_read
+
         class Stream(io.RawIOBase):
             def read(self, size: int = -1, /) -> bytes:
+                on_read()
                 return f"{gid(1)}\tItem::exists\tPASSED\n".encode() * 4_000
 
         return contextlib.nullcontext(Stream())
+
+
+def stopping(request: Callable[[], object]) -> Source:
+    """Return an endless source; reading from it requests the end of the run."""
+    return type("Stopping", (Endless,), {"on_read": staticmethod(request)})("results_cache", None)
+
+
+def endless_job(driving: Driver) -> type[SeedFromImg129]:
+    request = partial(driving.stop_flag.request, "stopped by SIGTERM", 15)
+
+    class Bound(SeedFromImg129):
+        def __init__(self, run: Run) -> None:
+            super().__init__(run, [stopping(request)])
+
+    return Bound
 
 
 def reading(source: Source, stop_flag: threading.Event) -> Reading:
@@ -724,10 +766,12 @@ def test_chunks_come_even_where_nothing_is_to_be_seeded() -> None:
 
 def test_a_chunk_ends_when_the_run_is_to_end() -> None:
     stop_flag = threading.Event()
-    stop_flag.set()
-    chunk = reading(Endless("results_cache", None), stop_flag).next_chunk(1_000)
+    one_pass = reading(stopping(stop_flag.set), stop_flag)
+    chunk = one_pass.next_chunk(1_000)
     assert chunk is not None
     assert chunk.counts["lines"] <= 10_000
+    with pytest.raises(StopRun):
+        one_pass.next_chunk(1_000)
 
 
 @pytest.mark.parametrize("size", [1, 7, 59, 60, 61, 1_000])

@@ -12,7 +12,7 @@ import pytest
 from psycopg import Connection
 
 from artwork_backfill.shared.engine import session as db
-from artwork_backfill.shared.engine.job import RunFailed, Wait, Written
+from artwork_backfill.shared.engine.job import RunFailed, RunResult, Verification, Wait, Written
 from artwork_backfill.shared.engine.report import Outcome, Report
 from sandbox.postgres import Cluster, start_server
 from tests.tiny import (
@@ -283,7 +283,7 @@ def test_a_database_that_stays_down_fails_the_run_with_a_report(work: str, verb:
     report = Driver(open_if_up, patience=1.0).run(troubled(verb, go_down))
     assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
     assert report.reason == ("the database failed: connection to server failed: Connection refused")
-    assert report.duration_s < 10
+    assert report.duration_s < 60
     assert doubled(work) == []
 
 
@@ -314,8 +314,48 @@ def test_nobody_waits_for_a_lost_database_once_the_run_is_to_end(work: str) -> N
 
     drive = Driver(open_once_in_vain, patience=300)
     report = drive.run(TinyJob)
-    assert report.exit_code == 1
-    assert 2 < report.duration_s < 10
+    assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 143)
+    assert 2 < report.duration_s < 100
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_signal_while_the_database_is_in_trouble_stops_the_run(work: str, verb: str) -> None:
+    drive = driver(work)
+
+    def wait_in_vain(conn: Connection) -> None:
+        drive.stop_flag.request("stopped by SIGTERM", 15)
+        # Such as a transaction of somebody that is open for minutes.
+        raise_in_server("55P03")(conn)
+
+    report = drive.run(troubled(verb, wait_in_vain, times=1_000))
+    assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 143), report.reason
+    assert report.reason == "stopped by SIGTERM"
+    assert doubled(work) == []
+
+
+def test_an_error_that_does_not_pass_fails_the_run_in_spite_of_a_signal(work: str) -> None:
+    drive = driver(work)
+
+    def misspell(conn: Connection) -> None:
+        drive.stop_flag.request("stopped by SIGTERM", 15)
+        conn.execute("SELECT misspelt FROM work")
+
+    report = drive.run(troubled("verify", misspell))
+    assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
+
+
+def test_a_signal_ends_a_verification_whatever_it_waits_for(work: str) -> None:
+    drive = driver(work)
+
+    class Counts(TinyJob):
+        def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification]:
+            threading.Timer(0.1, drive.stop_flag.request, ["stopped by SIGTERM", 15]).start()
+            conn.execute("SELECT pg_sleep(60)")
+            yield Verification.equal("seconds", 60, 60)
+
+    report = drive.runner(Counts).verify()
+    assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 143)
+    assert report.duration_s < 10
 
 
 def test_a_row_that_failed_is_reported_although_the_next_claim_fails_as_well(work: str) -> None:

@@ -728,9 +728,9 @@ def test_the_hosts_of_covers_are_a_setting() -> None:
     ],
 )
 def test_names_of_any_length_are_compared_at_once(text):
-    began = time.monotonic()
+    began = time.process_time()
     for one, other in ((text, "Dots and Loops"), (text + " (Deluxe)", text)):
         same_title(one, other, artists=[text])
         alike_title(one, other)
         same_artist(one, other)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 10
