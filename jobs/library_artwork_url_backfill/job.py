@@ -44,6 +44,7 @@ from artwork_backfill.shared.clients.lml import LmlClient, LmlQuery
 from artwork_backfill.shared.engine.errors import DatabaseError, RunFailed
 from artwork_backfill.shared.engine.job import (
     Job,
+    Left,
     Note,
     Problem,
     Run,
@@ -170,7 +171,7 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
 
     def verify(
         self, conn: Connection, run: RunResult | None
-    ) -> Iterable[Verification | Note | Problem]:
+    ) -> Iterable[Verification | Note | Left]:
         if run is not None:
             emptied = self._library.writes.count_empty(conn, self._written_ids)
             yield Verification.equal("rows written by this run that are empty again", 0, emptied)
@@ -179,6 +180,7 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
         yield Note("rows with artwork", now.with_artwork)
         resting = f"{now.resting:,} of them not yet due for another lookup" if now.resting else ""
         yield Note("candidates left", now.candidates, resting)
+        yield Left(now.candidates)
 
     def sections(self) -> Iterable[Section]:
         return self._summary.sections()
@@ -309,9 +311,10 @@ def _fields(row: Row, reason: Reason | Fate) -> dict[str, object]:
 
 
 def _tally(decided: Sequence[Decided]) -> _Decided:
-    """Count a batch: every row is written, skipped or failed, and has one reason if not written.
+    """Count a batch: every row is written, skipped, deferred or failed.
 
-    Failed rows count as `failed`, as in every job; the other reasons are parts of `skipped`.
+    As in every job, failed rows count as `failed`, and rows that a later run writes, because they
+    were locked, as `deferred`. Every row that is not written also counts under its reason.
     """
     counts: Counter[str] = Counter()
     problems: list[Problem] = []
@@ -328,5 +331,5 @@ def _tally(decided: Sequence[Decided]) -> _Decided:
             counts["from_metadata"] += found.ground is Ground.METADATA
         else:
             counts[str(each.fate)] += 1
-            counts["skipped"] += 1
+            counts["deferred" if each.fate is Fate.BUSY else "skipped"] += 1
     return _Decided(+counts, problems, decided)

@@ -29,6 +29,7 @@ __all__ = [
     "Alone",
     "Failed",
     "Job",
+    "Left",
     "Metric",
     "Note",
     "Partition",
@@ -108,6 +109,13 @@ class Note:
     name: str
     value: int
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A number of rows that were counted as left to do. The report says so if it is 0."""
+
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +415,7 @@ class Job(ABC, Generic[Item, Result]):
 
     def verify(
         self, conn: Connection, run: RunResult | None
-    ) -> Iterable[Verification | Note | Problem]:
+    ) -> Iterable[Verification | Note | Problem | Left]:
         """Count again from the tables, not from what the run believes it did. Read only.
 
         `run` is `None` if only the verification was requested. May raise `StopRun`, for example if
@@ -417,7 +425,9 @@ class Job(ABC, Generic[Item, Result]):
         if not isinstance(source, Keyset):
             raise NotImplementedError(f"{type(self).__name__} has no verify")
         if run is None or run.is_complete:
-            yield Verification.equal("rows left", 0, source.left(conn, None))
+            left = source.left(conn, None)
+            yield Verification.equal("rows left", 0, left)
+            yield Left(left)
         elif run.last is not None:
             left = source.left(conn, run.last)
             yield Verification.equal("rows left", 0, left, "as far as this run got")

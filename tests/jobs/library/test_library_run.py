@@ -351,7 +351,17 @@ def test_a_row_that_is_locked_all_the_time_holds_up_nobody(shelves: Shelves) -> 
         report = shelves.run()
     assert ended(report) == VERIFIED
     assert (report.totals["written"], report.totals["busy"]) == (2, 1)
+    assert report.reason == "1 rows were deferred to a later run"
     assert shelves.run().totals["written"] == 1
+
+
+def test_nothing_is_left_only_if_no_candidate_is(shelves: Shelves) -> None:
+    shelves.add("1 Album", "unknown")
+    report = shelves.run()
+    assert ended(report) == VERIFIED
+    assert report.reason == "all rows were processed, and 1 rows are left"
+    shelves.execute("UPDATE library SET album_title = '2 Album' WHERE id = 2")
+    assert shelves.run().reason == "nothing is left to do"
 
 
 @contextmanager
