@@ -112,20 +112,10 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
             self._options.accept_first,
             run.settings.artwork_hosts(),
         )
-        client = client or LmlClient.from_settings(
-            run.settings,
-            stop_flag=run.stop_flag,
-            concurrency=run.options.concurrency,
-            bulk_size=self._options.bulk_size,
-            quick=self._options.quick,
-        )
-        self._lookups = Lookups(
-            run.use(client),
-            discogs=Pace(self._options.discogs_rate, run.stop_flag),
-            stop_flag=run.stop_flag,
-        )
+        # A verification needs no settings of LML.
+        self._lookups = None if run.verify_only else _open_lookups(run, self._options, client)
         self._pace = Pace(self._options.write_rate, run.stop_flag)
-        self._changes = _open_changes(run, self._options)
+        self._changes = None if run.verify_only else _open_changes(run, self._options)
         self._summary = summary.Summary()
         self._written_ids = array("q")
         self._before: Census | None = None
@@ -201,6 +191,8 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
         self._library.decisions.failed(rows)
 
     def _ask(self, rows: Sequence[Row]) -> Sequence[Answer]:
+        if self._lookups is None:
+            raise TypeError("a verification looks nothing up")
         queries = [LmlQuery(_as_text(row.artist), _as_text(row.title)) for row in rows]
         try:
             return self._lookups.ask(queries)
@@ -253,14 +245,16 @@ class _Library:
         DatabaseError
             A table or a right is missing.
         """
-        shape = library.read_shape(conn, run.settings.wxyc_schema(), read_only=run.options.dry_run)
+        shape = library.read_shape(conn, run.settings.wxyc_schema())
+        if not run.verify_only:
+            library.check_rights(conn, shape, read_only=run.options.dry_run)
         if options.from_metadata and not shape.has("album_metadata", "album_id", "artwork_url"):
             raise DatabaseError(
                 f"{shape.schema}.album_metadata does not exist or may not be read: omit"
                 " --from-metadata"
             )
         if options.attempts_table:
-            attempts.check(conn)
+            attempts.check(conn, read_only=run.verify_only or run.options.dry_run)
         writes = Writes(shape)
         return cls(
             Candidates(
@@ -276,6 +270,21 @@ class _Library:
                 changes=changes,
             ),
         )
+
+
+def _open_lookups(run: Run, options: Options, client: LmlClient | None) -> Lookups:
+    client = client or LmlClient.from_settings(
+        run.settings,
+        stop_flag=run.stop_flag,
+        concurrency=run.options.concurrency,
+        bulk_size=options.bulk_size,
+        quick=options.quick,
+    )
+    return Lookups(
+        run.use(client),
+        discogs=Pace(options.discogs_rate, run.stop_flag),
+        stop_flag=run.stop_flag,
+    )
 
 
 def _open_changes(run: Run, options: Options) -> ChangesFile | None:

@@ -110,8 +110,16 @@ def tables(schema: str) -> tuple[Table, ...]:
     )
 
 
-def read_shape(conn: Connection, schema: str, *, read_only: bool = False) -> Shape:
-    """Determine the kind of database, and check the rights that writing to it needs.
+def read_shape(conn: Connection, schema: str) -> Shape:
+    """Determine the kind of database."""
+    columns: dict[str, set[str]] = {}
+    for table, column in conn.execute(_COLUMNS, {"schema": schema}):
+        columns.setdefault(table, set()).add(column)
+    return Shape(schema, {table: frozenset(names) for table, names in columns.items()})
+
+
+def check_rights(conn: Connection, shape: Shape, *, read_only: bool) -> None:
+    """Check the rights on the watermark that writing to the library needs.
 
     With `read_only`, the rights are checked only if the role may write to the library: a role that
     may not is meant for dry runs, while one that may would lack the right on the watermark in its
@@ -123,13 +131,9 @@ def read_shape(conn: Connection, schema: str, *, read_only: bool = False) -> Sha
         Writing would fail, because the watermark's trigger runs with the rights of the role that
         writes.
     """
-    columns: dict[str, set[str]] = {}
-    for table, column in conn.execute(_COLUMNS, {"schema": schema}):
-        columns.setdefault(table, set()).add(column)
-    shape = Shape(schema, {table: frozenset(names) for table, names in columns.items()})
+    schema = shape.schema
     if shape.has_watermark and (not read_only or _may_write(conn, schema)):
         _check_watermark(conn, f"{schema}.{_WATERMARK}", f'"{schema}"."{_WATERMARK}"')
-    return shape
 
 
 def _may_write(conn: Connection, schema: str) -> bool:

@@ -257,6 +257,8 @@ class Run:
     #: Set when the run is to end soon; every wait must then end.
     stop_flag: Event
     open_connection: Callable[[], Connection]
+    #: Whether only `verify` is called: it reads, and sends no request.
+    verify_only: bool = field(default=False, kw_only=True)
     #: The time without a heartbeat after which others declare the run dead, in seconds.
     dead_after: float = field(default=DEAD_AFTER_S, kw_only=True)
     record: RunRecord = field(init=False)

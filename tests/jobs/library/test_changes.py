@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +336,23 @@ def test_a_missing_table_of_attempts_is_named_before_the_first_lookup(
     with pytest.raises(DatabaseError, match="migrate --database wxyc"):
         shelves.run(Options(attempts_table=True))
     assert lml.asked == {}
+
+
+def test_a_dry_run_needs_no_right_to_note_attempts(shelves: Shelves, remembering: Options) -> None:
+    shelves.add("1 Album")
+    role = f"reader_{time.monotonic_ns()}"
+    shelves.execute(f"CREATE ROLE {role} LOGIN")
+    try:
+        for schema in ("wxyc_schema", "artwork_backfill"):
+            shelves.execute(f"GRANT USAGE ON SCHEMA {schema} TO {role}")
+            shelves.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}")
+        dsn = psycopg.conninfo.make_conninfo(shelves.dsn, user=role)
+        assert shelves.run(remembering, dsn=dsn, dry_run=True).totals["written"] == 1
+        with pytest.raises(DatabaseError, match="GRANT SELECT, UPDATE"):
+            shelves.run(remembering, dsn=dsn)
+    finally:
+        shelves.execute(f"DROP OWNED BY {role}")
+        shelves.execute(f"DROP ROLE {role}")
 
 
 def test_without_the_right_to_create_a_schema_the_migration_says_so(shelves: Shelves) -> None:
