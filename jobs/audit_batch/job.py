@@ -25,6 +25,7 @@ from artwork_backfill.shared.engine.job import (
     Alone,
     Failed,
     Job,
+    Left,
     Metric,
     Note,
     Problem,
@@ -207,7 +208,7 @@ class AuditBatch(Job[Claim, Audit]):
 
     def verify(
         self, conn: Connection, run: RunResult | None
-    ) -> Iterator[Verification | Note | Problem]:
+    ) -> Iterator[Verification | Note | Problem | Left]:
         if run is None:
             dead = self._claims.count_dead(conn)
             yield Verification.equal("claims of dead runs", 0, dead, "audit-batch reclaims them")
@@ -216,6 +217,8 @@ class AuditBatch(Job[Claim, Audit]):
                 self._statuses.wait(_COUNTS_S)
             left = self._claims.count_held(conn)
             yield Verification.equal("claims of this run left over", 0, left)
+            if run.is_complete:
+                yield Left(self._claims.count_waiting(conn))
             yield from verification.verify_decisions(
                 conn,
                 self._decided,

@@ -113,8 +113,8 @@ JOIN unnest(%(ids)s::bigint[], %(entity_types)s::text[], %(gids)s::text[])
 # one that was already running.
 #
 # Completed events have no index on their entity, and an event may have failed long ago. Therefore
-# only the latest ones are read, which takes 50 ms, and those that the audit itself has queued. If an
-# older one is missed, the failed event becomes a review.
+# only the latest ones are read, which takes 50 ms, and those that the audit itself has queued. If
+# an older one is missed, the failed event becomes a review.
 _COMPLETED_SINCE: Final = """
 WITH failed AS MATERIALIZED (
     SELECT id, entity_type, action, message, created, last_updated

@@ -200,6 +200,11 @@ def is_unavailable(error: psycopg.Error) -> bool:
     )
 
 
+def is_locked_out(error: psycopg.Error) -> bool:
+    """Return whether another session has kept a lock for too long."""
+    return error.sqlstate == "55P03"
+
+
 _UNAVAILABLE: Final = (
     "the database system is starting up",
     "the database system is in recovery mode",
@@ -494,7 +499,10 @@ class Session:
                 is_ours = read_only and error.sqlstate == "25006"
                 if is_ours or not is_passing(error) or time.monotonic() >= deadline:
                     raise
-                log.warning("the database did not answer, trying again: %s", explain(error))
+                if is_locked_out(error):
+                    log.warning("another session has a lock, trying again: %s", explain(error))
+                else:
+                    log.warning("the database did not answer, trying again: %s", explain(error))
                 self._drop_if_broken()
                 # Jitter, so that containers that lost the same server do not return at once.
                 pause = random.uniform(0.5, 1.0) * backoff

@@ -461,7 +461,7 @@ class Claims(Generic[ClaimedItem]):
 
     def count(self, session: Session) -> int:
         def work(conn: Connection) -> int:
-            waiting = count(conn, self.table.format(_COUNT), self.partition.values)
+            waiting = self.count_waiting(conn)
             # A dry run may not make them claimable.
             has_reserve = self.reserve is not None and not session.read_only
             return waiting + (self.reserve.count(conn) if self.reserve and has_reserve else 0)
@@ -542,6 +542,10 @@ class Claims(Generic[ClaimedItem]):
 
     def _take_up(self, conn: Connection, size: int) -> int:
         return 0 if self.reserve is None else self.reserve.take_up(conn, size)
+
+    def count_waiting(self, conn: Connection) -> int:
+        """Return how many rows of the partition can be claimed."""
+        return count(conn, self.table.format(_COUNT), self.partition.values)
 
     def count_held(self, conn: Connection) -> int:
         """Return how many rows this run holds."""
