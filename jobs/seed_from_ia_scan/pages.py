@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event
 from typing import Final, Protocol
 
+from artwork_backfill.jobs.seed_from_ia_scan.distinct import number_of
 from artwork_backfill.shared.audit.archives import ArtArchive
 from artwork_backfill.shared.clients.archive_org import (
     ArchiveOrgClient,
@@ -65,6 +66,8 @@ class Page:
         Leads to the next page; `None` after the last.
     total
         The size of the collection according to the service.
+    gid_numbers, other_numbers
+        The numbers, see `distinct.number_of`, of the gids and of all other identifiers.
     """
 
     number: int
@@ -74,6 +77,8 @@ class Page:
     examples: tuple[str, ...] = ()
     cursor: str | None = None
     total: int | None = None
+    gid_numbers: frozenset[int] = frozenset()
+    other_numbers: frozenset[int] = frozenset()
 
 
 class Pages(Protocol):
@@ -238,16 +243,20 @@ def _page(
     total: int | None = None,
 ) -> Page:
     every = list(identifiers)
-    gids = list(_gids(every))
+    all_gids = frozenset(_gids(every))
+    gids = all_gids if partition.count == 1 else frozenset(_share(all_gids, partition))
     foreign = [identifier for identifier in every if not _IDENTIFIER.fullmatch(identifier)]
+    others = {identifier.encode("utf-8", "surrogatepass") for identifier in foreign}
     return Page(
         number,
-        frozenset(gids if partition.count == 1 else _share(gids, partition)),
+        gids,
         len(every),
         len(foreign),
         tuple(foreign[:_SHOWN]),
         cursor,
         total,
+        frozenset(map(number_of, gids)),
+        frozenset(map(number_of, others | (all_gids - gids))),
     )
 
 

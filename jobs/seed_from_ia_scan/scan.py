@@ -46,8 +46,11 @@ class Scan:
 
     def after(self, page: Page, new: int) -> Standing:
         """Return the position after a page with `new` new rows is committed."""
-        before = 0 if page.number == 1 else self.gids_before
-        return self.standing.after(page, before + len(self.ids) + new)
+        if page.number == 1:
+            return self.standing.after(page, len(self.ids) + new)
+        # A dry run has met no rows.
+        met = max(self.gids_before + len(self.ids), self.standing.gids)
+        return self.standing.after(page, met + new)
 
     def take(self, page: Page, standing: Standing) -> None:
         """Record that a page is committed."""

@@ -126,7 +126,7 @@ def of_list(
     absent = 0
     while not scan.pages.finished:
         if stop_flag.is_set():
-            raise StopRun("stopped before the whole list was read", planned=True)
+            raise StopRun("stopped before the whole list was read: run it again", planned=True)
         page = scan.pages.next_page(_PAGE)
         ids = look_up(conn, scan.archive.entity_type, page.gids)
         standing = scan.after(page, scan.count_new(ids))
@@ -200,11 +200,12 @@ def _completeness(
         yield Note(name, standing.gids, f"of {with_art:,}; {detail}")
         return
     if standing.total is not None:
-        is_enough = standing.identifiers >= (1 - TOLERATED_SHARE) * standing.total
+        seen = standing.distinct_identifiers
+        is_enough = seen >= (1 - TOLERATED_SHARE) * standing.total
         yield Verification(
             f"identifiers of {archive.collection} against archive.org's total",
             standing.total,
-            standing.identifiers,
+            seen,
             "" if is_enough else "accepted" if accept_total else _TOTAL,
             ok=is_enough or accept_total,
         )

@@ -322,12 +322,12 @@ def test_nobody_waits_for_a_lost_database_once_the_run_is_to_end(work: str) -> N
 def test_a_signal_while_the_database_is_in_trouble_stops_the_run(work: str, verb: str) -> None:
     drive = driver(work)
 
-    def wait_in_vain(conn: Connection) -> None:
+    def wait_for_others(conn: Connection) -> None:
         drive.stop_flag.request("stopped by SIGTERM", 15)
         # Such as a transaction of somebody that is open for minutes.
         raise_in_server("55P03")(conn)
 
-    report = drive.run(troubled(verb, wait_in_vain, times=1_000))
+    report = drive.run(troubled(verb, wait_for_others, times=1_000))
     assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 143), report.reason
     assert report.reason == "stopped by SIGTERM"
     assert doubled(work) == []
