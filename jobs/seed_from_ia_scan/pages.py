@@ -37,6 +37,9 @@ _RETRY: Final = "retry later or pass an exported list with --from-list"
 #: The number of foreign identifiers of a page that are kept as examples.
 _SHOWN: Final = 5
 
+#: A longer line of a list is no identifier, and is cut to this many bytes.
+_LONGEST_LINE: Final = 100
+
 #: This many pages in a row without a new gid end an enumeration, which might never end otherwise.
 _MOST_BARREN: Final = 20
 
@@ -227,7 +230,8 @@ class ListedPages:
             with self._path.open("rb") as file:
                 for block in read_blocks(file):
                     for line in block.lines:
-                        if text := line.strip():
+                        # Copied, so that a page keeps no more of it.
+                        if text := line.strip()[:_LONGEST_LINE]:
                             yield text.decode("utf-8", "replace")
         except DamagedInput as error:
             self.damage = f"{self._path}:{error.line}: {error}"

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from psycopg import Connection
 from artwork_backfill.jobs.seed_from_ia_scan import pages as pages_module
 from artwork_backfill.jobs.seed_from_ia_scan.distinct import Distinct, number_of
 from artwork_backfill.jobs.seed_from_ia_scan.job import ScanPage, SeedFromIaScan
-from artwork_backfill.jobs.seed_from_ia_scan.pages import Page, ScrapedPages
+from artwork_backfill.jobs.seed_from_ia_scan.pages import ListedPages, Page, ScrapedPages
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
 from artwork_backfill.shared.clients.archive_org import (
     ArchiveOrgClient,
@@ -617,6 +618,22 @@ def test_a_list_takes_the_place_of_archive_org(database: str, listed: Path) -> N
     assert checks(report)[f"gids of {CAA} in audit_entity"].expected == 30
     assert report.as_dict()["requests"] == {}
     assert query(database, STANDING) == []
+
+
+def test_a_list_of_long_lines_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "list.gz"
+    line = f"mbid-{gid(1)}".encode() + b"x" * 60_000
+    path.write_bytes(gzip.compress(b"\n".join([line] * 1_000 + [b"mbid-" + gid(2).encode()])))
+    pages = ListedPages(path, Partition())
+    tracemalloc.start()
+    try:
+        page = pages.next_page(10_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (page.identifiers, page.foreign, len(page.gids)) == (1_001, 1_000, 1)
+    assert max(map(len, page.examples)) == 100
+    assert peak < 16_000_000
 
 
 def test_a_list_can_be_verified_alone(database: str, listed: Path) -> None:
