@@ -42,7 +42,8 @@ TAKEN_FOR_DEAD: Final = (
 
 #: A transaction that writes must not keep others waiting, so it gives up early; a count over
 #: millions of rows holds no lock that anybody waits for, and may take its time.
-WRITE_TIMEOUT: Final = "30s"
+WRITE_TIMEOUT_S: Final = 30.0
+WRITE_TIMEOUT: Final = f"{WRITE_TIMEOUT_S:g}s"
 READ_TIMEOUT: Final = "15min"
 LOCK_TIMEOUT: Final = "5s"
 IDLE_TIMEOUT: Final = "60s"
@@ -157,18 +158,24 @@ def holds(conn: Connection, query: str | SQL | Composed, values: Values | None =
     return bool(only_row(conn, query, values)[0])
 
 
+class TooSlow(psycopg.errors.QueryCanceled):
+    """A statement took longer than it may. The same one would again, one of fewer rows may not."""
+
+
 def is_passing(error: psycopg.Error) -> bool:
     """Return whether the same transaction may well succeed a little later.
 
     By SQLSTATE, see PostgreSQL's appendix on error codes: lost connections (class 08 and no code
     at all), a server that stops or starts (57P), serialization failure and deadlock (40), lock
-    time-out (55P03), statement time-out (57014), a full disk or too many connections (53), an
-    input/output error (58), and a server that is read only for the moment, as during a failover
-    (25006).
+    time-out (55P03), a cancelled statement (57014, but see `TooSlow`), a full disk or too many
+    connections (53), an input/output error (58), and a server that is read only for the moment, as
+    during a failover (25006).
     """
     code = error.sqlstate
     if code is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    if isinstance(error, TooSlow):
+        return False
     return code[:2] in ("08", "40", "53", "58") or code in (
         "57P01",
         "57P02",
@@ -350,6 +357,8 @@ class Session:
         When set, the process is about to end and a transaction is only repeated for a moment.
     patience
         For how long a transaction is repeated, in seconds.
+    write_timeout
+        How long a statement of a transaction that writes may take, in seconds.
     """
 
     def __init__(
@@ -360,12 +369,14 @@ class Session:
         guard: Callable[[], str | None] = lambda: None,
         stop_flag: Event | None = None,
         patience: float = PATIENCE_S,
+        write_timeout: float = WRITE_TIMEOUT_S,
     ) -> None:
         self.read_only = read_only
         self._open = open_connection
         self._guard = guard
         self._stop_flag = stop_flag or Event()
         self._patience = patience
+        self._write_timeout = write_timeout
         self._conn: Connection | None = None
 
     def transaction(
@@ -375,21 +386,26 @@ class Session:
         read_only: bool = False,
         statement_timeout: str | None = None,
         once: bool = False,
+        may_split: bool = False,
     ) -> T:
         """Run `work` in one transaction, and repeat all of it after passing trouble.
 
         `work` may thus run several times, and, unless `once` is set, even after a commit whose
         answer was lost: it must rest on the state of the data alone. With `once`, the server is
-        asked what became of such a transaction.
+        asked what became of such a transaction. With `may_split`, which says that the caller can do
+        with less at once, a transaction that writes is not repeated when it was too slow.
 
         Raises
         ------
+        TooSlow
+            See `may_split`.
         psycopg.Error
             Trouble that does not pass, or that did not pass in time.
         StopRun
             The guard does not hold.
         """
         reads = read_only or self.read_only
+        timeout = statement_timeout or (READ_TIMEOUT if reads else f"{self._write_timeout:g}s")
         unanswered: tuple[str, T] | None = None
 
         def attempt() -> T:
@@ -398,11 +414,12 @@ class Session:
             if unanswered is not None and is_committed(conn, unanswered[0]):
                 return unanswered[1]
             unanswered = None
+            began = time.monotonic()
             try:
                 begun = begin(
                     conn,
                     read_only=reads,
-                    statement_timeout=statement_timeout,
+                    statement_timeout=timeout,
                     condition=None if reads else self._guard(),
                     with_id=once and not reads,
                 )
@@ -415,8 +432,13 @@ class Session:
                 if begun.xid is not None:
                     unanswered = (begun.xid, result)
                 conn.commit()
-            except BaseException:
+            except BaseException as error:
                 roll_back(conn)
+                # The server's words depend on its language: a statement that somebody cancels
+                # has hardly ever taken as long as it may.
+                is_slow = time.monotonic() - began >= self._write_timeout
+                if may_split and is_slow and isinstance(error, psycopg.errors.QueryCanceled):
+                    raise TooSlow(str(error)) from error
                 raise
             return result
 

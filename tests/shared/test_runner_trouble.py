@@ -168,6 +168,36 @@ def test_a_real_lock_that_is_held_too_long_is_waited_for_again(work: str) -> Non
     assert doubled(work) == []
 
 
+def test_a_batch_that_takes_too_long_is_written_in_parts(work: str) -> None:
+    sizes: list[int] = []
+
+    class Slow(TinyJob):
+        def write(self, conn: Connection, results: Sequence[int]) -> Written:
+            sizes.append(len(results))
+            if len(results) > 5:
+                conn.execute("SELECT pg_sleep(60)")
+            return super().write(conn, results)
+
+    report = driver(work, write_timeout=1.0).run(Slow, limit=10)
+    assert (report.exit_code, report.totals["written"]) == (0, 10)
+    assert sizes == [10, 5, 5]
+    assert doubled(work) == []
+
+
+def test_a_row_that_takes_too_long_by_itself_is_reported_and_the_others_written(work: str) -> None:
+    class Slow(TinyJob):
+        def write(self, conn: Connection, results: Sequence[int]) -> Written:
+            if 2 in results:
+                conn.execute("SELECT pg_sleep(60)")
+            return super().write(conn, results)
+
+    report = driver(work, write_timeout=1.0).run(Slow, batch_size=2, limit=4)
+    assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
+    assert (report.totals["written"], report.totals["failed"]) == (3, 1)
+    (problem,) = report.problems
+    assert (problem.what, "57014" in problem.detail) == ("2", True)
+
+
 def test_a_real_deadlock_is_resolved_by_writing_again(work: str) -> None:
     locked = threading.Event()
 
