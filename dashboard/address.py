@@ -8,7 +8,6 @@ have changed. Widgets with a field here must be made without a default of their 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,8 +19,8 @@ TAB: Final = "tab"
 _KNOWN: Final = "address.known"
 _PUBLISHED: Final = "address.published"
 
-#: For how long a browser may not have heard of an address, in seconds.
-_MOMENT_S: Final = 1.5
+#: The key of the unseen field in which a browser says of how many addresses it has heard.
+_HEARD: Final = "address.heard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def adopt(fields: Fields, first_tab: str) -> None:
         st.session_state.setdefault(field.key, field.initial)
     brought = {name: st.query_params.get_all(name) for name in st.query_params}
     known = st.session_state.get(_KNOWN)
-    if known is not None and (brought == known or _is_late(fields, first_tab, known)):
+    if known is not None and (brought == known or _is_late()):
         return
     st.session_state[_KNOWN] = brought
     tab = (brought.get(TAB) or [first_tab])[-1]
@@ -92,14 +91,12 @@ def adopt(fields: Fields, first_tab: str) -> None:
         st.session_state[field.key] = field.read(brought.get(field.name, ()))
 
 
-def _is_late(fields: Fields, first_tab: str, known: Mapping[str, list[str]]) -> bool:
+def _is_late() -> bool:
     """Return whether the browser acted before it had heard of the latest address.
 
-    It brings the one before along then, as it does when a person goes back. But who goes back
-    changes no field at the same time, nor within the moment that an answer takes.
+    It brings the one before along then, as it does when a person goes back.
     """
-    published = st.session_state.get(_PUBLISHED, 0.0)
-    return current(fields, first_tab) != known or time.monotonic() - published < _MOMENT_S
+    return st.session_state.get(_HEARD) != _published()
 
 
 def publish(fields: Fields, first_tab: str) -> None:
@@ -107,8 +104,16 @@ def publish(fields: Fields, first_tab: str) -> None:
     shown = current(fields, first_tab)
     if st.session_state.get(_KNOWN) != shown:
         st.session_state[_KNOWN] = shown
-        st.session_state[_PUBLISHED] = time.monotonic()
+        st.session_state[_PUBLISHED] = st.session_state.get(_PUBLISHED, 0) + 1
         st.query_params.from_dict(shown)
+    # After the address: a browser that has this number has that address.
+    st.session_state[_HEARD] = _published()
+    with st.container(key="address-heard"):
+        st.text_input("Address", key=_HEARD, label_visibility="collapsed")
+
+
+def _published() -> str:
+    return str(st.session_state.get(_PUBLISHED, 0))
 
 
 def current(fields: Fields, first_tab: str) -> dict[str, list[str]]:

@@ -132,35 +132,48 @@ def show_bulk(kept: memory.Memory, name: str, on_change: Callable[[], None]) -> 
 
 
 def _show(kept: memory.Memory, bulk: Bulk, on_change: Callable[[], None]) -> None:
+    """Draw the action; each part keeps its place, or an old button would stay beside its heir."""
     st.markdown(f"**{bulk.what}**")
-    for line in bulk.to:
-        show.text(line)
+    with st.container():
+        for line in bulk.to:
+            show.text(line)
     worked = len(bulk.done) + bulk.refused
     st.progress(min(1.0, worked / max(1, bulk.total)), text=f"{worked:,} of {bulk.total:,}")
+    with st.container():
+        if bulk.state != "running":
+            _show_end(bulk)
+    with st.container(horizontal=True):
+        if bulk.state == "running":
+            st.button("Stop", key=f"{bulk.name}.bulk.stop", on_click=bulk.stop)
+        else:
+            _offer_next(kept, bulk, on_change)
     if bulk.state == "running":
-        st.button("Stop", key=f"{bulk.name}.bulk.stop", on_click=bulk.stop)
         bulk.advance()
         if bulk.state != "running":
             on_change()
             st.rerun()
-        return
+
+
+def _show_end(bulk: Bulk) -> None:
     st.success(bulk.summary()) if bulk.state == "finished" else st.warning(bulk.summary())
     if bulk.trouble:
         show.text(bulk.trouble)
     for line in bulk.refusals:
         show.text(line)
-    with st.container(horizontal=True):
-        if bulk.state == "stopped" and st.button("Continue", key=f"{bulk.name}.bulk.resume"):
-            bulk.resume()
-            st.rerun()
-        if (
-            bulk.undo is not None
-            and bulk.done
-            and st.button("Undo", key=f"{bulk.name}.bulk.undo", help="Puts back what was done.")
-        ):
-            kept.bulk = bulk.undo(bulk.done)
-            st.rerun()
-        if st.button("Close", key=f"{bulk.name}.bulk.close"):
-            kept.bulk = None
-            on_change()
-            st.rerun()
+
+
+def _offer_next(kept: memory.Memory, bulk: Bulk, on_change: Callable[[], None]) -> None:
+    if bulk.state == "stopped" and st.button("Continue", key=f"{bulk.name}.bulk.resume"):
+        bulk.resume()
+        st.rerun()
+    if (
+        bulk.undo is not None
+        and bulk.done
+        and st.button("Undo", key=f"{bulk.name}.bulk.undo", help="Puts back what was done.")
+    ):
+        kept.bulk = bulk.undo(bulk.done)
+        st.rerun()
+    if st.button("Close", key=f"{bulk.name}.bulk.close"):
+        kept.bulk = None
+        on_change()
+        st.rerun()

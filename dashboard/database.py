@@ -48,12 +48,12 @@ class DashboardDb:
     who: Callable[[], str]
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self, *, timeout: str = STATEMENT_TIMEOUT) -> Iterator[Connection]:
         """Open a session for questions; it can change nothing, whatever the dashboard may.
 
         Raises `Trouble` for whatever goes wrong with the database in the block.
         """
-        with self._session(read_only=True) as conn:
+        with self._session(read_only=True, timeout=timeout) as conn:
             yield conn
 
     def act(self, change: Callable[[Connection, str], T]) -> T:
@@ -72,19 +72,21 @@ class DashboardDb:
             return change(conn, by)
 
     @contextmanager
-    def _session(self, *, read_only: bool) -> Iterator[Connection]:
+    def _session(
+        self, *, read_only: bool, timeout: str = STATEMENT_TIMEOUT
+    ) -> Iterator[Connection]:
         try:
             with closing(
                 db.open_standalone(
                     self.config.dsn,
                     _APPLICATION,
                     read_only=read_only,
-                    statement_timeout=STATEMENT_TIMEOUT,
+                    statement_timeout=timeout,
                 )
             ) as conn:
                 yield conn
         except psycopg.Error as error:
-            raise Trouble(self.config.redactor.text(_explain(error))) from None
+            raise Trouble(self.config.redactor.text(_explain(error, timeout))) from None
         except (Refused, SettingsError) as refusal:
             raise Trouble(without_commands(str(refusal))) from None
 
@@ -94,10 +96,10 @@ def without_commands(refusal: str) -> str:
     return _COMMAND.sub("", refusal)
 
 
-def _explain(error: psycopg.Error) -> str:
+def _explain(error: psycopg.Error, timeout: str) -> str:
     if isinstance(error, QueryCanceled):
         return (
-            f"The database took longer than {STATEMENT_TIMEOUT} to answer: narrow the question"
+            f"The database took longer than {timeout} to answer: narrow the question"
             " down with a filter."
         )
     if isinstance(error, LockNotAvailable):

@@ -186,12 +186,39 @@ def action_bar(name: str) -> Iterator[None]:
         yield
 
 
-def draft(kept: Memory, key: str) -> None:
-    """Bring back what was being written when the page was loaded again, and keep it from now on."""
-    draft = kept.drafts.get(key, "")
-    if key not in st.session_state and draft:
-        st.session_state[key] = draft
-    kept.drafts[key] = st.session_state.get(key, draft)
+def draft(label: str, kept: Memory, key: str, *, max_chars: int, width: int = 320) -> None:
+    """Show a field whose text survives another tab, a reload of the page, and a lost session.
+
+    What is written is kept in a callback, at the very start of the run that brings it along: the
+    run itself may be cut short by the next click before it comes to this field. `write` sets it.
+    """
+    # Of two windows of one browser, each has its own text; only a new session takes the latest.
+    own = _own_draft(key)
+    known = st.session_state.setdefault(own, kept.drafts.get(key, ""))
+    if known and key not in st.session_state:
+        st.session_state[key] = known
+    st.session_state[own] = st.text_input(
+        label, key=key, max_chars=max_chars, width=width, on_change=_keep_draft, args=(kept, key)
+    )
+
+
+def write(kept: Memory, key: str, content: str) -> None:
+    """Write into the field of a draft; for callbacks."""
+    st.session_state[key] = content
+    _keep_draft(kept, key)
+
+
+def _keep_draft(kept: Memory, key: str) -> None:
+    content = st.session_state.get(key, "")
+    st.session_state[_own_draft(key)] = content
+    if content:
+        kept.drafts[key] = content
+    else:
+        kept.drafts.pop(key, None)
+
+
+def _own_draft(key: str) -> str:
+    return f"draft.{key}"
 
 
 def literally(content: str) -> str:

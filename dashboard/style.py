@@ -22,8 +22,8 @@ CSS: Final = """
 
 [data-testid="stButtonGroup"] [data-selected="true"] p { color: light-dark(#9c1b2b, #ff9aa2); }
 
-/* Belongs to no one's eyes, see page.py. */
-.st-key-session-token { display: none; }
+/* Not for people: see page.py and address.py. */
+.st-key-session-token, .st-key-address-heard { display: none; }
 
 /* What can be done about a list stays in view. */
 [data-testid="stLayoutWrapper"]:has(> .st-key-reviews-bar, > .st-key-events-bar) {

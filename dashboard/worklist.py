@@ -22,7 +22,7 @@ import streamlit as st
 from artwork_backfill.dashboard import show, words
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.shared.review.questions import Page
-from artwork_backfill.shared.review.triage import Extent
+from artwork_backfill.shared.review.triage import Extent, Group
 
 T = TypeVar("T")
 
@@ -38,15 +38,16 @@ _LINES: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
-    """Rows as they were seen, and how many there were in all; `wanted` is the filter.
+    """Rows as they were seen, and how many there were in all and of each kind.
 
-    `token` is of this reading alone.
+    `wanted` is the filter. `token` is of this reading alone.
     """
 
     wanted: object
     page: Page
     rows: Sequence[T]
     extent: Extent
+    groups: Sequence[Group]
     at: datetime
     token: str
 
@@ -104,6 +105,7 @@ class Worklist(Generic[T]):
         wanted: object,
         load: Callable[[Page], Sequence[T]],
         count: Callable[[], Extent],
+        group: Callable[[], Sequence[Group]],
     ) -> Listing[T]:
         """Return the list as it was seen, or read it when other rows are wanted."""
         known = st.session_state.get(self._key("wanted"))
@@ -121,7 +123,13 @@ class Worklist(Generic[T]):
             page = replace(page, offset=max(0, extent.count - 1) // page.limit * page.limit)
             st.session_state[self._key("first")] = page.offset
         listing = Listing(
-            wanted, page, tuple(load(page)), extent, datetime.now(UTC), secrets.token_hex(8)
+            wanted,
+            page,
+            tuple(load(page)),
+            extent,
+            tuple(group()),
+            datetime.now(UTC),
+            secrets.token_hex(8),
         )
         st.session_state[self._key("listing")] = listing
         st.session_state[self._key("all")] = False

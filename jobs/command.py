@@ -76,7 +76,7 @@ _SWITCH_INTERVAL_S: Final = 0.0005
 
 
 class DurationType(click.ParamType[float]):
-    """A duration such as 90s, 30m, 1h30m or 5d, converted to seconds; the help calls it `name`."""
+    """A duration such as 90s, 30m, 1h30m or 5d, as seconds; `name` is what the help calls it."""
 
     def __init__(self, name: str = "duration") -> None:
         self.name = name

@@ -139,6 +139,10 @@ class Draft:
         return entity_xml(entity.entity_type, entity.gid, xml, len(entity.artwork))
 
 
+Plant = Callable[[Draft], None]
+"""What plants a drift into the draft of a healthy entity."""
+
+
 @dataclass(frozen=True, slots=True)
 class Drift:
     """One kind of drift.
@@ -157,7 +161,7 @@ class Drift:
 
     name: str
     subject: Subject
-    plant: Callable[[Draft], None]
+    plant: Plant
     checks: frozenset[str]
     status: Status
     repaired: Status
@@ -173,27 +177,44 @@ class Drift:
         return frozenset(check for check in self.checks if not check.startswith("meta."))
 
 
+def _with(**changes: Any) -> Plant:
+    """A draft of which these attributes are others."""
+
+    def plant(draft: Draft) -> None:
+        for name, value in changes.items():
+            setattr(draft, name, value)
+
+    return plant
+
+
+def _telling(**facts: Any) -> Plant:
+    """An XML that tells other facts, which archive.org has extracted."""
+    return lambda draft: draft.tell(**facts)
+
+
+def _without(key: str, value: str) -> Plant:
+    """Metadata that lack a key, or have another value under it."""
+
+    def plant(draft: Draft) -> None:
+        if draft.variant % 2:
+            draft.metadata[key] = value
+        else:
+            del draft.metadata[key]
+
+    return plant
+
+
+def _in_turn(*plants: Plant) -> Plant:
+    """Several drifts at once."""
+
+    def plant(draft: Draft) -> None:
+        for each in plants:
+            each(draft)
+
+    return plant
+
+
 # What is wrong with the item as a whole.
-
-
-def _absent(draft: Draft) -> None:
-    draft.absent = True
-
-
-def _dark(draft: Draft) -> None:
-    draft.dark = True
-
-
-def _wrong_collection(draft: Draft) -> None:
-    _lose_or_change(draft, "collection", "opensource")
-
-
-def _wrong_mediatype(draft: Draft) -> None:
-    _lose_or_change(draft, "mediatype", "data")
-
-
-def _wrong_noindex(draft: Draft) -> None:
-    _lose_or_change(draft, "noindex", "false")
 
 
 def _of_other_archive(draft: Draft) -> None:
@@ -201,27 +222,7 @@ def _of_other_archive(draft: Draft) -> None:
     draft.metadata["collection"] = ARCHIVES[other].collection
 
 
-def _lose_or_change(draft: Draft, key: str, value: str) -> None:
-    if draft.variant % 2:
-        draft.metadata[key] = value
-    else:
-        del draft.metadata[key]
-
-
 # What is wrong with its files.
-
-
-def _no_index(draft: Draft) -> None:
-    draft.index = None
-
-
-def _no_xml(draft: Draft) -> None:
-    draft.xml = None
-
-
-def _neither_index_nor_xml(draft: Draft) -> None:
-    draft.index = None
-    draft.xml = None
 
 
 def _no_original(draft: Draft) -> None:
@@ -298,10 +299,6 @@ def _malformed_index(draft: Draft) -> None:
     draft.index = broken[draft.variant % len(broken)]
 
 
-def _huge_index(draft: Draft) -> None:
-    draft.huge_index = True
-
-
 def _other_shape(draft: Draft) -> None:
     draft.document["generator"] = "caa-indexer"
 
@@ -346,14 +343,6 @@ def _listed_copy(draft: Draft, artwork_id: int) -> dict[str, Any]:
     if draft.entity.entity_type is EntityType.RELEASE:
         entry["back"] = False
     return entry
-
-
-def _listed_twice(draft: Draft) -> None:
-    draft.listed.append(draft.listed[-1])
-
-
-def _wrong_order(draft: Draft) -> None:
-    draft.listed.reverse()
 
 
 def _field_missing(draft: Draft) -> None:
@@ -428,10 +417,6 @@ def _malformed_xml(draft: Draft) -> None:
     draft.xml = (good[:-15], another, b"", b"<html><body>502</body></html>")[draft.variant % 4]
 
 
-def _stale_title(draft: Draft) -> None:
-    draft.tell(title=f"{draft.facts.title} (working title)")
-
-
 def _stale_artist_name(draft: Draft) -> None:
     first, *others = draft.facts.artists
     draft.tell(artists=(replace(first, name=f"{first.name} Ensemble"), *others))
@@ -445,14 +430,6 @@ def _stale_sort_name(draft: Draft) -> None:
 def _stale_artist_id(draft: Draft) -> None:
     first, *others = draft.facts.artists
     draft.tell(artists=(replace(first, gid=f"{first.gid[:-12]}{0:012}"), *others))
-
-
-def _stale_date(draft: Draft) -> None:
-    draft.tell(date="1901-02-03")
-
-
-def _stale_language(draft: Draft) -> None:
-    draft.tell(language="mul")
 
 
 def _stale_barcode(draft: Draft) -> None:
@@ -469,42 +446,12 @@ def _stale_other(draft: Draft) -> None:
         draft.xml = replace(draft.facts, packaging="Jewel Case")
 
 
-def _stale_listing_and_xml(draft: Draft) -> None:
-    _old_form(draft)
-    _stale_title(draft)
-
-
-def _not_extracted(key: str, value: str) -> Callable[[Draft], None]:
-    def plant(draft: Draft) -> None:
-        if draft.variant % 2:
-            del draft.metadata[key]
-        else:
-            draft.metadata[key] = value
-
-    return plant
-
-
 # What entities without art may have.
 
 
 def empty_item(draft: Draft) -> None:
     """What the indexer leaves when the last image is removed; not drift."""
     draft.index = index_document(draft.entity.entity_type, draft.entity.gid, ())
-
-
-def _empty_lists_an_image(draft: Draft) -> None:
-    empty_item(draft)
-    _listed_without_file(draft)
-
-
-def _empty_malformed_index(draft: Draft) -> None:
-    empty_item(draft)
-    _malformed_index(draft)
-
-
-def _empty_foreign_image(draft: Draft) -> None:
-    empty_item(draft)
-    _foreign_image(draft)
 
 
 # What may be left of entities that are gone.
@@ -517,15 +464,6 @@ def _orphan_index(draft: Draft) -> None:
 def _orphan_index_with_xml(draft: Draft) -> None:
     _orphan_index(draft)
     draft.xml = draft.facts
-
-
-def _orphan_image(draft: Draft) -> None:
-    _foreign_image(draft)
-
-
-def _orphan_image_and_index(draft: Draft) -> None:
-    _foreign_image(draft)
-    _orphan_index_with_xml(draft)
 
 
 def _orphan_image_of_two_suffixes(draft: Draft) -> None:
@@ -643,12 +581,7 @@ def _cut_listing(draft: Draft) -> None:
     draft.changes.append(change)
 
 
-def _orphan_cut_listing(draft: Draft) -> None:
-    _foreign_image(draft)
-    _cut_listing(draft)
-
-
-UNTIDY: Sequence[Callable[[Draft], None]] = (
+UNTIDY: Sequence[Plant] = (
     _shuffled_types,
     _indented_index,
     _indented_xml,
@@ -665,9 +598,7 @@ UNTIDY: Sequence[Callable[[Draft], None]] = (
 RELEASE_ONLY = (EntityType.RELEASE,)
 
 
-def _live(
-    name: str, plant: Callable[[Draft], None], checks: str, status: Status, **more: Any
-) -> Drift:
+def _live(name: str, plant: Plant, checks: str, status: Status, **more: Any) -> Drift:
     return Drift(
         name,
         plant=plant,
@@ -678,33 +609,21 @@ def _live(
     )
 
 
-def _index(name: str, plant: Callable[[Draft], None], checks: str, **more: Any) -> Drift:
-    return _live(f"index-{name}", plant, checks, "repair_queue", **more)
+def _repair(name: str, plant: Plant, checks: str, **more: Any) -> Drift:
+    return _live(name, plant, checks, "repair_queue", **more)
 
 
-def _xml(name: str, plant: Callable[[Draft], None], checks: str, **more: Any) -> Drift:
-    return _live(f"xml-{name}", plant, checks, "repair_queue", **more)
+def _review(name: str, plant: Plant, checks: str, **more: Any) -> Drift:
+    return _live(name, plant, checks, "manual_review", **more)
 
 
 def _meta(key: str, value: str) -> Drift:
-    plant = _not_extracted(key, value)
     check = f"meta.{key.replace('-', '_')}"
-    return _live(f"meta-{key}", plant, check, "repair_queue", types=RELEASE_ONLY)
-
-
-def _empty(
-    name: str, plant: Callable[[Draft], None], checks: str, status: Status, **more: Any
-) -> Drift:
-    return _live(f"empty-{name}", plant, checks, status, subject=Subject.NO_ART, **more)
+    return _repair(f"meta-{key}", _without(key, value), check, types=RELEASE_ONLY)
 
 
 def _orphan(
-    name: str,
-    plant: Callable[[Draft], None],
-    checks: str,
-    status: Status,
-    repaired: Status,
-    owner: Owner | None = None,
+    name: str, plant: Plant, checks: str, status: Status, repaired: Status, owner: Owner | None
 ) -> Drift:
     return Drift(
         f"orphan-{name}",
@@ -717,106 +636,92 @@ def _orphan(
     )
 
 
-def _orphan_image_to_review(
-    name: str, plant: Callable[[Draft], None], owner: Owner | None = None
-) -> Drift:
-    return _orphan(name, plant, "orphan.image", "manual_review", "manual_review", owner)
+def _orphan_repair(name: str, plant: Plant, checks: str, owner: Owner | None = None) -> Drift:
+    return _orphan(name, plant, checks, "repair_queue", "legacy", owner)
 
+
+def _orphan_review(
+    name: str, plant: Plant, owner: Owner | None = None, checks: str = "orphan.image"
+) -> Drift:
+    return _orphan(name, plant, checks, "manual_review", "manual_review", owner)
+
+
+_STALE_TITLE = _telling(title="Working title")
+_OLD_FORM = "index.entity_url index.image.url index.image.type index.image.field_missing"
+_EMPTY = {"subject": Subject.NO_ART}
+_LOSES_ORIGINALS = {"keeps_originals": False}
+_EXTRA = "files.original.extra"
 
 DRIFTS: Sequence[Drift] = (
     # What others borrow from comes first.
-    _live(
-        "original-missing",
-        _no_original,
-        "files.original.missing",
-        "manual_review",
-        keeps_originals=False,
-    ),
-    _live("item-missing", _absent, "item.missing", "manual_review", keeps_originals=False),
-    _live("item-dark", _dark, "item.dark", "manual_review", keeps_originals=False),
-    _live(
+    _review("original-missing", _no_original, "files.original.missing", **_LOSES_ORIGINALS),
+    _review("item-missing", _with(absent=True), "item.missing", **_LOSES_ORIGINALS),
+    _review("item-dark", _with(dark=True), "item.dark", **_LOSES_ORIGINALS),
+    _review(
         "original-other-suffix",
         _original_of_other_suffix,
         "files.original.missing",
-        "manual_review",
-        keeps_originals=False,
+        **_LOSES_ORIGINALS,
     ),
-    _live(
-        "original-empty",
-        _original_empty,
-        "files.original.empty",
-        "manual_review",
-        keeps_originals=False,
-    ),
+    _review("original-empty", _original_empty, "files.original.empty", **_LOSES_ORIGINALS),
     # Nothing is wrong with it as long as it is where it belongs.
-    _live("original-private", _original_private, "", "clean", keeps_originals=False),
-    _live("item-collection", _wrong_collection, "item.collection", "manual_review"),
-    _live("item-mediatype", _wrong_mediatype, "item.mediatype", "manual_review"),
-    _live("item-noindex", _wrong_noindex, "item.noindex", "manual_review"),
-    _live(
-        "item-other-archive",
-        _of_other_archive,
-        "item.archive",
-        "manual_review",
-        keeps_originals=False,
-    ),
-    _live("original-duplicate", _two_originals, "files.original.duplicate", "manual_review"),
+    _live("original-private", _original_private, "", "clean", **_LOSES_ORIGINALS),
+    _review("item-collection", _without("collection", "opensource"), "item.collection"),
+    _review("item-mediatype", _without("mediatype", "data"), "item.mediatype"),
+    _review("item-noindex", _without("noindex", "false"), "item.noindex"),
+    _review("item-other-archive", _of_other_archive, "item.archive", **_LOSES_ORIGINALS),
+    _review("original-duplicate", _two_originals, "files.original.duplicate"),
     # Only of an orphan is an image deleted: a merge may make a live entity its owner at any time.
-    _live(
-        "foreign-owned",
-        _foreign_image,
-        "files.original.extra",
-        "manual_review",
-        owner=Owner.HAS_IT,
+    _review("foreign-owned", _foreign_image, _EXTRA, owner=Owner.HAS_IT),
+    _review("foreign-owned-listed", _listed_foreign_image, _EXTRA, owner=Owner.HAS_IT),
+    _review("foreign-only-copy", _foreign_image, _EXTRA, owner=Owner.LACKS_IT),
+    _review("foreign-unknown", _foreign_image, _EXTRA),
+    _review("foreign-unnamed", _unnamed_image, _EXTRA),
+    _review("thumbnail-missing", _no_thumbnail, "files.thumbnail.missing"),
+    _repair("index-missing", _with(index=None), "files.index.missing"),
+    _repair("index-malformed", _malformed_index, "index.malformed"),
+    _repair("index-huge", _with(huge_index=True), "index.malformed"),
+    _repair("index-shape", _other_shape, "index.shape"),
+    _repair("index-entity-url", _wrong_entity_url, "index.entity_url"),
+    _repair("index-image-missing", _image_not_listed, "index.image.missing"),
+    _repair("index-image-extra", _listed_without_file, "index.image.extra"),
+    _repair(
+        "index-image-duplicate",
+        lambda draft: draft.listed.append(draft.listed[-1]),
+        "index.image.duplicate",
     ),
-    _live(
-        "foreign-owned-listed",
-        _listed_foreign_image,
-        "files.original.extra",
-        "manual_review",
-        owner=Owner.HAS_IT,
+    _repair(
+        "index-image-order", lambda draft: draft.listed.reverse(), "index.image.order", images=2
     ),
-    _live(
-        "foreign-only-copy",
-        _foreign_image,
-        "files.original.extra",
-        "manual_review",
-        owner=Owner.LACKS_IT,
-    ),
-    _live("foreign-unknown", _foreign_image, "files.original.extra", "manual_review"),
-    _live("foreign-unnamed", _unnamed_image, "files.original.extra", "manual_review"),
-    _live("thumbnail-missing", _no_thumbnail, "files.thumbnail.missing", "manual_review"),
-    _index("missing", _no_index, "files.index.missing"),
-    _index("malformed", _malformed_index, "index.malformed"),
-    _index("huge", _huge_index, "index.malformed"),
-    _index("shape", _other_shape, "index.shape"),
-    _index("entity-url", _wrong_entity_url, "index.entity_url"),
-    _index("image-missing", _image_not_listed, "index.image.missing"),
-    _index("image-extra", _listed_without_file, "index.image.extra"),
-    _index("image-duplicate", _listed_twice, "index.image.duplicate"),
-    _index("image-order", _wrong_order, "index.image.order", images=2),
-    _index("field-missing", _field_missing, "index.image.field_missing"),
-    _index("field-unexpected", _unexpected_field, "index.image.field_unexpected"),
-    _index("type", _wrong_type, "index.image.type"),
-    _index("value", _wrong_value, "index.image.value"),
-    _index("url", _wrong_url, "index.image.url"),
-    _index(
-        "old-form",
-        _old_form,
-        "index.entity_url index.image.url index.image.type index.image.field_missing",
+    _repair("index-field-missing", _field_missing, "index.image.field_missing"),
+    _repair("index-field-unexpected", _unexpected_field, "index.image.field_unexpected"),
+    _repair("index-type", _wrong_type, "index.image.type"),
+    _repair("index-value", _wrong_value, "index.image.value"),
+    _repair("index-url", _wrong_url, "index.image.url"),
+    _repair("index-old-form", _old_form, _OLD_FORM, types=RELEASE_ONLY),
+    _repair("xml-missing", _with(xml=None), "files.xml.missing"),
+    _repair("xml-malformed", _malformed_xml, "xml.malformed"),
+    _repair("xml-title", _STALE_TITLE, "xml.field meta.title"),
+    _repair("xml-artist-name", _stale_artist_name, "xml.field meta.creator", types=RELEASE_ONLY),
+    _repair("xml-sort-name", _stale_sort_name, "xml.field", types=RELEASE_ONLY),
+    _repair(
+        "xml-artist-id",
+        _stale_artist_id,
+        "xml.field meta.external_identifier",
         types=RELEASE_ONLY,
     ),
-    _xml("missing", _no_xml, "files.xml.missing"),
-    _xml("malformed", _malformed_xml, "xml.malformed"),
-    _xml("title", _stale_title, "xml.field meta.title"),
-    _xml("artist-name", _stale_artist_name, "xml.field meta.creator", types=RELEASE_ONLY),
-    _xml("sort-name", _stale_sort_name, "xml.field", types=RELEASE_ONLY),
-    _xml("artist-id", _stale_artist_id, "xml.field meta.external_identifier", types=RELEASE_ONLY),
     # The date also stands in the list of release events, of which archive.org shows nothing.
-    _xml("date", _stale_date, "xml.field xml.other meta.date", types=RELEASE_ONLY),
-    _xml("language", _stale_language, "xml.field meta.language", types=RELEASE_ONLY),
-    _xml(
-        "barcode-or-asin",
+    _repair(
+        "xml-date",
+        _telling(date="1901-02-03"),
+        "xml.field xml.other meta.date",
+        types=RELEASE_ONLY,
+    ),
+    _repair(
+        "xml-language", _telling(language="mul"), "xml.field meta.language", types=RELEASE_ONLY
+    ),
+    _repair(
+        "xml-barcode-or-asin",
         _stale_barcode,
         "xml.field meta.external_identifier",
         types=RELEASE_ONLY,
@@ -827,76 +732,79 @@ DRIFTS: Sequence[Drift] = (
     _meta("date", "1901"),
     _meta("language", "mul"),
     _meta("external-identifier", "urn:upc:0000000000000"),
-    _live(
+    _repair(
         "neither-index-nor-xml",
-        _neither_index_nor_xml,
+        _with(index=None, xml=None),
         "files.index.missing files.xml.missing",
-        "repair_queue",
     ),
-    _live(
+    _repair(
         "old-form-and-title",
-        _stale_listing_and_xml,
-        "index.entity_url index.image.url index.image.type index.image.field_missing"
-        " xml.field meta.title",
-        "repair_queue",
+        _in_turn(_old_form, _STALE_TITLE),
+        f"{_OLD_FORM} xml.field meta.title",
         types=RELEASE_ONLY,
     ),
-    _empty("index-malformed", _empty_malformed_index, "index.malformed", "repair_queue"),
-    _empty("lists-an-image", _empty_lists_an_image, "index.image.extra", "repair_queue"),
-    _empty(
-        "foreign-owned",
-        _empty_foreign_image,
-        "files.original.extra",
-        "manual_review",
+    _repair(
+        "empty-index-malformed",
+        _in_turn(empty_item, _malformed_index),
+        "index.malformed",
+        **_EMPTY,
+    ),
+    _repair(
+        "empty-lists-an-image",
+        _in_turn(empty_item, _listed_without_file),
+        "index.image.extra",
+        **_EMPTY,
+    ),
+    _review(
+        "empty-foreign-owned",
+        _in_turn(empty_item, _foreign_image),
+        _EXTRA,
         owner=Owner.HAS_IT,
+        **_EMPTY,
     ),
-    _empty("foreign-unknown", _empty_foreign_image, "files.original.extra", "manual_review"),
-    _empty("dark", _dark, "item.dark", "manual_review"),
-    _orphan("image", _orphan_image, "orphan.image", "repair_queue", "legacy", Owner.HAS_IT),
-    _orphan(
+    _review("empty-foreign-unknown", _in_turn(empty_item, _foreign_image), _EXTRA, **_EMPTY),
+    _review("empty-dark", _with(dark=True), "item.dark", **_EMPTY),
+    _orphan_repair("image", _foreign_image, "orphan.image", Owner.HAS_IT),
+    _orphan_repair(
         "image-and-index",
-        _orphan_image_and_index,
+        _in_turn(_foreign_image, _orphan_index_with_xml),
         "orphan.image orphan.index",
-        "repair_queue",
-        "legacy",
         Owner.HAS_IT,
     ),
-    _orphan(
-        "image-without-md5",
-        _orphan_image_without_md5,
-        "orphan.image",
-        "repair_queue",
-        "legacy",
-        Owner.HAS_IT,
-    ),
-    _orphan_image_to_review("only-copy", _orphan_image, Owner.LACKS_IT),
-    _orphan_image_to_review("owner-absent", _orphan_image, Owner.IS_ABSENT),
-    _orphan_image_to_review("owner-dark", _orphan_image, Owner.IS_DARK),
-    _orphan_image_to_review("copy-empty", _orphan_image, Owner.HAS_IT_EMPTY),
-    _orphan_image_to_review("copy-private", _orphan_image, Owner.HAS_IT_PRIVATE),
-    _orphan_image_to_review("copy-other-suffix", _orphan_image, Owner.HAS_OTHER_SUFFIX),
-    _orphan_image_to_review("copy-other-bytes", _orphan_image_of_other_bytes, Owner.HAS_IT),
-    _orphan_image_to_review("two-suffixes", _orphan_image_of_two_suffixes, Owner.HAS_IT),
-    _orphan_image_to_review("unnamed-image", _unnamed_image),
-    _orphan(
+    _orphan_repair("image-without-md5", _orphan_image_without_md5, "orphan.image", Owner.HAS_IT),
+    _orphan_review("only-copy", _foreign_image, Owner.LACKS_IT),
+    _orphan_review("owner-absent", _foreign_image, Owner.IS_ABSENT),
+    _orphan_review("owner-dark", _foreign_image, Owner.IS_DARK),
+    _orphan_review("copy-empty", _foreign_image, Owner.HAS_IT_EMPTY),
+    _orphan_review("copy-private", _foreign_image, Owner.HAS_IT_PRIVATE),
+    _orphan_review("copy-other-suffix", _foreign_image, Owner.HAS_OTHER_SUFFIX),
+    _orphan_review("copy-other-bytes", _orphan_image_of_other_bytes, Owner.HAS_IT),
+    _orphan_review("two-suffixes", _orphan_image_of_two_suffixes, Owner.HAS_IT),
+    _orphan_review("unnamed-image", _unnamed_image),
+    _orphan_review(
         "unknown-image",
-        _orphan_image_and_index,
-        "orphan.image orphan.index",
-        "manual_review",
-        "manual_review",
+        _in_turn(_foreign_image, _orphan_index_with_xml),
+        checks="orphan.image orphan.index",
     ),
-    _orphan("other-archive", _of_other_archive, "item.archive", "manual_review", "manual_review"),
-    _orphan("index", _orphan_index, "orphan.index", "repair_queue", "legacy"),
-    _orphan("index-with-xml", _orphan_index_with_xml, "orphan.index", "repair_queue", "legacy"),
-    _orphan("leftover", _orphan_leftover, "orphan.leftover", "manual_review", "manual_review"),
+    _orphan_review("other-archive", _of_other_archive, checks="item.archive"),
+    _orphan_repair("index", _orphan_index, "orphan.index"),
+    _orphan_repair("index-with-xml", _orphan_index_with_xml, "orphan.index"),
+    _orphan_review("leftover", _orphan_leftover, checks="orphan.leftover"),
 )
 """Every kind of drift that stays until it is repaired, in the order in which worlds plant them."""
 
 
 PASSING: Sequence[Drift] = (
-    _live("unfinished", _unfinished, "", "unchecked", keeps_originals=False),
-    _live("unavailable", _unavailable, "", "unchecked", keeps_originals=False),
-    _live("cut-listing", _cut_listing, "", "unchecked", keeps_originals=False),
-    _orphan("cut-listing", _orphan_cut_listing, "", "unchecked", "unchecked", owner=Owner.HAS_IT),
+    _live("unfinished", _unfinished, "", "unchecked", **_LOSES_ORIGINALS),
+    _live("unavailable", _unavailable, "", "unchecked", **_LOSES_ORIGINALS),
+    _live("cut-listing", _cut_listing, "", "unchecked", **_LOSES_ORIGINALS),
+    _orphan(
+        "cut-listing",
+        _in_turn(_foreign_image, _cut_listing),
+        "",
+        "unchecked",
+        "unchecked",
+        Owner.HAS_IT,
+    ),
 )
 """Kinds of drift that an audit can only defer: they are planted where they are named."""

@@ -1,1 +1,1 @@
-"""The library the jobs share: it knows how to run a job, and imports nothing from ``jobs``."""
+"""The library of the jobs: it knows how to run a job, and imports nothing from ``jobs``."""

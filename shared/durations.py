@@ -15,10 +15,14 @@ _FORM: Final = re.compile(
 
 
 def parse_duration(text: str) -> timedelta:
-    """Return the duration that a text means, above zero and up to ten years.
+    """Return the duration that a text denotes, above zero and up to ten years.
 
-    Each number has a unit: a bare number could be anything. Raises `ValueError` with a message that
-    says what is possible.
+    Each number needs a unit.
+
+    Raises
+    ------
+    ValueError
+        The text is not a duration; the message says what is possible.
     """
     match = _FORM.fullmatch(text.strip())
     numbers = match.groupdict(default="0") if match else {}

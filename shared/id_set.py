@@ -1,4 +1,4 @@
-"""A set of row ids that is small enough to remember every row that a run has touched."""
+"""A set of row ids that is small enough to remember every row that a run has processed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _CHUNK: Final = 1 << 16
 
 
 class IdSet:
-    """A set of row ids that takes about a bit each where ids are dense, as serial ids are."""
+    """A set of row ids that takes about a bit per id for dense ids, such as serial ones."""
 
     def __init__(self) -> None:
         self._chunks: dict[int, bytearray] = {}
 
     def __len__(self) -> int:
-        # Counted when wanted: counting along would take a third of the time of `update`.
+        # Counted on demand, because counting in `update` would take a third of its time.
         return sum(int.from_bytes(bits).bit_count() for bits in self._chunks.values())
 
     def __contains__(self, id_: int) -> bool:
@@ -24,7 +24,7 @@ class IdSet:
         return bits is not None and bool(bits[offset >> 3] & 1 << (offset & 7))
 
     def update(self, ids: Iterable[int]) -> None:
-        """Add ids; those that are there already change nothing."""
+        """Add ids; those in the set already change nothing."""
         for id_ in ids:
             chunk, offset = divmod(id_, _CHUNK)
             bits = self._chunks.get(chunk)

@@ -1,7 +1,7 @@
-"""Reads large line-by-line inputs, plain or compressed, in blocks and with constant memory.
+"""Reading of large line-by-line inputs, plain or compressed, in blocks and with constant memory.
 
-What a line means is its reader's business. Everything stays bytes: an input of millions of lines
-must not be decoded for the sake of the few that are shown to anybody.
+The reader knows what a line means. Everything stays bytes: millions of lines must not be decoded
+for the few that are shown to a person.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import IO, Final, NamedTuple, Protocol, cast
 
 _READ_BYTES: Final = 256 * 1024
-#: What one read may become when it is unpacked.
+#: The maximum size of one decompressed read.
 _UNPACKED_BYTES: Final = 1024 * 1024
-#: A longer line is handed on cut, to whoever finds it damaged.
+#: Longer lines are passed on truncated, and the reader finds them damaged.
 LONGEST_LINE: Final = 64 * 1024
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -25,13 +25,13 @@ _XZ_MAGIC: Final = b"\xfd7zXZ\0"
 _TAR_MAGIC: Final = (257, b"ustar")
 _HEAD_BYTES: Final = 1024
 
-#: What unpacks to more than so many bytes, and to so many times its size, is a bomb: lines about
-#: entities hold UUIDs, which do not compress well.
+#: Data that decompresses to more than this size and to more than this multiple is a bomb: lines
+#: about entities contain UUIDs, which do not compress well.
 _HARMLESS_BYTES: Final = 64 * 1024 * 1024
 _MOST_FOLD: Final = 500
-#: Memory for unpacking xz; `xz -9` needs 65 MiB.
+#: The memory for decompressing xz; `xz -9` needs 65 MiB.
 _XZ_MEMORY: Final = 80 * 1024 * 1024
-#: What may stand between two files of an archive: their names and attributes.
+#: The maximum size of the data between two files of an archive: their names and attributes.
 _TAR_HEADER_BYTES: Final = 1024 * 1024
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -44,9 +44,9 @@ class Readable(Protocol):
 
 
 class DamagedInput(Exception):
-    """An input broke off. What came before has been handed on.
+    """An input ended early. Everything before that was passed on.
 
-    `line` is the number of the line, counted from 1, that could no longer be read.
+    `line` is the number, counted from 1, of the line that could no longer be read.
     """
 
     def __init__(self, line: int, reason: str) -> None:
@@ -56,21 +56,21 @@ class DamagedInput(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Successive lines without their ends; `first` is the number of the first, counted from 1."""
+    """Successive lines without line ends; `first` is the number of the first, counted from 1."""
 
     first: int
     lines: list[bytes]
 
 
 class Part(NamedTuple):
-    """One file of an input: its name where the input is an archive, else the empty string."""
+    """One file of an input: its name if the input is an archive, else the empty string."""
 
     name: str
     stream: Readable
 
 
 class _Broken(OSError):
-    """The bytes of an input are not what they should be."""
+    """The bytes of an input are invalid."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -79,8 +79,8 @@ class _Broken(OSError):
 def read_parts(stream: Readable) -> Iterator[Part]:
     """Yield the files of a stream: those of a tar archive, or else the stream itself.
 
-    The stream may be compressed with gzip or xz. Each part is to be read before the next is asked
-    for. Opening and reading raise `OSError` where that fails.
+    The stream may be compressed with gzip or xz. Each part must be read before the next is
+    requested. Opening and reading raise `OSError` on failure.
     """
     content = _Ahead(_unpacked(stream))
     start, magic = _TAR_MAGIC
@@ -98,9 +98,8 @@ def read_blocks(stream: Readable) -> Iterator[Block]:
     Raises
     ------
     DamagedInput
-        After everything that could be read: the stream failed, its compressed data is damaged or
-        cut, or it is no text in UTF-8 or an encoding like it. A line that has no end for that
-        reason is not handed on.
+        After all readable lines: the stream failed, its compressed data is damaged or truncated, or
+        it is not text in UTF-8 or a similar encoding. A line without an end is then not passed on.
     """
     number = 1
     rest = b""
@@ -109,7 +108,7 @@ def read_blocks(stream: Readable) -> Iterator[Block]:
         _check_text(content.head)
         for data in _pieces(content):
             text = rest + data
-            # The other half of a line end may be yet to come.
+            # The other half of a line end may still follow.
             half = text.endswith(b"\r")
             end = max(text.rfind(b"\n"), text.rfind(b"\r", 0, len(text) - half)) + 1
             rest = text[end:]
@@ -142,18 +141,18 @@ def _pieces(content: Readable) -> Iterator[bytes]:
 
 
 def _check_text(head: bytes) -> None:
-    # UTF-16 and UTF-32 have a zero byte at least in every other place.
+    # In UTF-16 and UTF-32 at least every other byte is zero.
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or head.count(0) * 3 > len(head):
         raise _Broken("it is no text in UTF-8; convert it first, for example with iconv")
 
 
 class _Ahead:
-    """A stream whose first bytes have been looked at."""
+    """A stream whose first bytes were already read."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self.head = b""
-        #: What the first bytes were followed by; raised in their turn.
+        #: The error that followed the first bytes; raised after them.
         self._error: OSError | None = None
         try:
             while len(self.head) < _HEAD_BYTES and (more := stream.read(_READ_BYTES)):
@@ -171,7 +170,7 @@ class _Ahead:
         return self._stream.read(size)
 
 
-# -- unpacking -------------------------------------------------------------------------------------
+# -- decompression ---------------------------------------------------------------------------------
 
 
 def _unpacked(stream: Readable) -> Readable:
@@ -184,7 +183,7 @@ def _unpacked(stream: Readable) -> Readable:
 
 
 class _Counted:
-    """Counts what is read of a stream."""
+    """Counts the bytes that are read from a stream."""
 
     def __init__(self, stream: _Ahead) -> None:
         self._stream = stream
@@ -198,7 +197,7 @@ class _Counted:
 
 
 class _Unpacked:
-    """What comes out of compressed data, unless it is out of all proportion."""
+    """Decompressed data, unless it is out of proportion."""
 
     def __init__(self, packed: _Counted, unpacking: Readable) -> None:
         self._packed = packed
@@ -214,14 +213,14 @@ class _Unpacked:
 
 
 class _Gzip:
-    """Unpacks one gzip member after another, as `cat a.gz b.gz` leaves them."""
+    """Decompresses one gzip member after another, as `cat a.gz b.gz` joins them."""
 
     def __init__(self, packed: Readable) -> None:
         self._file = gzip.GzipFile(fileobj=cast("IO[bytes]", packed), mode="rb")
 
     def read(self, size: int, /) -> bytes:
         try:
-            # Unlike read(), which loses what came before an error.
+            # Unlike read(), this does not lose the data before an error.
             return self._file.read1(size)
         except EOFError:
             raise _Broken("the gzip data is cut off") from None
@@ -230,7 +229,7 @@ class _Gzip:
 
 
 class _Xz:
-    """Unpacks one xz stream after another, within a bound on memory, which LZMAFile has not."""
+    """Decompresses one xz stream after another, with a memory limit, which LZMAFile lacks."""
 
     def __init__(self, packed: Readable) -> None:
         self._packed = packed
@@ -251,7 +250,7 @@ class _Xz:
             raise _Broken(f"the xz data is damaged ({error})") from error
 
     def _begin_next(self) -> bool:
-        # Streams may be followed by zeros.
+        # Zeros may follow a stream.
         rest = self._stream.unused_data.lstrip(b"\0")
         while not rest and (more := self._packed.read(_READ_BYTES)):
             rest = more.lstrip(b"\0")
@@ -282,7 +281,7 @@ class _Followed:
 
 
 class _Archive:
-    """The bytes of an archive. What stands between its files may be only so long."""
+    """The bytes of an archive, with a limit on the data between its files."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
@@ -308,7 +307,7 @@ class _Archive:
         return data
 
     def check_complete(self) -> None:
-        """Read to the end, where compressed data is checked; a whole archive ends with zeros."""
+        """Read to the end, where compressed data is checked; a complete archive ends with zeros."""
         while data := self._stream.read(_READ_BYTES):
             self._tail = (self._tail + data)[-tarfile.BLOCKSIZE :]
         if self._tail.strip(b"\0"):
@@ -355,7 +354,7 @@ def _files(stream: Readable) -> Iterator[Part]:
                     while part.read(_READ_BYTES):
                         pass
                     archive.header_bytes = 0
-                # It would remember them all.
+                # Otherwise the archive would remember all members.
                 tar.members = []  # type: ignore[attr-defined]
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise _Broken(f"the archive is damaged ({error})") from error

@@ -1,8 +1,7 @@
-"""Applies the SQL files in `sql`: plain SQL, forward only, each in a transaction.
+"""Application of the SQL files in `sql`: plain SQL, forward only, each in a transaction.
 
-Those in `sql/migrations` are for the MusicBrainz database, those in `sql/wxyc` for the library's.
-What was applied is recorded, with a checksum, in the table `backfill_migration` of the schema that
-ours live in.
+`sql/migrations` is for the MusicBrainz database, `sql/wxyc` for the library's. Applied files are
+recorded with a checksum in the table `backfill_migration`, in the same schema as our other tables.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from artwork_backfill.shared.engine.errors import DatabaseError
 from artwork_backfill.shared.engine.session import LOCK_TIMEOUT, explain, holds
 from artwork_backfill.shared.engine.tables import Table, check_may_create, check_tables
 
-#: Serialises migrations; any number does as long as nobody else uses it ("artwork" in ASCII).
+#: Serialises migrations; any number that no other program uses ("artwork" in ASCII).
 _LOCK_KEY: Final = 0x617274776F726B
 
-# Beside the package in a checkout, and in the image as well: the wheel carries it along.
+# Beside the package in a checkout, and in the image as well, because the wheel contains it.
 _SQL: Final = Path(__file__).resolve().parent.parent / "sql"
 _FOLDER: Final = _SQL / "migrations"
 _WXYC_FOLDER: Final = _SQL / "wxyc"
@@ -49,32 +48,32 @@ ORDER BY oid
 
 
 class Target(StrEnum):
-    """The databases that there are migrations for."""
+    """The databases that have migrations."""
 
     MUSICBRAINZ = "musicbrainz"
     WXYC = "wxyc"
 
     @property
     def schema(self) -> str:
-        """The schema that our tables live in: artwork-indexer's, or in WXYC's database our own."""
+        """The schema of our tables: artwork-indexer's, or our own in WXYC's database."""
         return "artwork_indexer" if self is Target.MUSICBRAINZ else "artwork_backfill"
 
     @property
     def folder(self) -> Path:
-        """Where the files are."""
+        """The folder of the files."""
         return _FOLDER if self is Target.MUSICBRAINZ else _WXYC_FOLDER
 
     @property
     def preconditions(self) -> tuple[Table, ...]:
-        """What must be there: our tables refer to types of artwork-indexer's own schema."""
+        """Tables that must exist, because ours refer to types of artwork-indexer's schema."""
         return (Table("artwork_indexer.event_queue"),) if self is Target.MUSICBRAINZ else ()
 
     @property
     def rights(self) -> tuple[Table, ...]:
-        """What the migrations and our triggers need beside tables of our own.
+        """The rights that the migrations and our triggers need on tables of others.
 
-        The triggers run with the rights of the role that applies the migrations. Without one of
-        these, a migration would fail after others were applied, or a trigger would do nothing.
+        The triggers run with the rights of the role that applies the migrations. If one of these
+        rights is missing, a migration fails after others were applied, or a trigger does nothing.
         """
         rights = ("SELECT", "UPDATE", "DELETE", "TRIGGER")
         is_ours = self is Target.MUSICBRAINZ
@@ -82,11 +81,11 @@ class Target(StrEnum):
 
 
 class MigrationFailed(Exception):
-    """A migration could not be applied, and left nothing behind. The message says why."""
+    """A migration could not be applied, and was rolled back. The message says why."""
 
 
 class State(StrEnum):
-    """What can be said of a migration: there are files, and there are records of them."""
+    """The state of a migration, by its file and its record."""
 
     PENDING = "pending"
     APPLIED = "applied"
@@ -107,7 +106,7 @@ class Migration:
 
 
 def available(target: Target = Target.MUSICBRAINZ) -> list[Migration]:
-    """Return the migrations that this version of the project has for a database, in order."""
+    """Return the migrations of this version for a database, in order."""
     return [Migration(path.name, path.read_bytes()) for path in sorted(target.folder.glob("*.sql"))]
 
 
@@ -131,13 +130,15 @@ def status(conn: Connection, target: Target = Target.MUSICBRAINZ) -> list[tuple[
 
 
 def migrate(conn: Connection, target: Target = Target.MUSICBRAINZ) -> list[str]:
-    """Apply what is pending and return the names, in order.
+    """Apply the pending migrations and return their names, in order.
 
     Parameters
     ----------
     conn
         A connection in autocommit mode, as a role that may create tables in the target's schema,
         and triggers on artwork-indexer's queue.
+    target
+        The database that `conn` is connected to.
 
     Raises
     ------
@@ -159,7 +160,7 @@ def migrate(conn: Connection, target: Target = Target.MUSICBRAINZ) -> list[str]:
 
 
 def _apply_next(conn: Connection, target: Target) -> str | None:
-    """Apply the first migration that is pending and return its name; `None` where none is."""
+    """Apply the first pending migration and return its name; `None` if there is none."""
     with conn.transaction():
         _wait_for_other_migrations(conn)
         conn.execute(SQL(_CREATE_RECORD).format(schema=Identifier(target.schema)))
@@ -189,14 +190,14 @@ def _check_owns_tables(conn: Connection, target: Target) -> None:
 
 
 def _wait_for_other_migrations(conn: Connection) -> None:
-    # However long they take; the lock time-out is for our own locks, which keep others waiting.
+    # Without a limit; the lock time-out is for locks that keep others waiting.
     conn.execute("SET LOCAL lock_timeout = 0")
     conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
     conn.execute("SELECT set_config('lock_timeout', %s, true)", (LOCK_TIMEOUT,))
 
 
 def _create_schema(conn: Connection, schema: str) -> None:
-    """Create a schema of our own, where it is missing."""
+    """Create a schema of our own, if it does not exist."""
     if holds(conn, "SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL", (schema,)):
         return
     try:
@@ -219,7 +220,8 @@ def _apply(conn: Connection, migration: Migration, target: Target) -> None:
         )
     except psycopg.Error as error:
         raise MigrationFailed(
-            f"migration {migration.name} failed and was rolled back: {explain(error)}"
+            f"migration {migration.name} failed and was rolled back: {explain(error)}. Fix the"
+            " cause, and run migrate again"
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""Puts audited entities back to unchecked, for jobs that find out that they are due again.
+"""Making audited entities unchecked again, for jobs that find them due.
 
-Only what is clean or legacy: what waits for an audit, a repair or a person is not done yet.
+Only clean and legacy entities: those that wait for an audit, a repair or a person are not done yet.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.tables import Table
 
-#: Statuses of entities that no one looks at again by themselves.
+#: The statuses of entities that are not audited again by themselves.
 DONE: Final = (Status.CLEAN, Status.LEGACY)
 
-#: Priorities of what was audited before, and of what was merged or deleted since its audit.
+#: Priorities of entities that were audited before, and of those merged or deleted since.
 AGAIN: Final = 50
 GONE: Final = 150
 
@@ -41,7 +41,7 @@ AND CASE entity.entity_type
     END
 """
 
-# In the order of ids, so that two runs at once do not deadlock.
+# In the order of ids, so that two simultaneous runs do not deadlock.
 _MAKE_UNCHECKED: Final = """
 WITH due AS (
     SELECT entity.id, {is_gone} AS is_gone
@@ -87,12 +87,12 @@ class Due(NamedTuple):
 def make_unchecked(
     conn: Connection, ids: Sequence[int], before: datetime, statuses: Sequence[str] = DONE
 ) -> Due:
-    """Make entities unchecked whose last audit was before a moment, in the open transaction."""
+    """Make entities unchecked whose last audit was before a time, in the open transaction."""
     return _apply(conn, _MAKE_UNCHECKED, _BY_ID, ids, before, statuses)
 
 
 def make_gids_unchecked(conn: Connection, gids: object, before: datetime) -> Due:
-    """Do the same for gids of either entity type; `gids` as `seeding.uuid_array` makes them."""
+    """Do the same for gids of either entity type; `gids` is made by `seeding.uuid_array`."""
     return _apply(conn, _MAKE_UNCHECKED, _BY_GID, gids, before, DONE)
 
 

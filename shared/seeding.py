@@ -1,8 +1,8 @@
-"""Puts gids into artwork_indexer.audit_entity, for jobs that read them from outside the database.
+"""Inserting gids into artwork_indexer.audit_entity, for jobs that read them from outside.
 
-A row that is there keeps its status; its priority is raised while it waits for an audit, and never
+An existing row keeps its status; its priority is raised while it waits for an audit, and never
 lowered. Nothing is queued for artwork-indexer. A gid that is live, merged or deleted as the other
-type of entity is refused: items of both archives have names of the same form.
+entity type is refused, because items of both archives have names of the same form.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _CREATE_SEED: Final = """
 CREATE TEMPORARY TABLE seed (gid UUID NOT NULL, priority SMALLINT NOT NULL)
 """
 
-# The binary format, as PostgreSQL's documentation of COPY gives it: a header, records, and -1 in
-# place of another record. Gids then need not be spelt out and read again digit by digit.
+# The binary format of PostgreSQL's COPY documentation: a header, records, and -1 after the last
+# record. It avoids formatting and parsing gids digit by digit.
 _COPY_SEED: Final = "COPY pg_temp.seed (gid, priority) FROM STDIN (FORMAT binary)"
 _COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_RECORD: Final = Struct("!hi16sih")
 _COPY_TRAILER: Final = b"\xff\xff"
 
-# By an array, since for a join the planner may rather read a whole table of MusicBrainz.
+# By an array, because for a join the planner may read a whole table of MusicBrainz.
 _REFUSE: Final = """
 DELETE FROM pg_temp.seed
 WHERE gid IN (
@@ -58,7 +58,7 @@ OR EXISTS (SELECT FROM musicbrainz.deleted_entity deleted
 
 _OTHER: Final[Mapping[str, str]] = {"release": "event", "event": "release"}
 
-#: What has to be readable for `seed` and `preview`.
+#: The tables that must be readable for `seed` and `preview`.
 TABLES: Final = (
     Table("musicbrainz.release"),
     Table("musicbrainz.event"),
@@ -69,7 +69,7 @@ TABLES: Final = (
 
 _DROP_SEED: Final = "DROP TABLE pg_temp.seed"
 
-# A hundred gids tell of the others: usually all of them have a row, or a good part, or none.
+# A sample of a hundred gids represents the others: usually all, many or none of them have a row.
 _SOME_ARE_PRESENT: Final = """
 SELECT EXISTS (
     SELECT FROM artwork_indexer.audit_entity
@@ -82,18 +82,18 @@ _INSERT_ALL: Final = """
 INSERT INTO artwork_indexer.audit_entity (entity_type, gid, priority)
 SELECT %(entity_type)s, gid, priority FROM pg_temp.seed
 """
-# DO NOTHING looks each gid up and locks nobody's row; DO UPDATE would lock the rows of every gid
-# that has one, even where it then changes nothing. The ids that it uses up do not matter.
+# DO NOTHING looks up each gid without locking a row; DO UPDATE would lock the rows of all gids that
+# have one, even if it changes nothing. The ids that it uses up do not matter.
 _INSERT_NEW: Final = f"{_INSERT_ALL} ON CONFLICT (entity_type, gid) DO NOTHING"
 
-# The ids come as one array, since a row for each would take more of the time than they do.
+# The ids are returned as one array, because a row for each would take longer.
 _WITH_IDS: Final = """
 WITH inserted AS ({insert} RETURNING id)
 SELECT coalesce(array_agg(id), '{{}}') FROM inserted
 """
 
-# By priorities, of which there are few, because an index finds an array in one go; for a join, the
-# planner may rather read the whole audit table.
+# By priorities, of which there are few, because an index finds an array at once; for a join, the
+# planner may read the whole audit table.
 _RAISE_PRIORITY: Final = """
 UPDATE artwork_indexer.audit_entity
 SET priority = %(priority)s
@@ -117,10 +117,10 @@ FROM (
 
 
 class Seeded(NamedTuple):
-    """What became of gids: new rows, rows whose priority was raised, rows left as they were.
+    """The result for gids: new rows, rows whose priority was raised, and unchanged rows.
 
-    `refused` are gids of the other type of entity, which are among the skipped ones. `new_ids` are
-    the ids of the new rows, where they were asked for; a preview makes none.
+    `refused` counts gids of the other entity type, which are among the skipped ones. `new_ids` are
+    the ids of the new rows, if requested; a preview creates none.
     """
 
     written: int
@@ -131,7 +131,7 @@ class Seeded(NamedTuple):
 
     @property
     def counts(self) -> dict[str, int]:
-        """The numbers by name; that of refused gids only where there are any."""
+        """The numbers by name; that of refused gids only if there are any."""
         counts = {"written": self.written, "raised": self.raised, "skipped": self.skipped}
         return counts | ({"refused": self.refused} if self.refused else {})
 
@@ -139,7 +139,7 @@ class Seeded(NamedTuple):
 def seed(
     conn: Connection, entity_type: str, priorities: Mapping[bytes, int], *, with_ids: bool = False
 ) -> Seeded:
-    """Give every gid a row of at least its priority, in the transaction that is open.
+    """Give every gid a row of at least its priority, in the open transaction.
 
     Parameters
     ----------
@@ -165,17 +165,17 @@ def seed(
 def _fill_table(conn: Connection, priorities: Mapping[bytes, int]) -> None:
     conn.execute(_CREATE_SEED)
     pack = _COPY_RECORD.pack
-    # All in one order: two runs that insert the same gids at once then never deadlock.
+    # All in one order, so that two runs that insert the same gids cannot deadlock.
     records = [pack(2, 16, gid, 2, priorities[gid]) for gid in sorted(priorities)]
     with conn.cursor().copy(_COPY_SEED) as copy:
         copy.write(b"".join([_COPY_HEADER, *records, _COPY_TRAILER]))
 
 
 def _insert(conn: Connection, entity_type: str, *, with_ids: bool) -> tuple[int, Sequence[int]]:
-    """Insert what has no row yet; return how many rows that were, and their ids if wanted.
+    """Insert gids without a row; return the number of new rows, and their ids if requested.
 
-    Where nothing is present, which is the case throughout a first run, inserting without regard
-    to conflicts takes a third less time.
+    If no gid has a row, which is usual in a first run, inserting without ON CONFLICT takes a third
+    less time.
     """
     values = {"entity_type": entity_type}
     if not holds(conn, _SOME_ARE_PRESENT, values):
@@ -213,13 +213,13 @@ def preview(conn: Connection, entity_type: str, priorities: Mapping[bytes, int])
 
 
 def count_refused(conn: Connection, entity_type: str, gids: Iterable[bytes]) -> int:
-    """Return how many of `gids` are live, merged or deleted as the other type of entity."""
+    """Return how many of `gids` are live, merged or deleted as the other entity type."""
     query = _COUNT_REFUSED.format(other=_OTHER[entity_type])
     return count(conn, query, {"gids": uuid_array(gids)})
 
 
 class UuidArray(bytes):
-    """A parameter of type `uuid[]`, as PostgreSQL's protocol has it in its binary format."""
+    """A parameter of type `uuid[]`, in the binary format of PostgreSQL's protocol."""
 
 
 class _UuidArrayDumper(Dumper):
@@ -240,7 +240,7 @@ _UUID_LENGTH: Final = Struct("!i").pack(16)
 def uuid_array(gids: Iterable[bytes]) -> UuidArray:
     """Return gids, each as its 16 bytes, as one parameter.
 
-    UUID objects, and digits on either side, would take longer than many a query that they are for.
+    UUID objects or text would take longer than many of the queries.
     """
     packed = list(gids)
     # One dimension that counts from 1, or none; no NULLs; and the type of the elements.

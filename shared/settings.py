@@ -1,7 +1,7 @@
-"""The settings that come from the environment: their names, their meaning, and how they are read.
+"""Settings from the environment: names, meanings, and how they are read.
 
-Options of a single command live with that command; here is only what every container of a
-deployment shares through its env file. Nothing here opens a connection.
+Options of a single command are declared with that command. This module holds what all containers of
+a deployment share through their env file. It opens no connection.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One environment variable, as the documentation and `.env.example` list it."""
+    """One environment variable, as in the documentation and `.env.example`."""
 
     name: str
     meaning: str
@@ -48,16 +48,16 @@ VARIABLES: Final = (
     Variable("WXYC_SCHEMA_NAME", "schema of the WXYC library", "wxyc_schema", "wxyc_schema"),
     Variable(
         "DB_HOST",
-        "host of the WXYC library's database, where WXYC_DATABASE_URL is not set",
+        "host of the WXYC library's database, if WXYC_DATABASE_URL is not set",
         example="db.example",
     ),
-    Variable("DB_PORT", "port that goes with DB_HOST", example="5432"),
-    Variable("DB_NAME", "database that goes with DB_HOST", example="wxyc"),
-    Variable("DB_USERNAME", "role that goes with DB_HOST", example="wxyc"),
-    Variable("DB_PASSWORD", "password that goes with DB_HOST", example="password", secret=True),
+    Variable("DB_PORT", "port of DB_HOST", example="5432"),
+    Variable("DB_NAME", "database on DB_HOST", example="wxyc"),
+    Variable("DB_USERNAME", "role on DB_HOST", example="wxyc"),
+    Variable("DB_PASSWORD", "password of DB_USERNAME", example="password", secret=True),
     Variable(
         "ARTWORK_HOSTS",
-        "hosts that covers in the WXYC library may come from, with their subdomains",
+        "hosts that covers of the WXYC library may come from, with their subdomains",
         "discogs.com mzstatic.com",
     ),
     Variable("ARCHIVE_ORG_URL", "the Internet Archive", "https://archive.org"),
@@ -68,7 +68,7 @@ VARIABLES: Final = (
     ),
     Variable(
         "ARCHIVE_ORG_SECRET_KEY",
-        "secret that belongs to the access key",
+        "secret key of the access key",
         example="IjKlMnOp87654321",
         secret=True,
     ),
@@ -82,7 +82,7 @@ VARIABLES: Final = (
     Variable("MUSICBRAINZ_RATE", "requests to MusicBrainz: N/s, N/m or unlimited", "1/s", "1/s"),
     Variable(
         "MUSICBRAINZ_SET_DATABASE",
-        "value of the mb-set-database header, on hosts that support it",
+        "value of the mb-set-database header, for hosts that support it",
         example="READWRITE",
     ),
     Variable(
@@ -97,19 +97,19 @@ VARIABLES: Final = (
     Variable("LML_RATE", "requests to Library Metadata Lookup: N/s, N/m or unlimited", "unlimited"),
     Variable(
         "BACKFILL_CONTACT",
-        "e-mail or URL put into the User-Agent; required against the public hosts",
+        "e-mail address or URL for the User-Agent; required by the public hosts",
         example="ops@example.org",
     ),
     Variable(
         "SENTRY_DSN",
-        "where errors are reported; Sentry is silent without it",
+        "Sentry project that errors are reported to; none by default",
         example="https://key@sentry.example/1",
         secret=True,
     ),
     Variable(
         "BACKFILL_PING_URL",
-        "asked by each run of a job: with /start added when it starts, as it is after a success,"
-        " with /fail added after a failure",
+        "URL of a health-check service, requested by each run: with /start when it starts, as it is"
+        " after a success, with /fail after a failure",
         example="https://health.example/5c1f2d34-7a3b-4c0e-9a7d-2f0f7b9d1c11",
         secret=True,
     ),
@@ -117,14 +117,14 @@ VARIABLES: Final = (
 )
 _BY_NAME: Final = {variable.name: variable for variable in VARIABLES}
 
-#: Hosts whose operators ask every client to say who it is.
+#: Hosts whose operators require a contact.
 PUBLIC_HOSTS: Final = ("archive.org", "be-api.us.archive.org", "musicbrainz.org")
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]{0,30}://\S+", re.IGNORECASE)
 _PASSWORD_PARAMETER: Final = re.compile(r"[?&](?:ssl)?password=([^&#]*)")
 _DELIMITERS_OF_HOST: Final = re.compile(r"[/?#]")
 _DELIMITERS: Final = re.compile(r"[@/?#]")
-#: Shorter values in a query are no secrets, such as a page number.
+#: Shorter values in a query, such as a page number, are not secrets.
 _SHORTEST_VALUE: Final = 6
 _HOST: Final = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 _SCHEMA_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
@@ -139,7 +139,7 @@ _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a web service is and how fast it may be asked.
+    """The URL of a web service, and the rate of requests.
 
     `rate` is in requests per second, `None` for no limit of ours.
     """
@@ -150,7 +150,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The environment, read on demand: a job is only asked for what it needs.
+    """The environment, read on demand: only the settings that a job needs are checked.
 
     Parameters
     ----------
@@ -167,12 +167,12 @@ class Settings:
         try:
             value.encode()
         except UnicodeEncodeError:
-            # Such as one byte of Latin-1.
+            # For example a byte of Latin-1.
             raise _problem(name, "is not UTF-8") from None
         return value or _BY_NAME[name].default
 
     def require(self, name: str) -> str:
-        """Return the value of a variable, or raise `SettingsError` when there is none."""
+        """Return the value of a variable; raise `SettingsError` if it is not set."""
         value = self.get(name)
         if value is None:
             raise _problem(name, "is not set")
@@ -185,7 +185,7 @@ class Settings:
     def wxyc_database(self) -> str:
         """Return the connection string of the WXYC library's database.
 
-        WXYC's own environment files have `DB_HOST` and the like instead of a URL.
+        WXYC's own env files have `DB_HOST` and others instead of a URL.
         """
         host = self.get("DB_HOST")
         if host is None or self.get("WXYC_DATABASE_URL") is not None:
@@ -202,36 +202,36 @@ class Settings:
         )
 
     def artwork_hosts(self) -> tuple[str, ...]:
-        """Return the hosts that covers may come from; their subdomains as well."""
+        """Return the hosts that covers may come from, including their subdomains."""
         hosts = tuple(self.require("ARTWORK_HOSTS").lower().replace(",", " ").split())
         if not all(map(_HOST.fullmatch, hosts)):
             raise _problem("ARTWORK_HOSTS", "is not a list of host names")
         return hosts
 
     def wxyc_schema(self) -> str:
-        """Return the name of the WXYC library's schema: a plain SQL identifier."""
+        """Return the name of the WXYC library's schema, a plain SQL identifier."""
         name = self.require("WXYC_SCHEMA_NAME")
         if not _SCHEMA_NAME.fullmatch(name):
             raise _problem("WXYC_SCHEMA_NAME", "is not a plain schema name")
         return name
 
     def archive_org(self) -> Endpoint:
-        """Return where archive.org is."""
+        """Return the endpoint of archive.org."""
         return self._endpoint("ARCHIVE_ORG_URL", "ARCHIVE_ORG_RATE")
 
     def archive_org_changes(self) -> Endpoint:
-        """Return where archive.org's Changes API is; it is asked at archive.org's rate."""
+        """Return the endpoint of archive.org's Changes API; it has archive.org's rate."""
         return self._endpoint("ARCHIVE_ORG_CHANGES_URL", "ARCHIVE_ORG_RATE")
 
     def archive_org_keys(self) -> tuple[str, str] | None:
-        """Return archive.org's access and secret key, or `None` when neither is set."""
+        """Return archive.org's access and secret key, or `None` if neither is set."""
         access, secret = self.get("ARCHIVE_ORG_ACCESS_KEY"), self.get("ARCHIVE_ORG_SECRET_KEY")
         if access is None and secret is None:
             return None
         return self.require("ARCHIVE_ORG_ACCESS_KEY"), self.require("ARCHIVE_ORG_SECRET_KEY")
 
     def musicbrainz(self) -> Endpoint:
-        """Return where the MusicBrainz web service is."""
+        """Return the endpoint of the MusicBrainz web service."""
         return self._endpoint("MUSICBRAINZ_URL", "MUSICBRAINZ_RATE")
 
     def musicbrainz_set_database(self) -> str | None:
@@ -239,33 +239,33 @@ class Settings:
         return self.get("MUSICBRAINZ_SET_DATABASE")
 
     def lml(self) -> Endpoint:
-        """Return where Library Metadata Lookup is."""
+        """Return the endpoint of Library Metadata Lookup."""
         return self._endpoint("LIBRARY_METADATA_URL", "LML_RATE")
 
     def contact(self) -> str | None:
-        """Return the contact for the User-Agent, which must fit on one header line."""
+        """Return the contact for the User-Agent; it must be valid in a header."""
         contact = self.get("BACKFILL_CONTACT")
         if contact is not None and not (contact.isascii() and contact.isprintable()):
-            raise _problem("BACKFILL_CONTACT", "holds characters that no header can carry")
+            raise _problem("BACKFILL_CONTACT", "has characters that no header can carry")
         return contact
 
     def sentry_dsn(self) -> str | None:
-        """Return where Sentry is, or `None` when errors are not reported."""
+        """Return the Sentry DSN, or `None` if errors are not reported."""
         dsn = self.get("SENTRY_DSN")
         if dsn is None:
             return None
-        # Imported only where it is wanted: it takes a tenth of a second.
+        # Imported only if needed, because it takes a tenth of a second.
         from sentry_sdk.utils import Dsn
 
         try:
             Dsn(dsn)
         except ValueError:
-            # Its message quotes the DSN.
+            # Its message contains the DSN.
             raise _problem("SENTRY_DSN", "is not a Sentry DSN") from None
         return dsn
 
     def ping_url(self) -> str | None:
-        """Return which URL of a health-check service to ask, or `None`."""
+        """Return the URL of a health-check service, or `None`."""
         url = self.get("BACKFILL_PING_URL")
         if url is None:
             return None
@@ -283,8 +283,8 @@ class Settings:
     def secrets(self) -> frozenset[str]:
         """Return every text that no log, report or error may show.
 
-        These are the secret variables themselves and the passwords inside connection strings,
-        as written and percent-decoded.
+        These are the secret variables and the passwords in connection strings, as written and
+        percent-decoded.
         """
         values: set[str] = set()
         for variable in VARIABLES:
@@ -304,12 +304,12 @@ class Settings:
         try:
             conninfo_to_dict(dsn)
         except ProgrammingError:
-            # libpq's own message quotes the string, and with it the password.
+            # libpq's own message contains the string, and so the password.
             raise _problem(name, "is not a PostgreSQL connection string") from None
         if "://" in dsn and _credentials(dsn)[2]:
             raise _problem(
                 name,
-                "has a user or password with an @, / or : in it, which have to be percent-encoded"
+                "has a user or password with an @, / or : in it, which must be percent-encoded"
                 " there (%40, %2F, %3A)",
             )
         return dsn
@@ -325,7 +325,7 @@ class Settings:
         if host is None or parts.scheme not in ("http", "https"):
             raise _problem(url_name, "is not an http or https URL")
         if parts.username or parts.password or parts.query or parts.fragment:
-            raise _problem(url_name, "must hold nothing but scheme, host, port and path")
+            raise _problem(url_name, "must contain only scheme, host, port and path")
         if host.removeprefix("www.") in PUBLIC_HOSTS and self.contact() is None:
             raise SettingsError(
                 f"BACKFILL_CONTACT is not set, and {host} asks every client to name a contact: "
@@ -345,9 +345,7 @@ class Settings:
 
 def env_example() -> str:
     """Return the content of `.env.example`: every variable, ready to be filled in."""
-    head = (
-        "# Copy to .env and fill in what the jobs you run need; an empty value counts as unset.\n"
-    )
+    head = "# Copy to .env and fill in what your jobs need; an empty value counts as not set.\n"
     return head + "".join(_env_example(variable) for variable in VARIABLES)
 
 
@@ -365,7 +363,7 @@ def _problem(name: str, what: str) -> SettingsError:
 
 
 def url_secrets(text: str) -> set[str]:
-    """Return what of the URLs in a text nothing may show: users, passwords, and their queries."""
+    """Return the secret parts of the URLs in a text: users, passwords, and queries."""
     found: set[str] = set()
     for url in _URL.findall(text):
         user, password, _ = _credentials(url)
@@ -377,7 +375,7 @@ def url_secrets(text: str) -> set[str]:
 
 
 def _keys(url: str) -> set[str]:
-    """Return the parts of a URL that open something: a password, and long segments of its path."""
+    """Return the secret parts of a URL: a password, and long segments of its path."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -387,26 +385,26 @@ def _keys(url: str) -> set[str]:
 
 
 def _passwords(dsn: str) -> set[str]:
-    """Return what of a connection string may be (part of) a password, however it is read."""
+    """Return the parts of a connection string that may belong to a password."""
     found: set[str] = set()
     try:
         found.add(str(conninfo_to_dict(dsn).get("password") or ""))
     except (ProgrammingError, UnicodeEncodeError):
-        # Not even libpq can tell where the password is: hide the whole string.
+        # Not even libpq knows where the password is: hide the whole string.
         found.add(dsn)
     user, password, is_ambiguous = _credentials(dsn)
     found.update([password, *_PASSWORD_PARAMETER.findall(dsn)])
     if is_ambiguous:
-        # What libpq takes for a host, a port or a database is in its messages.
+        # libpq's messages contain what it takes for a host, a port or a database.
         found.update([f"{user}:{password}", *_DELIMITERS.split(password)])
     return _spellings(*found)
 
 
 def _credentials(url: str) -> tuple[str, str, bool]:
-    """Return user and password of a URL, and whether it may be read in another way.
+    """Return user and password of a URL, and whether it is ambiguous.
 
-    A password that holds an unencoded `@` or `/` ends there for some readers. Here it ends at the
-    last `@` that can be meant.
+    For some parsers a password ends at an unencoded `@` or `/`. Here it ends at the last possible
+    `@`.
     """
     rest = url.partition("://")[2]
     netloc = _DELIMITERS_OF_HOST.split(rest, maxsplit=1)[0]
@@ -417,7 +415,7 @@ def _credentials(url: str) -> tuple[str, str, bool]:
 
 
 def _spellings(*texts: str) -> set[str]:
-    """Return texts as they are written in a URL, and as they read: messages may quote either."""
+    """Return texts as written in a URL and as decoded, because messages may contain either."""
     found = {spelling for text in texts for spelling in (text, unquote(text))}
     found |= {
         quote(text, safe, errors="surrogateescape") for text in tuple(found) for safe in ("", "/")

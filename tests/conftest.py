@@ -34,7 +34,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests that take minutes, too")
 
 
+#: Where the longest tests are. They come first, so that at the end all processes have work left to
+#: share: of a test that takes a minute, one process does everything.
+LONGEST_FIRST = (
+    "tests/test_image_built.py",
+    "tests/dashboard/test_browser.py",
+    "tests/faults",
+    "tests/e2e",
+    "tests/test_docs.py",
+    "tests/test_image.py",
+)
+
+
+def _place(item: pytest.Item) -> int:
+    places = (n for n, path in enumerate(LONGEST_FIRST) if item.nodeid.startswith(path))
+    return next(places, len(LONGEST_FIRST))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=_place)
     if config.getoption("--long"):
         return
     too_long = [item for item in items if item.get_closest_marker("long")]

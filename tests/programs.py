@@ -16,6 +16,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from artwork_backfill.jobs.cli.main import JOBS, module_of
+from tests.timing import LIMIT_S
 
 _FORKS = multiprocessing.get_context("forkserver")
 # With all that the command line would only import when it is wanted.
@@ -54,7 +55,7 @@ def run(
     environ: Mapping[str, str],
     *,
     main: Main | None = None,
-    seconds: float = 60.0,
+    seconds: float = LIMIT_S,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end, as `subprocess.run` does.
 

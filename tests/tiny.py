@@ -34,6 +34,7 @@ from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.stop import StopFlag
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
+from tests.timing import LIMIT_S
 
 CREATE = b"""
 DROP TABLE IF EXISTS work CASCADE;
@@ -103,7 +104,7 @@ def doubled(dsn: str) -> Rows:
     return query(dsn, "SELECT id FROM work WHERE writes > 1")
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = LIMIT_S) -> None:
     """Return when the condition holds; fail when it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():

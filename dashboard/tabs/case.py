@@ -29,7 +29,6 @@ from artwork_backfill.shared.settings import SettingsError
 
 _SHOWN: Final = "case.review"
 _PURGE_NUMBER: Final = "case.purge.number"
-_PURGE_WHY: Final = "case.purge.why"
 _PURGE_NOTICE: Final = "case.purge.notice"
 
 #: Findings whose two sides are shown one below the other; the others are in the table.
@@ -221,7 +220,7 @@ def _purge(database: DashboardDb, kept: Memory, review: Review, images: Sequence
         )
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.text_input("Artwork number", key=_PURGE_NUMBER, width=180)
-            st.text_input("Why", key=_PURGE_WHY, max_chars=1_000, width=320)
+            show.draft("Why", kept, _purge_why(review), max_chars=1_000)
             st.button(
                 "Purge",
                 key="case.purge",
@@ -231,11 +230,16 @@ def _purge(database: DashboardDb, kept: Memory, review: Review, images: Sequence
             )
 
 
+def _purge_why(review: Review) -> str:
+    """Return the key of the field for the reason: of this review alone."""
+    return f"case.purge.why.{review.id}"
+
+
 def _press_purge(
     database: DashboardDb, kept: Memory, review: Review, images: Sequence[Image]
 ) -> None:
     typed = st.session_state.get(_PURGE_NUMBER, "").strip()
-    why = " ".join(st.session_state.get(_PURGE_WHY, "").split())
+    why = " ".join(st.session_state.get(_purge_why(review), "").split())
     image = next((image for image in images if str(image.artwork_id) == typed), None)
     if image is None:
         numbers = ", ".join(str(image.artwork_id) for image in images)
@@ -271,7 +275,8 @@ def _press_purge(
         ]
     )
     _say_of_purge(f"Event {event_id} deletes the image; the review is open until it has.", ok=True)
-    st.session_state[_PURGE_NUMBER] = st.session_state[_PURGE_WHY] = ""
+    st.session_state[_PURGE_NUMBER] = ""
+    show.write(kept, _purge_why(review), "")
 
 
 def _say_of_purge(headline: str, detail: str = "", *, ok: bool) -> None:

@@ -52,12 +52,12 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
             wanted,
             partial(questions.list_failed_events, conn, wanted),
             partial(triage.count_failed_events, conn, wanted),
+            partial(triage.group_failed_events, conn, wanted),
         )
-        groups = triage.group_failed_events(conn, wanted)
         frame = queries.failed_events(conn, seen.rows, seen.at)
     opened = _LIST.opened()
     with st.container():
-        show.groups("events", groups, seen.at, _narrow, narrowed=wanted.reason is not None)
+        show.groups("events", seen.groups, seen.at, _narrow, narrowed=wanted.reason is not None)
     with st.container():
         if not seen.rows:
             st.info("No failed events pass these filters.")

@@ -16,11 +16,12 @@ from psycopg import Connection
 from artwork_backfill.dashboard import address, queries, show, words
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.dashboard.database import DashboardDb
+from artwork_backfill.dashboard.latest import Counted, Latest
 from artwork_backfill.dashboard.memory import Memory
 from artwork_backfill.dashboard.tabs.entities import QUERY as ENTITIES_QUERY
 from artwork_backfill.dashboard.tabs.entities import STATUS as ENTITIES_STATUS
 from artwork_backfill.shared.review import status as audit_status
-from artwork_backfill.shared.review.status import AuditStatus, QueueCount
+from artwork_backfill.shared.review.status import AuditStatus, QueueCount, Repairs
 
 PERIODS: Final = {
     "24 hours": timedelta(days=1),
@@ -45,6 +46,9 @@ SEVERITIES: Final = {"critical": "#d1495b", "major": "#e9a03b", "minor": "#8d99a
 #: How old the figures may be that are shown, in seconds; the page says how old they are.
 KEEP_S: Final = 15
 
+#: How soon the page looks again for a count that has never been made, in seconds.
+_SOON_S: Final = 1
+
 #: What an audit has decided about; the others wait for one.
 AUDITED: Final = ("clean", "repair_queue", "manual_review", "legacy")
 
@@ -59,31 +63,41 @@ _QUEUE_STATES: Final = ("queued", "running", "failed", "completed")
 def show_tab(database: DashboardDb, kept: Memory) -> None:
     """Draw the tab."""
     del kept
-    st.fragment(_show_present, run_every=KEEP_S)(database)
+    counted = _latest(database.config.dsn, database).get()
+    first = counted.value is None
+    st.fragment(_show_present, run_every=_SOON_S if first else KEEP_S)(database, first=first)
     st.divider()
     period = st.segmented_control(
         "Period", list(PERIODS), required=True, key=_PERIOD, persist_state="session"
     )
     with database.reading() as conn:
-        status, now = _status(database.config.dsn, conn)
-        _course(conn, status, PERIODS[str(period)], now)
+        _course(conn, counted, PERIODS[str(period)])
         _findings(conn, PERIODS[str(period)])
 
 
-def _show_present(database: DashboardDb) -> None:
+def _show_present(database: DashboardDb, *, first: bool) -> None:
     """Show how things stand now; drawn again by itself."""
+    counted = _latest(database.config.dsn, database).get()
+    status = counted.value
+    if first and status is not None:
+        st.rerun()
     with database.reading() as conn:
-        status, now = _status(database.config.dsn, conn)
-        rate = queries.audits_per_hour(conn)
-        wrong = queries.wrong_now(conn)
-        proofs = queries.repairs_by_check(conn)
-    st.caption(f"Read at {words.clock(now)}, again every {KEEP_S} seconds.")
-    count = counts(status)
-    if not sum(count.values()):
-        st.info("No entities yet: seed-from-mb and the other seeding jobs bring them in.")
-    else:
-        _bar(count)
-    _figures(status, count, rate)
+        rate, wrong, proofs, now = _read_present(database.config.dsn, conn)
+    st.caption(
+        f"Read at {words.clock(now)}, again every {KEEP_S} seconds."
+        + (f" Entities were counted at {words.clock(counted.at)}." if counted.at else "")
+    )
+    if counted.trouble:
+        show.text(f"The entities could not be counted. {counted.trouble}")
+    elif status is None:
+        st.info("The entities are being counted. Everything else is ready.")
+    if status is not None:
+        count = counts(status)
+        if sum(count.values()):
+            _bar(count)
+        else:
+            st.info("No entities yet: seed-from-mb and the other seeding jobs bring them in.")
+        _figures(status, count, rate)
     left, right = st.columns([3, 2], gap="large")
     with left:
         _wrong(wrong, now)
@@ -91,15 +105,33 @@ def _show_present(database: DashboardDb) -> None:
         _repairs(status, proofs)
 
 
-@st.cache_data(ttl=KEEP_S, max_entries=2, show_spinner=False)
-def _status(dsn: str, _conn: Connection) -> tuple[AuditStatus, datetime]:
-    """Return the status of a database and when it was read.
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _latest(dsn: str, _database: DashboardDb) -> Latest[AuditStatus]:
+    """Return what counts the entities of a database, which takes seconds where there are millions.
 
-    Counting millions of entities takes about a second of two processors: it is done once for all
-    visitors, and for all clicks of one.
+    It is done once for all visitors, and none waits for it.
     """
     del dsn
-    return audit_status.read(_conn), datetime.now(UTC)
+
+    def count() -> AuditStatus:
+        with _database.reading(timeout="120s") as conn:
+            return audit_status.read(conn)
+
+    return Latest(count, keep_s=KEEP_S)
+
+
+@st.cache_data(ttl=KEEP_S, max_entries=2, show_spinner=False)
+def _read_present(
+    dsn: str, _conn: Connection
+) -> tuple[float | None, pd.DataFrame, pd.DataFrame, datetime]:
+    """Return the rate, what is wrong, how repairs hold, and when all this was read."""
+    del dsn
+    return (
+        queries.audits_per_hour(_conn),
+        queries.wrong_now(_conn),
+        queries.repairs_by_check(_conn),
+        datetime.now(UTC),
+    )
 
 
 def _bar(count: Mapping[str, int]) -> None:
@@ -244,7 +276,7 @@ def _open_kind(kinds: Sequence[str]) -> None:
         address.go("Reviews", **{"reviews.kind": kinds[chosen[0]], "reviews.reason": ""})
 
 
-def _course(conn: Connection, status: AuditStatus, period: timedelta, now: datetime) -> None:
+def _course(conn: Connection, counted: Counted[AuditStatus], period: timedelta) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader("Entities by status", anchor=False)
@@ -252,12 +284,10 @@ def _course(conn: Connection, status: AuditStatus, period: timedelta, now: datet
         if not len(past):
             st.caption("Audits keep count of this every hour; none has in this period.")
         else:
-            # The present is always known.
-            present = pd.DataFrame(
-                [(now, name, entities) for name, entities in counts(status).items()],
-                columns=past.columns,
-            )
-            _area(_in_words(pd.concat([past, present]), "status"), period)
+            if counted.value is not None:
+                rows = [(counted.at, name, n) for name, n in counts(counted.value).items()]
+                past = pd.concat([past, pd.DataFrame(rows, columns=past.columns)])
+            _area(_in_words(past, "status"), period)
     with right:
         st.subheader("Audits by outcome", anchor=False)
         audits = queries.audits_over_time(conn, period)
@@ -398,9 +428,27 @@ def _findings(conn: Connection, period: timedelta) -> None:
         )
 
 
-def _repairs(status: AuditStatus, proofs: pd.DataFrame) -> None:
+def _repairs(status: AuditStatus | None, proofs: pd.DataFrame) -> None:
+    if status is not None:
+        _repairs_by_progress(status.repairs)
+    if len(proofs):
+        show.table(
+            proofs,
+            {
+                "check": show.words("How repairs hold"),
+                "held": show.number("Held", 62),
+                "not_held": show.number("Did not", 62),
+                "share": show.words("Share", 62),
+                "now": show.words("Now"),
+            },
+            name="How repairs hold",
+        )
+    if status is not None:
+        _queue({row.state: row for row in status.queue})
+
+
+def _repairs_by_progress(repairs: Repairs) -> None:
     st.subheader("Repairs", anchor=False)
-    repairs = status.repairs
     show.table(
         pd.DataFrame(
             [
@@ -417,20 +465,10 @@ def _repairs(status: AuditStatus, proofs: pd.DataFrame) -> None:
         },
         name="Repairs",
     )
-    if len(proofs):
-        show.table(
-            proofs,
-            {
-                "check": show.words("How repairs hold"),
-                "held": show.number("Held", 62),
-                "not_held": show.number("Did not", 62),
-                "share": show.words("Share", 62),
-                "now": show.words("Now"),
-            },
-            name="How repairs hold",
-        )
+
+
+def _queue(events: Mapping[str, QueueCount]) -> None:
     st.subheader("artwork-indexer's queue", anchor=False)
-    events = {row.state: row for row in status.queue}
     rows = [(state, events[state].events, words.duration(events[state].oldest_s))
             for state in _QUEUE_STATES if state in events]  # fmt: skip
     if rows:

@@ -119,15 +119,15 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
             wanted,
             partial(questions.list_reviews, conn, wanted),
             partial(triage.count_reviews, conn, wanted),
+            partial(triage.group_reviews, conn, wanted),
         )
-        groups = triage.group_reviews(conn, wanted)
     opened = _LIST.opened()
     # Each part has its place whether or not there is something in it: what comes after it stays the
     # same to the browser, and keeps the focus.
     with st.container():
         show.groups(
             "reviews",
-            groups,
+            seen.groups,
             seen.at,
             _narrow,
             narrowed=wanted.kind is not None,
@@ -266,15 +266,8 @@ def _action_bar(
     seen = _LIST.seen()
     total = seen.extent.count if seen else 0
     selected = _LIST.selected()
-    show.draft(kept, _NOTE)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.text_input(
-            "Note for people who look at this later",
-            key=_NOTE,
-            max_chars=1_000,
-            width=320,
-            persist_state="session",
-        )
+        show.draft("Note for people who look at this later", kept, _NOTE, max_chars=1_000)
         for action in ACTIONS:
             st.button(
                 action.label,
@@ -374,7 +367,7 @@ def _act(
     )
     _LIST.reload()
     if done:
-        st.session_state[_NOTE] = ""
+        show.write(kept, _NOTE, "")
 
 
 def _start(
@@ -405,7 +398,7 @@ def _start(
         [Done(datetime.now(UTC), f"{action.label}: all {seen.extent.count:,} that matched")]
     )
     _LIST.choose_all(False)
-    st.session_state[_NOTE] = ""
+    show.write(kept, _NOTE, "")
 
 
 def _apply_to_batch(

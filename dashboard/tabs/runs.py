@@ -31,6 +31,7 @@ JOBS: Final = (
 
 _RUN: Final = "runs.run"
 _WHY: Final = "runs.why"
+_HOLD_WHY: Final = "runs.hold.why"
 _NOTICE: Final = "runs.notice"
 _SHOWN: Final = 50
 _EVERY_S: Final = 5
@@ -257,9 +258,8 @@ def _totals(totals: Mapping[str, Any]) -> None:
 
 
 def _buttons(database: DashboardDb, kept: Memory, run: Run) -> None:
-    show.draft(kept, _WHY)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.text_input("Reason, which the run reports", key=_WHY, max_chars=300, width=320)
+        show.draft("Reason, which the run reports", kept, _WHY, max_chars=300)
         asks: dict[str, Callable[[Connection, str, str], None]] = {
             "Pause": lambda conn, by, why: runs.pause(conn, run.id, by=by, why=why),
             "Resume": lambda conn, by, why: runs.resume(conn, run.id, by=by),
@@ -291,7 +291,7 @@ def _show_holds(database: DashboardDb, kept: Memory) -> None:
         st.caption("No run of a job that is held takes anything, and new ones end at once.")
         with st.container(horizontal=True, vertical_alignment="bottom"):
             job = st.selectbox("Job", JOBS, key="runs.job", width=260)
-            st.text_input("Reason", key="runs.hold.why", max_chars=300, width=320)
+            show.draft("Reason", kept, _HOLD_WHY, max_chars=300)
             held = job in holds
             ask: Callable[[Connection, str, str], None] = (
                 (lambda conn, by, why: runs.unhold(conn, job))
@@ -303,7 +303,7 @@ def _show_holds(database: DashboardDb, kept: Memory) -> None:
                 label,
                 key="runs.hold",
                 on_click=_ask,
-                args=(database, kept, label, job, ask, "runs.hold.why"),
+                args=(database, kept, label, job, ask, _HOLD_WHY),
             )
 
 
@@ -326,7 +326,7 @@ def _ask(
         return
     kept.record([Done(datetime.now(UTC), f"{label}: {what}")])
     st.session_state[_NOTICE] = (True, f"{label}: asked for.", "")
-    st.session_state[reason_key] = ""
+    show.write(kept, reason_key, "")
 
 
 def _notice() -> None:

@@ -33,7 +33,8 @@ from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.http import Interrupted
 from artwork_backfill.shared.engine import session as db
-from artwork_backfill.shared.engine.job import StopRun, Wait
+from artwork_backfill.shared.engine.errors import EngineError, StopRun
+from artwork_backfill.shared.engine.job import Wait
 from artwork_backfill.shared.engine.runs import RunRecord
 from artwork_backfill.shared.engine.sources import Claims, Partition
 from artwork_backfill.shared.settings import Settings
@@ -314,7 +315,9 @@ class Auditor:
             while left:
                 try:
                     counts.update(self._write(self._examine(left[0], deadline)))
-                except (BadRow, psycopg.Error) as error:
+                except (Interrupted, EngineError):
+                    raise
+                except Exception as error:  # of this entity alone, and counted as such
                     if isinstance(error, psycopg.Error) and db.is_passing(error):
                         raise
                     reason = _reason(error)
@@ -342,8 +345,7 @@ class Auditor:
         """
 
         def examine() -> Audit | None:
-            [audit] = self._examiner.confirm([self._examiner.examine(claim)])
-            return audit
+            return self._examiner.confirm(self._examiner.examine(claim))
 
         attempt = _Attempt(examine)
         while attempt.is_running:
@@ -408,8 +410,10 @@ class _Attempt:
             self._error = error
 
 
-def _reason(error: BadRow | psycopg.Error) -> str:
-    return db.explain(error) if isinstance(error, psycopg.Error) else str(error)
+def _reason(error: Exception) -> str:
+    if isinstance(error, psycopg.Error):
+        return db.explain(error)
+    return str(error) if isinstance(error, BadRow) else f"{type(error).__name__}: {error}"
 
 
 def _session(dsn: str, record: RunRecord) -> db.Session:

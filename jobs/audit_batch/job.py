@@ -18,11 +18,12 @@ from artwork_backfill.shared.audit.decide import Policy, Status
 from artwork_backfill.shared.auditing import gauges
 from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import TABLES, add_expectations
-from artwork_backfill.shared.auditing.models import Audit, Claim, FindingCount, Reason
+from artwork_backfill.shared.auditing.models import Audit, Claim, Failure, FindingCount
 from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import (
     Alone,
+    Failed,
     Job,
     Metric,
     Note,
@@ -161,12 +162,22 @@ class AuditBatch(Job[Claim, Audit]):
     def fetch(self, items: Sequence[Claim]) -> Sequence[Audit]:
         return [self._examiner.examine(claim) for claim in items]
 
-    def groups(self, results: Sequence[Audit]) -> Iterator[Sequence[Audit] | Alone[Audit]]:
-        confirmed = [audit for audit in self._examiner.confirm(results) if audit is not None]
-        for audit in confirmed:
-            if queues(audit):
-                yield Alone([audit])
-        if rest := [audit for audit in confirmed if not queues(audit)]:
+    def groups(
+        self, results: Sequence[Audit]
+    ) -> Iterator[Sequence[Audit] | Alone[Audit] | Failed[Audit]]:
+        rest: list[Audit] = []
+        for audit, seen in zip(results, self._examiner.look_again(results), strict=True):
+            # Here and not for all at once: what others may change meanwhile is to be read just
+            # before the transaction that relies on it.
+            confirmed = self._examiner.confirm_deletions(seen) if isinstance(seen, Audit) else seen
+            match confirmed:
+                case Failure():
+                    yield Failed(audit, confirmed.message)
+                case Audit() if queues(confirmed):
+                    yield Alone([confirmed])
+                case Audit():
+                    rest.append(confirmed)
+        if rest:
             yield rest
 
     def write(self, conn: Connection, results: Sequence[Audit]) -> AuditsWritten:
@@ -186,7 +197,7 @@ class AuditBatch(Job[Claim, Audit]):
             self._findings[check] = self._findings.get(check, FindingCount(0, 0)) + count
         self._audited += written.counts.get("audited", 0)
         self._deferred += written.counts.get("deferred", 0)
-        self._unreadable += written.counts.get(f"deferred: {Reason.UNREADABLE}", 0)
+        self._unreadable += written.unreadable
 
     def verify(
         self, conn: Connection, run: RunResult | None

@@ -149,12 +149,14 @@ class AuditsWritten(Written):
     """The result of one transaction.
 
     `decided` holds the ids of entities by their new status. `postponed` is the number of events of
-    the largest repair that found no room in the queue.
+    the largest repair that found no room in the queue. `unreadable` is the number of audits that
+    could not read what they needed, those that became reviews for it included.
     """
 
     decided: Mapping[Status, Sequence[int]] = field(default_factory=dict)
     findings: Mapping[str, FindingCount] = field(default_factory=dict)
     postponed: int = 0
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,42 @@ class _Sorted:
     postponed: list[_Decided] = field(default_factory=list)
 
 
+class _Recent:
+    """Whether the latest audits of a run could read what they needed, by entity."""
+
+    _MOST: Final = 100
+
+    def __init__(self) -> None:
+        self._unreadable: dict[int, bool] = {}
+
+    def add(self, audits: Sequence[Audit]) -> None:
+        """Learn of audits; of the same ones again, where a transaction is repeated."""
+        for audit in audits[-self._MOST :]:
+            self._unreadable.pop(audit.claim.id, None)
+            self._unreadable[audit.claim.id] = _is_unreadable(audit.outcome)
+        for id_ in list(self._unreadable)[: -self._MOST]:
+            del self._unreadable[id_]
+
+    def excuse(self, audit: Audit) -> Audit:
+        """Return an audit; a deferral instead of a review if most others were unreadable, too.
+
+        That is an outage then, and not the fault of the entity.
+        """
+        if not isinstance(audit.outcome, Decision) or not _is_unreadable(audit.outcome):
+            return audit
+        others = [each for id_, each in self._unreadable.items() if id_ != audit.claim.id]
+        if sum(others) * 2 <= len(others):
+            return audit
+        detail = "; ".join(map(str, audit.outcome.review_reasons))
+        return replace(audit, outcome=Deferral(Reason.UNREADABLE, detail))
+
+
+def _is_unreadable(outcome: Decision | Deferral) -> bool:
+    if isinstance(outcome, Deferral):
+        return outcome.reason is Reason.UNREADABLE
+    return any(reason.code == ReasonCode.UNREADABLE for reason in outcome.review_reasons)
+
+
 class Writer:
     """Write the batches of one run, each in the transaction that the caller opens.
 
@@ -186,6 +224,7 @@ class Writer:
     def __init__(self, run_id: UUID, max_queue_depth: int = 0) -> None:
         self._run_id = run_id
         self._max_queue_depth = max_queue_depth
+        self._recent = _Recent()
         # An audit whose transaction after the events may have been committed without an answer.
         self._unanswered: tuple[Audit, str, AuditsWritten] | None = None
 
@@ -193,7 +232,7 @@ class Writer:
         """Write these audits, except for entities that have changed since."""
         held = _lock_held(conn, audits)
         audits_held = [audit for audit in audits if audit.claim.entity.id in held]
-        batch = _sort(conn, audits_held)
+        batch = self._sort(conn, audits_held)
         _record(conn, batch, self._run_id)
         self._remember(conn, batch)
         _set_statuses(conn, batch)
@@ -268,7 +307,11 @@ class Writer:
 
     def preview(self, conn: Connection, audits: Sequence[Audit]) -> AuditsWritten:
         """Return what `write` and `queue` would do, without changing anything."""
-        return _summary(_sort(conn, audits), lost=0)
+        return _summary(self._sort(conn, audits), lost=0)
+
+    def _sort(self, conn: Connection, audits: Sequence[Audit]) -> _Sorted:
+        self._recent.add(audits)
+        return _sort(conn, [self._recent.excuse(audit) for audit in audits])
 
 
 _REASONS: Final[Mapping[Obstacle, Reason]] = {
@@ -467,6 +510,8 @@ def _summary(batch: _Sorted, *, lost: int) -> AuditsWritten:
         decided=decided,
         findings={check: FindingCount(entities[check], findings[check]) for check in findings},
         postponed=max((len(entry.decision.events) for entry in batch.postponed), default=0),
+        unreadable=sum(_is_unreadable(deferral) for _, deferral in batch.deferred)
+        + sum(_is_unreadable(entry.decision) for entry in batch.decided),
     )
 
 

@@ -10,17 +10,35 @@ records differ. These are the rules; the examples are tests.
 | "and", "&", "+" between words                 | same   | Salt & Pepper, Salt + Pepper            |
 | a leading "The", also after a comma           | same   | The Fall, Fall, The                     |
 | artist: last name first                       | same   | Davis, Miles, Miles Davis               |
-| artist: the number that Discogs appends, "*"  | same   | Harbor (2), Harbor*                     |
-| guests: "feat." and the following words       | same   | Wren feat. Otto, Wren                   |
+| artist: "*", a number of Discogs on one side  | same   | Harbor (2), Harbor*                     |
+| artist: two numbers of Discogs                | differ | Harbor (2), Harbor (3)                  |
+| guests on one side: "feat." and a name        | same   | Wren feat. Otto, Wren                   |
+| what follows the guests                       | differ | Tide feat. Otto, Vol. 2; Tide           |
+| "ft" after a number, which is a length        | differ | Ten Ft. Hedge, Ten Ft. Wall             |
 | volume words                                  | same   | Vol. 2, Volume 2, Vol. II, Volume Two   |
 | a numeral at the end                          | same   | Tides III, Tides 3                      |
 | self-titled                                   | same   | S/T, the artist's name                  |
 | a note that names an edition                  | alike  | Low Tide (Remastered 2011), Low Tide    |
-| "EP" or "LP" at the end                       | alike  | Low Tide EP, Low Tide                   |
+| numbers of remasters, reissues, anniversaries | alike  | Low Tide (20th Anniversary), Low Tide   |
+| years of other editions, on both sides        | differ | (2011 Deluxe), (2012 Deluxe)            |
+| any other number in a note                    | differ | Low Tide (CD 12), Low Tide              |
+| "EP" or "LP" at the end or in a last note     | alike  | Low Tide EP, Low Tide                   |
+| "EP" and "LP"                                 | differ | Low Tide (EP), Low Tide (LP)            |
+| a record that came as a bonus                 | differ | Low Tide (Bonus EP), Low Tide           |
 | any other note                                | differ | Harbor (Live), Harbor; Box (1994), Box  |
 | another number, word or letter                | differ | Vol. 1, Vol. 2; Wand Ash, Wanda Ash     |
 
 "Alike" applies to albums of the same artist; compilations of various artists must be the same.
+
+Names that are neither the same nor alike may still be spellings that these rules do not know: of
+another script, or an alias. They *contradict* each other only where records surely differ:
+
+| what differs                                  | example                                         |
+|-----------------------------------------------|-------------------------------------------------|
+| the number of a volume or part, or another    | Singles Vol. 2, Singles Vol. 1; Tides, Tides 2  |
+| live, remixes, demos, ... on one side only    | Harbor (Live), Harbor                           |
+| the year, or "EP" and "LP"                    | Box 1994, Box 1996                              |
+| many letters, in the same script              | Slow River, First Light                         |
 """
 
 from __future__ import annotations
@@ -30,6 +48,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Final
 
 #: `library.album_title` is a varchar(128), so titles of this length may be truncated.
@@ -48,11 +67,19 @@ _APOSTROPHES: Final = str.maketrans(
 
 _LONGEST_NAME: Final = 1_000
 
-_DISCOGS_NUMBER: Final = re.compile(r"\s*\(\d{1,4}\)\s*$")
-_GUESTS: Final = re.compile(r"\s*[(\[]?\s*\b(?:feat|ft|featuring)\b\.?\s.*$", re.IGNORECASE)
+_DISCOGS_NUMBER: Final = re.compile(r"\s*\((\d{1,4})\)$")
+# "Feat" without a dot is a word as well: there is "Little Feat & Friends".
+_GUESTS: Final = re.compile(
+    r"(?:\s*[(\[]\s*(?i:feat|ft|featuring)\b\.?|\s+(?:(?i:feat\.|ft\.|featuring)|feat|ft))\s+"
+    r"(?P<guests>.+)$"
+)
 # In titles only if it cannot mean anything else: there is "Six Ft. Under".
+_NOTED_GUESTS: Final = re.compile(
+    r"\s*[(\[]\s*(?:feat|ft|featuring)\b(?!\.?\s+of\b)\.?(?P<guests>[^()\[\]]*)[)\]]", re.IGNORECASE
+)
 _GUESTS_OF_TITLE: Final = re.compile(
-    r"\s*[(\[]\s*(?:feat|ft|featuring)\b[^)\]]*[)\]]|\s+feat\.\s.*$", re.IGNORECASE
+    r"\s+feat\.\s+(?P<guests>(?:(?!\s*[()\[\]{}<>,;:/]|\s[-\N{EN DASH}\N{EM DASH}]\s).)+)",
+    re.IGNORECASE,
 )
 _LAST_FIRST: Final = re.compile(r"(?P<last>[^,]+),\s*(?P<first>[^,]+)")
 # Catalogues append the shelf, as in "Various Artists - Rock - B".
@@ -64,12 +91,19 @@ _TAIL: Final = re.compile(r"(?:\s+[-\N{EN DASH}\N{EM DASH}]|[:,])\s+([^-:,]+)$")
 _COUNT_SIGN: Final = re.compile(r"#\s*(?=\d)")
 _FORMATS: Final = frozenset({"ep", "lp"})
 
-# A note names an edition if all its words are in these sets, and at least one is in the first.
-_EDITION_WORDS: Final = frozenset(
-    {"anniversary", "bonus", "deluxe", "edition", "expanded", "limited", "special", "reissue"}
-    | {"reissued", "remaster", "remastered", "remasters", "clean", "explicit", "mono", "stereo"}
-    | {"cd", "digital", "import", "lp", "ep", "promo", "vinyl", "soundtrack", "ost"}
+# These name the same album at another time, whatever their numbers.
+_RELEASED_AGAIN: Final = frozenset(
+    {"anniversary", "reissue", "reissued", "remaster", "remastered", "remasters"}
 )
+# A note names an edition if all its words are in these sets, and at least one is in the first.
+_EDITION_WORDS: Final = _RELEASED_AGAIN | frozenset(
+    {"bonus", "deluxe", "edition", "expanded", "limited", "special", "clean", "explicit"}
+    | {"cd", "digital", "import", "mono", "stereo", "promo", "vinyl", "soundtrack", "ost"}
+)
+# "2011 Edition" alone is rather a record of a yearly series.
+_DATED_EDITIONS: Final = frozenset({"deluxe", "expanded"})
+# A bonus record has its own sleeve, unlike an album with one, or with bonus tracks.
+_CARRIERS: Final = _FORMATS | {"cd", "vinyl"}
 # After a dash, colon or comma, one of these words is required.
 _SURE_EDITION_WORDS: Final = frozenset(
     {"anniversary", "deluxe", "edition", "expanded", "reissue", "remaster", "remastered"}
@@ -91,6 +125,7 @@ _EDITION_FILLERS: Final = frozenset(
     | {"year", "years"}
     | {"original", "motion", "picture", "film", "television", "series", "digitally", "copy"}
 )
+_YEAR: Final = re.compile(r"(?:19|20)\d\d")
 _YEAR_OR_COUNT: Final = re.compile(r"(?:19|20)\d\d|\d\d|\d{1,2}(?:st|nd|rd|th)")
 
 _VOLUME_WORDS: Final = {
@@ -105,6 +140,26 @@ _NUMERALS: Final = {
 }  # fmt: skip
 # At the end of a title these are nearly always numerals, not words or initials.
 _SURE_NUMERALS: Final = frozenset({"ii", "iii", "iv", "vi", "vii", "viii", "ix", "xi", "xii"})
+_NUMBER_WORDS: Final = frozenset(name for name in _NUMERALS if set(name) - set("ivx"))
+# Before "ft", they make it a length.
+_LENGTHS: Final = _NUMBER_WORDS | {"twenty", "thirty", "forty", "fifty", "hundred", "thousand"}
+
+# Words that tell a recording from another one of the same songs.
+_VERSIONS: Final = {
+    "live": "live", "vivo": "live", "concert": "live", "unplugged": "live",
+    "remix": "remix", "remixes": "remix", "remixed": "remix", "rmx": "remix", "remixs": "remix",
+    "reworks": "remix", "reworked": "remix", "megamix": "remix", "mixes": "remix", "mix": "remix",
+    "demo": "demo", "demos": "demo", "outtakes": "demo", "rehearsals": "demo",
+    "instrumental": "instrumental", "instrumentals": "instrumental", "karaoke": "instrumental",
+    "acoustic": "acoustic", "dub": "dub", "acapella": "acapella", "acappella": "acapella",
+    "acapellas": "acapella", "session": "session", "sessions": "session", "tribute": "tribute",
+    "covers": "tribute", "rarities": "rarities", "bsides": "rarities", "sampler": "sampler",
+    "interview": "interview", "edit": "edit", "edits": "edit", "bootleg": "bootleg",
+    "rerecorded": "rerecorded", "orchestral": "orchestral", "symphonic": "orchestral",
+}  # fmt: skip
+
+#: Names of the same script whose letters agree less than this are no spellings of each other.
+_SPELLING: Final = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,20 +167,20 @@ class Title:
     """A title in its normal form, with and without what only names an edition or a format.
 
     `whole` is the whole title; two albums with equal `whole` are the same. `bare` excludes notes
-    that name an edition, and "EP" or "LP" at the end, which is the `format`.
+    that name an edition, and "EP" or "LP" at the end, which is the `format`. `years` are those of
+    the excluded notes, unless the album was only released again.
     """
 
     whole: str
     bare: str
     format: str
+    years: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, text: str) -> Title:
         """Parse a title; all fields are empty only for blank text."""
-        text = _legible(text)
-        text = _GUESTS_OF_TITLE.sub("", text) or text
-        bare, format_ = _without_format(_without_editions(text))
-        return cls(_title_form(text), _title_form(bare), format_)
+        parts = _Parts.of(text)
+        return cls(_title_form(parts.whole), _title_form(parts.bare), parts.format, parts.years)
 
     @property
     def key(self) -> str:
@@ -134,8 +189,11 @@ class Title:
 
     def is_alike(self, other: Title) -> bool:
         """Return whether both differ only by the edition, or one of them has a format."""
-        formats = {self.format, other.format} - {""}
-        return _same(self.bare, other.bare) and len(formats) < 2
+        return (
+            _same(self.bare, other.bare)
+            and _agree(self.format, other.format)
+            and _agree(self.years, other.years)
+        )
 
 
 def normal_form(text: str) -> str:
@@ -152,7 +210,12 @@ def same_artist(one: str, other: str) -> bool:
     """Return whether two texts name the same artist."""
     if is_various(one):
         return is_various(other)
-    return not _artist_forms(one).isdisjoint(_artist_forms(other))
+    mine, theirs = _Artist.of(one), _Artist.of(other)
+    return (
+        not mine.forms.isdisjoint(theirs.forms)
+        and _agree(mine.number, theirs.number)
+        and _agree(mine.guests, theirs.guests)
+    )
 
 
 def is_various(artist: str) -> bool:
@@ -169,8 +232,9 @@ def same_title(ours: str, found: str, *, artists: Iterable[str] = ()) -> bool:
         The names of the row's artist, for self-titled albums.
     """
     mine, theirs = Title.of(ours).whole, Title.of(found).whole
-    if len(ours) == TITLE_MAX and mine:
-        return theirs.startswith(mine)
+    if len(ours) == TITLE_MAX and mine and theirs.startswith(mine):
+        # The next character may be the second digit of a number.
+        return mine == theirs or not contradict(ours, found)
     return _same(mine, theirs) or _is_self_titled(mine, theirs, artists)
 
 
@@ -179,8 +243,38 @@ def alike_title(ours: str, found: str) -> bool:
     return Title.of(ours).is_alike(Title.of(found))
 
 
+def contradict(ours: str, found: str) -> bool:
+    """Return whether two titles differ in what surely tells records apart.
+
+    Marks on one side only count if both titles have letters of the same script, because they
+    could be missed in another.
+    """
+    if not ours.strip() or not found.strip():
+        return False
+    mine, theirs = _Marks.of(ours), _Marks.of(found)
+    if not (
+        _agree(mine.numbers, theirs.numbers)
+        and _agree(mine.years, theirs.years)
+        and _agree(mine.format, theirs.format)
+    ):
+        return True
+    if _scripts(ours).isdisjoint(_scripts(found)):
+        return False
+    return mine.numbers != theirs.numbers or mine.versions != theirs.versions
+
+
+def clearly_differ(one: str, other: str) -> bool:
+    """Return whether two names cannot be spellings of each other, as far as can be seen."""
+    if _scripts(one).isdisjoint(_scripts(other)):
+        return False
+    mine, theirs = normal_form(one), normal_form(other)
+    if mine in theirs or theirs in mine:
+        return False
+    return SequenceMatcher(None, mine, theirs).ratio() < _SPELLING
+
+
 def _is_self_titled(mine: str, theirs: str, artists: Iterable[str]) -> bool:
-    names = set().union(*map(_artist_forms, artists))
+    names = set().union(*(_Artist.of(artist).forms for artist in artists))
     return (mine in _SELF_TITLED and theirs in names) or (theirs in _SELF_TITLED and mine in names)
 
 
@@ -188,26 +282,141 @@ def _same(one: str, other: str) -> bool:
     return bool(one) and one == other
 
 
+def _agree(one: object, other: object) -> bool:
+    """Return whether two details are equal, or one of them is missing."""
+    return not one or not other or one == other
+
+
 # -- artists ---------------------------------------------------------------------------------------
 
 
-def _artist_forms(artist: str) -> frozenset[str]:
-    """Return the normal forms under which an artist may be listed; none for blank text."""
-    text = _legible(artist)
-    text = _DISCOGS_NUMBER.sub("", text).rstrip("* ") or text
-    text = _without_guests(text)
-    forms = {normal_form(text)}
-    if match := _LAST_FIRST.fullmatch(text.strip()):
-        forms.add(normal_form(f"{match['first']} {match['last']}"))
-    return frozenset(forms - {""})
+@dataclass(frozen=True, slots=True)
+class _Artist:
+    """An artist's name in its parts.
+
+    `forms` are the normal forms under which the artist may be listed, none for blank text;
+    `number` is the one that Discogs appends to the second artist of a name.
+    """
+
+    forms: frozenset[str]
+    number: int | None
+    guests: str
+
+    @classmethod
+    def of(cls, text: str) -> _Artist:
+        name, guests = _split_guests(_legible(text))
+        name = name.rstrip("* ") or name
+        number = _DISCOGS_NUMBER.search(name)
+        if number is not None and number.start():
+            name = name[: number.start()].rstrip("* ") or name
+        else:
+            number = None
+        forms = {normal_form(name)}
+        if match := _LAST_FIRST.fullmatch(name.strip()):
+            forms.add(normal_form(f"{match['first']} {match['last']}"))
+        return cls(
+            frozenset(forms - {""}),
+            int(number[1]) if number else None,
+            normal_form(guests.rstrip(")]")),
+        )
 
 
-def _without_guests(text: str) -> str:
-    shorter = _GUESTS.sub("", text)
-    return shorter if shorter.strip() else text
+def _split_guests(text: str) -> tuple[str, str]:
+    """Return an artist's name without the guests, and the guests."""
+    match = _GUESTS.search(text)
+    if match is None or not (name := text[: match.start()].strip()):
+        return text, ""
+    last = (_words(_fold(name)) or [""])[-1]
+    is_length = match[0].strip()[:2].casefold() == "ft" and (last.isdecimal() or last in _LENGTHS)
+    return (text, "") if is_length else (name, match["guests"])
 
 
 # -- titles ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The text of a title without guests, `whole` and without editions and format."""
+
+    whole: str
+    bare: str
+    format: str
+    years: frozenset[str]
+
+    @classmethod
+    def of(cls, text: str) -> _Parts:
+        whole = _without_guests(_legible(text))
+        bare, notes = _split_editions(whole)
+        bare, format_ = _without_format(bare)
+        words = [set(_words(_fold(note))) for note in notes]
+        formats = {format_, *(_FORMATS & set().union(*words))} - {""}
+        years = {
+            word
+            for note in words
+            if not note & _RELEASED_AGAIN
+            for word in note
+            if _YEAR.fullmatch(word)
+        }
+        return cls(whole, bare, " ".join(sorted(formats)), frozenset(years))
+
+
+@dataclass(frozen=True, slots=True)
+class _Marks:
+    """What surely tells a record from others of the same name.
+
+    `numbers` are those of volumes and parts, and all others but years.
+    """
+
+    numbers: frozenset[str]
+    years: frozenset[str]
+    versions: frozenset[str]
+    format: str
+
+    @classmethod
+    def of(cls, text: str) -> _Marks:
+        parts = _Parts.of(text)
+        words = _words(_COUNT_SIGN.sub(" no ", _fold(parts.bare)))
+        numbers = {_number_at(words, position) for position in range(len(words))} - {""}
+        found = {number for word in words for number in re.findall(r"\d+", word)}
+        years = {number for number in found if _YEAR.fullmatch(number)}
+        numbers |= {str(int(number)) for number in found - years}
+        versions = {_VERSIONS[word] for word in words if word in _VERSIONS}
+        if "bsides" in "".join(words):
+            versions.add("rarities")
+        return cls(frozenset(numbers), frozenset(years), frozenset(versions), parts.format)
+
+
+def _number_at(words: Sequence[str], position: int) -> str:
+    """Return the number or the letter of a volume that a word spells, or nothing."""
+    word = words[position]
+    is_counted = position > 0 and words[position - 1] in _VOLUME_WORDS
+    if word in _NUMBER_WORDS | _SURE_NUMERALS or (is_counted and word in _NUMERALS):
+        return str(_NUMERALS[word])
+    return word if is_counted and len(word) == 1 and word.isalpha() else ""
+
+
+def _without_guests(text: str) -> str:
+    """Return a title without its guests, but with all that tells it from other records."""
+    text = (
+        _NOTED_GUESTS.sub(lambda note: note[0] if _told_apart(note["guests"]) else "", text) or text
+    )
+    return _GUESTS_OF_TITLE.sub(lambda match: _told_apart(match["guests"]), text) or text
+
+
+def _told_apart(guests: str) -> str:
+    """Return what follows the names of guests from the first word that tells records apart."""
+    words = guests.split()
+    # The first word is a name in any case: there is "2 Chainz".
+    for position, word in enumerate(words[1:], 1):
+        parts = set(_words(_fold(word)))
+        is_last = position == len(words) - 1
+        if (
+            parts & (_VOLUME_WORDS.keys() | _VERSIONS.keys() | _FORMATS)
+            or (is_last and parts & _NUMERALS.keys())
+            or re.search(r"\d", _fold(word))
+        ):
+            return " " + " ".join(words[position:])
+    return ""
 
 
 def _title_form(text: str) -> str:
@@ -231,22 +440,33 @@ def _numbered(words: Sequence[str]) -> list[str]:
     return written
 
 
-def _without_editions(text: str) -> str:
-    """Remove final notes that name an edition, in brackets or after a dash, colon or comma."""
+def _split_editions(text: str) -> tuple[str, list[str]]:
+    """Return a title without its final notes that name an edition, and these notes.
+
+    Notes stand in brackets or after a dash, colon or comma.
+    """
+    notes: list[str] = []
     while True:
         note, tail = _NOTE.search(text), _TAIL.search(text)
         found = note or tail
         if found is None or not text[: found.start()].strip():
-            return text
-        if not _names_edition(found[1], _EDITION_WORDS if note else _SURE_EDITION_WORDS):
-            return text
+            return text, notes
+        if not _names_edition(found[1], _EDITION_WORDS | _FORMATS if note else _SURE_EDITION_WORDS):
+            return text, notes
+        notes.append(found[1])
         text = text[: found.start()]
 
 
 def _names_edition(note: str, telling: frozenset[str]) -> bool:
     words = set(_words(_fold(note)))
-    others = words - _EDITION_WORDS - _EDITION_FILLERS
-    return bool(words & telling) and all(map(_YEAR_OR_COUNT.fullmatch, others))
+    if not words & telling or ("bonus" in words and words & _CARRIERS and "with" not in words):
+        return False
+    others = words - _EDITION_WORDS - _EDITION_FILLERS - _FORMATS
+    # "Remastered 77" is a year, but "Remastered CD 12" is one of several records.
+    if words & _RELEASED_AGAIN and not words & _CARRIERS:
+        return all(map(_YEAR_OR_COUNT.fullmatch, others))
+    is_dated = words & (_DATED_EDITIONS | _RELEASED_AGAIN)
+    return not others or (bool(is_dated) and all(map(_YEAR.fullmatch, others)))
 
 
 def _without_format(text: str) -> tuple[str, str]:
@@ -301,3 +521,12 @@ def _join(words: Sequence[str]) -> str:
         separator = " " if joined and joined[-1].isdigit() and word[0].isdigit() else ""
         joined += separator + word
     return joined
+
+
+def _scripts(text: str) -> frozenset[str]:
+    """Return the scripts of a name's letters, as Unicode names them, and of its digits."""
+    return frozenset(
+        unicodedata.name(char, "").partition(" ")[0]
+        for char in _fold(_legible(text))
+        if unicodedata.category(char)[0] in "LN"
+    )

@@ -16,7 +16,7 @@ from typing import ClassVar, Final
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Identifier
 
 from artwork_backfill.jobs.seed_from_ia_scan import standing as standings
 from artwork_backfill.jobs.seed_from_ia_scan import verification
@@ -24,7 +24,7 @@ from artwork_backfill.jobs.seed_from_ia_scan.pages import ListedPages, Page, Scr
 from artwork_backfill.jobs.seed_from_ia_scan.scan import Scan
 from artwork_backfill.jobs.seed_from_ia_scan.standing import Standing
 from artwork_backfill.shared import seeding
-from artwork_backfill.shared.audit.archives import ArtArchive, EntityType, item_name
+from artwork_backfill.shared.audit.archives import ArtArchive, item_name, other_archive
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 from artwork_backfill.shared.engine.job import (
     Job,
@@ -65,15 +65,6 @@ FROM unnest(%(gids)s) AS seed (gid)
 LEFT JOIN live USING (gid)
 WHERE live.gid IS NULL
 """
-
-_TABLES: Final[Mapping[EntityType, str]] = {
-    EntityType.RELEASE: "musicbrainz.release",
-    EntityType.EVENT: "musicbrainz.event",
-}
-_OTHER: Final[Mapping[EntityType, EntityType]] = {
-    EntityType.RELEASE: EntityType.EVENT,
-    EntityType.EVENT: EntityType.RELEASE,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +254,7 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
         for result in results:
             scan, page = self._scans[result.scan], result.page
             entity_type = scan.archive.entity_type
-            gone, others = _not_live(conn, entity_type, page.gids)
+            gone, others = _not_live(conn, scan.archive, page.gids)
             priorities = {
                 gid: GONE if gid in gone else LIVE for gid in page.gids if gid not in others
             }
@@ -317,11 +308,12 @@ def _passed_over(archive: ArtArchive, page: Page, others: Collection[bytes]) -> 
 
 
 def _not_live(
-    conn: Connection, entity_type: EntityType, gids: Collection[bytes]
+    conn: Connection, archive: ArtArchive, gids: Collection[bytes]
 ) -> tuple[set[bytes], set[bytes]]:
     """Return the gids that MusicBrainz has no entity for, and those of the other entity type."""
     query = SQL(_NOT_LIVE).format(
-        own=SQL(_TABLES[entity_type]), other=SQL(_TABLES[_OTHER[entity_type]])
+        own=Identifier("musicbrainz", archive.entity_type),
+        other=Identifier("musicbrainz", other_archive(archive).entity_type),
     )
     gone: set[bytes] = set()
     others: set[bytes] = set()

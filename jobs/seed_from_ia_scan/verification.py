@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from threading import Event
 from typing import Final
 
@@ -52,28 +52,16 @@ AND (%(partitions)s = 1
 """
 
 # The search shows no items of entities whose art is darkened. Only partitions need the gid.
-_COUNT_WITH_ART: Final[Mapping[EntityType, str]] = {
-    EntityType.RELEASE: """
+_COUNT_WITH_ART: Final = """
 SELECT count(*)
-FROM musicbrainz.release_meta
-WHERE cover_art_presence = 'present'
+FROM musicbrainz.{entity}_meta meta
+WHERE {art}_presence = 'present'
 AND (%(partitions)s = 1 OR (
     SELECT mod(('x' || left(gid::text, 8))::bit(32)::bigint, %(partitions)s) = %(partition)s
-    FROM musicbrainz.release
-    WHERE release.id = release_meta.id
+    FROM musicbrainz.{entity} entity
+    WHERE entity.id = meta.id
 ))
-""",
-    EntityType.EVENT: """
-SELECT count(*)
-FROM musicbrainz.event_meta
-WHERE event_art_presence = 'present'
-AND (%(partitions)s = 1 OR (
-    SELECT mod(('x' || left(gid::text, 8))::bit(32)::bigint, %(partitions)s) = %(partition)s
-    FROM musicbrainz.event
-    WHERE event.id = event_meta.id
-))
-""",
-}
+"""
 
 _TOTAL: Final = (
     "more than 1 % was not seen: scan again with --restart, or pass --accept-total if you know that"
@@ -94,8 +82,7 @@ def look_up(conn: Connection, entity_type: EntityType, gids: Iterable[bytes]) ->
 
 def count_with_art(conn: Connection, archive: ArtArchive, partition: Partition) -> int:
     """Return how many entities have art that is not darkened, according to MusicBrainz."""
-    query = _COUNT_WITH_ART[archive.entity_type]
-    return count(conn, query, partition.values)
+    return count(conn, archive.query(_COUNT_WITH_ART), partition.values)
 
 
 def of_scan(

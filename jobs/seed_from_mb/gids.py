@@ -71,29 +71,16 @@ WHERE event.id <= %(last_event)s
 
 # archive.org's search hides these items, so their gids must come from here. The nil UUID is not the
 # gid of an entity, and no key sorts before it.
-_MERGED_RELEASES: Final = """
+_MERGED: Final = """
 SELECT gid AS key, ('x' || left(gid::text, 8))::bit(32)::bigint AS shard, gid, 150 AS priority
-FROM musicbrainz.release_gid_redirect
+FROM musicbrainz.{entity}_gid_redirect
 WHERE gid <> '00000000-0000-0000-0000-000000000000'
 """
 
-_MERGED_EVENTS: Final = """
-SELECT gid AS key, ('x' || left(gid::text, 8))::bit(32)::bigint AS shard, gid, 150 AS priority
-FROM musicbrainz.event_gid_redirect
-WHERE gid <> '00000000-0000-0000-0000-000000000000'
-"""
-
-_DELETED_RELEASES: Final = """
+_DELETED: Final = """
 SELECT gid AS key, ('x' || left(gid::text, 8))::bit(32)::bigint AS shard, gid, 150 AS priority
 FROM musicbrainz.deleted_entity
-WHERE data->>'entity_type' = 'release' AND deleted_at <= %(started)s
-AND gid <> '00000000-0000-0000-0000-000000000000'
-"""
-
-_DELETED_EVENTS: Final = """
-SELECT gid AS key, ('x' || left(gid::text, 8))::bit(32)::bigint AS shard, gid, 150 AS priority
-FROM musicbrainz.deleted_entity
-WHERE data->>'entity_type' = 'event' AND deleted_at <= %(started)s
+WHERE data->>'entity_type' = '{entity}' AND deleted_at <= %(started)s
 AND gid <> '00000000-0000-0000-0000-000000000000'
 """
 
@@ -107,8 +94,8 @@ _GIDS: Final = (UUID(int=0), UUID(int=2**128 - 1))
 GIDS: Final = (
     Gids("release", Kind.LIVE, _LIVE_RELEASES, *_IDS, _COVER_ART),
     Gids("event", Kind.LIVE, _LIVE_EVENTS, *_IDS, _EVENT_ART),
-    Gids("release", Kind.MERGED, _MERGED_RELEASES, *_GIDS),
-    Gids("event", Kind.MERGED, _MERGED_EVENTS, *_GIDS),
-    Gids("release", Kind.DELETED, _DELETED_RELEASES, *_GIDS),
-    Gids("event", Kind.DELETED, _DELETED_EVENTS, *_GIDS),
+    Gids("release", Kind.MERGED, _MERGED.format(entity="release"), *_GIDS),
+    Gids("event", Kind.MERGED, _MERGED.format(entity="event"), *_GIDS),
+    Gids("release", Kind.DELETED, _DELETED.format(entity="release"), *_GIDS),
+    Gids("event", Kind.DELETED, _DELETED.format(entity="event"), *_GIDS),
 )

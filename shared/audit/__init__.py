@@ -1,15 +1,15 @@
-"""State diffing: what MusicBrainz says an item should hold, what archive.org says it holds.
+"""Comparison of what MusicBrainz says an item should hold with what archive.org holds.
 
-The modules here are pure: rows and bytes go in, findings and decisions come out. Nothing here
-opens a connection, reads a clock or knows a job, and nothing here imports the rest of the project.
+The modules here are pure: rows and bytes go in, findings and decisions come out. None of them opens
+a connection, reads a clock or imports the rest of the project.
 
-The order of an audit:
+The steps of an audit:
 
-1. `expected.Expected` is built from database rows (and the web service's XML).
-2. `actual.classify` says what archive.org's metadata answer means; `compare.downloads_needed` says
-   which files of the item have to be read as well.
-3. `compare.compare` turns both states into findings; `catalogue.CHECKS` names every kind of them.
-4. `copies.compare_copies` says whether an image's owner has the same picture.
-5. `decide.decide` turns the findings into a status, events for artwork-indexer, or reasons for a
-   person to look (`reasons`).
+1. `expected.Expected` is built from database rows and, if needed, the web service's XML.
+2. `actual.classify` classifies archive.org's metadata answer; `compare.downloads_needed` names the
+   files of the item that have to be read as well.
+3. `compare.compare` turns both states into findings; `catalogue.CHECKS` lists every kind of
+finding. 4. `copies.compare_copies` determines whether an image's owner has the same image. 5.
+`decide.decide` turns the findings into a status, events for artwork-indexer, or reasons for a
+   review (`reasons`).
 """

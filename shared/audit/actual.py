@@ -1,8 +1,8 @@
-"""What archive.org's answer about one item means: one function classes every metadata answer.
+"""Classification of archive.org's answers about items: one function for every metadata answer.
 
-The same function serves an entity's own item and those of images' owners. An answer is taken for a
-state as a whole, or for none: what could not be read is never taken for missing. Asking, and asking
-a second time before an absence is believed, are the caller's business.
+It serves an entity's own item and those of images' owners alike. An answer is accepted as a whole
+or not at all: what could not be read is never taken for missing. The caller sends the requests, and
+a second one before it believes an absence.
 """
 
 from __future__ import annotations
@@ -27,22 +27,21 @@ class ItemState(StrEnum):
     LISTED = "listed"
     """A complete list of the item's files."""
     ABSENT = "absent"
-    """No such item. One such answer proves nothing: ask again."""
+    """No such item. A single answer proves nothing: ask again."""
     DARK = "dark"
-    """The item exists; nothing is known of what it holds."""
+    """The item exists, but archive.org hides its content."""
     UNFINISHED = "unfinished"
-    """Work on the item is under way or stuck: what it shows is not its final state."""
+    """archive.org is working on the item or stuck: it does not show its final state."""
     UNAVAILABLE = "unavailable"
     """The answer says nothing about the item."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemFile:
-    """One file of an item's listing.
+    """One file in an item's listing.
 
-    `md5` and `sha1` are lower-case hexadecimal and `size` is in bytes; each is None when
-    archive.org does not give it in a usable form. `original` names the file that a derivative was
-    made from.
+    `md5` and `sha1` are lower-case hexadecimal, `size` is in bytes; each is None if archive.org
+    does not give it in a usable form. `original` names the file that a derivative was made from.
     """
 
     name: str
@@ -58,10 +57,10 @@ class ItemFile:
 
 @dataclass(frozen=True, slots=True)
 class ItemMetadata:
-    """The metadata of an item that an audit looks at.
+    """The metadata of an item that an audit uses.
 
-    archive.org gives a field with several values as a list. Where one value is meant, several
-    different ones are joined with `; `, so that they equal no single value.
+    archive.org gives a field with several values as a list. If a field should have one value,
+    several different ones are joined with `; `, so that they equal no single value.
     """
 
     collections: tuple[str, ...] = ()
@@ -78,9 +77,9 @@ class ItemMetadata:
 
 @dataclass(frozen=True, slots=True)
 class OriginalImage:
-    """An image as it was uploaded, with what its file name says.
+    """An image as uploaded, with the parts of its file name.
 
-    `artwork_id` is None for a name that is not of the form `mbid-{gid}-{artwork_id}.{suffix}`.
+    `artwork_id` is None if the name is not of the form `mbid-{gid}-{artwork_id}.{suffix}`.
     """
 
     artwork_id: int | None
@@ -95,12 +94,12 @@ class OriginalImage:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What archive.org says of the item of one gid.
+    """What archive.org says about the item of one gid.
 
     Files and metadata are empty unless the state is `LISTED`. `problem` says why the item cannot be
-    compared (`UNFINISHED`, `UNAVAILABLE`); `is_incomplete` marks a listing that is not whole.
+    compared (`UNFINISHED`, `UNAVAILABLE`); `is_incomplete` marks an incomplete listing.
     `last_updated` is in epoch seconds. `d1`, `d2` and `dir` say where the files are stored; they
-    are as archive.org sent them and have to be checked before use.
+    are as archive.org sent them, and must be checked before use.
     """
 
     gid: str
@@ -120,7 +119,7 @@ class Item:
         object.__setattr__(self, "_by_name", by_name)
 
     def file(self, name: str) -> ItemFile | None:
-        """Return the current file of that name, None when the item does not list one."""
+        """Return the current file of that name, or None if the item does not list one."""
         return self._by_name.get(name)
 
     @property
@@ -130,14 +129,14 @@ class Item:
 
     @property
     def xml(self) -> ItemFile | None:
-        """The web service's XML as it was when the entity was last indexed."""
+        """The web service's XML as of the last indexing of the entity."""
         return self.file(xml_name(self.gid))
 
     def originals(self) -> tuple[OriginalImage, ...]:
-        """Return the images as they were uploaded, whatever their names, in listing order.
+        """Return the images as uploaded, whatever their names, in listing order.
 
-        These are the files of source `original` with an image or PDF suffix or format, unless they
-        are archive.org's own or old versions.
+        These are the files of source `original` with an image or PDF suffix or format, without
+        archive.org's own files and old versions.
         """
         return tuple(self._originals())
 
@@ -156,9 +155,9 @@ class Item:
                 yield OriginalImage(None, suffix, file)
 
     def leftovers(self) -> tuple[ItemFile, ...]:
-        """Return what an item keeps that neither belongs there nor is archive.org's own.
+        """Return files that neither belong to an orphan's item nor are archive.org's own.
 
-        mb_metadata.xml and its log are what a merge or deletion normally leaves.
+        mb_metadata.xml and its log normally remain after a merge or deletion.
         """
         accounted = {original.file.name for original in self._originals()}
         accounted |= {INDEX_NAME, xml_name(self.gid), xml_log_name(self.gid)}
@@ -171,9 +170,9 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Actual:
-    """An item and the content of those of its files that had to be read.
+    """An item, and the content of those of its files that had to be read.
 
-    `index` and `xml` are None when `compare.downloads_needed` does not name them.
+    `index` and `xml` are None if `compare.downloads_needed` does not name them.
     """
 
     item: Item
@@ -196,7 +195,7 @@ _IMAGE_FORMAT: Final = re.compile(
     r"\b(avif|bitmap|bmp|gif|hei[cf]|image|jpe?g|jpeg 2000|pdf|png|svg|tiff?|webp)\b", re.IGNORECASE
 )
 
-# Nobody outside archive.org can remove these, and they say nothing about drift.
+# Only archive.org can remove these, and they say nothing about differences.
 _ARCHIVE_ORGS_NAMES: Final = frozenset({"__ia_thumb.jpg"})
 _ARCHIVE_ORGS_TAILS: Final = (
     "_meta.xml",
@@ -236,11 +235,11 @@ def _is_archive_orgs(name: str, gid: str) -> bool:
 
 
 class _Unusable(ValueError):
-    """The answer is no state of the item. The message says why."""
+    """The answer does not describe a state of the item. The message says why."""
 
 
 class _Incomplete(_Unusable):
-    """The answer is a listing that is not whole."""
+    """The answer is an incomplete listing."""
 
 
 # The codes of extended_err=1.
@@ -251,8 +250,15 @@ _PENDING: Final = 101
 def classify(document: object, gid: str) -> Item:
     """Return what a parsed answer of the metadata API means for the item of `gid` (lower case).
 
-    Of the classes the first that applies counts, in this order: dark, an errcode, unfinished,
-    unavailable, listed, absent. Whatever is none of these in form is unavailable. Never raises.
+    The first applicable class counts, in this order: dark, an errcode, unfinished, unavailable,
+    listed, absent. An answer of any other form is unavailable. Never raises.
+
+    Parameters
+    ----------
+    document
+        The parsed JSON answer, of any type.
+    gid
+        The entity's MBID, lower case.
     """
     if document in ({}, []):
         return Item(gid, ItemState.ABSENT)
@@ -274,9 +280,10 @@ def classify(document: object, gid: str) -> Item:
 
 
 def collections_of(document: object, gid: str) -> tuple[str, ...]:
-    """Return the collections that an answer names, nothing where it names none.
+    """Return the collections that an answer names, or nothing.
 
-    They are set when an item is made: an answer that is no good for an audit shows them, too.
+    Collections are set when an item is created, so even an answer that is useless for an audit
+    shows them.
     """
     if not isinstance(document, dict):
         return ()
@@ -330,7 +337,7 @@ def _listed(document: Mapping[str, object], gid: str) -> Item:
 def _refuse_incomplete(
     document: Mapping[str, object], files: tuple[ItemFile, ...], gid: str
 ) -> None:
-    """Refuse a listing that was cut; old versions are counted in `files_count`, too."""
+    """Reject a truncated listing; old versions are counted in `files_count`, too."""
     if "files_count" in document and _number(document["files_count"]) != len(files):
         count = str(document["files_count"])[:40]
         raise _Incomplete(f"the listing has {len(files)} files, and files_count says {count}")
@@ -341,7 +348,7 @@ def _refuse_incomplete(
 
 
 def _refuse_other_item(document: Mapping[str, object], gid: str) -> None:
-    """Refuse an answer that names another item."""
+    """Reject an answer about another item."""
     metadata = document.get("metadata")
     identifier = metadata.get("identifier") if isinstance(metadata, dict) else None
     if identifier is None and (directory := _text(document.get("dir"))):
@@ -399,7 +406,7 @@ def _parse_metadata(metadata: object) -> ItemMetadata:
 
 
 def _values(value: object) -> tuple[str, ...]:
-    """Return one value or a list of them as texts; objects and null are no values."""
+    """Return one value or a list of values as texts; objects and null are not values."""
     values = value if isinstance(value, list) else [value]
     return tuple(text for each in values if (text := _scalar(each)) is not None)
 
@@ -430,5 +437,5 @@ def _number(value: object) -> int | None:
 
 
 def _is_set(value: object) -> bool:
-    """Return whether a flag is set; anything but a plain denial counts as set, to be safe."""
+    """Return whether a flag is set; for safety, anything but a plain denial counts as set."""
     return bool(value) and value not in ("false", "0")

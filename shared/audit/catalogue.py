@@ -1,7 +1,7 @@
 """The catalogue of checks: every kind of difference an audit can find, as data.
 
-`compare` can only emit what stands here, `decide` reads the remedy from here, and the table in the
-documentation is generated from here. How a difference is recognised is `compare`'s business.
+`compare` can only report the checks listed here, `decide` reads their remedies, and the table in
+the documentation is generated from them. `compare` knows how to recognise a difference.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 
 class Severity(IntEnum):
-    """How grave a difference is; a larger value is graver, so that severities can be compared."""
+    """How severe a difference is; larger is more severe, so that severities can be compared."""
 
     MINOR = 1
     """The same meaning in an old form."""
@@ -39,13 +39,13 @@ class Remedy(StrEnum):
     DEINDEX = "deindex"
     """artwork-indexer removes index.json, after the images' deletion."""
     IMAGE = "image"
-    """Depends on whose image it is: delete it here, or let a person decide."""
+    """Depends on the image's owner: the image is deleted here, or a person decides."""
     REVIEW = "review"
-    """A person decides; nothing else is done to the entity before."""
+    """A person decides; nothing else happens to the entity before."""
     LATE_REVIEW = "late review"
-    """A person decides, but only when there is nothing else to do."""
+    """A person decides, but only if there is nothing else to do."""
     RECORD = "record"
-    """Kept with the findings, never acted upon."""
+    """The finding is stored, but never acted on."""
 
 
 OVERRIDES: Final = (Remedy.INDEX, Remedy.REVIEW, Remedy.RECORD)
@@ -56,8 +56,8 @@ OVERRIDES: Final = (Remedy.INDEX, Remedy.REVIEW, Remedy.RECORD)
 class Check:
     """One kind of difference.
 
-    `severity` is the usual one; `note` says when a single finding is graver or lighter, and what
-    else the table has to tell. `applies` says whether the entity is live in MusicBrainz or an
+    `severity` is the usual one; `note` says when a single finding has another severity, and gives
+    further remarks for the table. `applies` says whether the entity is live in MusicBrainz or an
     orphan (merged, deleted or unknown there).
     """
 
@@ -77,7 +77,7 @@ class Check:
 
 
 class UnknownCheck(ValueError):
-    """A name or glob that matches no check of the catalogue."""
+    """A name or glob matches no check of the catalogue. The message names the nearest one."""
 
 
 _RELEASES_ONLY: Final = "releases only: what archive.org extracts for events is not documented"
@@ -160,7 +160,7 @@ _CHECKS: Final = (
     Check(
         "files.original.extra",
         Severity.MAJOR,
-        "an original image that is not this entity's, whatever its name",
+        "a foreign original image, whatever its name",
         Remedy.IMAGE,
     ),
     Check(
@@ -195,9 +195,9 @@ _CHECKS: Final = (
     Check(
         "index.image.extra",
         Severity.MAJOR,
-        "a listed image that is not this entity's and has no file",
+        "a foreign image is listed and has no file",
         Remedy.INDEX,
-        note="one that has a file is files.original.extra",
+        note="one with a file is files.original.extra",
     ),
     Check("index.image.duplicate", Severity.MAJOR, "an image is listed twice", Remedy.INDEX),
     Check("index.image.order", Severity.MAJOR, "the order of the images", Remedy.INDEX),
@@ -210,7 +210,7 @@ _CHECKS: Final = (
     Check(
         "index.image.field_unexpected",
         Severity.MAJOR,
-        "an image or its thumbnails have a key that nobody writes today",
+        "an image or its thumbnails have a key that artwork-indexer no longer writes",
         Remedy.INDEX,
     ),
     Check(
@@ -242,7 +242,7 @@ _CHECKS: Final = (
     Check(
         "xml.field",
         Severity.MAJOR,
-        "an element that archive.org shows: title, artist names, sort-names and ids, date, "
+        "an element that archive.org shows: title, artist names, sort names and ids, date, "
         "language, barcode, ASIN, event name",
         Remedy.INDEX,
     ),
@@ -272,7 +272,7 @@ _CHECKS: Final = (
         Severity.MINOR,
         "the date that archive.org extracted",
         Remedy.INDEX,
-        note=f"{_RELEASES_ONLY}; a date that MusicBrainz knows in part is not compared",
+        note=f"{_RELEASES_ONLY}; partial dates are not compared",
     ),
     Check(
         "meta.language",
@@ -318,16 +318,19 @@ CHECKS: Final[Mapping[str, Check]] = MappingProxyType({check.name: check for che
 
 
 def match_checks(pattern: str) -> set[str]:
-    """The names of the checks that match `pattern`, a name or a glob such as `index.image.*`.
+    """Return the names of the checks that match `pattern`, a name or a glob like `index.image.*`.
 
-    Raises `UnknownCheck` when there is none, naming the nearest.
+    Raises
+    ------
+    UnknownCheck
+        No check matches; the message names the nearest.
     """
     matches = {name for name in CHECKS if fnmatch.fnmatchcase(name, pattern)}
     if not matches:
         nearest = difflib.get_close_matches(pattern, CHECKS, n=1, cutoff=0.0)
         raise UnknownCheck(
-            f"no check is called {pattern!r}; the nearest is {nearest[0]!r} "
-            "(globs such as 'index.image.*' are allowed)"
+            f"there is no check {pattern!r}; use a name such as {nearest[0]!r} or a glob such as"
+            " 'index.image.*'"
         )
     return matches
 
@@ -335,15 +338,22 @@ def match_checks(pattern: str) -> set[str]:
 def parse_remedies(texts: Iterable[str]) -> dict[str, Remedy]:
     """Return the remedies that `CHECK=index|review|record` choose, by check; the last one counts.
 
-    A glob leaves out the checks that the remedy is not possible for. Raises `UnknownCheck` when it
-    matches no check or none that the remedy is possible for, and for a remedy of another name.
+    A glob skips the checks for which the remedy is impossible.
+
+    Raises
+    ------
+    UnknownCheck
+        A text matches no check, or none for which the remedy is possible, or names an unknown
+        remedy.
     """
     chosen: dict[str, Remedy] = {}
     for text in texts:
         pattern, _, name = text.partition("=")
         remedy = next((each for each in OVERRIDES if each.value == name), None)
         if remedy is None:
-            raise UnknownCheck(f"{text!r} is not CHECK=index, CHECK=review or CHECK=record")
+            raise UnknownCheck(
+                f"{text!r} is malformed: write CHECK=index, CHECK=review or CHECK=record"
+            )
         possible = [check for check in match_checks(pattern) if remedy in CHECKS[check].overrides]
         if not possible:
             raise UnknownCheck(f"indexing again cannot repair {pattern!r}: use review or record")

@@ -1,8 +1,8 @@
-"""Comparing the expected with the actual state of one entity.
+"""Comparison of the expected with the actual state of one entity.
 
-`compare` is the whole of it: two values in, findings out. Before it can be called, `needs_xml` says
-whether the web service has to be asked and `downloads_needed` which files of the item have to be
-read; `absence_counts` says whether an absence has to be confirmed by a second look.
+`compare` does all of it: two values in, findings out. Before it is called, `needs_xml` says whether
+the web service has to be asked, `downloads_needed` which files of the item have to be read, and
+`absence_counts` whether a second request has to confirm an absence.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ __all__ = [
 ]
 
 INDEX_MAX_BYTES: Final = 3 * 1024 * 1024
-"""Largest index.json that is read; a listing takes about 700 bytes an image."""
+"""The maximum size of an index.json that is read; a listing takes about 700 bytes per image."""
 
 XML_MAX_BYTES: Final = 2 * 1024 * 1024
-"""Largest mb_metadata.xml that is read; an answer of the web service takes a few kilobytes."""
+"""The maximum size of an mb_metadata.xml that is read; answers have a few kilobytes."""
 
 FINDINGS_PER_CHECK: Final = 50
 """The number of findings of one check that are kept, before a count of the rest."""
 
 
 def needs_xml(expected: Expected, item: Item) -> bool:
-    """Return whether the web service's XML is needed: there is art and an item to hold it.
+    """Return whether the web service's XML is needed: there are art and an item to hold it.
 
-    Not where the tables have been asked instead (`Expected.facts`), and all that archive.org shows
-    of the XML in the item is as they say.
+    It is not needed if MusicBrainz's tables were read instead (`Expected.facts`) and agree with
+    everything that archive.org shows of the XML in the item.
     """
     return (
         bool(expected.artwork) and _is_compared(expected, item) and not _is_current(expected, item)
@@ -79,9 +79,9 @@ def _is_current(expected: Expected, item: Item) -> bool:
 
 
 def absence_counts(expected: Expected) -> bool:
-    """Return whether anything hangs on the item's absence, so that one answer is not enough.
+    """Return whether a decision depends on the item's absence, so that one answer is not enough.
 
-    For a live entity without art nothing is lost by an error, and it is audited again some day.
+    For a live entity without art an error does no harm, and it is audited again some day.
     """
     return not expected.is_live or bool(expected.artwork)
 
@@ -95,10 +95,10 @@ def _is_compared(expected: Expected, item: Item) -> bool:
 
 
 def downloads_needed(expected: Expected, item: Item) -> tuple[str, ...]:
-    """The names of the files that have to be read, index.json first; none for a clean entity.
+    """Return the names of the files to read, index.json first; none for a clean entity.
 
-    A file whose listed MD5 is that of the expected bytes has the expected content, and one over its
-    size limit is malformed whatever it holds. Call it once `Expected.xml` is filled in.
+    A file whose listed MD5 is that of the expected bytes has the expected content, and a file over
+    its size limit is malformed anyway. `Expected.xml` must be set before.
     """
     if not _is_compared(expected, item):
         return ()
@@ -117,21 +117,23 @@ def _must_read(file: ItemFile | None, wanted: bytes | None, limit: int) -> bool:
 
 
 def check_expected_xml(expected: Expected) -> None:
-    """Make sure that the web service's answer, if there is one, is about this entity.
+    """Check that the web service's answer, if there is one, is about this entity.
 
-    Raises `UnreadableXml` when it cannot be read or is about another entity, into which this one
-    must have been merged meanwhile: such an entity cannot be audited now. `compare` raises the
-    same.
+    Raises
+    ------
+    UnreadableXml
+        It cannot be read, or is about another entity, into which this one has just been merged.
+        Such an entity cannot be audited now. `compare` raises the same.
     """
     if expected.xml is not None:
         parse_entity_xml(expected.xml, expected.entity_type, expected.gid)
 
 
 def foreign_images(expected: Expected, item: Item) -> tuple[OriginalImage, ...]:
-    """Return the originals in the item that are not this entity's own, whatever their names.
+    """Return the originals in the item that do not belong to this entity, whatever their names.
 
-    For an entity that is merged, deleted or unknown these are all of them. An original that has the
-    id of an expected image and another suffix is not foreign.
+    For a merged, deleted or unknown entity these are all originals. An original that has the id of
+    an expected image and another suffix is not foreign.
     """
     own_ids = {artwork.id for artwork in expected.artwork} if expected.is_live else frozenset()
     return tuple(image for image in item.originals() if image.artwork_id not in own_ids)
@@ -140,9 +142,13 @@ def foreign_images(expected: Expected, item: Item) -> tuple[OriginalImage, ...]:
 def compare(expected: Expected, actual: Actual) -> tuple[Finding, ...]:
     """Return every difference between the two states, in the order of the catalogue's groups.
 
-    Raises `UnreadableXml` when the expected XML is not about this entity, and ValueError when the
-    item is another gid's, unfinished or unavailable, or something that had to be read is not given:
-    the web service's XML (see `needs_xml`) or a file's content (see `downloads_needed`).
+    Raises
+    ------
+    UnreadableXml
+        The expected XML is not about this entity.
+    ValueError
+        The item is that of another gid, unfinished or unavailable; or the web service's XML (see
+        `needs_xml`) or the content of a file (see `downloads_needed`) is missing.
     """
     item = actual.item
     if item.gid != expected.gid:
@@ -159,7 +165,7 @@ def compare(expected: Expected, actual: Actual) -> tuple[Finding, ...]:
                 actual=collections,
             ),
         )
-    # Where an image's remedy depends on whose it is, every one of them has to be decided.
+    # The remedy of an image depends on its owner, so all of these images are kept.
     depends = {check for check, entry in CHECKS.items() if entry.remedy not in _SAME_FOR_ALL}
     return capped(_live(expected, actual) if expected.is_live else _orphan(expected, item), depends)
 
@@ -170,9 +176,9 @@ _SAME_FOR_ALL: Final = (Remedy.INDEX, Remedy.RECORD)
 def capped(
     findings: Iterable[Finding], uncapped: Container[str] = frozenset()
 ) -> tuple[Finding, ...]:
-    """Bound what one hostile item can add to the findings; the gravest severity is not lost.
+    """Limit what one hostile item can add to the findings, without losing the highest severity.
 
-    Findings of `uncapped` checks are all kept.
+    All findings of `uncapped` checks are kept.
     """
     kept: list[Finding] = []
     counts: Counter[str] = Counter()

@@ -1,7 +1,7 @@
-"""Comparing the content of an index.json with what artwork-indexer would write now.
+"""Comparison of the content of an index.json with what artwork-indexer would write now.
 
-Needed only when the file's MD5 is not the expected one: old indexers wrote the same listing in many
-forms, so the bytes alone prove no drift. Whether there is a file at all is `compare`'s business.
+It is needed only if the file's MD5 is not the expected one: old indexers wrote the same listing in
+many forms, so different bytes alone are no difference. `compare` checks whether there is a file.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ JsonObject = Mapping[str, object]
 MAX_IMAGES: Final = 10_000
 MAX_OBJECTS: Final = 5 * MAX_IMAGES
 MAX_KEYS: Final = 1_000
-"""More than any listing has; each of what is odd in one takes its time to compare and to word."""
+"""More than any listing has; comparing and describing each odd key takes time."""
 
 
 class MalformedIndex(ValueError):
-    """Content that is no JSON object in UTF-8; the message says why."""
+    """The content is not a JSON object in UTF-8; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedIndex:
-    """An index.json as an object, and the keys that some object in it gives more than once.
+    """An index.json as an object, and the keys that some object in it has more than once.
 
-    Of a key that is given twice the last value counts, as in most readers of JSON.
+    The last value of a repeated key counts, as in most JSON parsers.
     """
 
     document: JsonObject
@@ -47,7 +47,7 @@ class ParsedIndex:
 
 
 def parse_index(content: bytes) -> ParsedIndex:
-    """Read an index.json. Raises `MalformedIndex`."""
+    """Parse an index.json; raise `MalformedIndex` if it is malformed."""
     repeated: list[str] = []
     objects = 0
 
@@ -88,10 +88,10 @@ def _refuse_constant(name: str) -> NoReturn:
 def compare_index(
     expected: Expected, index: ParsedIndex, held_ids: Container[int]
 ) -> Iterator[Finding]:
-    """The findings `index.shape`, `index.entity_url` and `index.image.*`.
+    """Yield the findings `index.shape`, `index.entity_url` and `index.image.*`.
 
     `held_ids` are the artwork ids of the originals in the item: an image that is listed but not
-    expected is no finding of the index while its file is there.
+    expected is not a finding of the index while its file exists.
     """
     yield from _shape(expected, index)
     yield from _entity_url(expected, index.document)
@@ -165,7 +165,7 @@ def _images(
 
 
 def _tied(expected: Expected, listed: Mapping[int, JsonObject], key: str) -> set[int]:
-    """Return the images any of which may be the front (or back), where one of them is listed so.
+    """Return the images that may equally be the front (or back), if one of them is listed as such.
 
     The database takes the first of the Front images by `ordering`, which several may share.
     """
@@ -186,7 +186,7 @@ def _tied(expected: Expected, listed: Mapping[int, JsonObject], key: str) -> set
 def _by_artwork_id(
     images: list[object],
 ) -> tuple[dict[int, JsonObject], tuple[int, ...], tuple[int, ...]]:
-    """The listed images by artwork id, the ids listed twice, the positions of those without id."""
+    """Return listed images by artwork id, ids listed twice, and positions of images without id."""
     listed: dict[int, JsonObject] = {}
     repeated: dict[int, None] = {}
     unidentified: list[int] = []
@@ -208,7 +208,7 @@ _URL_ID: Final = re.compile(r"/([0-9]{1,19})\.[A-Za-z0-9]+\Z")
 
 
 def listed_id(image: JsonObject) -> int | None:
-    """The artwork id that an image goes by, whatever its type; failing that, the one in its URL."""
+    """Return the artwork id of an image, of any type, or else the one in its URL."""
     match image.get("id"):
         case bool():
             pass
@@ -297,14 +297,14 @@ def _value(subject: str, wanted: object, listed: object) -> Iterator[Finding]:
 
 
 def _equal(wanted: object, listed: object) -> bool:
-    """Whether two values of one type are the same; types of images come in no particular order."""
+    """Return whether two values of one type are equal; types of images have no order."""
     if isinstance(wanted, list) and isinstance(listed, list):
         return all(isinstance(each, str) for each in listed) and set(wanted) == set(listed)
     return wanted == listed
 
 
 def _means(wanted: object, listed: object) -> bool:
-    """Whether `listed` is the right value in a wrong type."""
+    """Return whether `listed` is the right value in a wrong type."""
     if isinstance(wanted, bool):
         return listed in (int(wanted), str(wanted), str(wanted).lower())
     if isinstance(wanted, int):
@@ -315,7 +315,7 @@ def _means(wanted: object, listed: object) -> bool:
 
 
 def _url_severity(wanted: object, listed: object) -> Severity:
-    """Minor for an address that would be right with https instead of http."""
+    """Return minor for a URL that would be right with https instead of http, else major."""
     only_scheme = isinstance(listed, str) and re.sub("^http:", "https:", listed) == wanted
     return Severity.MINOR if only_scheme else Severity.MAJOR
 

@@ -1,7 +1,7 @@
-"""Whether two items hold the same picture: the one comparison of copies.
+"""Comparison of two copies of an image, by size and checksum.
 
-An artwork id in a file name proves nothing: copies have been seen without bytes, cut short, private
-or of another suffix. "The same picture is safe there" rests on size and checksum.
+An artwork id in a file name proves nothing: copies were found that were empty, truncated, private
+or had another suffix.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class CopyState(StrEnum):
     SAME = "same"
     """The same bytes under the same artwork id and suffix."""
     ONLY_COPY = "only_copy"
-    """The other item does not hold the image, or there is no such item."""
+    """The other item does not hold the image, or does not exist."""
     ANOTHER_FILE = "another_file"
     """It holds other bytes or another suffix under the artwork id."""
     EMPTY = "owner_copy_empty"
@@ -26,11 +26,11 @@ class CopyState(StrEnum):
     PRIVATE = "owner_copy_private"
     """Its file is private."""
     DARK = "owner_item_dark"
-    """Nothing is known of what the other item holds."""
+    """archive.org hides the content of the other item."""
     OTHER_ARCHIVE = "owner_item_of_other_archive"
     """The other item belongs to the other archive."""
     INCOMPARABLE = "cannot_be_compared"
-    """Neither size and MD5 nor size and SHA-1 are listed on both sides."""
+    """The two sides have neither size and MD5 nor size and SHA-1 in common."""
     UNKNOWN = "owner_item_unknown"
     """The other item could not be read, or is changing."""
 

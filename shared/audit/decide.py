@@ -1,7 +1,7 @@
-"""From findings to a decision: events for artwork-indexer, a review by a person, or nothing.
+"""Decisions from findings: events for artwork-indexer, a review by a person, or nothing.
 
-Pure: who owns an image, what the owner's item holds and what happened at previous audits is looked
-up by the caller, and writing the decision down is the caller's business too.
+Pure: the caller looks up who owns an image, what the owner's item holds, and what previous audits
+found, and writes the decision.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from artwork_backfill.shared.audit.finding import Finding
 from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
 
 PROOFS: Final = 10
-"""A check whose repairs failed to hold in each of this many proofs is not repaired any more."""
+"""A check is no longer repaired if its repairs failed to hold in this many proofs in a row."""
 
 STILL_TRIED: Final = 1000
-"""One entity in this many is repaired all the same, so that a change at archive.org is noticed."""
+"""One entity in this many is repaired nevertheless, to notice a change at archive.org."""
 
 
 class Status(StrEnum):
-    """How an entity stands; the values are those of `audit_entity_status`."""
+    """The status of an entity; the values are those of `audit_entity_status`."""
 
     #: Waits for an audit.
     UNCHECKED = "unchecked"
     #: Claimed by a run.
     IN_PROGRESS = "audit_in_progress"
-    #: No difference that is acted upon.
+    #: No difference that the policy acts on.
     CLEAN = "clean"
     #: Events were queued.
     REPAIR_QUEUE = "repair_queue"
     #: Has an open review.
     MANUAL_REVIEW = "manual_review"
-    #: Not in MusicBrainz, and nothing left at archive.org.
+    #: Not in MusicBrainz, and nothing is left at archive.org.
     LEGACY = "legacy"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageOwner:
-    """Whose image an artwork id is.
+    """The owner of an image.
 
-    `gid` is the entity of the same type on whose row the id stands, None when there is none. `copy`
-    is what that entity's item holds of the image; it means nothing where `gid` is None.
+    `gid` is the entity of the same type whose row has the artwork id, None if there is none. `copy`
+    is what that entity's item holds of the image; it means nothing if `gid` is None.
     """
 
     gid: str | None
@@ -57,14 +57,14 @@ class ImageOwner:
 
 
 Action = Literal["index", "delete_image", "deindex"]
-"""The actions of artwork-indexer that a repair makes use of."""
+"""The actions of artwork-indexer that repairs use."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedAction:
-    """One event to be put into artwork-indexer's queue.
+    """One event to put into artwork-indexer's queue.
 
-    `artwork_id` and `suffix` are set for `delete_image` only, and so is `owner`, the gid of the
+    `artwork_id` and `suffix` are set only for `delete_image`, and so is `owner`, the gid of the
     entity whose item keeps the image. `depends_on` holds the positions, in `Decision.events`, of
     the events that have to be completed before.
     """
@@ -78,7 +78,7 @@ class QueuedAction:
 
     @property
     def message(self) -> dict[str, str | int]:
-        """The event's message, as artwork-indexer reads it."""
+        """The event's message, in the format of artwork-indexer."""
         message: dict[str, str | int] = {"gid": self.gid}
         if self.artwork_id is not None and self.suffix is not None:
             message["artwork_id"] = self.artwork_id
@@ -97,14 +97,22 @@ class FailedEvent:
 
 @dataclass(frozen=True, slots=True)
 class PreviousAudits:
-    """What came before.
+    """What previous audits and events say about an entity.
 
-    `repaired` are the checks that led to events at any previous audit, have not been found fixed
-    since, and whose events have all completed; `unproved` those of them whose repair no audit has
-    judged yet. `failed` are the entity's events in state `failed` of which no identical one has
-    completed since. `distrusted` are the checks whose repairs have not been holding anywhere.
-    `in_review` are the checks that the entity's open review is about, None without an open review;
-    a review that is about no check has the member "".
+    Attributes
+    ----------
+    repaired
+        Checks that led to events at a previous audit, have not been found fixed since, and whose
+        events have all completed.
+    unproved
+        Those of them whose repair no audit has proved yet.
+    failed
+        The entity's events in state `failed` without an identical one completed since.
+    distrusted
+        Checks whose repairs do not hold in any entity.
+    in_review
+        The checks of the entity's open review, None without an open review; a review that is about
+        no check has the member "".
     """
 
     repaired: frozenset[str] = frozenset()
@@ -116,10 +124,10 @@ class PreviousAudits:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Which findings are acted upon, and how; the others are recorded only.
+    """Which findings to act on, and how; the others are only recorded.
 
     `remedies` replace those of the catalogue. Without `deletions`, no `delete_image` is queued.
-    `delete_from_live` has a leftover deleted from a live entity's item, too.
+    With `delete_from_live`, leftovers are also deleted from the items of live entities.
     """
 
     ignored: frozenset[str] = frozenset()
@@ -129,22 +137,22 @@ class Policy:
     delete_from_live: bool = False
 
     def remedy(self, check: str) -> Remedy:
-        """Return the remedy that is in force for a check; `RECORD` for one that is ignored."""
+        """Return the remedy in force for a check; `RECORD` if it is ignored."""
         if check in self.ignored:
             return Remedy.RECORD
         return self.remedies.get(check, CHECKS[check].remedy)
 
     def acts_on(self, finding: Finding) -> bool:
-        """Return whether a finding is acted upon, be it by an event or by a review."""
+        """Return whether a finding leads to an event or a review."""
         is_grave_enough = finding.severity >= self.min_severity
         return is_grave_enough and self.remedy(finding.check) is not Remedy.RECORD
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A finding that the policy left alone and the catalogue would not have.
+    """A finding that the policy skips, but the catalogue would act on.
 
-    `is_deletion` says that only `Policy.deletions` stood against it.
+    `is_deletion` says that only `Policy.deletions` prevents it.
     """
 
     check: str
@@ -154,12 +162,21 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is to be done about an entity.
+    """What to do about an entity.
 
-    `events` is empty unless the status is `REPAIR_QUEUE`, `review_reasons` unless it is
-    `MANUAL_REVIEW`. `causes` are the checks that led to the events. `passed` is what a wider policy
-    would act upon. `keeps_review` says that nothing is to be done, but that the open review is
-    about a check that was passed: it stays as it is.
+    Attributes
+    ----------
+    events
+        Empty unless the status is `REPAIR_QUEUE`.
+    review_reasons
+        Empty unless the status is `MANUAL_REVIEW`.
+    causes
+        The checks that led to the events.
+    passed
+        What a wider policy would act on.
+    keeps_review
+        Whether there is nothing to do but the open review stays as it is, because it is about a
+        check that the policy skips.
     """
 
     status: Status
@@ -171,11 +188,11 @@ class Decision:
 
 
 Owners = Mapping[OriginalImage, ImageOwner]
-"""Whose each foreign image is."""
+"""The owner of each foreign image."""
 
 
 def images_in_question(findings: Sequence[Finding], policy: Policy) -> tuple[OriginalImage, ...]:
-    """Return the images whose owners have to be known for the decision."""
+    """Return the images whose owners must be known for the decision."""
     return tuple(
         finding.image
         for finding in findings
@@ -194,8 +211,23 @@ def decide(
 ) -> Decision:
     """Return what to do about an entity with these findings.
 
-    `owners` has to have every image in question (see `images_in_question`). Raises ValueError when
-    it does not, or when an owner's item is not known: such an entity cannot be decided now.
+    Parameters
+    ----------
+    expected
+        The expected state.
+    findings
+        Every difference that `compare` found.
+    owners
+        The owner of every image in question (see `images_in_question`).
+    previous
+        What previous audits and events say about the entity.
+    policy
+        Which findings to act on.
+
+    Raises
+    ------
+    ValueError
+        An owner is missing, or what its item holds is unknown: the entity cannot be decided now.
     """
     case = _Case(expected, owners, previous, policy)
     judged = [(finding, case.remedy(finding)) for finding in findings]
@@ -220,15 +252,16 @@ def decide(
         return Decision(Status.MANUAL_REVIEW, review_reasons=late, passed=passed)
     if _keeps_review(passed, previous):
         return Decision(Status.MANUAL_REVIEW, passed=passed, keeps_review=True)
-    # An orphan with findings that are not acted upon still has something left on archive.org.
+    # An orphan with findings that are not acted on still has something left on archive.org.
     status = Status.CLEAN if expected.is_live or findings else Status.LEGACY
     return Decision(status, passed=passed)
 
 
 def proofs(findings: Sequence[Finding], previous: PreviousAudits) -> dict[str, bool]:
-    """Return, for each check whose repair these findings judge, whether it held.
+    """Return for each check whose repair these findings prove whether it held.
 
-    An item that could not be compared, because it is missing, dark or not ours, judges nothing.
+    An item that could not be compared, because it is missing, dark or of the other archive, proves
+    nothing.
     """
     found = {finding.check for finding in findings}
     if found & INCONCLUSIVE:
@@ -237,18 +270,18 @@ def proofs(findings: Sequence[Finding], previous: PreviousAudits) -> dict[str, b
 
 
 INCONCLUSIVE: Final = frozenset({"item.missing", "item.dark", "item.archive"})
-"""Checks beside which nothing else of an item was compared."""
+"""Checks that leave the rest of the item uncompared."""
 
 
 def is_still_tried(check: str, gid: str) -> bool:
-    """Return whether a check that is not repaired any more is repaired in this entity."""
+    """Return whether a suspended repair of a check is tried in this entity nevertheless."""
     digest = hashlib.sha256(f"{check}:{gid}".encode()).digest()
     return int.from_bytes(digest[:8]) % STILL_TRIED == 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """One entity's decision under way."""
+    """The decision about one entity, in progress."""
 
     expected: Expected
     owners: Owners
@@ -256,7 +289,7 @@ class _Case:
     policy: Policy
 
     def remedy(self, finding: Finding) -> Remedy:
-        """Return the remedy that counts for a finding."""
+        """Return the remedy that applies to a finding."""
         if not self.policy.acts_on(finding):
             return Remedy.RECORD
         remedy = self.policy.remedy(finding.check)
@@ -281,7 +314,7 @@ class _Case:
         return remedy is Remedy.IMAGE and self.may_be_deleted(finding)
 
     def may_be_deleted(self, finding: Finding) -> bool:
-        """Return whether the same picture is safe with its owner, and not wanted here."""
+        """Return whether the owner has the same image, and it is not wanted here."""
         if finding.image is None:
             return False
         owner = self.owner(finding.image)
@@ -322,7 +355,7 @@ _NOBODYS: Final = ImageOwner(None)
 def _repairs(
     expected: Expected, judged: Sequence[tuple[Finding, Remedy]], case: _Case
 ) -> tuple[tuple[QueuedAction, ...], tuple[str, ...]]:
-    """Return the events that the findings call for, and the checks that call for them."""
+    """Return the events that the findings require, and the checks that require them."""
     causes: dict[str, None] = {}
     deletions: dict[OriginalImage, QueuedAction] = {}
     action: Action | None = None
@@ -340,7 +373,7 @@ def _repairs(
             continue
         causes[finding.check] = None
     if action == "deindex" and image_stays:
-        # index.json goes after the last image, never before.
+        # index.json must be removed after the last image, never before.
         action = None
         causes = {check: None for check in causes if CHECKS[check].remedy is not Remedy.DEINDEX}
     events = list(deletions.values())

@@ -1,8 +1,8 @@
-"""Reading a web service answer about one entity, and comparing two of them by structure.
+"""Parsing of web service answers about one entity, and their comparison by structure.
 
 The expected and the archived file have one form: `metadata/release` or `metadata/event` in the
-namespace of MusicBrainz's web service, version 2. Here it becomes texts by path, in which neither
-attribute order nor namespace prefixes nor white space between elements are left.
+namespace of MusicBrainz's web service, version 2. Parsed, they are texts by path, without attribute
+order, namespace prefixes, and white space between elements.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from artwork_backfill.shared.audit.finding import Finding, found
 NAMESPACE: Final = "{http://musicbrainz.org/ns/mmd-2.0#}"
 
 MAX_DEPTH: Final = 64
-"""Deepest nesting of elements that is read; the web service's answers stay below 20."""
+"""The maximum nesting of elements; the web service's answers stay below 20."""
 
 MAX_ELEMENTS: Final = 50_000
 MAX_PATHS: Final = 1_000
 MAX_PATH_LENGTH: Final = 1_000
-"""How many elements are read, how many paths are told apart, and how long one may be in characters.
-The web service's answers have some ten elements for each artist and less than a hundred paths. With
-these, what is kept of a document is in proportion to its size, and none takes long."""
+"""The maximum number of elements and of distinct paths, and the maximum length of a path.
+The web service's answers have about ten elements for each artist and less than a hundred paths.
+These limits keep the memory in proportion to a document's size, and bound the time."""
 
 
 class UnreadableXml(ValueError):
-    """XML that is no web service answer about the entity in question; the message says why."""
+    """The XML is not a web service answer about the entity; the message says why."""
 
 
 _CREDIT: Final = "/artist-credit/name-credit"
@@ -45,7 +45,7 @@ LANGUAGE: Final = "release/text-representation/language"
 BARCODE: Final = "release/barcode"
 ASIN: Final = "release/asin"
 
-# What makes artwork-indexer refresh the file; anything else goes stale normally and harmlessly.
+# Elements for which artwork-indexer refreshes the file; others become outdated without harm.
 _FIELDS: Final[Mapping[EntityType, tuple[str, ...]]] = {
     EntityType.RELEASE: (
         TITLE,
@@ -75,17 +75,19 @@ class EntityXml:
     texts: Mapping[str, tuple[str, ...]]
 
     def texts_at(self, path: str) -> tuple[str, ...]:
-        """Every text at `path`; empty when there is none."""
+        """Return every text at `path`; none if it does not exist."""
         return self.texts.get(path, ())
 
 
 def parse_entity_xml(content: bytes, entity_type: EntityType, gid: str) -> EntityXml:
-    """Read a web service answer about the entity `gid` (lower case).
+    """Parse a web service answer about the entity `gid` (lower case).
 
-    Raises `UnreadableXml` for what is not well-formed, declares a document type (and so could
-    declare entities that grow without bounds), is nested deeper or has more elements than any
-    answer, or is not about this entity (MusicBrainz answers with the target for a gid that has been
-    merged).
+    Raises
+    ------
+    UnreadableXml
+        The document is not well-formed, declares a document type (and so could declare entities
+        that grow without bounds), is nested deeper or has more elements than any answer, or is not
+        about this entity. (For a merged gid, MusicBrainz answers with the target.)
     """
     texts = _Texts(entity_type)
     parser = DefusedXMLParser(target=texts, forbid_dtd=True)
@@ -112,11 +114,11 @@ _NO_ENTITY: Final = object()
 
 
 class _Texts:
-    """What the parser tells of a document, kept as texts by path; a tree is never built.
+    """The target of the parser: texts by path, without building a tree.
 
     `by_path` has the path and text of every leaf, text and attribute, in document order.
     `entity_id` is that of the first element of the entity's type below the root. `credited_names`
-    has the names as credited there; a name-credit without one stands for the artist's own name.
+    are the names as credited there; a name-credit without a name means the artist's own name.
     """
 
     def __init__(self, entity_type: EntityType) -> None:
@@ -128,10 +130,10 @@ class _Texts:
         self._elements = 0
         self._credit: dict[str, str] | None = None
 
-    # The parser calls these four by their names.
+    # The parser calls these four methods by name.
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
-        """An element begins."""
+        """Handle the start of an element."""
         name, path, in_entity = tag.removeprefix(NAMESPACE), "", False
         if self._open:
             parent = self._open[-1]
@@ -156,12 +158,12 @@ class _Texts:
             self._credit = {}
 
     def data(self, text: str) -> None:
-        """Some characters of the innermost open element."""
+        """Handle characters of the innermost open element."""
         if self._open and self._open[-1].text is not None:
             self._open[-1].text.append(text)
 
     def end(self, _tag: str) -> None:
-        """An element ends."""
+        """Handle the end of an element."""
         element = self._open.pop()
         self._end_text(element, has_child=False)
         if element.in_entity and element.path == f"{self._entity_type}{_CREDIT}":
@@ -170,10 +172,10 @@ class _Texts:
             self.credited_names.append(credit.get("/name") or credit.get("/artist/name") or "")
 
     def close(self) -> None:
-        """The document ends."""
+        """Handle the end of the document."""
 
     def _end_text(self, element: _Element, *, has_child: bool) -> None:
-        """Keep the text of an element, which ends where its first child begins."""
+        """Store the text of an element, which ends at its first child."""
         if element.text is None:
             return
         text = "".join(element.text).strip()
@@ -194,7 +196,7 @@ class _Texts:
 
 
 class _Element:
-    """An open element; its text is None once that has ended."""
+    """An open element; its text is None after its first child."""
 
     __slots__ = ("in_entity", "path", "tag", "text")
 
@@ -206,10 +208,10 @@ class _Element:
 
 
 def compare_xml(expected: EntityXml, actual: EntityXml) -> Iterator[Finding]:
-    """The findings `xml.field` and `xml.other`, one for each path that differs.
+    """Yield the findings `xml.field` and `xml.other`, one for each path that differs.
 
-    The order of the values matters in the elements that archive.org shows (it is that of the artist
-    credit) and nowhere else.
+    The order of values matters only in the elements that archive.org shows, where it is that of the
+    artist credit.
     """
     fields = _FIELDS[expected.entity_type]
     for path in fields:

@@ -1,6 +1,6 @@
-"""The expected state of one entity, and the bytes of the index.json that it calls for.
+"""The expected state of one entity, and the bytes of the index.json that follow from it.
 
-Built by the caller from database rows and the web service's answer; no reading happens here.
+The caller builds it from database rows and the web service's answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from artwork_backfill.shared.audit.archives import (
 
 
 class Presence(StrEnum):
-    """What MusicBrainz knows of a gid."""
+    """How MusicBrainz knows a gid."""
 
     LIVE = "live"
     MERGED = "merged"
@@ -33,7 +33,7 @@ class Artwork:
     """One row of `index_listing`, with the suffix of its `image_type`.
 
     `back` is None for events, whose listing has no such column. `ordering` is the column of that
-    name: images that share a value stand in any order. None leaves the order to the position in
+    name: images that share a value may have any order. None leaves the order to the position in
     `Expected.artwork`.
     """
 
@@ -50,7 +50,7 @@ class Artwork:
 
 @dataclass(frozen=True, slots=True)
 class PartialDate:
-    """A date of MusicBrainz, each part of which may be unknown."""
+    """A date of MusicBrainz, any part of which may be unknown."""
 
     year: int | None
     month: int | None = None
@@ -58,7 +58,7 @@ class PartialDate:
 
     @property
     def is_comparable(self) -> bool:
-        """Whether what is known stands before what is not: `1999`, `1999-05`, `1999-05-12`."""
+        """Whether the known parts precede the unknown ones: `1999`, `1999-05`, `1999-05-12`."""
         if self.year is None:
             return self.month is None and self.day is None
         return self.month is not None or self.day is None
@@ -83,7 +83,7 @@ class Credit:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseFacts:
-    """What MusicBrainz's tables say of a release, as far as archive.org shows it.
+    """What MusicBrainz's tables say about a release, as far as archive.org shows it.
 
     `dates` holds the date of every release event. `barcode` is `''` for "none" and None for
     "unknown", which archive.org shows alike.
@@ -101,11 +101,19 @@ class ReleaseFacts:
 class Expected:
     """What MusicBrainz says about one gid.
 
-    `gid` is lower case. `artwork` stands in listing order and is empty unless the entity is live.
-    `dark` says that MusicBrainz itself knows the item to be dark (`cover_art_presence` or
-    `event_art_presence` is `darkened`). `xml` is the web service's answer, None when it was not
-    asked (see `compare.needs_xml`). `facts` are a release's, None where they were not asked for:
-    then the XML is needed.
+    Attributes
+    ----------
+    gid
+        Lower case.
+    artwork
+        In listing order; empty unless the entity is live.
+    dark
+        Whether MusicBrainz itself knows that the item is dark (`cover_art_presence` or
+        `event_art_presence` is `darkened`).
+    xml
+        The web service's answer; None if it was not asked (see `compare.needs_xml`).
+    facts
+        Those of a release; None if they were not read, and the XML is needed.
     """
 
     entity_type: EntityType
@@ -123,12 +131,12 @@ class Expected:
 
     @property
     def is_live(self) -> bool:
-        """Whether the gid names an entity of MusicBrainz today."""
+        """Whether the gid names an entity in MusicBrainz now."""
         return self.presence is Presence.LIVE
 
 
 def image_document(expected: Expected, artwork: Artwork) -> dict[str, object]:
-    """What index.json says about one image, as `json.loads` would give it."""
+    """Return what index.json says about one image, in the form of `json.loads`."""
     entity_type, gid = expected.entity_type, expected.gid
     urls = {
         size: archives.thumbnail_url(entity_type, gid, artwork.id, size) for size in THUMBNAIL_SIZES
@@ -153,10 +161,10 @@ def image_document(expected: Expected, artwork: Artwork) -> dict[str, object]:
 
 
 def index_json(expected: Expected) -> bytes:
-    """The index.json that artwork-indexer would write now, byte for byte.
+    """Return the index.json that artwork-indexer would write now, byte for byte.
 
-    Except for one thing: the indexer reads the types of an image in no particular order, so a file
-    that differs only there is as good. Whoever compares has to look at the content then.
+    With one exception: the indexer reads the types of an image in no particular order, so a file
+    that differs only there is correct. The caller then has to compare the content.
     """
     document = {
         "images": [image_document(expected, artwork) for artwork in expected.artwork],
@@ -166,5 +174,5 @@ def index_json(expected: Expected) -> bytes:
 
 
 def md5(content: bytes) -> str:
-    """The MD5 of `content` in the form of archive.org's file listing, lower-case hexadecimal."""
+    """Return the MD5 of `content` as in archive.org's listings, in lower-case hexadecimal."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()

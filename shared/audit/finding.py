@@ -1,6 +1,6 @@
-"""One difference between the two states, in a form that can be stored and shown.
+"""A difference between the two states, in a form that can be stored and shown.
 
-Which differences there are stands in `catalogue`; they are found in `compare`.
+`catalogue` lists the kinds of differences; `compare` finds them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from artwork_backfill.shared.audit.actual import OriginalImage
 from artwork_backfill.shared.audit.catalogue import CHECKS, Severity
 
 TEXT_LIMIT: Final = 300
-"""Longest subject or value of a finding, in characters; what is longer ends with an ellipsis."""
+"""The maximum length of a subject or value, in characters; longer texts end with an ellipsis."""
 
-# PostgreSQL's JSONB and text refuse NUL, and a lone surrogate has no UTF-8 form.
+# PostgreSQL's JSONB and text reject NUL, and a lone surrogate has no UTF-8 form.
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -24,9 +24,9 @@ class Finding:
     """One difference.
 
     `subject` names what differs within the entity: an artwork id and field, a file, a path in the
-    XML; it is empty when the check says it all. `expected` and `actual` are texts for people, None
-    for nothing. All three are storable in JSONB and at most `TEXT_LIMIT` characters long when made
-    by `found`. `image` is set for the findings whose remedy depends on whose image it is.
+    XML; it is empty if the check says it all. `expected` and `actual` are texts for people, None
+    for nothing. All three can be stored in JSONB and have at most `TEXT_LIMIT` characters if made
+    by `found`. `image` is set for findings whose remedy depends on the image's owner.
     """
 
     check: str
@@ -37,7 +37,7 @@ class Finding:
     image: OriginalImage | None = None
 
     def to_json(self) -> dict[str, str | None]:
-        """The finding as it is stored: check, severity (as a word), subject, expected, actual."""
+        """Return the finding as stored: check, severity (as a word), subject, expected, actual."""
         return {
             "check": self.check,
             "severity": self.severity.label,
@@ -56,10 +56,17 @@ def found(
     severity: Severity | None = None,
     image: OriginalImage | None = None,
 ) -> Finding:
-    """A finding of the catalogue, with texts of any origin made storable and short.
+    """Return a finding of the catalogue, with texts of any origin made storable and short.
 
-    Without `severity` it has the check's usual one. Raises KeyError for a check that the catalogue
-    does not have.
+    Parameters
+    ----------
+    severity
+        By default, the usual one of the check.
+
+    Raises
+    ------
+    KeyError
+        The catalogue does not have the check.
     """
     return Finding(
         check,
@@ -72,7 +79,7 @@ def found(
 
 
 def storable(text: str) -> str:
-    """`text` cut to `TEXT_LIMIT` and without what PostgreSQL cannot store."""
+    """Return `text` truncated to `TEXT_LIMIT`, without characters that PostgreSQL cannot store."""
     if len(text) > TEXT_LIMIT:
         text = text[: TEXT_LIMIT - 1] + "…"
     return _UNSTORABLE.sub("\ufffd", text)

@@ -1,11 +1,11 @@
-"""What archive.org extracts from a release's mb_metadata.xml, compared with what it should.
+"""Comparison of what archive.org extracts from a release's mb_metadata.xml with what it should.
 
-The extracted fields come with every listing. They are compared with the web service's XML
-(`compare_metadata`), or, to save that request, with MusicBrainz's own tables (`agrees`).
+Every listing contains the extracted fields. They are compared with the web service's XML
+(`compare_metadata`) or, to save that request, with MusicBrainz's own tables (`agrees`).
 
-What archive.org does not show cannot be seen by `agrees`: names as credited, the order of artists,
-a date known in part (`????-05-12`), a file that is damaged although its fields were extracted once,
-and every element that goes stale harmlessly.
+`agrees` cannot see what archive.org does not show: credited names, the order of artists, a partial
+date (`????-05-12`), a file that was damaged after its fields were extracted, and every element that
+becomes outdated without harm.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KINDS: Final = ("mb_release_id", "mb_artist_id", "upc", "asin")
 def compare_metadata(gid: str, wanted: EntityXml, metadata: ItemMetadata) -> Iterator[Finding]:
     """Yield the findings `meta.*` of the release `gid`.
 
-    archive.org may give a list for one value and orders lists as it likes.
+    archive.org may return a list for a single value, and lists in any order.
     """
     for check, path, actual in (
         ("meta.title", entity_xml.TITLE, _one(metadata.title)),
@@ -36,7 +36,7 @@ def compare_metadata(gid: str, wanted: EntityXml, metadata: ItemMetadata) -> Ite
     ):
         expected = _normalised(wanted.texts_at(path))
         if path == entity_xml.DATE and any("?" in date for date in expected):
-            continue  # known in part, and archive.org extracts something else from it
+            continue  # a partial date, from which archive.org extracts something else
         if expected != _normalised(actual):
             yield found(check, expected=_shown(expected), actual=_shown(actual))
     yield from _external_identifiers(gid, wanted, metadata.external_identifiers)
@@ -68,10 +68,10 @@ def _external_identifiers(
 
 
 def agrees(facts: ReleaseFacts, gid: str, metadata: ItemMetadata) -> bool:
-    """Return whether every field that archive.org shows of the release `gid` is as the tables say.
+    """Return whether every field that archive.org shows of a release agrees with the tables.
 
-    False also where it cannot be known, such as which of several dates known in part is the
-    earliest: the web service then has to be asked.
+    Also False if this is unknown, for example which of several partial dates is the earliest: the
+    web service then has to be asked.
     """
     known = [date for date in facts.dates if date != PartialDate(None)]
     return (
@@ -86,13 +86,13 @@ def agrees(facts: ReleaseFacts, gid: str, metadata: ItemMetadata) -> bool:
 
 
 def _is_shown(known: Sequence[PartialDate], shown: str | None) -> bool:
-    """Return whether the date shown is the earliest that is known; False where that is unsure."""
+    """Return whether the date shown is the earliest known one; False if that is uncertain."""
     if len(known) == 1 and not known[0].is_comparable:
         return True  # archive.org extracts something else from it
     if not all(date.is_comparable for date in known):
         return False
     texts = sorted({str(date) for date in known})
-    # 1999 may be before or after 1999-05: only the web service knows which of the two it shows.
+    # 1999 may be before or after 1999-05; only the web service knows which of the two it shows.
     if any(text.startswith(texts[0]) for text in texts[1:]):
         return False
     return _normalised(texts[:1]) == _normalised(_one(shown))
@@ -122,9 +122,9 @@ def _one(value: str | None) -> tuple[str, ...]:
 
 
 def _normalised(texts: Iterable[str]) -> set[str]:
-    """Return the texts without what archive.org's own handling of metadata may change.
+    """Return the texts in a form that archive.org's handling of metadata does not change.
 
-    White space is collapsed, the composition of characters and empty values mean nothing.
+    White space is collapsed, characters are composed, and empty values are dropped.
     """
     normalised = {" ".join(unicodedata.normalize("NFC", text).split()) for text in texts}
     return normalised - {""}

@@ -1,6 +1,6 @@
-"""Why a person has to look: codes that are stored, and the text that is made from them.
+"""Reasons of reviews: codes that are stored, and the texts made from them.
 
-Nothing is ever decided by matching the text.
+No decision depends on the text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from artwork_backfill.shared.audit.finding import Finding
 
 
 class ReasonCode(StrEnum):
-    """Why an entity is in review, where it is not one of the states of an image's copy."""
+    """Why an entity is in review, apart from the states of an image's copy."""
 
     FINDING = "finding"
     """A difference that no event can repair."""
@@ -26,29 +26,29 @@ class ReasonCode(StrEnum):
     BECAME_OWN = "became_own"
     """The image became the entity's own during the audit."""
     LEFTOVER_ON_LIVE = "leftover_on_live"
-    """Safe with its owner, but the entity is live: see `Policy.delete_from_live`."""
+    """The owner has the image, but the entity is live: see `Policy.delete_from_live`."""
     NOT_HELD = "repair_did_not_hold"
     """A completed repair did not remove the difference."""
     EVENT_FAILED = "event_failed"
     """artwork-indexer has given up the same event."""
     UNREADABLE = "unreadable"
-    """A service did not answer, several audits in a row."""
+    """A service did not answer in several audits in a row."""
     STUCK = "stuck_task"
-    """archive.org has not finished its work on an item for a long time."""
+    """archive.org has not finished a task of the item for a long time."""
     INCOMPARABLE = "cannot_be_compared"
-    """Two copies have nothing in common that could be compared, several audits in a row."""
+    """Two copies had nothing in common to compare in several audits in a row."""
     WITHDRAWN = "withdrawn"
-    """Its events had to be withdrawn several times in a row."""
+    """Its events were withdrawn several times in a row."""
     REFUSED = "refused"
     """The entity's rows violate an assumption, or the database refuses to store its audit."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewReason:
-    """One reason: its code, its text, and what it is about.
+    """One reason: its code, its text, and its subject.
 
     `code` is a value of `ReasonCode` or of `copies.CopyState`. `check` is the check that led to it,
-    None for a reason that no finding is behind.
+    None if no finding did.
     """
 
     code: str
@@ -60,22 +60,22 @@ class ReviewReason:
         return self.text
 
     def to_json(self) -> dict[str, str | None]:
-        """Return the reason as it is stored."""
+        """Return the reason as stored."""
         return {"code": self.code, "check": self.check, "subject": self.subject}
 
 
 def of_finding(finding: Finding) -> ReviewReason:
-    """Return the reason that a finding is by itself."""
+    """Return the reason for a finding without further doubts."""
     return ReviewReason(ReasonCode.FINDING, describe(finding), finding.check, finding.subject)
 
 
 def of_image(finding: Finding, code: str, words: str) -> ReviewReason:
-    """Return the reason that an image stays where it is."""
+    """Return the reason why an image stays where it is."""
     return ReviewReason(code, f"{describe(finding)}: {words}", finding.check, finding.subject)
 
 
 def copy_words(state: CopyState, owner: str) -> str:
-    """Return what is unmet for an image whose `owner` is an entity such as `release GID`."""
+    """Return why an image is not deleted; `owner` is an entity such as `release GID`."""
     match state:
         case CopyState.ONLY_COPY:
             return f"only copy: it belongs to {owner}, whose item lacks it"
@@ -96,7 +96,7 @@ def copy_words(state: CopyState, owner: str) -> str:
 
 
 def describe(finding: Finding) -> str:
-    """Return a finding in words, for the person who reviews it."""
+    """Return a finding as text for the person who reviews it."""
     text = f"{finding.check}: {finding.subject or CHECKS[finding.check].summary}"
     details = [
         f"{label} {value}"
@@ -107,12 +107,12 @@ def describe(finding: Finding) -> str:
 
 
 REASONS_OF_A_KIND: Final = 50
-"""Reasons of one check and code that are named, before a count of the rest: an item may list
-thousands of files."""
+"""The number of reasons of one check and code that are listed, before a count of the rest: an item
+may have thousands of files."""
 
 
 def few(reasons: Iterable[ReviewReason]) -> tuple[ReviewReason, ...]:
-    """Return the reasons in their order, those of each kind up to `REASONS_OF_A_KIND`."""
+    """Return the reasons in their order, at most `REASONS_OF_A_KIND` of each kind."""
     kept: list[ReviewReason] = []
     counts: Counter[tuple[str | None, str]] = Counter()
     for reason in reasons:

@@ -1,6 +1,6 @@
 """Shares of a population from a stratified random sample, with 95 % intervals.
 
-Pure arithmetic: how the sample is drawn and what is counted in it is the caller's business.
+Pure arithmetic: the caller draws the sample and counts in it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-#: The quantile of the normal distribution for an interval that holds 95 % of the time.
+#: The quantile of the normal distribution for a 95 % interval.
 Z_95: Final = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
 class Stratum:
-    """One part of the population: how many entities it has, and how many of them were sampled."""
+    """One part of the population: its number of entities, and how many of them were sampled."""
 
     name: str
     population: int
@@ -25,14 +25,14 @@ class Stratum:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A number of entities: the estimate, and bounds that hold it 95 % of the time."""
+    """A number of entities: the estimate, and the bounds of its 95 % interval."""
 
     estimate: float
     low: float
     high: float
 
     def of(self, population: int) -> Interval:
-        """Return the same as shares of a population, 0 to 1."""
+        """Return the interval as shares of a population, from 0 to 1."""
         if population == 0:
             return Interval(0.0, 0.0, 0.0)
         return Interval(self.estimate / population, self.low / population, self.high / population)
@@ -41,8 +41,8 @@ class Interval:
 def allocate(populations: Sequence[int], sample: int, *, at_least: int = 30) -> list[int]:
     """Return how many entities of each stratum to sample, about `sample` in all.
 
-    In proportion to the strata's sizes, but `at_least` so many of each where it has as many: a
-    small stratum, such as events, would otherwise be left to luck.
+    In proportion to the strata's sizes, but at least `at_least` of each if it has as many:
+    otherwise chance would decide about a small stratum, such as events.
     """
     total = sum(populations)
     if total <= sample:
@@ -58,18 +58,17 @@ def allocate(populations: Sequence[int], sample: int, *, at_least: int = 30) -> 
 def estimate(strata: Sequence[Stratum], found: Mapping[str, int]) -> Interval:
     """Return how many entities of the whole population have what `found` counts in the sample.
 
-    Each stratum's share has a score interval, corrected for a sample that is a good part of its
-    stratum; the bounds are combined by the squares of their distances from the estimate
-    (the method of variance estimates recovery, Zou and Donner 2008), which keeps the interval
-    honest where nothing at all was found in a stratum.
+    Each stratum's share has a score interval, corrected for a sample that is a large part of its
+    stratum. The bounds are combined by the squares of their distances from the estimate (the method
+    of variance estimates recovery, Zou and Donner 2008), which keeps the interval correct if
+    nothing was found in a stratum.
 
     Parameters
     ----------
     strata
-        All parts of the population. One that has entities but no sample makes the bounds wider by
-        all that it may hold.
+        All parts of the population. A part without a sample widens the bounds by all its entities.
     found
-        How many sampled entities have it, by the stratum's name; 0 where the name is absent.
+        The number of sampled entities that have it, by the stratum's name; 0 for a missing name.
     """
     estimate_ = 0.0
     below = above = unsampled = 0.0
@@ -96,12 +95,12 @@ def estimate(strata: Sequence[Stratum], found: Mapping[str, int]) -> Interval:
 def _wilson(share: float, stratum: Stratum) -> tuple[float, float]:
     """Return the score interval with continuity correction (Newcombe 1998, method 4).
 
-    Without the correction it holds too seldom what is found once in a thousand.
+    Without the correction it contains rare shares, such as one in a thousand, too rarely.
     """
     sampled = stratum.sampled
     if sampled >= stratum.population:
         return share, share
-    # A sample without replacement varies less the more of the stratum it takes in.
+    # A sample without replacement varies less the more of the stratum it covers.
     z2 = Z_95**2 * (stratum.population - sampled) / max(1, stratum.population - 1)
     scale = 2 * (sampled + z2)
     centre = 2 * sampled * share + z2

@@ -1,7 +1,7 @@
 """Expected and found side by side, for a person who wants to see what an audit has compared.
 
-Thing by thing (`sides`), and as whole documents (`documents`). Shows everything, whether it differs
-or not; what counts as a difference is decided by `compare`.
+Value by value (`sides`) and as whole documents (`documents`). Everything is shown, whether it
+differs or not; `compare` decides what counts as a difference.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from artwork_backfill.shared.audit.finding import storable
 
 
 class Part(StrEnum):
-    """What of an item a line is about."""
+    """The part of an item that a line is about."""
 
     ITEM = "item"
     FILES = "files"
@@ -37,7 +37,7 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One thing as it should be and as it is; None where there is none."""
+    """One value as expected and as found; None if there is none."""
 
     part: Part
     what: str
@@ -46,15 +46,15 @@ class Side:
 
     @property
     def differs(self) -> bool:
-        """Whether the two are not the same text."""
+        """Whether the two texts differ."""
         return self.expected != self.found
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document as it should be and as it is, in lines; None where there is none.
+    """A document as expected and as found, in lines; None if there is none.
 
-    `problem` says why the second is not known.
+    `problem` says why the found one is unknown.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Document:
 def sides(expected: Expected, actual: Actual) -> tuple[Side, ...]:
     """Return all that was compared, in the order item, files, index.json, XML.
 
-    Texts are cut as those of findings are. An entity that is not live is expected to have nothing.
+    Texts are truncated as in findings. An entity that is not live is expected to have nothing.
     """
     if actual.item.state is not ItemState.LISTED:
         wanted = ItemState.LISTED if expected.artwork else None
@@ -77,7 +77,7 @@ def sides(expected: Expected, actual: Actual) -> tuple[Side, ...]:
 
 
 def documents(expected: Expected, actual: Actual) -> tuple[Document, ...]:
-    """Return the index.json and the XML of an entity, as far as there are any."""
+    """Return the index.json and the XML of an entity, if there are any."""
     item = actual.item
     has_index = expected.is_live and (bool(expected.artwork) or item.index is not None)
     index = index_json(expected) if has_index else None
@@ -99,7 +99,7 @@ def _document(
         return None
     problem = ""
     if file is not None and content is None:
-        # What need not be read is as it should be, or goes whatever it says.
+        # A file that need not be read is as expected, or is removed whatever it contains.
         if expected is not None and file.md5 == md5(expected):
             content = expected
         else:
@@ -113,7 +113,7 @@ def _document(
 
 
 def _pretty_json(content: bytes) -> str:
-    """Return a JSON document in lines that can be compared; as it is where it is none."""
+    """Return a JSON document in lines that can be compared, or the text itself if it is no JSON."""
     try:
         return json.dumps(json.loads(content), indent=2, sort_keys=True, ensure_ascii=False)
     except (ValueError, RecursionError):
@@ -121,7 +121,7 @@ def _pretty_json(content: bytes) -> str:
 
 
 def _pretty_xml(content: bytes) -> str:
-    """Return XML with one element a line."""
+    """Return XML with one element per line."""
     return content.decode("utf-8", "replace").replace("><", ">\n<")
 
 
@@ -173,7 +173,7 @@ def _index(expected: Expected, actual: Actual) -> Iterator[Side]:
     elif actual.index is None and file.md5 == md5(wanted_bytes):
         found = wanted
     elif actual.index is None:
-        # An orphan's is not read: whatever it says, it goes.
+        # An orphan's is not read, because it is removed whatever it contains.
         yield Side(Part.INDEX, "content", None, _described(file))
         return
     else:
@@ -204,7 +204,7 @@ def _flat(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _field(field: str, content: object) -> str:
-    # The order of types means nothing.
+    # Types have no order.
     if field == "types" and isinstance(content, list):
         return _text(sorted(content, key=str))
     return _text(content)

@@ -1,5 +1,5 @@
-"""Reading for an audit: what the database and archive.org say about entities.
+"""Reading what an audit needs: what the database and archive.org say about entities.
 
-Used by whatever audits: the job, a daemon, and what people ask about one entity. What is compared
-and how it is decided is in `shared.audit`, which does no input or output.
+Used by the job, by a daemon, and by commands that audit a single entity or a sample. `shared.audit`
+compares and decides, without any input or output.
 """

@@ -1,9 +1,9 @@
-"""What a full audit would find, from a random sample of MusicBrainz's own tables. Only reads.
+"""Estimates of what a full audit would find, from a random sample. Only reads.
 
-Gids are random, so entities that follow each other in the order of their gids have nothing else in
-common: short ranges of the unique index from random places are a random sample, and cost no scan of
-the table. The sample is drawn by strata (entity type; with art, without, or gone), since those
-differ in everything that an audit counts.
+Gids are random, so entities with adjacent gids have nothing else in common: short ranges of the
+unique index from random positions are a random sample, and need no scan of the table. The sample is
+drawn by strata (entity type; with art, without, or gone), because those differ in everything that
+an audit counts.
 """
 
 from __future__ import annotations
@@ -15,157 +15,89 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Final, LiteralString
+from typing import Final
 from uuid import UUID
 
 from psycopg import Connection
 
-from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
 from artwork_backfill.shared.audit.decide import Decision, Status
 from artwork_backfill.shared.audit.sampling import Interval, Stratum, allocate, estimate
 from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import look_at
-from artwork_backfill.shared.auditing.models import Audit, BadRow, Claim, Deferral
+from artwork_backfill.shared.auditing.models import Audit, BadRow, Claim, Deferral, Failure
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.session import count
 
-#: Opens a connection for one short look at the database.
+#: Opens a connection for a short read of the database.
 Connect = Callable[[], AbstractContextManager[Connection]]
 
-#: Entities from one place of the index, and entities that are looked up and examined together.
+#: The number of entities from one position of the index, and of entities examined together.
 _RANGE: Final = 5
 _BATCH: Final = 100
 
 
+# Read and counted alike for both types; gone gids have no row that could have art.
+_WITH_ART: Final = """
+musicbrainz.{entity} entity
+WHERE EXISTS (SELECT FROM {art}_archive.{art} art WHERE art.{entity} = entity.id)
+"""
+_WITHOUT_ART: Final = """
+musicbrainz.{entity} entity
+WHERE NOT EXISTS (SELECT FROM {art}_archive.{art} art WHERE art.{entity} = entity.id)
+"""
+_MERGED: Final = "musicbrainz.{entity}_gid_redirect WHERE TRUE"
+_DELETED: Final = "musicbrainz.deleted_entity WHERE data->>'entity_type' = '{entity}'"
+
+
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """One stratum: how it is counted, and how a range of it is read from a gid on."""
+    """One stratum: the rows that it is made of, as what follows FROM in a query."""
 
-    name: str
+    kind: str
     entity_type: EntityType
-    count: LiteralString
-    range: LiteralString
+    rows: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.entity_type}s {self.kind}"
+
+    def query(self, before: str, after: str = "") -> str:
+        """Return a query of the rows."""
+        rows = ART_ARCHIVES[self.entity_type].query(self.rows)
+        return f"{before} FROM {rows} {after}"
 
 
-_COUNT_RELEASES_WITH_ART: Final = """
-SELECT count(DISTINCT release) FROM cover_art_archive.cover_art
-"""
-
-_COUNT_RELEASES_WITHOUT_ART: Final = """
-SELECT (SELECT count(*) FROM musicbrainz.release)
-     - (SELECT count(DISTINCT release) FROM cover_art_archive.cover_art)
-"""
-
-_COUNT_EVENTS_WITH_ART: Final = """
-SELECT count(DISTINCT event) FROM event_art_archive.event_art
-"""
-
-_COUNT_EVENTS_WITHOUT_ART: Final = """
-SELECT (SELECT count(*) FROM musicbrainz.event)
-     - (SELECT count(DISTINCT event) FROM event_art_archive.event_art)
-"""
-
-_COUNT_MERGED_RELEASES: Final = "SELECT count(*) FROM musicbrainz.release_gid_redirect"
-
-_COUNT_MERGED_EVENTS: Final = "SELECT count(*) FROM musicbrainz.event_gid_redirect"
-
-_COUNT_DELETED_RELEASES: Final = """
-SELECT count(*) FROM musicbrainz.deleted_entity WHERE data->>'entity_type' = 'release'
-"""
-
-_COUNT_DELETED_EVENTS: Final = """
-SELECT count(*) FROM musicbrainz.deleted_entity WHERE data->>'entity_type' = 'event'
-"""
-
-_RELEASES_WITH_ART: Final = """
-SELECT gid
-FROM musicbrainz.release entity
-WHERE gid >= %(start)s
-AND EXISTS (SELECT FROM cover_art_archive.cover_art art WHERE art.release = entity.id)
-ORDER BY gid
-LIMIT %(size)s
-"""
-
-_RELEASES_WITHOUT_ART: Final = """
-SELECT gid
-FROM musicbrainz.release entity
-WHERE gid >= %(start)s
-AND NOT EXISTS (SELECT FROM cover_art_archive.cover_art art WHERE art.release = entity.id)
-ORDER BY gid
-LIMIT %(size)s
-"""
-
-_EVENTS_WITH_ART: Final = """
-SELECT gid
-FROM musicbrainz.event entity
-WHERE gid >= %(start)s
-AND EXISTS (SELECT FROM event_art_archive.event_art art WHERE art.event = entity.id)
-ORDER BY gid
-LIMIT %(size)s
-"""
-
-_EVENTS_WITHOUT_ART: Final = """
-SELECT gid
-FROM musicbrainz.event entity
-WHERE gid >= %(start)s
-AND NOT EXISTS (SELECT FROM event_art_archive.event_art art WHERE art.event = entity.id)
-ORDER BY gid
-LIMIT %(size)s
-"""
-
-_MERGED_RELEASES: Final = """
-SELECT gid FROM musicbrainz.release_gid_redirect WHERE gid >= %(start)s ORDER BY gid LIMIT %(size)s
-"""
-
-_MERGED_EVENTS: Final = """
-SELECT gid FROM musicbrainz.event_gid_redirect WHERE gid >= %(start)s ORDER BY gid LIMIT %(size)s
-"""
-
-_DELETED_RELEASES: Final = """
-SELECT gid
-FROM musicbrainz.deleted_entity
-WHERE gid >= %(start)s AND data->>'entity_type' = 'release'
-ORDER BY gid
-LIMIT %(size)s
-"""
-
-_DELETED_EVENTS: Final = """
-SELECT gid
-FROM musicbrainz.deleted_entity
-WHERE gid >= %(start)s AND data->>'entity_type' = 'event'
-ORDER BY gid
-LIMIT %(size)s
-"""
-
-_SOURCES: Final = (
-    _Source("releases with art", EntityType.RELEASE, _COUNT_RELEASES_WITH_ART, _RELEASES_WITH_ART),
-    _Source(
-        "releases without art",
-        EntityType.RELEASE,
-        _COUNT_RELEASES_WITHOUT_ART,
-        _RELEASES_WITHOUT_ART,
-    ),
-    _Source("releases merged", EntityType.RELEASE, _COUNT_MERGED_RELEASES, _MERGED_RELEASES),
-    _Source("releases deleted", EntityType.RELEASE, _COUNT_DELETED_RELEASES, _DELETED_RELEASES),
-    _Source("events with art", EntityType.EVENT, _COUNT_EVENTS_WITH_ART, _EVENTS_WITH_ART),
-    _Source("events without art", EntityType.EVENT, _COUNT_EVENTS_WITHOUT_ART, _EVENTS_WITHOUT_ART),
-    _Source("events merged", EntityType.EVENT, _COUNT_MERGED_EVENTS, _MERGED_EVENTS),
-    _Source("events deleted", EntityType.EVENT, _COUNT_DELETED_EVENTS, _DELETED_EVENTS),
+_SOURCES: Final = tuple(
+    _Source(kind, entity_type, rows)
+    for entity_type in EntityType
+    for kind, rows in (
+        ("with art", _WITH_ART),
+        ("without art", _WITHOUT_ART),
+        ("merged", _MERGED),
+        ("deleted", _DELETED),
+    )
 )
 
-#: What is estimated besides checks and outcomes, as names of counts.
+#: Names of counts that are estimated in addition to checks and outcomes.
 EVENTS: Final = "events"
 DELETIONS: Final = "deletions"
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a full audit of the population would find, each with a 95 % interval.
+    """What a full audit of the population would find, each number with a 95 % interval.
 
-    `outcomes` and `checks` are in entities, by status (or `deferred`, `failed`) and by check.
-    `events` and `deletions` are in events; their bounds follow from those of the entities that need
-    any. `requests` is in requests by service. `unaudited` counts entities of the sample that could
-    not be audited: deferred or failed.
+    Attributes
+    ----------
+    outcomes, checks
+        In entities, by status (or `deferred`, `failed`) and by check.
+    events, deletions
+        In events; their bounds follow from those of the entities that need any.
+    requests
+        By service.
+    unaudited
+        The number of entities of the sample that could not be audited: deferred or failed.
     """
 
     strata: tuple[Stratum, ...]
@@ -177,18 +109,18 @@ class Estimate:
 
     @property
     def population(self) -> int:
-        """How many entities there are."""
+        """The number of entities."""
         return sum(stratum.population for stratum in self.strata)
 
     @property
     def sampled(self) -> int:
-        """How many of them were audited for this estimate."""
+        """The number of entities that were audited for this estimate."""
         return sum(stratum.sampled for stratum in self.strata)
 
 
 @dataclass(slots=True)
 class _Tally:
-    """What was counted in the sample of one stratum."""
+    """The counts in the sample of one stratum."""
 
     stratum: Stratum
     examined: list[Audit] = field(default_factory=list)
@@ -199,16 +131,16 @@ class _Tally:
 
 
 class Estimator:
-    """Draws the sample, audits it without writing anything, and extrapolates.
+    """Draw the sample, audit it without changing anything, and extrapolate.
 
     Parameters
     ----------
     connect
-        Opens a connection for one look at the database; none is open while services are asked.
+        Opens a connection for one read of the database; none is open during requests to services.
     seed
-        Of the random places in the index, so that an estimate can be repeated.
+        Determines the random positions in the index, so that an estimate can be repeated.
     on_progress
-        Told how many entities of how many have been audited.
+        Called with the number of audited entities and the size of the sample.
     """
 
     def __init__(
@@ -227,9 +159,12 @@ class Estimator:
         self._on_progress = on_progress
 
     def estimate(self, sample: int) -> Estimate:
-        """Return the estimate from about `sample` entities; all, where there are no more.
+        """Return the estimate from about `sample` entities, or from all if there are fewer.
 
-        Raises `StopRun` when a service is down.
+        Raises
+        ------
+        StopRun
+            A service is down.
         """
         populations = [self._count(source) for source in _SOURCES]
         wanted = allocate(populations, sample)
@@ -243,20 +178,20 @@ class Estimator:
                 done += len(gids[start : start + _BATCH])
                 self._on_progress(done, sum(wanted))
             tallies.append(tally)
-        # Last, since a second look has to be some seconds later than the first.
+        # Last, because a second look must be some seconds later than the first.
         for tally in tallies:
             self._confirm(tally)
         return _extrapolated(tallies)
 
     def _count(self, source: _Source) -> int:
         with self._connect() as conn:
-            return count(conn, source.count)
+            return count(conn, source.query("SELECT count(*)"))
 
     def _sample(self, source: _Source, size: int) -> list[str]:
         gids: dict[str, None] = {}
         with self._connect() as conn:
             if size:
-                # A stratum that is wanted whole would take random places for ever.
+                # Random positions would take for ever to cover a whole stratum.
                 everything = self._range(conn, source, UUID(int=0), size + 1)
                 if len(everything) <= size:
                     return everything
@@ -266,7 +201,8 @@ class Estimator:
         return list(gids)[:size]
 
     def _range(self, conn: Connection, source: _Source, start: UUID, size: int) -> list[str]:
-        rows = conn.execute(source.range, {"start": start, "size": size}).fetchall()
+        query = source.query("SELECT gid", "AND gid >= %(start)s ORDER BY gid LIMIT %(size)s")
+        rows = conn.execute(query.encode(), {"start": start, "size": size})
         return [str(gid) for (gid,) in rows]
 
     def _examine(self, entity_type: EntityType, gids: Sequence[str], tally: _Tally) -> None:
@@ -287,8 +223,11 @@ class Estimator:
 
     def _confirm(self, tally: _Tally) -> None:
         before = self._requests()
-        for audit in self._examiner.confirm(tally.examined):
-            if audit is not None:
+        for seen in self._examiner.look_again(tally.examined):
+            audit = self._examiner.confirm_deletions(seen) if isinstance(seen, Audit) else seen
+            if isinstance(audit, Failure):
+                tally.outcomes["failed"] += 1
+            elif audit is not None:
                 _count_audit(audit, tally)
         tally.requests.update(self._requests() - before)
 
@@ -324,7 +263,7 @@ def _extrapolated(tallies: Sequence[_Tally]) -> Estimate:
         return estimate(strata, found)
 
     def of_events(name: str) -> Interval:
-        """Return a number of events, bounded as the entities that need any are."""
+        """Return a number of events, with the bounds of the entities that need any."""
         entities = of(_events, f"entities with {name}")
         events = sum(_scaled(tally, tally.events[name]) for tally in tallies)
         if entities.estimate == 0:
@@ -371,9 +310,9 @@ def _scaled(tally: _Tally, count: int) -> float:
 
 
 def audit_seconds(requests: Mapping[str, float], rates: Mapping[str, float | None]) -> float:
-    """Return how long the requests take at these rates, in seconds; services are asked at once.
+    """Return how long the requests take at these rates, in seconds, with services in parallel.
 
-    A rate of None is no limit, and costs nothing here.
+    A rate of None means no limit, and counts as no time.
     """
     return max(
         (number / rate for name, number in requests.items() if (rate := rates.get(name))),
@@ -382,7 +321,7 @@ def audit_seconds(requests: Mapping[str, float], rates: Mapping[str, float | Non
 
 
 def rounded(value: float) -> int:
-    """Return a number of entities to two or three digits: more would pretend to be known."""
+    """Return a number of entities rounded to two or three digits, as it is only an estimate."""
     if value < 1:
         return math.ceil(value) if value else 0
     digits = int(math.log10(value)) + 1

@@ -1,9 +1,9 @@
-"""Examines one claimed entity: reads what archive.org holds, compares, and decides.
+"""Examination of a claimed entity: read what archive.org holds, compare, and decide.
 
-All requests of an audit are made here, from several threads at once, and no transaction is open. A
-clean entity costs one request to archive.org and one to MusicBrainz. What must not rest on one
-answer is looked at again by `Examiner.confirm`, just before the audits are written: an absence, and
-both items of every image that is to be deleted.
+All requests of an audit are sent here, from several threads at once, and no transaction is open. A
+clean entity costs one request to archive.org and one to MusicBrainz. Requests that a single answer
+must not decide are repeated before the audit is written: for an absence by `Examiner.look_again`,
+and for both items of every image to delete by `Examiner.confirm_deletions`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Final
+
+import psycopg
 
 from artwork_backfill.shared.audit.actual import Actual, Item, ItemState, OriginalImage
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, INDEX_NAME, xml_name
@@ -51,15 +53,17 @@ from artwork_backfill.shared.auditing.models import (
     Claim,
     Deferral,
     Evidence,
+    Failure,
     Reason,
     Streak,
 )
 from artwork_backfill.shared.auditing.owners import ReadOwners
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.http import Interrupted, NotFound, ServiceDown, Unreadable
-from artwork_backfill.shared.engine.job import StopRun
+from artwork_backfill.shared.engine.errors import EngineError, StopRun
+from artwork_backfill.shared.engine.session import is_passing
 
-#: An audit that the second look keeps overturning is deferred.
+#: How often a second look may contradict an audit before the audit is deferred.
 _MOST_LOOKS: Final = 3
 
 
@@ -74,7 +78,7 @@ class _Deferred(Exception):
 
 @dataclass(slots=True)
 class _Look:
-    """The items that one audit looks at; `known` are those that a second look has shown."""
+    """The items of one audit; `known` are those of a second look."""
 
     listings: Listings
     clock: Callable[[], float]
@@ -84,7 +88,7 @@ class _Look:
     read_at: float = -math.inf
 
     def item(self, gid: str) -> Item:
-        """Return an item whose state is known. Raises `_Deferred` for any other."""
+        """Return an item whose state is known; raise `_Deferred` for any other."""
         if gid not in self.items:
             self.items[gid] = self.known.get(gid) or self._read(gid)
         return _usable(self.items[gid])
@@ -112,11 +116,11 @@ def _usable(item: Item) -> Item:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """An audit with what it rests on.
+    """An audit with everything it rests on.
 
-    `expected` has the web service's XML where that was asked for. `actual` is None where the item
-    could not be read. `owners` has every image whose owner mattered, and `items` the entity's own
-    item and theirs.
+    `expected` has the web service's XML if that was requested. `actual` is None if the item could
+    not be read. `owners` has every image whose owner mattered, and `items` the entity's own item
+    and those of the owners.
     """
 
     expected: Expected
@@ -127,14 +131,14 @@ class Inspection:
 
 
 class Examiner:
-    """Examines claimed entities, from any number of threads.
+    """Examine claimed entities, from any number of threads.
 
     Parameters
     ----------
     stop_flag
-        Ends the wait before a second look.
+        Ends the wait before a second look; audits that needed one are given back.
     clock
-        Monotonic seconds.
+        A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -158,12 +162,12 @@ class Examiner:
         self.listings = Listings(lambda: services.archive)
 
     def examine(self, claim: Claim) -> Audit:
-        """Return what came of a claim; it has to be confirmed before it is written.
+        """Return the audit of a claim, which must be confirmed before it is written.
 
         Raises
         ------
         BadRow
-            MusicBrainz's rows of the entity are not as we assume.
+            MusicBrainz's rows of the entity violate an assumption.
         StopRun
             A service has been failing for so long that the run should end.
         """
@@ -174,25 +178,49 @@ class Examiner:
         expected = claim.expected
         return self._guarded(claim, lambda: self._examine(claim, expected, {}))
 
-    def confirm(self, audits: Sequence[Audit]) -> list[Audit | None]:
-        """Return the audits, in order, as they stand after a second look at what needs one.
+    def look_again(self, audits: Sequence[Audit]) -> list[Audit | Failure | None]:
+        """Return the audits, in order, after a second look at those with an absence.
 
-        An absence is believed when another answer, some seconds later, agrees; otherwise the entity
-        is examined again by what that answer shows. A deletion stands when both items still list
-        the same picture. None stands for an audit that was interrupted, to be given back. Call it
-        as close to the write as possible, and better not before the audits are ready
-        (`Audit.ready_at`): it waits until they are. Raises `StopRun` as `examine`.
+        An absence is believed if another answer, some seconds later, agrees; otherwise the entity
+        is examined again with that answer. None stands for an audit that was interrupted and must
+        be given back. Call this when the audits are ready (`Audit.ready_at`), because it waits
+        until they are.
+
+        Raises
+        ------
+        StopRun
+            As for `examine`.
         """
-        doubtful = [audit for audit in audits if audit.evidence is not None]
+        doubtful = [audit for audit in audits if _has_absence(audit)]
         if not doubtful:
             return list(audits)
-        self._wait_for_second_look(doubtful)
         with ThreadPoolExecutor(min(self._concurrency, len(doubtful))) as pool:
-            confirmed = iter(list(pool.map(self._confirm, doubtful)))
-        return [audit if audit.evidence is None else next(confirmed) for audit in audits]
+            seen = iter(list(pool.map(self._look_again, doubtful)))
+        return [next(seen) if _has_absence(audit) else audit for audit in audits]
+
+    def confirm_deletions(self, audit: Audit) -> Audit | Failure | None:
+        """Return an audit whose deletions, if any, still hold: both items list the same picture.
+
+        Call it just before the transaction that queues the events opens; otherwise as `look_again`.
+        """
+        if audit.evidence is None:
+            return audit
+        return self._isolated(audit, lambda: self._with_deletions_confirmed(audit))
+
+    def confirm(self, audit: Audit) -> Audit | None:
+        """Return an audit after `look_again` and `confirm_deletions`.
+
+        Raises what they raise, and the error of an audit that failed.
+        """
+        (seen,) = self.look_again([audit])
+        if isinstance(seen, Audit):
+            seen = self.confirm_deletions(seen)
+        if isinstance(seen, Failure):
+            raise seen.error
+        return seen
 
     def _guarded(self, claim: Claim, work: Callable[[], Audit]) -> Audit:
-        """Return what `work` returns, or the deferral that it ends with."""
+        """Return the result of `work`, or the deferral that it raised."""
         try:
             with self._budget.scope():
                 return work()
@@ -204,9 +232,10 @@ class Examiner:
             return _deferral(claim, Reason.UNREADABLE, str(error))
 
     def inspect(self, claim: Claim) -> Inspection:
-        """Return what `examine` returns, and everything that it rests on, for people to see.
+        """Return what `examine` returns, together with everything it rests on, for people.
 
-        An entity whose events are under way is inspected all the same. Raises as `examine`.
+        Unlike an audit, this examines entities whose events are queued or running. Raises as
+        `examine`.
         """
         if claim.bad_row is not None or claim.expected is None:
             raise BadRow(claim.bad_row or "nothing is known about it")
@@ -236,7 +265,7 @@ class Examiner:
         owners = self._owners_of(expected, images, look) if images else {}
         decision = decide(expected, findings, owners, claim.previous, self._policy)
         evidence = _evidence(expected, decision, look, self._second_look_after)
-        # All that is kept until the batch is written is small, whatever the item was.
+        # Everything that is kept until the batch is written is small, whatever the item was.
         audit = Audit(claim, decision, capped(findings), proofs(findings, claim.previous), evidence)
         return Inspection(expected, audit, actual, owners, tuple(look.items.values()))
 
@@ -260,7 +289,7 @@ class Examiner:
         return owners
 
     def _download(self, item: Item, name: str) -> bytes:
-        """Return a file that is the one of the listing; anything else is not to be judged."""
+        """Return the content of a listed file, or defer the audit if it does not match."""
         problem = f"{name} is listed, but archive.org answers 404"
         try:
             content = self._archive.download(
@@ -285,36 +314,46 @@ class Examiner:
 
     # -- the second look -----------------------------------------------------------------------
 
-    def _wait_for_second_look(self, doubtful: Sequence[Audit]) -> None:
-        seconds = max(audit.ready_at for audit in doubtful) - self._clock()
-        if seconds > 0:
-            self._stop_flag.wait(seconds)
+    def _wait_until(self, moment: float) -> None:
+        """Wait. Raises `Interrupted` if the run is to stop before."""
+        seconds = moment - self._clock()
+        if seconds > 0 and self._stop_flag.wait(seconds):
+            raise Interrupted("the run is stopping")
 
-    def _confirm(self, audit: Audit) -> Audit | None:
+    def _look_again(self, audit: Audit) -> Audit | Failure | None:
+        return self._isolated(audit, lambda: self._with_absences_confirmed(audit))
+
+    def _isolated(self, audit: Audit, work: Callable[[], Audit]) -> Audit | Failure | None:
+        """Return what `work` returns; an error that nothing accounts for fails this audit alone."""
         try:
-            return self._guarded(audit.claim, lambda: self._confirmed(audit))
+            return self._guarded(audit.claim, work)
         except Interrupted:
             return None
+        except EngineError:
+            raise
+        except Exception as error:
+            if isinstance(error, psycopg.Error) and is_passing(error):
+                raise
+            return Failure(audit.claim, error)
 
-    def _confirmed(self, audit: Audit) -> Audit:
+    def _with_absences_confirmed(self, audit: Audit) -> Audit:
         known: dict[str, Item] = {}
         for _ in range(_MOST_LOOKS):
             if audit.evidence is None or not audit.evidence.absent_once:
-                return self._with_deletions_confirmed(audit)
+                return audit
+            self._wait_until(audit.ready_at)
             seen = {
                 gid: self.listings.read(gid, again=True)
                 for gid in sorted(audit.evidence.absent_once)
             }
             known |= seen
             if all(item.state is ItemState.ABSENT for item in seen.values()):
-                evidence = replace(audit.evidence, absent_once=frozenset())
-                return self._with_deletions_confirmed(replace(audit, evidence=evidence))
+                return replace(audit, evidence=replace(audit.evidence, absent_once=frozenset()))
             audit = self._examine(audit.claim, _expected(audit), known)
-            self._wait_for_second_look([audit])
-        raise _Deferred(Reason.ITEM_CHANGED, "one answer says that it is absent, another that not")
+        raise _Deferred(Reason.ITEM_CHANGED, "two answers disagree whether the item exists")
 
     def _with_deletions_confirmed(self, audit: Audit) -> Audit:
-        """Return the audit, or defer it: what was true when it was decided is not true now."""
+        """Return the audit, or defer it if its deletions are no longer justified."""
         if audit.evidence is None or not isinstance(audit.outcome, Decision):
             return audit
         deletions = [event for event in audit.outcome.events if event.action == "delete_image"]
@@ -333,10 +372,14 @@ class Examiner:
         return replace(audit, evidence=None)
 
 
+def _has_absence(audit: Audit) -> bool:
+    return audit.evidence is not None and bool(audit.evidence.absent_once)
+
+
 def _evidence(
     expected: Expected, decision: Decision, look: _Look, again_after: float
 ) -> Evidence | None:
-    """Return what has to be looked at again, None where nothing has."""
+    """Return what needs a second look, or None."""
     absent = look.absent_once()
     if not absence_counts(expected):
         absent -= {expected.gid}
@@ -349,7 +392,7 @@ def _evidence(
 
 
 def _with_only(item: Item, deletions: Sequence[QueuedAction]) -> Item:
-    """Return the item with nothing but the images that are to be deleted."""
+    """Return the item with only the images to delete."""
     ids = {event.artwork_id for event in deletions}
     files = (image.file for image in item.originals() if image.artwork_id in ids)
     return Item(item.gid, item.state, tuple(files))
@@ -377,7 +420,7 @@ def _words(event: QueuedAction) -> str:
 
 
 def _deferral(claim: Claim, reason: Reason, message: str) -> Audit:
-    """Return the deferral, or the review that it becomes when it was deferred too often."""
+    """Return the deferral, or the review that it becomes after too many deferrals."""
     detail = storable(message)
     if reason is Reason.TASKS_PENDING:
         length = claim.streaks.get(Streak.UNFINISHED)

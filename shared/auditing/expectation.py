@@ -1,7 +1,7 @@
-"""What the database says about claimed entities: their expected state, events and previous audits.
+"""What the database says about claimed entities: expected state, events and previous audits.
 
-A constant number of queries for a batch of any size. Rows that do not fit our assumptions make a
-`Claim.bad_row` of their entity, and leave the others alone.
+A batch of any size takes a constant number of queries. Rows that violate an assumption set
+`Claim.bad_row` of their entity, and do not affect the others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from psycopg import Connection
 from psycopg.rows import namedtuple_row
 
-from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
 from artwork_backfill.shared.audit.decide import (
     INCONCLUSIVE,
     PROOFS,
@@ -35,8 +35,8 @@ from artwork_backfill.shared.auditing.models import (
 )
 from artwork_backfill.shared.engine.tables import Table
 
-#: What of MusicBrainz's own has to be readable.
-TABLES: Final = (
+#: MusicBrainz's tables that `read_presence` reads.
+PRESENCE_TABLES: Final = (
     Table("musicbrainz.release"),
     Table("musicbrainz.release_meta"),
     Table("musicbrainz.release_gid_redirect"),
@@ -44,6 +44,11 @@ TABLES: Final = (
     Table("musicbrainz.event_meta"),
     Table("musicbrainz.event_gid_redirect"),
     Table("musicbrainz.deleted_entity"),
+)
+
+#: What of MusicBrainz's own has to be readable.
+TABLES: Final = (
+    *PRESENCE_TABLES,
     Table("cover_art_archive.cover_art"),
     Table("cover_art_archive.index_listing"),
     Table("cover_art_archive.image_type"),
@@ -51,7 +56,7 @@ TABLES: Final = (
     Table("event_art_archive.index_listing"),
 )
 
-#: What else is read by `look_at`, where it exists.
+#: Further tables that `look_at` reads, if they exist.
 RECORD_TABLES: Final = (
     Table("artwork_indexer.event_queue"),
     Table("artwork_indexer.audit_entity"),
@@ -61,58 +66,33 @@ RECORD_TABLES: Final = (
     Table("artwork_indexer.repair_tally"),
 )
 
-_RELEASES: Final = """
+_ENTITIES: Final = """
 SELECT wanted.gid::text,
-       release.id IS NOT NULL AS is_live,
+       entity.id IS NOT NULL AS is_live,
        redirect.gid IS NOT NULL AS is_merged,
        deleted.gid IS NOT NULL AS is_deleted,
-       coalesce(meta.cover_art_presence::text = 'darkened', false) AS is_dark
+       coalesce(meta.{art}_presence::text = 'darkened', false) AS is_dark
 FROM unnest(%(gids)s::uuid[]) AS wanted (gid)
-LEFT JOIN musicbrainz.release ON release.gid = wanted.gid
-LEFT JOIN musicbrainz.release_meta meta ON meta.id = release.id
-LEFT JOIN musicbrainz.release_gid_redirect redirect ON redirect.gid = wanted.gid
+LEFT JOIN musicbrainz.{entity} entity ON entity.gid = wanted.gid
+LEFT JOIN musicbrainz.{entity}_meta meta ON meta.id = entity.id
+LEFT JOIN musicbrainz.{entity}_gid_redirect redirect ON redirect.gid = wanted.gid
 LEFT JOIN musicbrainz.deleted_entity deleted
-       ON deleted.gid = wanted.gid AND deleted.data->>'entity_type' = 'release'
+       ON deleted.gid = wanted.gid AND deleted.data->>'entity_type' = '{entity}'
 """
 
-_EVENTS: Final = """
-SELECT wanted.gid::text,
-       event.id IS NOT NULL AS is_live,
-       redirect.gid IS NOT NULL AS is_merged,
-       deleted.gid IS NOT NULL AS is_deleted,
-       coalesce(meta.event_art_presence::text = 'darkened', false) AS is_dark
-FROM unnest(%(gids)s::uuid[]) AS wanted (gid)
-LEFT JOIN musicbrainz.event ON event.gid = wanted.gid
-LEFT JOIN musicbrainz.event_meta meta ON meta.id = event.id
-LEFT JOIN musicbrainz.event_gid_redirect redirect ON redirect.gid = wanted.gid
-LEFT JOIN musicbrainz.deleted_entity deleted
-       ON deleted.gid = wanted.gid AND deleted.data->>'entity_type' = 'event'
-"""
-
-# As artwork-indexer reads it, except that an image without an image_type is not passed over.
-_COVER_ART: Final = """
-SELECT release.gid::text, listing.id, listing.mime_type, image_type.suffix, listing.types,
-       listing.is_front, listing.is_back, listing.comment, listing.approved, listing.edit,
+# As artwork-indexer reads it, except that an image without an image_type is not skipped.
+_ARTWORK: Final = """
+SELECT entity.gid::text, listing.id, listing.mime_type, image_type.suffix, listing.types,
+       listing.is_front, {is_back} AS is_back, listing.comment, listing.approved, listing.edit,
        listing.ordering
 FROM unnest(%(gids)s::uuid[]) AS wanted (gid)
-JOIN musicbrainz.release ON release.gid = wanted.gid
-JOIN cover_art_archive.index_listing listing ON listing.release = release.id
+JOIN musicbrainz.{entity} entity ON entity.gid = wanted.gid
+JOIN {art}_archive.index_listing listing ON listing.{entity} = entity.id
 LEFT JOIN cover_art_archive.image_type ON image_type.mime_type = listing.mime_type
 ORDER BY listing.ordering, listing.id
 """
 
-_EVENT_ART: Final = """
-SELECT event.gid::text, listing.id, listing.mime_type, image_type.suffix, listing.types,
-       listing.is_front, NULL AS is_back, listing.comment, listing.approved, listing.edit,
-       listing.ordering
-FROM unnest(%(gids)s::uuid[]) AS wanted (gid)
-JOIN musicbrainz.event ON event.gid = wanted.gid
-JOIN event_art_archive.index_listing listing ON listing.event = event.id
-LEFT JOIN cover_art_archive.image_type ON image_type.mime_type = listing.mime_type
-ORDER BY listing.ordering, listing.id
-"""
-
-# A merge's copy_image event is about two entities. The queue holds few events in these states, and
+# A merge's copy_image event concerns two entities. The queue holds few events in these states, and
 # they have an index.
 _EVENTS_OF_ENTITIES: Final = """
 SELECT wanted.id AS entity_id, event.id, event.state::text, event.action::text, event.message
@@ -127,9 +107,9 @@ JOIN unnest(%(ids)s::bigint[], %(entity_types)s::text[], %(gids)s::text[])
   ON wanted.gid = event.gid AND wanted.entity_type = event.entity_type
 """
 
-# Identical events that completed since take nothing away from a repair that is called for now. The
-# queue is unique, so that an identical event was hardly created before the one that failed; the
-# margin allows for one that was running by then.
+# Identical events that completed since do not count against a repair that is needed now. The queue
+# is unique, so an identical event was hardly created before the failed one; the margin allows for
+# one that was already running.
 _COMPLETED_SINCE: Final = """
 SELECT failed.id
 FROM artwork_indexer.event_queue failed
@@ -145,7 +125,7 @@ AND EXISTS (
     AND done.message = failed.message)
 """
 
-# The audits that decided; the latest of each entity comes first.
+# Audits that decided; the latest of each entity comes first.
 _PAST_AUDITS: Final = """
 SELECT result.audit_entity_id AS entity_id, result.outcome, result.event_ids,
        ARRAY(SELECT DISTINCT finding->>'check'
@@ -159,8 +139,8 @@ AND result.outcome IN ('clean', 'manual_review', 'repair_queue', 'legacy')
 ORDER BY result.audit_entity_id, result.id DESC
 """
 
-# An id alone proves nothing: ids come back after a TRUNCATE. An event that is gone was completed,
-# withdrawn or rolled back, and only the first would say anything.
+# An id alone proves nothing, because ids are reused after a TRUNCATE. A missing event was
+# completed, withdrawn or rolled back, and only the first counts.
 _COMPLETED: Final = """
 SELECT event.id
 FROM artwork_indexer.event_queue event
@@ -179,7 +159,7 @@ FROM artwork_indexer.audit_streak
 WHERE audit_entity_id = ANY (%(ids)s::bigint[])
 """
 
-# A review that no check is behind counts as one about any check.
+# A review without a check counts as one about any check.
 _OPEN_REVIEWS: Final = """
 SELECT audit_entity_id AS entity_id,
        ARRAY(SELECT DISTINCT coalesce(reason->>'check', '')
@@ -195,7 +175,7 @@ FROM artwork_indexer.repair_tally
 WHERE not_held_in_a_row >= %(proofs)s
 """
 
-# What stands in place of the findings of an audit that compared nothing.
+# Stored in place of findings for an audit that compared nothing.
 _NOT_COMPARED: Final = INCONCLUSIVE | {
     ReasonCode.UNREADABLE,
     ReasonCode.STUCK,
@@ -209,14 +189,9 @@ FROM artwork_indexer.audit_entity
 WHERE entity_type::text = %(entity_type)s AND gid = ANY (%(gids)s::uuid[])
 """
 
-_QUERIES: Final[Mapping[EntityType, tuple[str, str]]] = {
-    EntityType.RELEASE: (_RELEASES, _COVER_ART),
-    EntityType.EVENT: (_EVENTS, _EVENT_ART),
-}
-
 
 class _PastAudit(NamedTuple):
-    """An audit that decided: the checks that it found, and those that led to its events."""
+    """An audit that decided: the checks it found, and those that led to its events."""
 
     outcome: str
     found: frozenset[str]
@@ -225,7 +200,7 @@ class _PastAudit(NamedTuple):
 
 
 class _OnRecord(NamedTuple):
-    """What the audit's own tables say of an entity, as a `Claim` has it."""
+    """What the audit's own tables say about an entity, in the form of a `Claim`."""
 
     previous: PreviousAudits = PreviousAudits()
     streaks: Mapping[Streak, StreakLength] = MappingProxyType({})
@@ -245,7 +220,10 @@ def add_expectations(
 ) -> list[Claim]:
     """Return the claims, in order, with everything that the database says about their entities.
 
-    With `screen`, also what archive.org shows of a release's XML: see `Expected.facts`.
+    Parameters
+    ----------
+    screen
+        Whether to also read what archive.org shows of a release's XML; see `Expected.facts`.
     """
     completed = _add_expectations(conn, claims, _Tables(queue=True, audit=True))
     return _with_facts(conn, completed) if screen else completed
@@ -271,11 +249,11 @@ def _with_facts(conn: Connection, claims: Sequence[Claim]) -> list[Claim]:
 
 
 def look_at(conn: Connection, entity_type: EntityType, gids: Sequence[str]) -> list[Claim]:
-    """Return the same for entities that nothing claims, by gids (lower case), in order.
+    """Return the same for unclaimed entities, by gids (lower case), in order.
 
     They need not be in the audit table, and the database may lack artwork-indexer's tables or ours,
-    as one of MusicBrainz's mirrors does: then no events or previous audits are known. An entity
-    without a row has an id below 0. The claims are good for reading alone.
+    like a mirror of MusicBrainz: then no events or previous audits are known. An entity without a
+    row has an id below 0. These claims may only be read.
     """
     tables = _Tables(
         queue=_exists(conn, "artwork_indexer.event_queue"),
@@ -325,11 +303,10 @@ def _add_expectations(conn: Connection, claims: Sequence[Claim], tables: _Tables
 
 
 def changed(conn: Connection, claims: Sequence[Claim]) -> frozenset[int]:
-    """Return the ids of entities that MusicBrainz has merged, deleted or restored since."""
+    """Return the ids of entities that were merged, deleted or restored since the claim."""
     now: dict[tuple[EntityType, str], Presence] = {}
     for entity_type, gids in _gids(claims).items():
-        entities, _ = _QUERIES[entity_type]
-        rows = _rows(conn, entities, gids=gids)
+        rows = _entities(conn, entity_type, gids)
         now.update({(entity_type, row.gid): _presence(row) for row in rows})
     return frozenset(
         claim.entity.id
@@ -340,9 +317,12 @@ def changed(conn: Connection, claims: Sequence[Claim]) -> frozenset[int]:
 
 
 def read_presence(conn: Connection, entity_type: EntityType, gid: str) -> Presence:
-    """Return what MusicBrainz knows of a gid (lower case) now."""
-    entities, _ = _QUERIES[entity_type]
-    return _presence(_rows(conn, entities, gids=[gid])[0])
+    """Return how MusicBrainz knows a gid (lower case) now."""
+    return _presence(_entities(conn, entity_type, [gid])[0])
+
+
+def _entities(conn: Connection, entity_type: EntityType, gids: Sequence[str]) -> list[Any]:
+    return _rows(conn, ART_ARCHIVES[entity_type].query(_ENTITIES), gids=gids)
 
 
 def _gids(claims: Sequence[Claim]) -> dict[EntityType, list[str]]:
@@ -365,7 +345,8 @@ def _complete(claim: Claim, expected: Expected | BadRow, is_busy: bool, record: 
 def _expected(
     conn: Connection, entity_type: EntityType, gids: Sequence[str]
 ) -> dict[tuple[EntityType, str], Expected | BadRow]:
-    entities, listing = _QUERIES[entity_type]
+    archive = ART_ARCHIVES[entity_type]
+    listing = archive.query(_ARTWORK, is_back="listing.is_back" if archive.has_back else "NULL")
     artwork: dict[str, list[Artwork]] = defaultdict(list)
     bad: dict[str, BadRow] = {}
     for row in _rows(conn, listing, gids=gids):
@@ -382,7 +363,7 @@ def _expected(
             artwork=tuple(artwork[row.gid]),
             dark=row.is_dark,
         )
-        for row in _rows(conn, entities, gids=gids)
+        for row in _entities(conn, entity_type, gids)
     }
 
 
@@ -395,7 +376,7 @@ def _presence(row: Any) -> Presence:
 
 
 def _artwork(entity_type: EntityType, row: Any) -> Artwork:
-    """Return one image as expected, or raise `BadRow`: a guess would become a wrong repair."""
+    """Return one image as expected; raise `BadRow` rather than guess, which could do damage."""
     if row.suffix is None:
         raise BadRow(f"artwork {row.id} has the MIME type {row.mime_type!r}, without image_type")
     required = {"ordering": row.ordering, "edit": row.edit, "comment": row.comment}
@@ -472,7 +453,7 @@ def _on_record(
 def _completed(
     conn: Connection, claims: Sequence[Claim], audits: Mapping[int, Sequence[_PastAudit]]
 ) -> frozenset[int]:
-    """Return the ids of events that previous audits queued and that are completed."""
+    """Return the ids of completed events that previous audits queued."""
     ours = [
         (event_id, claim.entity)
         for claim in claims
@@ -492,7 +473,7 @@ def _completed(
 
 
 def _still_failed(conn: Connection, events: Mapping[int, _Events]) -> frozenset[int]:
-    """Return the ids of failed events of which no identical one has completed since."""
+    """Return the ids of failed events without an identical one completed since."""
     ids = {event.id for each in events.values() for event in each.failed}
     if not ids:
         return frozenset()
@@ -513,7 +494,7 @@ def _not_fixed_since(audits: Sequence[_PastAudit], completed: frozenset[int]) ->
 
 
 def _unproved(audits: Sequence[_PastAudit], completed: frozenset[int]) -> frozenset[str]:
-    """Return the checks that the latest audit has had repaired."""
+    """Return the checks that the latest audit has repaired."""
     if not audits or not audits[0].event_ids or not audits[0].event_ids <= completed:
         return frozenset()
     return audits[0].repaired

@@ -1,6 +1,6 @@
-"""What MusicBrainz's tables say of releases, as far as archive.org shows it: for a screening audit.
+"""What MusicBrainz's tables say about releases, as far as archive.org shows it, for screening.
 
-One query for a batch of any size, in place of a request to the web service for each release.
+One query for a batch of any size replaces a request to the web service for each release.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from psycopg.rows import namedtuple_row
 
 from artwork_backfill.shared.audit.expected import Credit, PartialDate, ReleaseFacts
 
-# A release event without a country is a row of the view, too. The barcode '' means that there is
-# none; archive.org shows no difference between that and one that nobody has entered.
+# The view also has a row for a release event without a country. The barcode '' means that there is
+# none; archive.org shows that in the same way as a barcode that was never entered.
 _FACTS: Final = """
 SELECT wanted.gid::text,
        release.name AS title,
@@ -39,7 +39,7 @@ LEFT JOIN musicbrainz.language ON language.id = release.language
 
 
 def release_facts(conn: Connection, gids: Sequence[str]) -> Mapping[str, ReleaseFacts]:
-    """Return what the tables say of each live release, by gid (lower case)."""
+    """Return what the tables say about each live release, by gid (lower case)."""
     with conn.cursor(row_factory=namedtuple_row) as cursor:
         rows: list[Any] = cursor.execute(_FACTS, {"gids": list(gids)}).fetchall()
     return {row.gid: _facts(row) for row in rows}

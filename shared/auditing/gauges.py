@@ -1,4 +1,4 @@
-"""How the audit and artwork-indexer's queue stand, as metrics for monitoring."""
+"""Metrics of the audit and artwork-indexer's queue."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _WAITING: Final = ("queued", "running", "failed")
 
 
 def read(conn: Connection) -> Iterable[Metric]:
-    """Return the metrics, reading only; ages are 0 where there is nothing to be old."""
+    """Return the metrics, reading only; an age is 0 if there is nothing to measure."""
     entities = conn.execute(_ENTITIES).fetchall()
     queue = {state: (events, age) for state, events, age in conn.execute(_QUEUE)}
     ((reviews,),) = conn.execute(_REVIEWS).fetchall()

@@ -1,4 +1,4 @@
-"""Reading items of archive.org: every answer passes through the one classifier, and is counted."""
+"""Reading items of archive.org: one function classifies and counts every answer."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Final
 from artwork_backfill.shared.audit.actual import Item, ItemState, classify
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 
-#: More incomplete listings than this share of them are no accident.
+#: A larger share of incomplete listings is no coincidence.
 _INCOMPLETE_SHARE: Final = 0.01
 
 
 class Listings:
-    """Asks for items, from any number of threads; nothing is remembered but the counts.
+    """Request items, from any number of threads; only counts are kept.
 
-    `open_archive` is called before each request, for callers that open a client only when one is
+    `open_archive` is called before each request, for callers that open a client only if one is
     needed.
     """
 
@@ -27,10 +27,10 @@ class Listings:
         self._incomplete = 0
 
     def read(self, gid: str, *, again: bool = False) -> Item:
-        """Return what archive.org says of an item now.
+        """Return what archive.org says about an item now.
 
-        `again` is for the second look at an absence, which asks for the reason as well. Raises what
-        the client raises where there is no answer.
+        `again` marks the second request for an absent item, which also asks for the reason. Raises
+        the client's errors if there is no answer.
         """
         item = classify(self._open_archive().metadata(gid, extended_err=again), gid)
         with self._lock:
@@ -39,12 +39,12 @@ class Listings:
         return item
 
     def warning(self) -> str | None:
-        """Return what to say when too many listings were incomplete, None otherwise."""
+        """Return a warning if too many listings were incomplete, or None."""
         with self._lock:
             incomplete, listings = self._incomplete, self._incomplete + self._listed
         if incomplete <= listings * _INCOMPLETE_SHARE:
             return None
         return (
             f"{incomplete:,} of {listings:,} listings of archive.org were incomplete, more than"
-            " 1 %: its answers may have another form now; those entities were deferred"
+            " 1 %; their form may have changed, and those entities were deferred"
         )

@@ -1,4 +1,4 @@
-"""What travels through an audit: a claimed entity, and what was found out about it."""
+"""Values of an audit: a claimed entity, and what was found out about it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from artwork_backfill.shared.audit.finding import Finding
 #: An entity that cannot be audited this often in a row becomes a review.
 STREAK_LIMIT: Final = 5
 
-#: An entity whose item archive.org has not finished its work on for this long becomes a review.
+#: An entity whose item archive.org has not finished for this long becomes a review.
 STUCK_AFTER: Final = timedelta(days=14)
 
 #: The outcome in `audit_result` of an audit that could not read what it needed.
@@ -26,11 +26,11 @@ UNREADABLE: Final = "unreadable"
 
 
 class BadRow(ValueError):
-    """MusicBrainz's rows of an entity are not as this project assumes. The message says how."""
+    """MusicBrainz's rows of an entity violate an assumption. The message says which."""
 
 
 class Reason(StrEnum):
-    """Why an entity is not audited now, and goes to the end of its priority class instead."""
+    """Why an entity is deferred to the end of its priority."""
 
     EVENT_QUEUED = "an event of it is queued or running"
     TASKS_PENDING = "archive.org is still working on its item"
@@ -45,7 +45,7 @@ class Reason(StrEnum):
 
 
 class Streak(StrEnum):
-    """What keeps an entity from being audited several times in a row, as stored."""
+    """Reasons that kept an entity from being audited several times in a row, as stored."""
 
     UNREADABLE = "unreadable"
     UNFINISHED = "unfinished"
@@ -58,7 +58,7 @@ STREAKS: Final[Mapping[Reason, Streak]] = {
     Reason.TASKS_PENDING: Streak.UNFINISHED,
     Reason.INCOMPARABLE: Streak.INCOMPARABLE,
 }
-"""The deferrals that are counted; the others pass by themselves."""
+"""The deferrals that are counted; the others end by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class FindingCount:
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """One row of `audit_entity`, as far as an audit needs it. `gid` is lower case."""
+    """One row of `audit_entity`, with the columns that an audit needs. `gid` is lower case."""
 
     id: int
     entity_type: EntityType
@@ -86,7 +86,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class StreakLength:
-    """For how many audits in a row, and since when, something has kept an entity back."""
+    """For how many audits in a row, and since when, an entity could not be decided."""
 
     audits: int
     since: datetime
@@ -94,11 +94,11 @@ class StreakLength:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An entity that this run holds, with all that the database says about it.
+    """An entity that this run holds, with everything that the database says about it.
 
-    `claimed_at` is the token of the claim: `audit_entity.last_audit_at` holds it as long as nobody
-    else took the entity. `audited_before` is what stood there until then. `was_uneventful` says
-    that the latest audit found nothing, or that there was none: only then is a clean audit no news.
+    `claimed_at` is the token of the claim: `audit_entity.last_audit_at` holds it until another run
+    takes the entity. `audited_before` is the value before the claim. `was_uneventful` says that the
+    latest audit found nothing or that there was none: only then a clean audit changes nothing.
     """
 
     entity: Entity
@@ -117,7 +117,7 @@ class Claim:
         return self.entity.id
 
     def audits_in_a_row(self, streak: Streak) -> int:
-        """Return how many audits in a row were kept from deciding by this."""
+        """Return how many audits in a row could not decide for this reason."""
         length = self.streaks.get(streak)
         return 0 if length is None else length.audits
 
@@ -134,12 +134,25 @@ class Deferral:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What an audit rests on that has to be looked at again before it is written.
+class Failure:
+    """A claim whose audit failed by an error that nothing accounts for."""
 
-    `item` is the entity's, with nothing but the images that are to be deleted. `absent_once` are
-    the gids whose item only one answer called absent; `again_at` is when they may be asked about
-    again, in monotonic seconds.
+    claim: Claim
+    error: Exception
+
+    @property
+    def message(self) -> str:
+        """The error in words, for people."""
+        return f"{type(self.error).__name__}: {self.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Facts of an audit that need a second look before it is written.
+
+    `item` is the entity's, with only the images to delete. `absent_once` are the gids whose item
+    only one answer called absent; `again_at` is the time from which a second request may confirm
+    that, in monotonic seconds.
     """
 
     item: Item
@@ -149,9 +162,9 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """One claim and what came of it: a decision with its findings, or a deferral.
+    """One claim and its result: a decision with its findings, or a deferral.
 
-    `evidence` is None once there is nothing to look at again. `proofs` says of the checks that were
+    `evidence` is None if nothing needs a second look. `proofs` says for each check that was
     repaired before whether that repair held.
     """
 
@@ -166,10 +179,10 @@ class Audit:
 
     @property
     def item(self) -> Claim:
-        """What is given back when this cannot be written."""
+        """The claim to give back if the audit cannot be written."""
         return self.claim
 
     @property
     def ready_at(self) -> float:
-        """When this may be looked at again and written, in monotonic seconds."""
+        """The time from which this may be confirmed and written, in monotonic seconds."""
         return -math.inf if self.evidence is None else self.evidence.again_at

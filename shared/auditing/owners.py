@@ -1,4 +1,4 @@
-"""Whose an image is, and whether an event is about to take the owner's copy: database reads."""
+"""Database reads about owners of images, and events that may change the owner's copy."""
 
 from __future__ import annotations
 
@@ -9,29 +9,17 @@ from typing import Final, NamedTuple
 
 from psycopg import Connection
 
-from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
 from artwork_backfill.shared.engine.session import Session, holds
 
-_OWNERS_OF_COVER_ART: Final = """
-SELECT art.id, release.gid::text
-FROM cover_art_archive.cover_art art
-JOIN musicbrainz.release ON release.id = art.release
+_OWNERS: Final = """
+SELECT art.id, entity.gid::text
+FROM {art}_archive.{art} art
+JOIN musicbrainz.{entity} entity ON entity.id = art.{entity}
 WHERE art.id = ANY (%(artwork_ids)s::bigint[])
 """
 
-_OWNERS_OF_EVENT_ART: Final = """
-SELECT art.id, event.gid::text
-FROM event_art_archive.event_art art
-JOIN musicbrainz.event ON event.id = art.event
-WHERE art.id = ANY (%(artwork_ids)s::bigint[])
-"""
-
-_OWNER_QUERIES: Final[Mapping[EntityType, str]] = {
-    EntityType.RELEASE: _OWNERS_OF_COVER_ART,
-    EntityType.EVENT: _OWNERS_OF_EVENT_ART,
-}
-
-# An `index` of the owner takes no image away.
+# An `index` of the owner removes no image.
 _BUSY: Final = """
 SELECT DISTINCT named.gid
 FROM artwork_indexer.event_queue event
@@ -59,7 +47,7 @@ ReadOwners = Callable[[EntityType, Collection[int]], OwnerRows]
 def read_owners(
     conn: Connection, entity_type: EntityType, artwork_ids: Collection[int]
 ) -> OwnerRows:
-    """Return the owners of images; an id that has none is left out."""
+    """Return the owners of images; ids without an owner are omitted."""
     gids = _owners(conn, entity_type, artwork_ids)
     return OwnerRows(gids, busy_gids(conn, entity_type, set(gids.values())))
 
@@ -67,7 +55,7 @@ def read_owners(
 def look_up_owners(
     conn: Connection, entity_type: EntityType, artwork_ids: Collection[int]
 ) -> OwnerRows:
-    """Return the same from a database that may lack artwork-indexer's queue, as a mirror does."""
+    """Return the same from a database that may lack artwork-indexer's queue, like a mirror."""
     if holds(conn, "SELECT to_regclass('artwork_indexer.event_queue') IS NOT NULL"):
         return read_owners(conn, entity_type, artwork_ids)
     return OwnerRows(_owners(conn, entity_type, artwork_ids), frozenset())
@@ -76,12 +64,12 @@ def look_up_owners(
 def _owners(
     conn: Connection, entity_type: EntityType, artwork_ids: Collection[int]
 ) -> dict[int, str]:
-    query = _OWNER_QUERIES[entity_type].encode()
-    return dict(conn.execute(query, {"artwork_ids": sorted(artwork_ids)}).fetchall())
+    query = ART_ARCHIVES[entity_type].query(_OWNERS)
+    return dict(conn.execute(query.encode(), {"artwork_ids": sorted(artwork_ids)}).fetchall())
 
 
 def busy_gids(conn: Connection, entity_type: EntityType, gids: Collection[str]) -> frozenset[str]:
-    """Return those of `gids` that a queued or running event may take an image from."""
+    """Return those of `gids` from which a queued or running event may remove an image."""
     if not gids:
         return frozenset()
     values = {"entity_type": entity_type.value, "gids": sorted(gids)}
@@ -89,7 +77,7 @@ def busy_gids(conn: Connection, entity_type: EntityType, gids: Collection[str]) 
 
 
 def looking_up(connect: Callable[[], AbstractContextManager[Connection]]) -> ReadOwners:
-    """Return what looks owners up, each time on a connection that `connect` opens."""
+    """Return a function that reads owners, each time on a connection that `connect` opens."""
 
     def read(entity_type: EntityType, artwork_ids: Collection[int]) -> OwnerRows:
         with connect() as conn:
@@ -99,14 +87,14 @@ def looking_up(connect: Callable[[], AbstractContextManager[Connection]]) -> Rea
 
 
 class OwnerReader:
-    """Reads owners for threads that share one session."""
+    """Read owners for threads that share one session."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._lock = Lock()
 
     def read(self, entity_type: EntityType, artwork_ids: Collection[int]) -> OwnerRows:
-        """Return what `read_owners` returns, in a transaction of its own."""
+        """Return the result of `read_owners`, in a transaction of its own."""
         with self._lock:
             return self._session.transaction(
                 lambda conn: read_owners(conn, entity_type, artwork_ids), read_only=True

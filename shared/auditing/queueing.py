@@ -1,8 +1,8 @@
-"""Queues the events of one entity for artwork-indexer, and sweeps up what was withdrawn.
+"""Queueing of an entity's events for artwork-indexer, and handling of withdrawn events.
 
 The database does the work (`sql/migrations/0007_beside_musicbrainz.sql`). Edits of an entity wait
 while its events are being queued, so each call is one message to the server that begins and ends
-its own transaction: a process that is stopped, or loses its connection, holds up no edit.
+its own transaction: a process that is stopped or loses its connection delays no edit.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ TABLES: Final = (
     Table("event_art_archive.event_art"),
 )
 
-#: Stands in a note for the ids of the events, which are not known before they are queued.
+#: Placeholder in a note for the ids of the events, which are unknown before they are queued.
 EVENT_IDS: Final = "{events}"
 
-#: How long after it was queued a deletion that has not begun is withdrawn.
+#: The time after which a queued deletion that has not begun is withdrawn.
 PATIENCE: Final = timedelta(minutes=10)
 #: After the k-th withdrawal in a row, an entity is not claimed for 2^k times this.
 DEFERRAL_UNIT: Final = timedelta(minutes=1)
@@ -57,7 +57,7 @@ SELECT withdrawn, deferred, reviewed
 FROM artwork_indexer.audit_sweep(%(patience)s, %(unit)s)
 """
 
-# Others had the locks for longer than we wait.
+# Others held the locks for longer than we wait.
 _BUSY: Final = (
     errors.QueryCanceled,
     errors.LockNotAvailable,
@@ -82,7 +82,7 @@ class Obstacle(StrEnum):
 
     @property
     def explanation(self) -> str:
-        """What people read."""
+        """The text for people."""
         return _EXPLANATIONS[self]
 
 
@@ -96,7 +96,7 @@ _EXPLANATIONS: Final[Mapping[Obstacle, str]] = {
     Obstacle.ENTITY_CHANGED: "MusicBrainz has merged, deleted or restored it since the claim",
     Obstacle.OWNER_CHANGED: "an image has another owner than at the claim",
     Obstacle.OWNER_BUSY: "an event may change the owner's copy of an image, or relies on this one",
-    Obstacle.EVENT_CHANGED: "an event that was to be queued again is not failed any more",
+    Obstacle.EVENT_CHANGED: "an event to be requeued is not failed any more",
 }
 
 
@@ -107,14 +107,14 @@ class EventToQueue:
     Parameters
     ----------
     action, message
-        As artwork-indexer reads them.
+        In the form that artwork-indexer reads.
     depends_on
         Positions, in the same request, of the events that must be completed first.
     owner_gid
-        Of a deletion: the entity whose copy of the image makes it safe. `None` only where a person
-        has decided without one.
+        For a deletion: the entity whose item keeps a copy of the image. `None` only if a person has
+        decided without one.
     event_id
-        A failed event that is to be queued again, instead of a new one.
+        A failed event to requeue, instead of a new one.
     """
 
     action: Literal["index", "delete_image", "deindex", "copy_image"]
@@ -136,26 +136,27 @@ class EventToQueue:
 
 @dataclass(frozen=True, slots=True)
 class QueueRequest:
-    """The events of one entity, and what must still be true of it.
+    """The events of one entity, and the conditions that must still hold.
 
     Parameters
     ----------
     entity_id
-        Of `audit_entity`.
+        The id in `audit_entity`.
     run_id
-        Kept with the result.
+        Stored with the result.
     events
         In the order in which they run.
     claimed_at
-        The token of the claim, `None` on a person's word: then the entity must not be claimed.
+        The token of the claim; `None` for a person's decision, where the entity must not be
+        claimed.
     is_live
-        Whether MusicBrainz has the entity; `None` where that makes no difference.
+        Whether MusicBrainz has the entity; `None` if that makes no difference.
     result, findings
-        The outcome and the findings that `audit_result` keeps, `None` for no result.
+        The outcome and the findings to store in `audit_result`; `None` for no result.
     note
-        What is added to the entity's open review; `EVENT_IDS` in it becomes the ids of the events.
+        Text to add to the entity's open review; `EVENT_IDS` in it becomes the ids of the events.
     max_depth
-        How many events may be queued or running in all, 0 for any number.
+        The maximum number of queued and running events, 0 for no limit.
     """
 
     entity_id: int
@@ -171,7 +172,7 @@ class QueueRequest:
 
 @dataclass(frozen=True, slots=True)
 class Queueing:
-    """What became of a request: the ids of its events in order, or why there are none."""
+    """The result of a request: the ids of its events in order, or the obstacle."""
 
     event_ids: tuple[int, ...] = ()
     obstacle: Obstacle | None = None
@@ -179,7 +180,7 @@ class Queueing:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep did: events withdrawn, and entities deferred or given to people for it."""
+    """The result of a sweep: withdrawn events, and entities deferred or made reviews for that."""
 
     withdrawn: int = 0
     deferred: int = 0
@@ -187,10 +188,10 @@ class Swept:
 
 
 def queue_events(conn: Connection, request: QueueRequest) -> Queueing:
-    """Queue the events of one entity in a transaction of its own, unless something is in the way.
+    """Queue the events of one entity in a transaction of its own, unless there is an obstacle.
 
     Waits for at most a second, and makes others wait for no longer. The same request may be sent
-    again when the connection was lost: events that were queued the first time are found again.
+    again if the connection was lost: events that were queued the first time are found again.
 
     Parameters
     ----------
@@ -225,10 +226,10 @@ def queue_events(conn: Connection, request: QueueRequest) -> Queueing:
 def sweep(
     conn: Connection, *, patience: timedelta = PATIENCE, unit: timedelta = DEFERRAL_UNIT
 ) -> Swept:
-    """Withdraw deletions that wait, and bring back entities whose events were withdrawn.
+    """Withdraw deletions that wait too long, and make entities with withdrawn events unchecked.
 
-    Does a part of it when there is much to do, and nothing when others are in the way. Parameters
-    and errors as `queue_events`; an entity is deferred for `unit` times 2, 4, 8 and 16 minutes.
+    Does a part of it if there is much to do, and nothing if others hold the locks. Parameters and
+    errors as for `queue_events`; an entity is deferred for `unit` times 2, 4, 8 and 16 minutes.
     """
     values = {"patience": patience, "unit": unit}
     try:

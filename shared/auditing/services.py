@@ -1,4 +1,4 @@
-"""The outside services that an audit asks: archive.org and the MusicBrainz web service."""
+"""The outside services of an audit: archive.org and the MusicBrainz web service."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from artwork_backfill.shared.clients.http import Budget, ServiceStats
 from artwork_backfill.shared.clients.musicbrainz import MusicBrainzClient
 from artwork_backfill.shared.settings import Settings
 
-#: For how long a service may fail broadly before the audit ends, in seconds.
+#: How long a service may fail broadly before the audit ends, in seconds.
 PATIENCE_S: Final = 180.0
 
-#: How long after the first answer an absence is asked about again, in seconds.
+#: How long after the first answer an absence is confirmed, in seconds.
 SECOND_LOOK_AFTER_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Both clients.
+    """The clients of both services.
 
-    `rate` is what the slower of them may be asked, per second; `concurrency` how many threads ask.
-    `second_look_after` is in seconds. `budget` is what large answers of both may take together:
-    whoever works on what they said stays within a `scope` of it.
+    `rate` is that of the slower service, in requests per second; `concurrency` the number of
+    threads. `second_look_after` is in seconds. `budget` limits the memory of large answers of both
+    services; code that processes answers does so within a `scope` of it.
     """
 
     archive: ArchiveOrgClient
@@ -37,9 +37,12 @@ class Services:
 
     @classmethod
     def from_settings(cls, settings: Settings, *, concurrency: int, stop_flag: Event) -> Self:
-        """Return the services that the settings name; nothing is sent yet.
+        """Return the services that the settings name, without sending anything yet.
 
-        Raises `SettingsError` where a setting is missing or malformed.
+        Raises
+        ------
+        SettingsError
+            A setting is missing or malformed.
         """
         budget = Budget()
         archive = ArchiveOrgClient.from_settings(
@@ -66,7 +69,7 @@ class Services:
         )
 
     def stats(self) -> Mapping[str, ServiceStats]:
-        """Return what was asked of each so far."""
+        """Return the request statistics of each service."""
         return {"archive.org": self.archive.stats(), "MusicBrainz": self.musicbrainz.stats()}
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Whether the triggers that the audit relies on are there, and enabled."""
+"""Whether the triggers that the audit relies on exist and are enabled."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Final
 
 from psycopg import Connection
 
-#: The triggers of `sql/migrations` on artwork-indexer's queue, by what is lost without each.
+#: The triggers of `sql/migrations` on artwork-indexer's queue, with the effect of their absence.
 TRIGGERS: Final[Mapping[str, str]] = {
-    "audit_feedback": "the audit is not told what artwork-indexer has done",
+    "audit_feedback": "the audit does not learn what artwork-indexer has done",
     "audit_withdraw": "edits of MusicBrainz can fail because of the audit's events",
-    "audit_withdraw_failed": "a deletion of the audit's that failed is retried an hour later",
+    "audit_withdraw_again": "an event that people requeue can collide with the audit's deletions",
+    "audit_withdraw_failed": "a failed deletion of the audit is retried an hour later",
 }
 
-# One that fires on replicas only does not fire here; O is the default, A always fires.
+# A trigger that fires only on replicas does not fire here; O is the default, A always fires.
 _ENABLED: Final = """
 SELECT tgname::text
 FROM pg_trigger

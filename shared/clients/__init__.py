@@ -1,6 +1,6 @@
-"""The outside services the jobs ask: archive.org, the MusicBrainz web service, LML.
+"""Clients of the outside services: archive.org, the MusicBrainz web service, LML.
 
-One module per service, all over `shared.clients.http`. They turn answers into bytes, JSON
-documents or small frozen dataclasses, and every way in which a service can fail to answer into
-one of a few errors. What an answer means for an entity is decided elsewhere.
+One module per service, all on top of `shared.clients.http`. They turn answers into bytes, JSON
+documents or small frozen dataclasses, and every failure of a service into one of a few errors.
+Callers decide what an answer means for an entity.
 """

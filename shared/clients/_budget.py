@@ -1,7 +1,8 @@
-"""How much memory answers may take together, whatever services send.
+"""A limit on the memory of answers, whatever services send.
 
-Reading a document takes many times its bytes, so what counts is how many bytes of large answers are
-under way at once, over all threads. Small answers are not counted: threads are few.
+Parsing a document takes many times its size, so the limit applies to the bytes of all large answers
+that are in use at the same time, over all threads. Small answers do not count, because there are
+only few threads.
 """
 
 from __future__ import annotations
@@ -16,31 +17,31 @@ from typing import Final
 MEBIBYTE: Final = 1024 * 1024
 
 
-#: Of glibc's malloc.h.
+#: From glibc's malloc.h.
 _M_MMAP_THRESHOLD: Final = -3
 
 
 def _return_freed_blocks() -> None:
-    """Have the C library give large blocks back to the system as soon as they are freed.
+    """Make the C library return large blocks to the system as soon as they are freed.
 
-    glibc does so at first, and then keeps ever larger ones for each thread by itself: with sixteen
-    threads, as much again as all answers take.
+    glibc does so at first, but then keeps ever larger blocks for each thread: with sixteen threads,
+    as much again as all answers take.
     """
-    # Other C libraries have nothing to set.
+    # Other C libraries have no such setting.
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
 
 
 class NoRoom(Exception):
-    """Other large answers took the whole time that there was."""
+    """Other large answers were in use the whole time."""
 
 
 class Budget:
-    """Shares out a number of bytes among threads.
+    """Shares a number of bytes among threads.
 
-    A thread holds what it took until the outermost `scope` that it is in ends. While it holds
-    something it may come to need more than there is: one thread at a time may, so that those that
-    wait for each other's share never do so for ever.
+    A thread holds what it took until the end of its outermost `scope`. While it holds bytes, it may
+    need more than are left. One thread at a time may take them nevertheless, so that threads that
+    wait for each other's bytes do not wait for ever.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ class Budget:
 
     #: Answers up to this size are not counted.
     SMALL: Final = 64 * 1024
-    # threading.Event cannot be waited for together with a condition, so waiters look at it.
+    # A wait for a condition cannot include a threading.Event, so waiters check it periodically.
     _LOOK_EVERY_S: Final = 0.1
 
     def __init__(self, total: int = 3 * MEBIBYTE) -> None:
@@ -64,9 +65,9 @@ class Budget:
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Hold what this thread takes within until the end, or until that of an outer scope.
+        """Hold the bytes that this thread takes until the end of its outermost scope.
 
-        After an error, it is given back at once: what was read is not used.
+        After an error they are given back at once, because what was read is not used.
         """
         me = threading.get_ident()
         depth = getattr(self._depth, "value", 0)
@@ -85,7 +86,10 @@ class Budget:
     def take(self, size: int, until: float, stop_flag: threading.Event) -> None:
         """Wait until there is room for `size` more bytes, and hold them.
 
-        Raises `NoRoom` when there is none by `until` (monotonic seconds), or the run is to stop.
+        Raises
+        ------
+        NoRoom
+            There is no room by `until` (monotonic seconds), or the run is to stop.
         """
         me = threading.get_ident()
         with self._changed:
@@ -97,13 +101,13 @@ class Budget:
             self._held[me] = self._held.get(me, 0) + size
 
     def give_back(self, size: int) -> None:
-        """Hold less than was taken: the answer turned out to be smaller."""
+        """Give back bytes that were taken, because the answer was smaller."""
         me = threading.get_ident()
         self._hold(me, self._held.get(me, 0) - size)
 
     @property
     def held(self) -> int:
-        """How many bytes are held by all threads."""
+        """The number of bytes that all threads hold."""
         with self._changed:
             return sum(self._held.values())
 

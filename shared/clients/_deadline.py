@@ -1,8 +1,8 @@
-"""The end of exchanges whose time is up, and of those that a stopped run no longer waits for.
+"""Ending of exchanges whose time is up, or that a stopped run no longer waits for.
 
-A socket's own time-out starts again with every byte received, so a server that sends a byte now and
-then could hold a thread for ever, in the headers as well as in the body. Here a thread of its own
-shuts such a socket down, which ends whatever waits for it.
+A socket's own time-out starts again with every byte received, so a server that sends single bytes
+could block a thread for ever, in the headers as well as in the body. A separate thread shuts such a
+socket down, which ends every wait for it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 
 
 class Exchange:
-    """One exchange under way: until when it may take, and the socket that it uses.
+    """One exchange in progress: its deadline, and the socket that it uses.
 
-    `until` is in monotonic seconds; once `stop_flag` is set, it has `grace_s` seconds left.
+    `until` is in monotonic seconds; once `stop_flag` is set, `grace_s` seconds are left.
     """
 
     def __init__(self, until: float, stop_flag: threading.Event, grace_s: float) -> None:
@@ -29,21 +29,21 @@ class Exchange:
         self._socket: socket.socket | None = None
 
     def attach(self, sock: socket.socket | None) -> None:
-        """Take note of the socket on which the answer arrives."""
+        """Record the socket on which the answer arrives."""
         self._socket = sock
         if self.is_cut:
-            # Too late for the thread that watches: it has looked already.
+            # Too late for the watching thread, which has already checked.
             self.cut()
 
     def is_due(self) -> bool:
-        """Return whether it has to end now."""
+        """Return whether the exchange has to end now."""
         now = time.monotonic()
         if self._stop_flag.is_set() and self._grace_s < math.inf:
             self.until, self._grace_s = min(self.until, now + self._grace_s), math.inf
         return now >= self.until
 
     def cut(self) -> None:
-        """Shut the socket down. What was read by then is not an answer, even if it looks whole."""
+        """Shut the socket down. What was read is not an answer, even if it looks complete."""
         self.is_cut = True
         if self._socket is not None:
             with suppress(OSError):
@@ -65,7 +65,7 @@ class Deadlines:
     def exchange(
         self, seconds: float, stop_flag: threading.Event, *, grace_s: float
     ) -> Iterator[Exchange]:
-        """Watch what this thread does within, for so long, or until shortly after a stop."""
+        """Watch the exchange of this thread until its deadline, or until shortly after a stop."""
         exchange = Exchange(time.monotonic() + seconds, stop_flag, grace_s)
         with self._changed:
             self._exchanges.add(exchange)
@@ -79,7 +79,7 @@ class Deadlines:
             yield exchange
         finally:
             _under_way.exchange = None
-            # From here on the connection may serve another exchange.
+            # The connection may serve another exchange from now on.
             with self._changed:
                 self._exchanges.discard(exchange)
 
@@ -106,6 +106,6 @@ _under_way = _UnderWay()
 
 
 def attach(sock: socket.socket | None) -> None:
-    """Give the exchange of this thread its socket."""
+    """Record the socket of this thread's exchange."""
     if _under_way.exchange is not None:
         _under_way.exchange.attach(sock)

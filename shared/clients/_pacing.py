@@ -1,8 +1,8 @@
-"""How fast and how often a service is asked, and when asking it has become pointless.
+"""The rate of requests to a service, and the point at which further requests are useless.
 
-Three small thread-safe parts, each knowing nothing of HTTP: `Pace` (requests per second), `Health`
-(is the service failing broadly?) and `Meter` (counters and latencies). `shared.clients.http`
-decides what they are told. How many requests are under way at once is up to who calls.
+Three small thread-safe parts, none of which knows HTTP: `Pace` (requests per second), `Health`
+(whether the service fails broadly) and `Meter` (counters and latencies). `shared.clients.http`
+feeds them. Callers determine the number of simultaneous requests.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 Clock = Callable[[], float]
-"""Seconds from any fixed point, never going back."""
+"""Seconds from any fixed point, never decreasing."""
 
 
 class Interrupted(Exception):
-    """The run was told to stop while a request waited for its turn or its next attempt."""
+    """The run was stopped while a request waited for its rate or for a retry."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceStats:
-    """What asking one service has cost so far.
+    """The requests to one service so far.
 
-    `requests` counts every HTTP request sent, redirects and repeats included; `retries` the
-    repeats among the calls' attempts; `errors` the calls given up. Latencies are those of single
-    HTTP requests, body included and waiting excluded, in milliseconds; 0 before the first.
+    `requests` counts every HTTP request, including redirects and retries; `retries` the retries of
+    calls; `errors` the calls that failed. Latencies are those of single HTTP requests, including
+    the body and excluding waits, in milliseconds; 0 before the first.
     """
 
     requests: int
@@ -40,10 +40,10 @@ class ServiceStats:
 
 
 class Pace:
-    """Hands out evenly spaced turns to all threads, so that no burst follows a pause.
+    """Gives evenly spaced turns to all threads, so that no burst follows a pause.
 
-    `rate` is in requests per second, `None` means that turns come at once; what is halved then is
-    the rate at which they have been taken.
+    `rate` is in requests per second; `None` means that turns come at once, and slowing down then
+    starts from the rate at which they were taken.
     """
 
     _MAX_SLOWDOWN = 16
@@ -53,7 +53,7 @@ class Pace:
 
     def __init__(self, rate: float | None, *, clock: Clock, stop_flag: threading.Event) -> None:
         self._interval = 1 / rate if rate else 0.0
-        # When turns were taken lately, where no rate says how often that is.
+        # When turns were taken recently, to know their rate if none is set.
         self._taken: deque[float] | None = None if rate else deque(maxlen=self._TURNS_TO_RECOVER)
         self._clock = clock
         self._stop_flag = stop_flag
@@ -65,25 +65,27 @@ class Pace:
         self._slowed_at = -math.inf
 
     def take_turn(self) -> None:
-        """Return when it is this thread's turn. Raises `Interrupted`."""
+        """Wait for this thread's turn. Raises `Interrupted`, at once if the run is stopping."""
+        if self._stop_flag.is_set():
+            raise Interrupted("the run is stopping")
         delay = self._reserve()
         while delay > 0:
             self.pause(delay)
-            # A hold that began while this thread waited makes its old turn void.
+            # A hold that began during the wait invalidates the turn.
             delay = self._reserve() if self._held_until > self._clock() else 0.0
 
     def pause(self, seconds: float) -> None:
-        """Wait. Raises `Interrupted` as soon as the run is to stop."""
+        """Wait for some seconds. Raises `Interrupted` as soon as the run is to stop."""
         if self._stop_flag.wait(seconds):
             raise Interrupted("the run is stopping")
 
     def hold(self, seconds: float) -> None:
-        """Let no thread have a turn for that long."""
+        """Give no thread a turn for some seconds."""
         with self._lock:
             self._held_until = max(self._held_until, self._clock() + seconds)
 
     def slow_down(self) -> None:
-        """Halve the rate, down to a sixteenth; one wave of refusals counts once."""
+        """Halve the rate, down to a sixteenth; simultaneous refusals count once."""
         with self._lock:
             self._successes = 0
             now = self._clock()
@@ -91,7 +93,7 @@ class Pace:
                 self._slowed_at = now
                 if self._taken and self._slowdown == 1:
                     taken_every = (now - self._taken[0]) / len(self._taken)
-                    # A service that was asked now and then is not slowed down by the pauses.
+                    # Pauses between rare requests do not slow a service down.
                     self._interval = min(taken_every, self._LONGEST_INTERVAL_S)
                 self._slowdown = min(self._slowdown * 2, self._MAX_SLOWDOWN)
 
@@ -117,10 +119,10 @@ class Pace:
 
 
 class Health:
-    """Remembers how the last requests went.
+    """Tracks the outcomes of recent requests.
 
-    A service is in trouble while at least half of its last `WINDOW` requests failed (judged from
-    `ENOUGH` requests on), and down when it is still in trouble `patience_s` after that began.
+    A service is in trouble while at least half of its last `WINDOW` requests failed (from `ENOUGH`
+    requests on), and down if it is still in trouble after `patience_s` seconds.
     """
 
     WINDOW = 50
@@ -142,16 +144,16 @@ class Health:
 
     @property
     def down(self) -> str | None:
-        """Why the service counts as down, or `None` while it does not."""
+        """Why the service counts as down, or `None` if it does not."""
         return self._down
 
     def succeeded(self) -> None:
-        """A request was answered."""
+        """Record an answered request."""
         with self._lock:
             self._note(failed=False)
 
     def failed(self, reason: str) -> bool:
-        """A request failed; true when it is time to ask the service more slowly."""
+        """Record a failed request; return whether to slow down now."""
         with self._lock:
             now = self._note(failed=True)
             if self._trouble_began is None:
@@ -186,7 +188,7 @@ class Health:
 
 
 class Meter:
-    """Counts requests and keeps a fair sample of their latencies."""
+    """Counts requests, and keeps a uniform sample of their latencies."""
 
     _SAMPLE = 1000
 
@@ -198,29 +200,29 @@ class Meter:
         self._latencies: list[float] = []
 
     def request(self, seconds: float) -> None:
-        """One HTTP request took that long, whatever became of it."""
+        """Record the duration of one HTTP request, whatever its outcome."""
         with self._lock:
             self._requests += 1
             if len(self._latencies) < self._SAMPLE:
                 self._latencies.append(seconds)
-            # Each request is in the sample with equal chances (Vitter's algorithm R).
+            # Each request is in the sample with the same probability (Vitter's algorithm R).
             elif (place := random.randrange(self._requests)) < self._SAMPLE:
                 self._latencies[place] = seconds
 
     def retry(self) -> None:
-        """A call is about to be tried again."""
+        """Record that a call is retried."""
         with self._lock:
             self._retries += 1
 
     def error(self) -> None:
-        """A call was given up."""
+        """Record that a call has failed."""
         with self._lock:
             self._errors += 1
 
     def stats(self) -> ServiceStats:
-        """The figures so far."""
+        """Return the statistics so far."""
         with self._lock:
-            # quantiles() wants two values.
+            # quantiles() needs two values.
             sample = self._latencies * 2 if len(self._latencies) == 1 else self._latencies
             cuts = statistics.quantiles(sample, n=20, method="inclusive") if sample else [0.0] * 19
             return ServiceStats(

@@ -1,9 +1,9 @@
-"""One HTTP exchange: send a request, read the answer within limits of time and size.
+"""One HTTP exchange: send a request, and read the answer within limits of time and size.
 
-Stands on requests' transport adapter (and so on urllib3's thread-safe connection pool), and adds
-what neither has: a deadline for the exchange as a whole, a limit on the size of the answer as it
-is after decompression and on all large answers together, and certainty that a body is complete.
-Knows nothing of retries, redirects or what a status means for a service.
+Built on requests' transport adapter, and so on urllib3's thread-safe connection pool. It adds a
+deadline for the exchange as a whole, a limit on the size of the decompressed answer and of all
+large answers together, and detection of incomplete bodies. It knows nothing about retries,
+redirects and the meaning of a status.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from artwork_backfill.shared.clients._budget import Budget, NoRoom
 from artwork_backfill.shared.clients._deadline import Deadlines, Exchange, attach
 
 _CHUNK_BYTES = 64 * 1024
-# An unwanted body up to this size is read, because that is cheaper than a new connection.
+# An unwanted body up to this size is read, because a new connection would cost more.
 _DRAIN_BYTES = 64 * 1024
 
-#: What an exchange may still take once the run is to stop, in seconds.
+#: How long an exchange may still take when the run is to stop, in seconds.
 _GRACE_S = 1.0
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -46,9 +46,9 @@ _NETWORK_ERRORS = (OSError, Urllib3Error, http.client.HTTPException)
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer: `headers` is matched without regard to case, `body` is decompressed.
+    """An answer: the names of `headers` are case-insensitive, `body` is decompressed.
 
-    `body` is empty when the status was not one of those asked for.
+    `body` is empty if the status was not one of the wanted ones.
     """
 
     status: int
@@ -58,10 +58,10 @@ class Response:
 
 
 class ExchangeFailed(Exception):
-    """No usable answer to one HTTP request.
+    """One HTTP request got no usable answer.
 
-    `transient` is true when the same request may well succeed later; `status` is that of the
-    answer, if there was one; `retry_after_s` is what the service asked for.
+    `transient` says whether the same request may succeed later; `status` is that of the answer, if
+    there was one; `retry_after_s` is the delay that the service requested.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ExchangeFailed(Exception):
 
 
 class BodyTooLarge(ExchangeFailed):
-    """The body is larger than the caller wants it."""
+    """The body exceeds the size limit of the caller."""
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(f"the answer is larger than {max_bytes:,} bytes", transient=False)
@@ -88,9 +88,9 @@ class BodyTooLarge(ExchangeFailed):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one exchange may take: seconds, bytes of the answer, and its share of all large ones.
+    """Limits of one exchange: seconds, bytes of the answer, and the memory of all large answers.
 
-    Once `stop_flag` is set, a second is left.
+    Once `stop_flag` is set, one second is left.
     """
 
     deadline_s: float
@@ -100,11 +100,11 @@ class Limits:
 
 
 class Transport:
-    """A pool of kept-alive connections for all threads of one client.
+    """A pool of persistent connections for all threads of one client.
 
-    Proxies (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) and `REQUESTS_CA_BUNDLE` are taken
-    from the environment, since some networks cannot be left without them. `.netrc` and cookies
-    are not used: nothing may add credentials to a request behind the caller's back.
+    Proxies (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) and `REQUESTS_CA_BUNDLE` are taken from the
+    environment, because some networks require them. `.netrc` and cookies are not used: nothing may
+    add credentials to a request without the caller's knowledge.
     """
 
     def __init__(
@@ -133,8 +133,12 @@ class Transport:
     ) -> Response:
         """Send one request and read its answer, without following redirects.
 
-        Raises `ExchangeFailed` when there is no complete answer within the deadline, and
-        `BodyTooLarge` when a body with a `wanted` status exceeds the limit.
+        Raises
+        ------
+        ExchangeFailed
+            There is no complete answer within the deadline.
+        BodyTooLarge
+            A body with a `wanted` status exceeds the limit.
         """
         with self._deadlines.exchange(
             limits.deadline_s, limits.stop_flag, grace_s=_GRACE_S
@@ -160,9 +164,14 @@ class Transport:
     def stream(
         self, url: str, *, headers: Mapping[str, str], stop_flag: threading.Event
     ) -> Iterator[tuple[requests.Response, Exchange]]:
-        """Open an answer whose body is read piece by piece, for as long as it takes.
+        """Open an answer whose body is read piece by piece, without a deadline.
 
-        Raises `OSError` when there is none. When the run stops, reading ends, and `is_cut` is set.
+        When the run stops, reading ends, and `is_cut` is set.
+
+        Raises
+        ------
+        OSError
+            There is no answer.
         """
         with self._deadlines.exchange(math.inf, stop_flag, grace_s=0.0) as exchange:
             answer = self._send("GET", url, headers, None, self._read_timeout_s)
@@ -190,7 +199,7 @@ class Transport:
         if isinstance(error, (requests.Timeout, Urllib3Timeout)):
             return self._too_late(limits)
         root: BaseException = error
-        # Beyond these, the context is whatever our caller was busy with.
+        # Beyond these, the context is whatever the caller was handling.
         while isinstance(cause := root.__cause__ or root.__context__, _NETWORK_ERRORS):
             root = cause
         return f"{type(root).__name__}: {root}"[:200]
@@ -207,7 +216,7 @@ def _closing(raw: urllib3.HTTPResponse) -> Iterator[urllib3.HTTPResponse]:
     try:
         yield raw
     finally:
-        # Closes the connection unless the body has been read to its end.
+        # Closes the connection unless the body was read completely.
         raw.close()
         raw.release_conn()
 
@@ -236,7 +245,7 @@ _POOLS = {"http": _Pool, "https": _TlsPool}
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """requests' adapter over connections that show their sockets to the exchange under way."""
+    """requests' adapter with connections that pass their sockets to the current exchange."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
@@ -249,8 +258,8 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
 
 def _read_body(raw: urllib3.HTTPResponse, limits: Limits, exchange: Exchange) -> bytes:
-    # Compressed bodies are inflated here and not by urllib3, which takes a gzip stream that ends
-    # too early for a complete one.
+    # Compressed bodies are decompressed here and not by urllib3, which accepts a truncated gzip
+    # stream as complete.
     encoding = raw.headers.get("content-encoding", "identity").lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise ExchangeFailed(f"the answer is encoded as {encoding[:40]!r}, which was not asked for")
@@ -283,7 +292,7 @@ def _take(size: int, limits: Limits, exchange: Exchange) -> None:
 
 
 class _Gunzip:
-    """Inflates a gzip stream of one or several members, never beyond `max_bytes`."""
+    """Decompresses a gzip stream of one or several members, up to `max_bytes`."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -317,7 +326,7 @@ def _origin_of(url: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _proxies_for(origin: str) -> dict[str, str]:
-    # No proxy leads to this machine's own loopback, where the sandbox is.
+    # No proxy for loopback addresses, where the sandbox is.
     if urlsplit(origin).hostname in _LOOPBACK:
         return {}
     return requests.utils.get_environ_proxies(origin)

@@ -1,7 +1,7 @@
 """The archive.org client: an item's metadata, its files, and the members of a collection.
 
-It knows how archive.org answers, including the ways in which trouble looks like success. It does
-not know what an item should look like: documents and bytes are handed on as they came.
+It knows the forms of archive.org's answers, including failures that look like successes. It does
+not know what an item should look like, and returns documents and bytes unchanged.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from artwork_backfill.shared.clients.http import (
 )
 from artwork_backfill.shared.settings import Settings
 
-#: The listing of an item of 10,000 files takes 2.3 MiB.
+#: The listing of an item of 10,000 files has 2.3 MiB.
 _METADATA_MAX_BYTES: Final = 3 * MEBIBYTE
 
-#: A size that cannot be true, and that no database could take.
+#: A size that cannot be true, and that no database can store.
 _MORE_THAN_ANY_COLLECTION: Final = 2**63
 
-#: Those of the live service have some hundred characters.
+#: Cursors of the live service have some hundred characters.
 _LONGEST_CURSOR: Final = 4_000
 
 _ARCHIVE_HOST: Final = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)*archive\.org")
@@ -41,19 +41,19 @@ _ITEM_DIR: Final = re.compile(r"/[0-9]+/items/(?P<item>mbid-[0-9a-f-]{36})")
 
 
 class ScrapeError(ServiceError):
-    """The scrape API answered with an error; the message holds its text."""
+    """The scrape API answered with an error; the message contains its text."""
 
 
 class CursorRefused(ScrapeError):
-    """The scrape API no longer accepts the cursor: enumerate again from the start."""
+    """The scrape API no longer accepts the cursor: start the enumeration again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScrapePage:
-    """One page of a collection's identifiers, as they came: any string is possible.
+    """One page of a collection's identifiers, unchanged: any string is possible.
 
-    `cursor` leads to the next page, `None` means that this is the last one. `total` is the
-    service's own idea of the collection's size, which has been seen to be wrong.
+    `cursor` leads to the next page; `None` marks the last one. `total` is the service's own count
+    of the collection, which is known to be wrong at times.
     """
 
     identifiers: tuple[str, ...]
@@ -62,9 +62,9 @@ class ScrapePage:
 
 
 class ArchiveOrgClient(ServiceClient):
-    """Asks archive.org, from any number of threads.
+    """A client of archive.org, for any number of threads.
 
-    Every method raises `Unreadable`, `ServiceDown` or `Interrupted` where there is no answer.
+    Every method raises `Unreadable`, `ServiceDown` or `Interrupted` if there is no answer.
     """
 
     def __init__(self, http: HttpClient) -> None:
@@ -86,10 +86,14 @@ class ArchiveOrgClient(ServiceClient):
         patience_s: float = 180.0,
         budget: Budget | None = None,
     ) -> Self:
-        """Return a client for the archive.org of the settings; nothing is sent yet.
+        """Return a client for the archive.org of the settings, without sending anything yet.
 
-        See `Service` and `HttpClient` for what the parameters mean. Raises `SettingsError` where a
-        setting is missing or malformed.
+        See `Service` and `HttpClient` for the parameters.
+
+        Raises
+        ------
+        SettingsError
+            A setting is missing or malformed.
         """
         endpoint, keys = settings.archive_org(), settings.archive_org_keys()
         is_the_archive = _is_archive_org(Origin.of(endpoint.base_url))
@@ -102,7 +106,7 @@ class ArchiveOrgClient(ServiceClient):
             concurrency=concurrency,
             credentials={"authorization": f"LOW {keys[0]}:{keys[1]}"} if keys else {},
             key_settings="ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY",
-            # What stands in for archive.org must not lead to the real one.
+            # A stand-in for archive.org must not lead to the real one.
             may_redirect_to=lambda origin: is_the_archive and _is_archive_org(origin),
             trusts=lambda origin: (
                 is_the_archive and origin.scheme == "https" and _is_archive_org(origin)
@@ -119,19 +123,25 @@ class ArchiveOrgClient(ServiceClient):
         return bool(self._http.service.credentials)
 
     def metadata(self, gid: str, *, extended_err: bool = False) -> object:
-        """Return what the metadata API says of the item of an entity: a parsed JSON document.
+        """Return what the metadata API says about an entity's item: a parsed JSON document.
 
-        It is handed on as it came, `[]` and `{}` included, which are said of items that do not
-        exist, and now and then of others. With `extended_err`, the answer has an `errcode` that
-        says why there is no item. Answers that report trouble on archive.org's side (`error`, or
-        `servers_unavailable` without a list of files) are asked for again.
+        The document is returned unchanged, including `[]` and `{}`, which stand for a missing item,
+        but at times also for an existing one. Answers that report a failure of archive.org
+        (`error`, or `servers_unavailable` without a list of files) are retried.
+
+        Parameters
+        ----------
+        gid
+            The entity's MBID.
+        extended_err
+            Whether to ask for an `errcode` that says why there is no item.
         """
         target = f"/metadata/{_item(gid)}" + ("?extended_err=1" if extended_err else "")
 
         def parse(response: Response) -> object:
             document = _parse_metadata(response)
             if not document and not response.url.endswith(target):
-                # Wherever a redirect led, that there is nothing there says nothing of this item.
+                # An empty answer after a redirect says nothing about this item.
                 raise BadAnswer("it was redirected to an answer about something else")
             return document
 
@@ -149,23 +159,23 @@ class ArchiveOrgClient(ServiceClient):
     ) -> bytes:
         """Return the bytes of one file of an item.
 
-        The front door hands requests on to nodes that answer HTTP 500 for up to half of the files
-        that they do have, while the item's own servers answer: these are asked next.
+        archive.org's main host forwards requests to nodes that answer HTTP 500 for up to half of
+        the files they have, while the item's own servers answer: these are asked next.
 
         Parameters
         ----------
         gid, name
-            The entity, and the file's name as the item lists it.
+            The entity, and the name of the file in the item's listing.
         max_bytes
-            Largest size wanted; a larger file is `Unreadable`.
+            The maximum size; a larger file is `Unreadable`.
         d1, d2, dir
-            The item's servers and its directory there, as the metadata API gave them. They are
-            outside data: what is not a place at archive.org for this very item is left unused.
+            The item's servers and its directory there, from the metadata API. They are outside
+            data: anything but a place of this very item at archive.org is ignored.
 
         Raises
         ------
         NotFound
-            archive.org says that there is no such file.
+            archive.org says that the file does not exist.
         """
         if any(part in ("", ".", "..") for part in name.split("/")):
             raise ValueError(f"not the name of a file: {name!r}")
@@ -178,16 +188,23 @@ class ArchiveOrgClient(ServiceClient):
         )
 
     def scrape(self, collection: str, cursor: str | None = None) -> ScrapePage:
-        """Return one page of a collection's identifiers; `cursor` comes from the page before.
+        """Return one page of a collection's identifiers.
 
-        No page size is asked for: sent together with `count`, the service ignores `cursor`.
+        No page size is requested, because the service ignores `cursor` together with `count`.
+
+        Parameters
+        ----------
+        collection
+            The identifier of the collection.
+        cursor
+            `ScrapePage.cursor` of the previous page.
 
         Raises
         ------
         CursorRefused, ScrapeError
             The service answered with an error.
         CredentialsRefused
-            It does not accept the keys.
+            The service refuses the keys.
         """
         query = {"q": f"collection:{collection}", "fields": "identifier"}
         if self.has_credentials:
@@ -228,7 +245,7 @@ def _body(response: Response) -> bytes:
 
 def _parse_metadata(response: Response) -> object:
     document = parse_json(response)
-    # What is dark, or says by a code why there is no item, is an answer.
+    # A dark item, or a code that says why there is no item, is an answer.
     if isinstance(document, dict) and not document.keys() & {"is_dark", "errcode"}:
         if "error" in document:
             raise BadAnswer(f"it reports: {str(document['error'])[:200]}")

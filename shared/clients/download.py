@@ -1,8 +1,7 @@
-"""Reads a file behind a URL that a person gave, piece by piece, for as long as it takes.
+"""Download of a file at a URL that a person gave, piece by piece, without a time limit.
 
-Unlike the services, whose answers are small and asked for often, such a file is large and read
-once. Its URL may hold a user name and a password; they go to that host only, and nothing else is
-sent along: no `.netrc`, no cookies.
+Unlike the answers of services, such a file is large and read once. Its URL may contain a user name
+and a password; they are sent to that host only, and nothing else is sent: no `.netrc`, no cookies.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ _MAX_REDIRECTS: Final = 5
 
 
 class Download:
-    """The bytes behind a URL. Opening it and reading from it raise `OSError` when that fails.
+    """The bytes at a URL. Opening it and reading from it raise `OSError` on failure.
 
     Parameters
     ----------
     stop_flag
-        Once set, waiting for the server ends, and reading fails.
+        When it is set, waiting for the server ends, and reading fails.
     """
 
     def __init__(self, url: str, stop_flag: threading.Event) -> None:
@@ -43,7 +42,7 @@ class Download:
         try:
             self._raw = self._follow(urlsplit(url))
         except ValueError as error:
-            # requests' own kinds of it are OSErrors as well.
+            # requests' own kinds of ValueError are OSErrors as well.
             self.close()
             raise error if isinstance(error, OSError) else OSError("the URL is malformed") from None
         except BaseException:
@@ -51,7 +50,7 @@ class Download:
             raise
         self._gunzip: gzip.GzipFile | None = None
         if self._raw.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip"):
-            # By us and not by urllib3, which takes a stream that ends too early for a complete one.
+            # Not by urllib3, which accepts a truncated stream as complete.
             packed = cast("IO[bytes]", _Packed(self._raw))
             self._gunzip = gzip.GzipFile(fileobj=packed, mode="rb")
 
@@ -68,7 +67,7 @@ class Download:
         self._transport.close()
 
     def _follow(self, url: SplitResult) -> urllib3.HTTPResponse:
-        """Ask for the file, also where the same host says that it is."""
+        """Request the file, and follow redirects within the same host."""
         headers = {"Accept-Encoding": "identity", **_credentials(url)}
         here = url
         for _ in range(_MAX_REDIRECTS + 1):
@@ -89,7 +88,7 @@ class Download:
 
 
 class _Packed:
-    """What the gzip module reads from."""
+    """The compressed stream that the gzip module reads from."""
 
     def __init__(self, raw: urllib3.HTTPResponse) -> None:
         self._raw = raw
@@ -106,7 +105,7 @@ def _read(raw: urllib3.HTTPResponse, size: int) -> bytes:
 
 
 def _is_same_place(asked: SplitResult, sent_to: SplitResult) -> bool:
-    """Return whether both are at one host and port, or the second is the first with TLS."""
+    """Return whether both are at the same host and port, or the second adds TLS to the first."""
     if (asked.scheme, _host(asked)) == (sent_to.scheme, _host(sent_to)):
         return True
     return (asked.scheme, sent_to.scheme, asked.port, sent_to.port, asked.hostname) == (

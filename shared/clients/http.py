@@ -1,14 +1,12 @@
-"""The one HTTP layer under every client.
+"""The HTTP layer of every client.
 
-`HttpClient` asks one service: politely (a rate that adapts to refusals, `Retry-After`, back-off
-with jitter), within limits (time of a call, size of every answer and of all large ones together),
-safely (redirects only where the service may send us, credentials only to whom they belong) and
-honestly (every way not to get an answer is an error that says what to do; none looks like "there is
-no such thing").
+`HttpClient` sends requests to one service: politely (a rate that adapts to refusals, `Retry-After`,
+back-off with jitter), within limits (time of a call, size of every answer and of all large ones
+together), safely (redirects only to permitted hosts, credentials only to their own host) and
+reliably (every failure is an error with a remedy, and never looks like a missing resource).
 
-Clients give it a `Service` and, per call, a function that reads the answer. What the bytes mean is
-their business. The pieces below are `_transport` (one exchange), `_deadline` (its end), `_budget`
-(memory) and `_pacing` (how fast).
+Clients give it a `Service` and, for each call, a function that parses the answer. The parts are
+`_transport` (one exchange), `_deadline` (its end), `_budget` (memory) and `_pacing` (rate).
 """
 
 from __future__ import annotations
@@ -66,7 +64,7 @@ T = TypeVar("T")
 
 _OK: Final = frozenset({200})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-#: Of these, a POST may follow only those that keep the method (RFC 9110, section 15.4).
+#: A POST may follow only those that keep the method (RFC 9110, section 15.4).
 _REDIRECTS_OF_POST: Final = frozenset({307, 308})
 _MAX_REDIRECTS: Final = 5
 _REFUSALS: Final = frozenset({429, 503})
@@ -81,9 +79,9 @@ _HEADER_VALUE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 
 class ServiceError(Exception):
-    """A service did not give what it was asked for. The message names it, the URL and the way out.
+    """A service did not return what was requested. The message names it, the URL and the remedy.
 
-    `service` is its name, `url` what was asked, `status` the HTTP status if there was an answer.
+    `service` is its name, `url` the requested URL, `status` the HTTP status if there was an answer.
     """
 
     def __init__(
@@ -96,27 +94,27 @@ class ServiceError(Exception):
 
 
 class Unreadable(ServiceError):
-    """This request could not be answered. It says nothing about what was asked for."""
+    """This request got no usable answer, which says nothing about the requested resource."""
 
 
 class NotFound(ServiceError):
-    """The service says that there is no such thing (HTTP 404)."""
+    """The service says that the resource does not exist (HTTP 404)."""
 
 
 class CredentialsRefused(ServiceError):
-    """The service does not accept our credentials: no further request will fare better."""
+    """The service refuses our credentials, and will refuse every further request."""
 
 
 class ServiceDown(ServiceError):
-    """The service has been failing broadly for minutes: the run should stop as planned."""
+    """The service has been failing broadly for minutes: the run should stop."""
 
 
 class BadAnswer(ExchangeFailed):
-    """Raised by a function that reads an answer: this cannot be it, ask again."""
+    """Raised by a function that parses an answer: the answer is unusable, so retry."""
 
 
 class Origin(NamedTuple):
-    """Where a URL points to: scheme, host (lower case) and port."""
+    """The origin of a URL: scheme, host (lower case) and port."""
 
     scheme: str
     host: str
@@ -124,7 +122,7 @@ class Origin(NamedTuple):
 
     @classmethod
     def of(cls, url: str) -> Origin:
-        """Return the origin of an http or https URL. Raises `ValueError` for anything else."""
+        """Return the origin of an http or https URL; raise `ValueError` for other text."""
         parts = urlsplit(url)
         if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
             raise ValueError("not an http or https URL")
@@ -134,7 +132,7 @@ class Origin(NamedTuple):
 
     @property
     def is_default_port(self) -> bool:
-        """Whether the port goes without saying."""
+        """Whether the port is the default of the scheme."""
         return self.port == _DEFAULT_PORTS[self.scheme]
 
 
@@ -144,33 +142,36 @@ def _nowhere_else(_: Origin) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Everything that is particular to one service and to how we ask it.
+    """The properties of one service, and how to send requests to it.
 
     Parameters
     ----------
     name, url_setting, key_settings
-        What people call it, and the settings to name when its URL or its credentials are wrong.
+        Its name for people, and the settings to name if its URL or its credentials are wrong.
     base_url
-        Scheme, host and perhaps a path before that of each request.
+        Scheme, host and optionally a path that precedes that of each request.
     contact
-        E-mail or URL of whoever runs this, for `User-Agent`.
+        The e-mail address or URL of the operator, for `User-Agent`.
     rate, concurrency
-        Requests per second (`None`: no limit of ours), and how many threads will ask at once.
+        Requests per second (`None`: no limit of ours), and the number of threads.
     headers, credentials
-        Headers of every request, and those that only requests made with `authorized=True` carry,
-        and only to the base URL's own origin or one that `trusts` allows.
+        Headers of every request, and those of requests made with `authorized=True` only, which are
+        sent only to the base URL's own origin or one that `trusts` allows.
     may_redirect_to, trusts
-        Which other origins answers may send us to, and which may see the credentials.
+        Which other origins redirects may lead to, and which may get the credentials.
     connect_timeout_s, read_timeout_s, deadline_s, call_s
-        For a connection, for each silence, for one whole exchange, body included, and for a whole
-        call: all its attempts at all its URLs with the pauses between, but not the waiting for
-        turns, which our own rate or a 429 demands.
+        The maximum time for a connection, for a silence, for a whole exchange including the body,
+        and for a whole call: all its attempts at all its URLs with the pauses between them, but
+        without waiting for the rate, ours or that of a 429.
     max_bytes
-        Largest body, after decompression, where a call does not set its own limit.
+        The maximum size of a decompressed body, if a call does not set its own limit.
     attempts, patience_s
         How often a call is tried, and how long the service may fail broadly before `ServiceDown`.
 
-    Raises `SettingsError` for a value that cannot be used.
+    Raises
+    ------
+    SettingsError
+        A value cannot be used.
     """
 
     name: str
@@ -196,7 +197,7 @@ class Service:
         try:
             Origin.of(self.base_url)
         except ValueError as error:
-            # The URL itself is not shown: it may hold a password.
+            # The URL itself is not shown, because it may contain a password.
             raise SettingsError(
                 f"{self.url_setting} is {error}; give one such as https://host.example"
             ) from None
@@ -206,9 +207,9 @@ class Service:
         for value in self.credentials.values():
             _check_header_value(self.key_settings, value)
         if self.rate is not None and self.rate <= 0:
-            raise SettingsError(f"the rate for {self.name} must be above 0")
+            raise SettingsError(f"the rate for {self.name} is not positive: set it above 0")
         if self.concurrency < 1:
-            raise SettingsError(f"the concurrency for {self.name} must be at least 1")
+            raise SettingsError(f"the concurrency for {self.name} is not positive: set at least 1")
 
     @property
     def origin(self) -> Origin:
@@ -217,7 +218,7 @@ class Service:
 
 
 def parse_json(response: Response) -> object:
-    """Return the JSON document of an answer. Raises `BadAnswer` when it is not (all of) one."""
+    """Return the JSON document of an answer; raise `BadAnswer` if it is not complete JSON."""
     try:
         document: object = json.loads(response.body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -227,7 +228,7 @@ def parse_json(response: Response) -> object:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What every attempt at a call has in common."""
+    """The parameters that all attempts at a call have in common."""
 
     method: str
     urls: tuple[str, ...]
@@ -247,17 +248,17 @@ class _TimeLeft:
 
 
 class HttpClient:
-    """Asks one service, from any number of threads.
+    """Sends requests to one service, from any number of threads.
 
     Parameters
     ----------
     service
-        Whom to ask, and how.
+        The service to call.
     stop_flag
-        Once set, every wait (for a turn, before another attempt) ends at once with `Interrupted`,
-        and so do exchanges under way that are not finished within a second.
+        When it is set, every wait (for the rate, for a retry) ends at once with `Interrupted`, and
+        so does an exchange that is not finished within a second.
     budget
-        What large answers may take together, where several clients share it.
+        The memory of large answers, if several clients share it.
     clock, wall_clock, uniform
         Monotonic seconds, seconds since the epoch, and random numbers between two bounds.
     """
@@ -304,25 +305,36 @@ class HttpClient:
         also_wanted: frozenset[int] = frozenset(),
         max_bytes: int | None = None,
     ) -> T:
-        """GET `target` and return what `parse` makes of the answer.
+        """GET `target` and return the result of `parse` for the answer.
 
         Parameters
         ----------
         target
-            A path below the base URL, already quoted: it goes on the wire as it is.
+            A path below the base URL, already percent-encoded.
         parse
-            Reads an answer; raises `BadAnswer` for one that is worth asking again for.
+            Parses an answer; raises `BadAnswer` if the request should be retried.
+        max_bytes
+            The maximum size of the answer; by default, that of the service.
         alternatives
-            Complete URLs that serve the same bytes, tried in turn, once per attempt, when the
-            target fails. The caller vouches for where they lead.
+            Complete URLs that return the same bytes, tried in turn, once per attempt, if the target
+            fails. The caller is responsible for where they lead.
         authorized
-            Send the service's credentials.
+            Whether to send the service's credentials.
         also_wanted
-            Statuses besides 200 whose answers `parse` wants to see.
+            Statuses other than 200 whose answers `parse` gets.
 
         Raises
         ------
-        NotFound, CredentialsRefused, Unreadable, ServiceDown, Interrupted
+        NotFound
+            The resource does not exist.
+        CredentialsRefused
+            The service refuses the credentials.
+        Unreadable
+            There is no usable answer after all attempts.
+        ServiceDown
+            The service has been failing broadly for minutes.
+        Interrupted
+            The run is stopping.
         """
         urls = (self._base_url + target, *alternatives)
         wanted = _OK | also_wanted
@@ -340,7 +352,7 @@ class HttpClient:
         authorized: bool = False,
         also_wanted: frozenset[int] = frozenset(),
     ) -> T:
-        """POST a JSON document; otherwise as `get`. Repeated on failure: only for look-ups."""
+        """POST a JSON document; otherwise as `get`. Retried on failure, so only for look-ups."""
         body = json.dumps(document).encode()
         return self._post(target, body, "application/json", parse, authorized, also_wanted)
 
@@ -352,7 +364,7 @@ class HttpClient:
         *,
         also_wanted: frozenset[int] = frozenset(),
     ) -> T:
-        """POST a form; otherwise as `post_json`. Its fields reach no log and no error."""
+        """POST a form; otherwise as `post_json`. Its fields appear in no log and no error."""
         body = urlencode(fields).encode()
         form = "application/x-www-form-urlencoded"
         return self._post(target, body, form, parse, authorized=False, also_wanted=also_wanted)
@@ -373,7 +385,7 @@ class HttpClient:
         return self._perform(call, parse)
 
     def stats(self) -> ServiceStats:
-        """Return what asking the service has cost so far."""
+        """Return the statistics of the requests so far."""
         return self._meter.stats()
 
     def close(self) -> None:
@@ -403,7 +415,7 @@ class HttpClient:
     def _attempt(self, call: _Call, parse: Callable[[Response], T]) -> T:
         """Try the call's URLs in turn until one of them answers.
 
-        What counts for the service's health is whether one of them did.
+        For the service's health, only the success of the call as a whole counts.
         """
         try:
             return parse(self._follow(call, call.urls[0]))
@@ -419,13 +431,13 @@ class HttpClient:
                 absences.append(absence)
             except ExchangeFailed as failure:
                 last = failure
-        # A single copy may be missing where the others only failed to answer.
+        # A single copy may be missing while the other servers only failed to answer.
         if absences and len(absences) == len(call.urls) - 1:
             raise absences[-1]
         raise last
 
     def _follow(self, call: _Call, url: str) -> Response:
-        """Send the request, and again to wherever redirects point."""
+        """Send the request, and follow redirects."""
         for _ in range(_MAX_REDIRECTS + 1):
             response = self._exchange(call, url)
             if response.status in call.wanted:
@@ -462,7 +474,7 @@ class HttpClient:
             )
         except ExchangeFailed as failure:
             if self._stop_flag.is_set():
-                # Most likely cut short for that reason; another attempt would be interrupted.
+                # The stop is the probable cause, and another attempt would be interrupted.
                 raise Interrupted("the run is stopping") from failure
             raise
         finally:
@@ -513,7 +525,7 @@ class HttpClient:
         )
 
     def _retry_after(self, response: Response) -> float | None:
-        """Read `Retry-After`: seconds or an HTTP date (RFC 9110, section 10.2.3)."""
+        """Parse `Retry-After`: seconds or an HTTP date (RFC 9110, section 10.2.3)."""
         value = response.headers.get("Retry-After", "").strip()
         if re.fullmatch(r"[0-9]+", value):
             seconds = float(value)
@@ -522,7 +534,7 @@ class HttpClient:
                 moment = email.utils.parsedate_to_datetime(value)
             except (ValueError, OverflowError):
                 return None
-            # Without a time zone it is UTC; anything else depends on where we run.
+            # Without a time zone it is UTC; the local time zone must not matter.
             moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
             seconds = moment.timestamp() - self._wall_clock()
         return min(max(seconds, 0.0), _MAX_RETRY_AFTER_S)
@@ -533,11 +545,11 @@ class HttpClient:
 
     def _note_failure(self, failure: ExchangeFailed) -> None:
         if not failure.transient and failure.status not in (401, 403):
-            # The service is well; it is the request that it does not like.
+            # The service works; it only rejects this request.
             self._note_success()
             return
         if failure.status == 429 and failure.retry_after_s:
-            # Too Many Requests is meant for the client as a whole, not for one of its threads.
+            # Too Many Requests concerns the client as a whole, not one of its threads.
             self._pace.hold(failure.retry_after_s)
         is_in_trouble = self._health.failed(failure.reason)
         if is_in_trouble or failure.status in _REFUSALS:
@@ -545,9 +557,9 @@ class HttpClient:
 
     def _back_off(self, call: _Call, failure: ExchangeFailed, attempts_made: int) -> None:
         ceiling = min(_BACK_OFF_BASE_S * 2 ** (attempts_made - 1), _BACK_OFF_CAP_S)
-        # What a 429 asks for is waited for by all threads alike, before their next turns.
+        # All threads wait for the delay of a 429 before their next requests.
         asked_for = 0.0 if failure.status == 429 else failure.retry_after_s or 0.0
-        # Jitter over the whole range, so that threads that failed together do not return together.
+        # Jitter over the whole range, so that threads that failed together do not retry together.
         pause = asked_for + self._uniform(0.0, ceiling)
         if pause >= call.time.seconds:
             self._raise_unreadable(call, failure, attempts_made)
@@ -560,7 +572,7 @@ class HttpClient:
         tried = f" in {attempts} attempts" if attempts > 1 else ""
         raise Unreadable(
             f"{self.service.name} did not answer {call.method} {call.urls[0]}{tried}: "
-            f"{failure.reason}. Try again later; if it stays so, check {self.service.url_setting}",
+            f"{failure.reason}. Try again later; if it persists, check {self.service.url_setting}",
             service=self.service.name,
             url=call.urls[0],
             status=failure.status,
@@ -582,26 +594,26 @@ class HttpClient:
             return
         self._meter.error()
         raise ServiceDown(
-            f"{self.service.name} is down: {reason}. Run again when it has recovered; if it is "
-            f"well, check {self.service.url_setting}",
+            f"{self.service.name} is down: {reason}. Run again when it has recovered; if it works,"
+            f" check {self.service.url_setting}",
             service=self.service.name,
             url=call.urls[0],
         )
 
 
 class ServiceClient:
-    """What the clients of all services have in common."""
+    """The common part of the clients of all services."""
 
     def __init__(self, http: HttpClient) -> None:
         self._http = http
 
     @property
     def name(self) -> str:
-        """What people call the service."""
+        """The service's name for people."""
         return self._http.service.name
 
     def stats(self) -> ServiceStats:
-        """Return what asking the service has cost so far."""
+        """Return the statistics of the requests so far."""
         return self._http.stats()
 
     def close(self) -> None:
@@ -615,11 +627,11 @@ def _user_agent(contact: str | None) -> str:
 
 
 def _check_header_value(name: str, value: str) -> None:
-    """Refuse what cannot stand in a header, before requests does so and shows the value."""
+    """Reject a value that no header can carry, before requests does so and shows the value."""
     if not _HEADER_VALUE.fullmatch(value):
         raise SettingsError(
-            f"{name} cannot be sent in a header: only visible ASCII characters and spaces "
-            "between them are possible"
+            f"{name} cannot be sent in a header: use only visible ASCII characters, and spaces "
+            "between them"
         )
 
 

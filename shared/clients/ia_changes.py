@@ -1,8 +1,8 @@
-"""The client of archive.org's Changes API: which items any task has changed, noindex ones included.
+"""The client of archive.org's Changes API: items that any task has changed, including noindex ones.
 
 The API is documented at https://archive.org/developers/changes.html. It covers all of archive.org
-and gives no times. It could not be tried against the live service when this was written, so an
-answer that is not of the documented form is refused with what was not understood, never guessed at.
+and gives no times. It could not be tested with the live service when this was written, so an answer
+of another form than the documented one is rejected with what was not understood.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from artwork_backfill.shared.clients.http import (
 )
 from artwork_backfill.shared.settings import Settings, SettingsError
 
-#: A page names some ten thousand identifiers of at most a hundred characters.
+#: A page has about ten thousand identifiers of at most a hundred characters.
 _PAGE_MAX_BYTES: Final = 16 * MEBIBYTE
 
-#: Documented to be opaque; the longest that is stored.
+#: Documented to be opaque; the maximum length that is stored.
 TOKEN_MAX_CHARACTERS: Final = 10_000
 
 _KEYS: Final = "ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY"
@@ -36,24 +36,24 @@ _PRIVILEGE: Final = (
     " collections team grants"
 )
 
-#: A page that asks for a rest with at most so many tasks behind it is the last for the moment.
+#: A page that requests a pause with at most this many tasks after it is the last for the moment.
 _NEAR_END: Final = 10_000
 
 FROM_BEGINNING: Final = "0"
-"""The start date of a cold start: every item there is, then what has changed since."""
+"""The start date of a cold start: every existing item, then what has changed since."""
 
 
 class ChangesError(ServiceError):
-    """The Changes API answered with an error; the message holds its text."""
+    """The Changes API answered with an error; the message contains its text."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangesPage:
-    """One page of identifiers, as they came: any string is possible, in any order, repeated too.
+    """One page of identifiers, unchanged: any string is possible, in any order, also repeated.
 
     `next_token` leads to the next page. `wants_rest` says that the service asks its callers to
-    wait. `distance` is its own estimate of how many tasks lie beyond this page, `None` where it
-    gives none.
+    pause. `distance` is its own estimate of the number of tasks after this page, `None` if it gives
+    none.
     """
 
     identifiers: tuple[str, ...]
@@ -63,14 +63,14 @@ class ChangesPage:
 
     @property
     def is_near_end(self) -> bool:
-        """Whether there is hardly anything more to be had just now."""
+        """Whether hardly any more changes are available now."""
         return self.wants_rest and (self.distance is None or self.distance <= _NEAR_END)
 
 
 class ChangesClient(ServiceClient):
-    """Asks the Changes API, one page after another.
+    """A client of the Changes API, for one page after another.
 
-    Every method raises `Unreadable`, `ServiceDown` or `Interrupted` where there is no answer.
+    Every method raises `Unreadable`, `ServiceDown` or `Interrupted` if there is no answer.
     """
 
     def __init__(self, http: HttpClient, access_key: str, secret_key: str) -> None:
@@ -79,17 +79,17 @@ class ChangesClient(ServiceClient):
 
     @classmethod
     def from_settings(cls, settings: Settings, *, stop_flag: threading.Event) -> Self:
-        """Return the client that the settings describe; nothing is sent yet.
+        """Return a client for the Changes API of the settings, without sending anything yet.
 
         Raises
         ------
         SettingsError
-            A setting is missing or malformed; without keys the API answers nothing.
+            A setting is missing or malformed; the API requires keys.
         """
         keys = settings.archive_org_keys()
         if keys is None:
             raise SettingsError(
-                f"{_KEYS} are not set, and the Changes API needs them: {_PRIVILEGE}"
+                f"{_KEYS} are not set, and the Changes API needs them: set them; {_PRIVILEGE}"
             )
         address = settings.archive_org_changes()
         service = Service(
@@ -105,19 +105,19 @@ class ChangesClient(ServiceClient):
         return cls(HttpClient(service, stop_flag=stop_flag), *keys)
 
     def page(self, *, token: str | None = None, start_date: str | None = None) -> ChangesPage:
-        """Return the page that `token` leads to, or the first one since `start_date`.
+        """Return the page of a token, or the first page since a date.
 
         Parameters
         ----------
         token
-            `ChangesPage.next_token` of the page before.
+            `ChangesPage.next_token` of the previous page.
         start_date
-            `YYYYMMDD` in UTC, or `FROM_BEGINNING`. With neither, changes from now on are meant.
+            `YYYYMMDD` in UTC, or `FROM_BEGINNING`. Without token and date, changes from now on.
 
         Raises
         ------
         CredentialsRefused
-            The account may not ask, or its keys are wrong.
+            The account lacks the privilege, or its keys are wrong.
         ChangesError
             The service answered with an error, or not in the documented form.
         """
@@ -197,8 +197,8 @@ def _raise_error(text: str, response: Response) -> NoReturn:
             status=response.status,
         )
     raise ChangesError(
-        f"archive.org's Changes API answered with an error: {text}. Retry later; where the message"
-        " names the token, start again with --since DATE",
+        f"archive.org's Changes API answered with an error: {text}. Retry later; if the message"
+        " concerns the token, start again with --since DATE",
         service="archive.org",
         url=response.url,
         status=response.status,

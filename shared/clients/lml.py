@@ -1,8 +1,8 @@
-"""The Library Metadata Lookup (LML) client: which artwork belongs to an artist's album?
+"""The Library Metadata Lookup (LML) client: artwork for an artist's album.
 
-It reads answers into small dataclasses. Whether artwork is that of the album is for the caller to
-judge; `library_item` in an answer is only the row that was asked for, and is not read. Shapes and
-headers: WXYC/library-metadata-lookup, `lookup/`.
+It parses answers into small dataclasses. The caller decides whether artwork is that of the album;
+`library_item` in an answer only repeats the request, and is not read. Forms and headers:
+WXYC/library-metadata-lookup, `lookup/`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from artwork_backfill.shared.clients.http import (
 )
 from artwork_backfill.shared.settings import Settings
 
-#: Most queries that one bulk request may hold.
+#: The maximum number of queries of a bulk request.
 BULK_MAX: Final = 100
 
 _LOOKUP: Final = "/api/v1/lookup"
-#: Without the parameter, a bulk lookup answers from LML's cache only.
+#: Without the parameter, a bulk lookup only uses LML's cache.
 _BULK: Final = "/api/v1/lookup/bulk?allow_release_resolution_fallback=true"
 
 #: Batch traffic; LML groups its telemetry by the reason.
@@ -36,27 +36,27 @@ _HEADERS: Final = {"x-caller-class": "5", "x-caller-reason": "library-artwork-ur
 #: The mere presence of this header makes LML give up after about 4 s.
 _BUDGET: Final = {"x-caller-budget-ms": "4000"}
 
-#: A request is work that is thrown away when it is cut off: each album gets its time, and a single
-#: one as long as LML may take for it.
+#: An aborted request is wasted work: each album gets its time, and a single one as long as LML may
+#: take for it.
 _PER_ALBUM_S: Final = 5.0
 _OVERHEAD_S: Final = 5.0
 _LONGEST_LOOKUP_S: Final = 30.0
 
-#: Reasons of a degraded answer that make it no answer; `cache_only` is one.
+#: Reasons of a degraded answer that make it unusable; `cache_only` is one.
 _NO_ANSWER: Final = frozenset({"deadline_exceeded", "upstream_unavailable"})
 
-#: How often a look-up is tried, and what the pauses between take at most.
+#: How often a look-up is tried, and the maximum time of the pauses between attempts.
 _ATTEMPTS: Final = 4
 _PAUSES_S: Final = 120.0
 
 
 class BulkUnsupported(ServiceError):
-    """This LML server has no bulk lookup: ask one by one. A 404 may also pass."""
+    """This LML server has no bulk lookup: look albums up one by one. A 404 may be temporary."""
 
 
 @dataclass(frozen=True, slots=True)
 class LmlQuery:
-    """The album looked for."""
+    """The album to look up."""
 
     artist: str
     album: str
@@ -64,10 +64,10 @@ class LmlQuery:
 
 @dataclass(frozen=True, slots=True)
 class Artwork:
-    """A picture that LML found, and the Discogs release that it is of.
+    """A picture that LML found, and the Discogs release that it belongs to.
 
     `release_id` is 0 for the cover of a track search; `confidence` is LML's own, from 0.2 to 1.
-    Every field is as it came, `None` where there was none.
+    Every field is unchanged, `None` if missing.
     """
 
     artist: str | None
@@ -84,10 +84,10 @@ class LookupAnswer:
     Parameters
     ----------
     unsure
-        Why LML could not look everywhere (it gave up, or was cut off from Discogs). Then there may
-        be artwork although none is here.
+        Why LML could not search everywhere (it timed out, or was cut off from Discogs). There may
+        be artwork even if the answer has none.
     api_calls
-        How many questions to Discogs this cost, `None` where the server does not say.
+        The number of requests to Discogs that this took, `None` if the server does not say.
     """
 
     results: tuple[Artwork | None, ...]
@@ -97,10 +97,10 @@ class LookupAnswer:
 
 @dataclass(frozen=True, slots=True)
 class BulkAnswer:
-    """What became of one query of a bulk request; `index` is its place there.
+    """The result of one query of a bulk request; `index` is its position there.
 
-    `lookup` is there when `status` is `answered`. `failed` is what LML itself calls an error;
-    `unreadable` is an answer, or a status, of which nothing is known. `message` says what it was.
+    `lookup` is set if `status` is `answered`. `failed` is what LML itself calls an error;
+    `unreadable` is an answer, or a status, that is not understood. `message` explains both.
     """
 
     index: int
@@ -110,7 +110,7 @@ class BulkAnswer:
 
 
 class LmlClient(ServiceClient):
-    """Looks albums up, from any number of threads."""
+    """A client of LML, for any number of threads."""
 
     @classmethod
     def from_settings(
@@ -122,17 +122,21 @@ class LmlClient(ServiceClient):
         bulk_size: int = 5,
         quick: bool = False,
     ) -> Self:
-        """Return a client for the LML of the settings; nothing is sent yet.
+        """Return a client for the LML of the settings, without sending anything yet.
 
-        See `Service` and `HttpClient` for what the other parameters mean. Raises `SettingsError`
-        where a setting is missing or malformed.
+        See `Service` and `HttpClient` for the other parameters.
 
         Parameters
         ----------
         bulk_size
-            Most queries of a bulk request, which decides how long one may take.
+            The maximum number of queries of a bulk request, which determines its time limit.
         quick
-            Let LML give up after about 4 s per album, and find less.
+            Whether LML is to give up after about 4 s per album, and find less.
+
+        Raises
+        ------
+        SettingsError
+            A setting is missing or malformed.
         """
         endpoint, api_key = settings.lml(), settings.get("LML_API_KEY")
         deadline_s = max(_LONGEST_LOOKUP_S, _PER_ALBUM_S * bulk_size + _OVERHEAD_S)
@@ -154,13 +158,14 @@ class LmlClient(ServiceClient):
         return cls(HttpClient(service, stop_flag=stop_flag))
 
     def lookup(self, query: LmlQuery) -> LookupAnswer:
-        """Look one album up.
+        """Look up one album.
 
         Raises
         ------
         NotFound
-            There is no LML at this address, or not at this moment.
+            There is no LML at this address, at least not now.
         CredentialsRefused, Unreadable, ServiceDown, Interrupted
+            As for `HttpClient.get`.
         """
         return self._http.post_json(
             _LOOKUP,
@@ -170,13 +175,14 @@ class LmlClient(ServiceClient):
         )
 
     def lookup_bulk(self, queries: Sequence[LmlQuery]) -> tuple[BulkAnswer, ...]:
-        """Look up to `BULK_MAX` albums up at once; the answers come in the order of the queries.
+        """Look up at most `BULK_MAX` albums at once; the answers are in the order of the queries.
 
         Raises
         ------
         BulkUnsupported
-            The server is too old for it, or nothing is there at this moment.
+            The server is too old for it, or there is no LML at this address now.
         CredentialsRefused, Unreadable, ServiceDown, Interrupted
+            As for `HttpClient.get`.
         """
         if len(queries) > BULK_MAX:
             raise ValueError(f"{len(queries)} queries in one bulk request; {BULK_MAX} are possible")
@@ -199,7 +205,7 @@ def _document(query: LmlQuery) -> dict[str, str]:
     }
 
 
-# -- one lookup ------------------------------------------------------------------------------------
+# -- single lookup ---------------------------------------------------------------------------------
 
 
 def _read_lookup(document: object) -> LookupAnswer:
@@ -214,7 +220,7 @@ def _read_lookup(document: object) -> LookupAnswer:
 
 
 def _read_doubt(document: dict[str, object]) -> str | None:
-    """Return why an answer is none, in words, or `None` when LML looked everywhere."""
+    """Return why an answer is unusable, or `None` if LML searched everywhere."""
     if document.get("timeout") is True:
         return "LML gave up looking (timeout)"
     reason = document.get("degraded_reason")
@@ -225,7 +231,7 @@ def _read_doubt(document: dict[str, object]) -> str | None:
 
 def _read_api_calls(stats: object) -> int | None:
     calls = stats.get("api_calls") if isinstance(stats, dict) else None
-    # A bool is an int to isinstance.
+    # isinstance counts a bool as an int.
     return calls if type(calls) is int and calls >= 0 else None
 
 
@@ -246,7 +252,7 @@ def _read_result(document: object) -> Artwork | None:
     )
 
 
-# -- a bulk lookup ---------------------------------------------------------------------------------
+# -- bulk lookup -----------------------------------------------------------------------------------
 
 
 def _read_bulk(response: Response, asked: int) -> tuple[BulkAnswer, ...]:
@@ -269,7 +275,7 @@ def _read_bulk(response: Response, asked: int) -> tuple[BulkAnswer, ...]:
 
 
 def _read_bulk_answer(document: object) -> BulkAnswer:
-    """Read what concerns one query; what cannot be read there concerns no other."""
+    """Parse the result of one query; an unreadable one does not affect the others."""
     if not isinstance(document, dict):
         raise BadAnswer("a result is not an object")
     index = document.get("index")
@@ -301,7 +307,7 @@ def _optional_text(document: dict[str, object], key: str) -> str | None:
 
 def _optional_int(document: dict[str, object], key: str) -> int | None:
     value = document.get(key)
-    # A bool is an int to isinstance.
+    # isinstance counts a bool as an int.
     if value is not None and type(value) is not int:
         raise BadAnswer(f"{key} is not an integer")
     return value
@@ -311,7 +317,7 @@ def _optional_number(document: dict[str, object], key: str) -> float | None:
     value = document.get(key)
     if value is None:
         return None
-    # A bool is an int to isinstance.
+    # isinstance counts a bool as an int.
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise BadAnswer(f"{key} is not a number")
     return float(value)

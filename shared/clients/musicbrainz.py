@@ -1,7 +1,7 @@
 """The MusicBrainz web service client: the XML of one entity, as the indexer would archive it.
 
-It does not read the XML: whether it is well-formed and about the entity asked for (a merged gid
-is answered with the entity it was merged into) is for the caller to find out.
+It does not parse the XML: the caller checks whether it is well-formed and about the requested
+entity (for a merged gid, the answer is about the target).
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from artwork_backfill.shared.clients.http import (
 )
 from artwork_backfill.shared.settings import Settings
 
-#: What artwork-indexer asks for. The `+` separates values and must not be percent-encoded.
+#: The form that artwork-indexer requests. The `+` separates values and must not be percent-encoded.
 _QUERIES: Final = MappingProxyType(
     {"release": "inc=artists", "event": "inc=artist-rels+place-rels"}
 )
 
-#: An answer takes a few kilobytes, and 300 bytes more for each further artist.
+#: An answer has a few kilobytes, and 300 bytes more for each further artist.
 _MAX_BYTES: Final = 2 * MEBIBYTE
 
-#: All that the web service says is in it; the page that a proxy or a gate puts in its place is not,
+#: All answers of the web service are in this namespace. The page of a proxy or a gateway is not,
 #: and must count against the service's health, whatever its status.
 _NAMESPACE: Final = b"http://musicbrainz.org/ns/mmd-2.0#"
 
 
 class MusicBrainzClient(ServiceClient):
-    """Asks the MusicBrainz web service, from any number of threads."""
+    """A client of the MusicBrainz web service, for any number of threads."""
 
     @classmethod
     def from_settings(
@@ -49,10 +49,14 @@ class MusicBrainzClient(ServiceClient):
         patience_s: float = 180.0,
         budget: Budget | None = None,
     ) -> Self:
-        """Return a client for the web service of the settings; nothing is sent yet.
+        """Return a client for the web service of the settings, without sending anything yet.
 
-        See `Service` and `HttpClient` for what the parameters mean. Raises `SettingsError` where a
-        setting is missing or malformed.
+        See `Service` and `HttpClient` for the parameters.
+
+        Raises
+        ------
+        SettingsError
+            A setting is missing or malformed.
         """
         endpoint, database = settings.musicbrainz(), settings.musicbrainz_set_database()
         service = Service(
@@ -74,7 +78,7 @@ class MusicBrainzClient(ServiceClient):
         Raises
         ------
         NotFound
-            There is no such entity now.
+            The entity does not exist now.
         Unreadable, ServiceDown, Interrupted
             There is no answer.
         """

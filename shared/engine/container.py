@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-#: Set by our own image. That a process runs in some container says little: people work in them too.
+#: Set by our own image. Other containers do not count, because people work in them, too.
 VARIABLE: Final = "ARTWORK_BACKFILL_CONTAINER"
 
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
-#: File systems that vanish with the container although they are mounted.
+#: File systems that disappear with the container although they are mounted.
 _IN_MEMORY: Final = ("tmpfs", "ramfs")
 
 
@@ -23,12 +23,14 @@ def in_container(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def vanishes(path: Path, mounts: str | None = None) -> bool:
-    """Return whether a file lies in the container itself, and is deleted together with it.
+    """Return whether a file is in the container itself and is deleted together with it.
 
     Parameters
     ----------
+    path
+        The file.
     mounts
-        The text of /proc/self/mountinfo (see proc_pid_mountinfo(5)), read from there unless given.
+        The text of /proc/self/mountinfo (see proc_pid_mountinfo(5)); read from there by default.
     """
     if mounts is None:
         try:
@@ -39,7 +41,7 @@ def vanishes(path: Path, mounts: str | None = None) -> bool:
     for line in mounts.splitlines():
         fields = line.split(" ")
         mount = Path(_ESCAPE.sub(lambda match: chr(int(match[1], 8)), fields[4]))
-        # A later mount hides an earlier one in the same place.
+        # A later mount hides an earlier one at the same path.
         if place.is_relative_to(mount) and len(mount.parts) >= len(found.parts):
             found, kind = mount, fields[fields.index("-") + 1]
     return found == Path("/") or kind in _IN_MEMORY

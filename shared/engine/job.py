@@ -1,8 +1,8 @@
 """What a job is, and the values that it exchanges with the runner.
 
-A job author writes a subclass of `Job` that says only what is special about the job: where its
-batches come from and how one is written. Everything else (transactions, retry, concurrency,
-stopping, batch size, progress, totals, the report) belongs to the runner, the only caller of a job.
+A job author writes a subclass of `Job` with what is special about the job: where its batches come
+from and how one is written. Everything else (transactions, retries, concurrency, stopping, batch
+size, progress, totals, the report) belongs to the runner, the only caller of a job.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from artwork_backfill.shared.settings import Settings
 
 __all__ = [
     "Alone",
+    "Failed",
     "Job",
     "Metric",
     "Note",
@@ -50,9 +51,9 @@ C = TypeVar("C", bound="Client")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that went wrong without ending the run: what, and which row or answer.
+    """Something that went wrong without ending the run: what, and the row or answer concerned.
 
-    `fields` are further fields of its line in the log.
+    `fields` are further fields of its log line.
     """
 
     what: str
@@ -62,7 +63,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one transaction did. A job that has more to say to its `committed` makes a subclass.
+    """The result of one transaction. Jobs subclass it to pass more to `committed`.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ class Written:
         By name; the runner adds them up over the run. `written`, `skipped`, `failed` and
         `deferred` (left for a later run) mean the same in every job.
     problems
-        What went wrong in rows that the runner never saw.
+        Problems of rows that the runner never saw.
     """
 
     counts: Mapping[str, int]
@@ -78,31 +79,31 @@ class Written:
 
     @classmethod
     def of(cls, written: int, rows: int | None = None) -> Written:
-        """Return that so many of `rows` rows were written, and the others needed no writing."""
+        """Return that `written` of `rows` rows were written, and the others needed no write."""
         skipped = 0 if rows is None else rows - written
         return cls({"written": written, "skipped": skipped})
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """One thing that was counted again at the end, and what it should have been."""
+    """One count of the verification, and its expected value."""
 
     name: str
     expected: int
     actual: int
     detail: str = ""
-    #: Only where something else than equality decides.
+    #: Set only if something other than equality decides.
     ok: bool = field(kw_only=True)
 
     @classmethod
     def equal(cls, name: str, expected: int, actual: int, detail: str = "") -> Verification:
-        """Return a verification that holds when both counts are the same."""
+        """Return a verification that holds if both counts are equal."""
         return cls(name, expected, actual, detail, ok=expected == actual)
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A number that informs, and proves nothing."""
+    """A number that informs, but proves nothing."""
 
     name: str
     value: int
@@ -118,7 +119,7 @@ class Metric:
     name
         In the units of Prometheus, such as `oldest_claim_age_seconds`; a counter without `_total`.
     samples
-        Labels and value.
+        Pairs of labels and value.
     is_counter
         Whether the number only grows during a run.
     """
@@ -129,7 +130,7 @@ class Metric:
     is_counter: bool = False
 
     def with_labels(self, labels: Mapping[str, str]) -> Metric:
-        """Return the same with further labels."""
+        """Return the metric with further labels."""
         samples = [({**labels, **own}, value) for own, value in self.samples]
         return replace(self, samples=samples)
 
@@ -138,8 +139,8 @@ class Metric:
 class Section:
     """A table that only the report of this job has.
 
-    `key` is its name in the JSON report, and `data` what stands there; `metrics` says the same for
-    monitoring, where that is of use after each batch already.
+    `key` is its name in the JSON report, and `data` its value there. `metrics` are the same figures
+    for monitoring, if they are useful after each batch.
     """
 
     key: str
@@ -154,22 +155,33 @@ class Section:
 class Alone(Generic[Result]):
     """A group of results that `write` applies by a single call of `session.one_statement`.
 
-    It gets the connection in autocommit mode, so that no lock is held across a round trip.
+    `write` gets the connection in autocommit mode, so that no lock is held across a round trip.
     """
 
     results: Sequence[Result]
 
 
 @dataclass(frozen=True, slots=True)
+class Failed(Generic[Result]):
+    """A result that cannot be written, with the reason; its item counts as one whose fetch failed.
+
+    `result` is one that `groups` was given.
+    """
+
+    result: Result
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
-    """How far a run came, for its verification.
+    """How far a run got, for its verification.
 
     Parameters
     ----------
     is_complete
-        Whether the source had no more to give; otherwise the run ended early.
+        Whether the source had no more items; otherwise the run ended early.
     last
-        The last item whose batch was written, `None` where none was.
+        The last item whose batch was written, `None` if there was none.
     """
 
     is_complete: bool
@@ -178,23 +190,23 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What the person who starts a run can choose for every job."""
+    """The options that every job has."""
 
     batch_size: int
     concurrency: int = 1
     fixed_batch_size: bool = False
     limit: int | None = None
-    #: Seconds; `None` for no limit.
+    #: In seconds; `None` for no limit.
     max_duration: float | None = None
     dry_run: bool = False
     partition: Partition = field(default_factory=Partition)
     reports: tuple[Path, ...] = ()
-    #: What was chosen of the job's own options, for the report.
+    #: The values of the job's own options, for the report.
     own: Mapping[str, object] = field(default_factory=dict)
 
 
 class ServiceStats(Protocol):
-    """What the report says of one outside service; durations are in milliseconds."""
+    """The figures of one outside service in the report; durations are in milliseconds."""
 
     @property
     def requests(self) -> int: ...
@@ -209,13 +221,13 @@ class ServiceStats(Protocol):
 
 
 class TablesOf(Protocol):
-    """Says which tables a job needs where the settings name their schema."""
+    """Returns the tables that a job needs, if the settings name their schema."""
 
     def __call__(self, settings: Settings, /) -> tuple[Table, ...]: ...
 
 
 class Client(Protocol):
-    """A client of an outside service, as the runner sees it."""
+    """A client of an outside service, as the runner uses it."""
 
     @property
     def name(self) -> str: ...
@@ -229,15 +241,15 @@ Gauges = Callable[[Connection], Iterable[Metric]]
 
 @dataclass(eq=False, slots=True)
 class Run:
-    """One execution of one job: its identity, its options, its settings, and what it has opened."""
+    """One execution of a job: its identity, options and settings, and what it has opened."""
 
     id: UUID
     options: RunOptions
     settings: Settings
-    #: Set when the run is to end soon; whatever waits must then stop waiting.
+    #: Set when the run is to end soon; every wait must then end.
     stop_flag: Event
     open_connection: Callable[[], Connection]
-    #: A run is dead for others without a heartbeat for so long, in seconds.
+    #: The time without a heartbeat after which others declare the run dead, in seconds.
     dead_after: float = field(default=DEAD_AFTER_S, kw_only=True)
     record: RunRecord = field(init=False)
     clients: list[Client] = field(default_factory=list, init=False)
@@ -253,23 +265,23 @@ class Run:
         return client
 
     def measure(self, read: Gauges) -> None:
-        """Have metrics read from the database now and then, while somebody wants metrics.
+        """Read metrics from the database from time to time, if metrics are wanted.
 
-        Called from a thread of its own in a transaction that only reads.
+        `read` is called from a thread of its own, in a read-only transaction.
         """
         self.gauges.append(read)
 
     def session(self) -> Session:
-        """Return another session, for a `fetch` that has to look into the database.
+        """Return another session, for a `fetch` that has to read the database.
 
-        It may be used by one thread at a time, and the runner closes it.
+        One thread at a time may use it, and the runner closes it.
         """
         session = Session(self.open_connection, read_only=True, stop_flag=self.stop_flag)
         self.sessions.append(session)
         return session
 
     def close(self) -> None:
-        """Close all that was opened, as far as that is possible."""
+        """Close everything that was opened, as far as possible."""
         for client in self.clients:
             client.close()
         for session in self.sessions:
@@ -277,27 +289,27 @@ class Run:
 
 
 class ManyRows(Protocol):
-    """An item or a result that stands for many rows. Any that has these is treated as one."""
+    """An item or a result that stands for many rows; any object with these attributes is one."""
 
     @property
     def rows(self) -> int:
         """How many."""
 
     def halves(self) -> Sequence[Any]:
-        """Return two parts that are the whole, or nothing where it is a single row.
+        """Return two parts that make up the whole, or nothing for a single row.
 
-        Parts of it are written where the database refuses a row, to find that row.
+        If the database refuses a row, the parts are written separately to find it.
         """
 
 
 def rows_of(value: object) -> int:
-    """Return how many rows an item or a result stands for: one, unless it says otherwise."""
+    """Return how many rows an item or a result stands for: one, unless it is a `ManyRows`."""
     rows: int = getattr(value, "rows", 1)
     return rows
 
 
 def item_of(result: object) -> Any:
-    """Return what a result was made of: `result.item`, or itself where it has none."""
+    """Return the item that a result was made of: `result.item`, or the result itself."""
     return getattr(result, "item", result)
 
 
@@ -314,41 +326,42 @@ def halves_of(result: object) -> Sequence[Any]:
 
 
 class Job(ABC, Generic[Item, Result]):
-    """One backfill: where its batches come from, what to ask the network, and what to write.
+    """One backfill: where its batches come from, what to request, and what to write.
 
-    An `Item` comes from the source, a `Result` is what is known about it after `fetch`; a job
-    without network work uses one type for both and has no `fetch`. `str()` of either is its name
-    for people. Where it stands for many rows, see `ManyRows`. A result of another type than its
-    item says as `item` what to give back when it cannot be written. One that has to wait before it
-    is written says as `ready_at` until when, in monotonic seconds; other batches are fetched then.
+    An `Item` comes from the source; a `Result` is what is known about it after `fetch`. A job
+    without network requests uses one type for both and has no `fetch`. `str()` of either is its
+    name for people. For items that stand for many rows, see `ManyRows`. A result of another type
+    than its item has an attribute `item`, which is given back if the result cannot be written. A
+    result that must not be written before some time has an attribute `ready_at`, in monotonic
+    seconds; other batches are fetched in the meantime.
 
-    Threads: `fetch` is called from several threads at once; all else on the main thread. What both
-    touch needs a lock.
+    Threads: `fetch` is called from several threads at once; everything else from the main thread.
+    Data that both use needs a lock.
 
-    Idempotence rests on the data alone: a source only ever gives rows that still need work.
+    A job can be repeated at any time, because a source only returns rows that still need work.
     """
 
     #: The job's name on the command line and in logs (`tool`).
     name: ClassVar[str]
-    #: Which setting says where the job's database is, such as `Settings.musicbrainz_database`.
+    #: The setting of the job's database, such as `Settings.musicbrainz_database`.
     database: ClassVar[Callable[[Settings], str]]
-    #: The tables it works on and the privileges it needs; checked before anything is touched. A
-    #: function of the settings where those name the schema.
+    #: The tables that the job uses and the privileges that it needs, checked before any change; a
+    #: function of the settings if those name the schema.
     tables: ClassVar[tuple[Table, ...] | TablesOf] = ()
-    #: Those that only runs with certain options need, and those of them that this run does.
+    #: Tables that only runs with certain options need, and those of them that this run needs.
     optional_tables: ClassVar[tuple[Table, ...]] = ()
     more_tables: tuple[Table, ...] = ()
-    #: Rows in the first batch, and in the largest that the runner may grow to.
+    #: The number of rows in the first batch, and in the largest possible one.
     batch_size: ClassVar[int] = 1000
     max_batch_size: ClassVar[int] = 10_000
-    #: How many fetches run at once; 0 for a job that asks nothing of the network.
+    #: The default number of simultaneous fetches; 0 for a job without network requests.
     concurrency: ClassVar[int] = 0
-    #: How many items one call of `fetch` gets.
+    #: The number of items that one call of `fetch` gets.
     fetch_size: int = 1
-    #: Whether all statements of `verify` see one moment. Otherwise each is a transaction of its
-    #: own, so that none is open for long, however much they look at.
+    #: Whether all statements of `verify` see the same snapshot. Otherwise each is a transaction of
+    #: its own, so that none is open for long, however much it reads.
     one_snapshot: ClassVar[bool] = True
-    #: Whether `verify` has something to say after a dry run, such as what could not be read.
+    #: Whether `verify` also runs after a dry run, for example to report what could not be read.
     verifies_dry_runs: ClassVar[bool] = False
 
     def __init__(self, run: Run) -> None:
@@ -356,38 +369,40 @@ class Job(ABC, Generic[Item, Result]):
 
     @abstractmethod
     def source(self) -> Source[Item]:
-        """Return where the batches come from. Called once."""
+        """Return the source of the batches. Called once."""
 
     def fetch(self, items: Sequence[Item]) -> Sequence[Result]:
-        """Return one result per item, in order, asking the network. No transaction is open.
+        """Return one result per item, in order, by requests to the network.
 
-        Called from several threads at once with up to `fetch_size` items. `StopRun` and `RunFailed`
-        end the run; any other exception fails these items alone.
+        No transaction is open. Called from several threads at once with up to `fetch_size` items.
+        `StopRun` and `RunFailed` end the run; any other exception fails only these items.
         """
         raise NotImplementedError(f"{type(self).__name__} sets concurrency but has no fetch")
 
-    def groups(self, results: Sequence[Result]) -> Iterator[Sequence[Result] | Alone[Result]]:
+    def groups(
+        self, results: Sequence[Result]
+    ) -> Iterator[Sequence[Result] | Alone[Result] | Failed[Result]]:
         """Yield the parts of a batch that are each written in one transaction, in order.
 
-        Asked for the next group only when the one before is committed; no transaction is open.
-        So this is the place to look again, just before a transaction, at what must still be true.
-        What is left out is given back. It may raise `StopRun` and `RunFailed`.
+        The next group is requested only after the previous one is committed, with no transaction
+        open. So this is the place to check again, just before a transaction, what must still be
+        true. Omitted results are given back. May raise `StopRun` and `RunFailed`.
         """
         yield results
 
     @abstractmethod
     def write(self, conn: Connection, results: Sequence[Result]) -> Written:
-        """Apply results in the transaction that is open on `conn`: all of them or none.
+        """Apply results in the open transaction on `conn`: all of them or none.
 
-        Called again with the same results when the transaction was rolled back for passing
-        trouble, and with parts of them to isolate a bad row.
+        Called again with the same results if the transaction was rolled back by a temporary
+        failure, and with parts of them to isolate a bad row.
         """
 
     def committed(self, written: Any) -> None:
-        """Learn what `write` (or `preview`) returned, once it is in the database; once for each."""
+        """Process the result of `write` (or `preview`) after the commit; once for each."""
 
     def preview(self, conn: Connection, results: Sequence[Result]) -> Written:
-        """Return what `write` would, reading only. Takes its place in a dry run."""
+        """Return what `write` would return, reading only. Replaces it in a dry run."""
         return Written.of(sum(map(rows_of, results)))
 
     def verify(
@@ -395,8 +410,8 @@ class Job(ABC, Generic[Item, Result]):
     ) -> Iterable[Verification | Note | Problem]:
         """Count again from the tables, not from what the run believes it did. Read only.
 
-        `run` is `None` where only the verification was asked for. May raise `StopRun`, such as
-        when what the run saw is not to be relied upon.
+        `run` is `None` if only the verification was requested. May raise `StopRun`, for example if
+        what the run saw is unreliable.
         """
         source = self.source()
         if not isinstance(source, Keyset):
@@ -405,10 +420,10 @@ class Job(ABC, Generic[Item, Result]):
             yield Verification.equal("rows left", 0, source.left(conn, None))
         elif run.last is not None:
             left = source.left(conn, run.last)
-            yield Verification.equal("rows left", 0, left, "only as far as this run came")
+            yield Verification.equal("rows left", 0, left, "as far as this run got")
 
     def sections(self) -> Iterable[Section | str]:
-        """Return what else the report shows: tables, and sentences that say what to do next.
+        """Return further parts of the report: tables, and sentences about the next steps.
 
         Also called after a batch, for the metrics of the tables.
         """

@@ -1,8 +1,8 @@
-"""Logs and Sentry: what a run says while it works, in the shape its operators' tools expect.
+"""Logs and Sentry.
 
 JSON lines carry `timestamp` (ISO 8601, UTC), `level`, `message`, `repo`, `tool`, `step` and
 `run_id`; info and warning go to stdout, error to stderr. On a terminal, people get rich's
-rendering on stderr instead. Nothing here knows what a job does.
+rendering on stderr instead.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SENTRY_FLUSH_S: Final = 2.0
 
 
 def plain(text: str) -> str:
-    """Return text from outside as something that is safe to show on a terminal.
+    """Return text from outside in a form that is safe to show on a terminal.
 
     Control characters, which can drive a terminal, and bidirectional overrides, which can make a
     line read as something else, are shown as escapes.
@@ -51,9 +51,9 @@ class RunLog:
     Parameters
     ----------
     tool
-        Name of the job or command.
+        The name of the job or command.
     run_id
-        Identity of the run, in every line and report.
+        The id of the run, in every line and report.
     redactor
         Hides secrets in messages, fields and tracebacks.
     """
@@ -67,40 +67,40 @@ class RunLog:
         self._sentry: Scope | None = None
 
     def enter(self, step: str) -> None:
-        """Say which step everything from now on belongs to."""
+        """Set the step of all following lines."""
         self.step = step
         if self._sentry is not None:
             self._sentry.set_tag("step", step)
 
     def tag_in_sentry(self, scope: Scope) -> None:
-        """Let what Sentry is told carry the same fields as the lines of the log, from now on."""
+        """Give events in Sentry the same fields as the lines of the log."""
         tags = {"repo": REPO, "tool": self.tool, "run_id": self.run_id, "step": self.step}
         for tag, value in tags.items():
             scope.set_tag(tag, value)
         self._sentry = scope
 
     def info(self, message: str, **fields: object) -> None:
-        """Log a line with fields of its own."""
+        """Log an info line with further fields."""
         self._logger.info(message, extra={"fields": fields})
 
     def always(self, message: str, **fields: object) -> None:
-        """Log a line at whatever level the log has."""
+        """Log a line at any log level."""
         record = self._logger.makeRecord(
             _LOGGER, logging.INFO, "", 0, message, (), None, extra={"fields": fields}
         )
         self._logger.handle(record)
 
     def warning(self, message: str, **fields: object) -> None:
-        """Log something that an operator may want to look into."""
+        """Log something that an operator may want to check."""
         self._logger.warning(message, extra={"fields": fields})
 
     def error(self, message: str, cause: Exception | None = None) -> None:
-        """Log what ended the run, with the traceback of its cause; Sentry hears of it too."""
+        """Log what ended the run, with the traceback of its cause, and report it to Sentry."""
         self._logger.error(message, exc_info=cause)
 
 
 class _Stamp(logging.Filter):
-    """Gives each record, also those of libraries, the fields that every line has."""
+    """Adds the fields of every line to each record, including those of libraries."""
 
     def __init__(self, run_log: RunLog) -> None:
         super().__init__()
@@ -131,26 +131,28 @@ class _JsonFormatter(JsonFormatter):
         log_data["level"] = log_data["level"].lower()
         return log_data
 
-    # The base class spells this name in camel case.
+    # The base class uses camel case.
     def formatException(self, ei: Any) -> str:  # noqa: N802
         return self._redactor.text(logging.Formatter.formatException(self, ei))
 
 
 def configure(run_log: RunLog, level: str, console: Console | None) -> None:
-    """Send the process's logs where they belong.
+    """Send the process's logs to the console or to stdout and stderr.
 
     Parameters
     ----------
+    run_log
+        The fields of every line.
     level
         One of `LEVELS`.
     console
-        The terminal that people look at, or `None` for JSON lines.
+        The terminal of a person, or `None` for JSON lines.
     """
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
     root.setLevel(level.upper())
-    # Their retries and redirects are counted by our clients; their own lines only repeat URLs.
+    # Our clients count retries and redirects; the lines of these libraries only repeat URLs.
     for library in ("urllib3", "requests"):
         logging.getLogger(library).setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
@@ -179,21 +181,21 @@ def _handlers(run_log: RunLog, console: Console | None) -> list[logging.Handler]
 
 
 class _LineHandler(logging.StreamHandler[TextIO]):
-    """Writes lines as long as they can be written: a run outlives the reader of its log."""
+    """Writes lines as long as possible: a run outlives the reader of its log."""
 
-    # The base class spells this name in camel case.
+    # The base class uses camel case.
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         error = sys.exception()
         if not isinstance(error, OSError):
             super().handleError(record)
             return
-        # For good: Python's own last flush would fail as well, and change the exit code.
+        # For good, because Python's final flush would fail as well and change the exit code.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.stream.fileno())
         os.close(nowhere)
-        # Errors go another way than all other lines.
+        # Errors go to another stream than all other lines.
         logging.getLogger(_LOGGER).error(
-            "the log cannot be written any more (%s): the run goes on without it", error.strerror
+            "the log cannot be written any more (%s): the run continues without it", error.strerror
         )
 
 
@@ -203,19 +205,22 @@ class _PlainFormatter(logging.Formatter):
         self._redactor = redactor
 
     def format(self, record: logging.LogRecord) -> str:
-        # The traceback joins the message only here, after the message was redacted.
+        # The traceback is appended here, after the message was redacted.
         return plain(self._redactor.text(super().format(record)))
 
 
 def start_sentry(run_log: RunLog, settings: Settings) -> None:
-    """Report errors to Sentry, if the settings name one, with the run's tags.
+    """Report errors to Sentry with the run's tags, if the settings name a DSN.
 
-    Raises `SettingsError` when the DSN is none.
+    Raises
+    ------
+    SettingsError
+        The DSN is malformed.
     """
     dsn = settings.sentry_dsn()
     if dsn is None:
         return
-    # Imported only where it is wanted: it takes a tenth of a second.
+    # Imported only if needed, because it takes a tenth of a second.
     import sentry_sdk
     from sentry_sdk.integrations.atexit import AtexitIntegration
 
@@ -228,19 +233,19 @@ def start_sentry(run_log: RunLog, settings: Settings) -> None:
         environment=settings.get("SENTRY_ENVIRONMENT"),
         before_send=redact,
         before_breadcrumb=redact,
-        # Local variables hold rows, answers and settings that are nobody's business.
+        # Local variables hold rows, answers and settings, which must not leave the process.
         include_local_variables=False,
         send_default_pii=False,
-        # The services have no use for the headers that join our traces to theirs.
+        # The services do not use the headers that connect our traces to theirs.
         trace_propagation_targets=[],
-        # Its default writes lines of its own to stderr.
+        # The default writes lines of its own to stderr.
         integrations=[AtexitIntegration(callback=lambda _pending, _timeout: None)],
     )
     run_log.tag_in_sentry(sentry_sdk.get_global_scope())
 
 
 def stop_sentry() -> None:
-    """Give Sentry a moment to send what it still holds, if it was started."""
+    """Give Sentry a moment to send pending events, if it was started."""
     if "sentry_sdk" not in sys.modules:
         return
     import sentry_sdk

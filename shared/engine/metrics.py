@@ -1,8 +1,8 @@
-"""Metrics of a run for monitoring: a file that Prometheus's node_exporter picks up.
+"""Metrics of a run for monitoring: a file that Prometheus's node_exporter reads.
 
-The text is OpenMetrics, with nothing but gauges and counters and without timestamps: so much the
-textfile collector of node_exporter understands as well. What a job has to say about its domain
-comes with its report's sections, and from `Run.measure`.
+The text is OpenMetrics with only gauges and counters and without timestamps, which the textfile
+collector of node_exporter understands as well. A job's own metrics come from its report's sections
+and from `Run.measure`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from artwork_backfill.shared.version import VERSION
 if TYPE_CHECKING:
     from prometheus_client.core import Metric as Family
 
-#: What every name begins with.
+#: The prefix of every name.
 PREFIX: Final = "artwork_backfill_"
 
-#: Between two writes at least, and between two readings of the database, in seconds. What is read
-#: counts millions of rows: it takes a twentieth of the time at most.
+#: The minimum time between two writes, and between two readings of the database, in seconds.
+#: Readings count millions of rows, so they take at most a twentieth of the time.
 WRITE_EVERY_S: Final = 1.0
 READ_EVERY_S: Final = 15.0
 _READ_SHARE: Final = 20
@@ -41,8 +41,8 @@ _RUNNING: Final = "running"
 
 
 def render(metrics: Iterable[Metric]) -> str:
-    """Return metrics as OpenMetrics text. Those of one name become one family."""
-    # Imported only where it is wanted: it takes a tenth of a second.
+    """Return metrics as OpenMetrics text. Metrics with the same name become one family."""
+    # Imported only if needed, because it takes a tenth of a second.
     from prometheus_client.openmetrics.exposition import generate_latest
 
     families: dict[str, Family] = {}
@@ -65,7 +65,7 @@ def _family(metric: Metric) -> Family:
 
 
 class _Collected:
-    """What prometheus-client writes out: a registry without its global state."""
+    """The input of prometheus-client: a registry without its global state."""
 
     def __init__(self, families: Iterable[Family]) -> None:
         self._families = families
@@ -80,9 +80,9 @@ class MetricsFile:
     Parameters
     ----------
     path
-        Where to; a reader never sees half of it.
+        The file; a reader never sees a part of it.
     clock
-        Monotonic seconds.
+        A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -113,13 +113,13 @@ class MetricsFile:
         self._outcome = _RUNNING
 
     def start(self) -> None:
-        """Write the file for the first time, and keep it current from a thread of its own."""
+        """Write the file for the first time, and update it from a thread of its own."""
         self._write()
         self._thread = Thread(target=self._keep_current, name="metrics", daemon=True)
         self._thread.start()
 
     def advance(self, totals: Mapping[str, int]) -> None:
-        """Learn the totals after a batch, and write the file unless that was just done."""
+        """Update the totals after a batch, and write the file unless that was just done."""
         now = self._clock()
         if self._written_at is None or now - self._written_at >= WRITE_EVERY_S:
             self._written_at = now
@@ -144,10 +144,10 @@ class MetricsFile:
         self._write()
 
     def _count(self, totals: Mapping[str, int]) -> Iterable[Metric]:
-        """Return what the main thread knows."""
+        """Return the metrics of the main thread."""
         yield Metric(
             "rows",
-            "Rows of this run, by what became of them.",
+            "Rows of this run, by result.",
             [({"count": name}, number) for name, number in totals.items()],
             is_counter=True,
         )
@@ -156,7 +156,7 @@ class MetricsFile:
                 yield from section.metrics
 
     def _now(self) -> Iterable[Metric]:
-        """Return what every thread may ask."""
+        """Return the metrics that every thread may read."""
         identity = {
             "run_id": str(self._run.id),
             "version": VERSION,
@@ -167,7 +167,7 @@ class MetricsFile:
         outcomes = [_RUNNING, *(str(outcome) for outcome in Outcome)]
         yield Metric(
             "run_outcome",
-            "1 for how the run stands or ended, else 0.",
+            "1 for the current or final outcome of the run, else 0.",
             [({"outcome": name}, int(name == self._outcome)) for name in outcomes],
         )
         yield _gauge("waiting", "1 while the run waits for something.", self._progress.is_waiting)
@@ -182,7 +182,7 @@ class MetricsFile:
             stats, service = client.stats(), {"service": client.name}
             counts = {
                 "requests": ("Requests of this run.", stats.requests),
-                "request_retries": ("Requests that were repeated.", stats.retries),
+                "request_retries": ("Requests that were retried.", stats.retries),
                 "request_errors": ("Requests that failed for good.", stats.errors),
             }
             for name, (meaning, number) in counts.items():
@@ -197,7 +197,7 @@ class MetricsFile:
             )
 
     def _keep_current(self) -> None:
-        """Read what the job has to say about the database, now and then, while the run lasts."""
+        """Read the job's metrics from the database from time to time, during the run."""
         with closing(Session(self._run.open_connection, read_only=True, patience=0)) as session:
             pause = 0.0
             while not self._over.wait(pause):
@@ -216,7 +216,7 @@ class MetricsFile:
         try:
             self._read = session.transaction(work, read_only=True, statement_timeout=_READ_TIMEOUT)
         except psycopg.Error as error:
-            # Figures that are old look like figures that are current.
+            # Old figures must not look like current ones.
             self._read = []
             self._log.warning(f"metrics could not be read: {explain(error)}")
 
@@ -243,9 +243,9 @@ class MetricsFile:
 
 
 _FIGURES: Final = (
-    ("total", "rows_expected", "Rows that the run is expected to touch."),
+    ("total", "rows_expected", "Rows that the run is expected to process."),
     ("rate", "rows_per_second", "Rows per second since the run began its work."),
-    ("eta_s", "eta_seconds", "Seconds until the run has done what is expected, at this rate."),
+    ("eta_s", "eta_seconds", "Seconds until all expected rows are done, at this rate."),
 )
 
 

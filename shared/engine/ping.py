@@ -1,7 +1,7 @@
-"""Asks a health-check service at the start of a run, after its success, and after its failure.
+"""Requests to a health-check service at the start of a run, after its success and its failure.
 
-Such a service raises an alarm when a run fails, and when none has succeeded for too long. It never
-decides about a run: whatever becomes of a ping, the run takes its course.
+Such a service raises an alarm when a run fails, or when none has succeeded for too long. A failed
+request never affects the run.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from urllib.parse import urlsplit, urlunsplit
 from artwork_backfill.shared.engine.log import RunLog
 from artwork_backfill.shared.version import VERSION
 
-#: How long a run waits for the last ping, in seconds, and how often one is tried.
+#: How long a run waits for the last ping, in seconds, and how often a ping is tried.
 _PATIENCE_S: Final = 10.0
 _ATTEMPTS: Final = 2
 _BACKOFF_S: Final = 1.0
 
 
 class Pinger:
-    """Pings one URL, from a thread of its own.
+    """Ping a URL from a thread of its own.
 
     Parameters
     ----------
     url
-        Asked after a success; `/start` and `/fail` are added to its path. `None` for no pings.
+        Requested after a success; `/start` and `/fail` are appended to its path. `None` for no
+        pings.
     """
 
     def __init__(self, url: str | None, log: RunLog) -> None:
@@ -35,13 +36,13 @@ class Pinger:
         self._last: Thread | None = None
 
     def started(self) -> None:
-        """Say that a run starts, without waiting for the answer."""
+        """Report that a run starts, without waiting for the answer."""
         self._ping("/start")
 
     def ended(self, exit_code: int) -> None:
-        """Say how the run has ended, within ten seconds.
+        """Report how the run has ended, within ten seconds.
 
-        A signal is neither: if no later run succeeds, the service notices by itself.
+        A signal is not reported: if no later run succeeds, the service notices by itself.
         """
         if exit_code > 128:
             return
@@ -59,7 +60,7 @@ class Pinger:
         thread.start()
 
     def _ask(self, url: str, before: Thread | None) -> None:
-        # Imported only where it is wanted, by the thread that can wait for it.
+        # Imported only if needed, by a thread that can wait for it.
         import requests
 
         deadline = time.monotonic() + _PATIENCE_S
@@ -76,10 +77,10 @@ class Pinger:
                     url,
                     timeout=left / 2,  # for the connection, and once more for the answer
                     headers={"User-Agent": f"artwork-backfill/{VERSION}"},
-                    stream=True,  # what it answers does not matter
+                    stream=True,  # the content of the answer does not matter
                 )
             except requests.RequestException as error:
-                # Its message quotes the URL, which is a secret.
+                # Its message contains the URL, which is a secret.
                 trouble = type(error).__name__
             else:
                 answer.close()
@@ -87,5 +88,5 @@ class Pinger:
                     return
                 trouble = f"status {answer.status_code}"
                 if answer.status_code < 500:
-                    break  # such as 404: this is no URL of that service
-        self._log.warning(f"the health-check service could not be asked: {trouble}")
+                    break  # for example 404: the service does not know this URL
+        self._log.warning(f"the health-check service did not answer: {trouble}")

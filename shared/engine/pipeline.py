@@ -1,8 +1,8 @@
-"""Takes batches from a source and fetches them ahead of the thread that writes them.
+"""Taking batches from a source, and fetching them ahead of the thread that writes them.
 
-One thread takes, a pool of threads fetches, and the caller of `Pipeline.batches` gets each batch in
-the order in which it was taken. No more than a few batches are in memory at any time. The runner is
-the only user; nothing is written here.
+One thread takes batches, a pool of threads fetches, and the caller of `Pipeline.batches` gets each
+batch in the order in which it was taken. Only a few batches are in memory at any time. The runner
+is the only user; nothing is written here.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from artwork_backfill.shared.engine.session import Session, is_passing
 from artwork_backfill.shared.engine.sources import Source
 from artwork_backfill.shared.engine.stop import StopFlag
 
-#: A write transaction should take about this long, in seconds.
+#: The target duration of a write transaction, in seconds.
 TARGET_WRITE_S: Final = 1.0
 
-#: How long requests that are under way may still take once the run is to end, in seconds. Docker
-#: kills a container ten seconds after it has asked it to stop.
+#: How long current requests may still take when the run is to end, in seconds. Docker kills a
+#: container ten seconds after it has asked it to stop.
 GRACE_S: Final = 5.0
 
-#: Batches in hand: one that is written, one that is ready, one that is fetched.
+#: The number of batches in memory: one being written, one ready, one being fetched.
 _MOST_BATCHES: Final = 3
 
-#: How many batches' rows may be in hand, and how many while the oldest waits until it is ready.
+#: The number of full batches whose rows may be in memory, and the same while the oldest batch waits
+#: until it is ready.
 _MOST_FULL: Final = 2
 _MOST_FULL_AT_REST: Final = 8
 
@@ -43,7 +44,7 @@ _POLL_S: Final = 0.2
 
 
 class BatchSize:
-    """The size of the next batch, in rows; adapts so that a write takes about `TARGET_WRITE_S`."""
+    """The size of the next batch in rows, adapted so that a write takes about `TARGET_WRITE_S`."""
 
     def __init__(self, options: RunOptions, maximum: int) -> None:
         self.current = options.batch_size
@@ -51,10 +52,11 @@ class BatchSize:
         self._fixed = options.fixed_batch_size
 
     def adapt(self, rows: int, seconds: float) -> None:
-        """Learn from a write of `rows` rows that took `seconds`.
+        """Adapt to a write of `rows` rows that took `seconds`.
 
-        Changes by no more than a factor of two at a time, since one slow commit is not a trend;
-        and never grows after a batch that was not full, which says little about a larger one.
+        The size changes by at most a factor of two at a time, because one slow commit is not a
+        trend, and never grows after a batch that was not full, which says little about a larger
+        one.
         """
         if self._fixed or rows == 0:
             return
@@ -66,9 +68,9 @@ class BatchSize:
 
 @dataclass(slots=True, eq=False)
 class Batch(Generic[Item, Result]):
-    """Items, and by position what is known of each: a result, an error, or nothing.
+    """Items, and by position what is known about each: a result, an error, or nothing.
 
-    Once `closed`, nothing changes any more: what is answered too late counts as not asked.
+    After `closed`, nothing changes any more: a late answer counts as if it was not requested.
     """
 
     number: int
@@ -80,7 +82,7 @@ class Batch(Generic[Item, Result]):
     errors: dict[int, str] = field(default_factory=dict)
     taken_at: float = field(default_factory=time.monotonic)
     ready_at: float = -math.inf
-    #: Whether items were left out because of a pause, to be given back.
+    #: Whether items were omitted because of a pause, to be given back.
     is_cut: bool = False
 
     def fetched(self) -> list[Result]:
@@ -92,7 +94,7 @@ class Batch(Generic[Item, Result]):
         return [(self.items[i], self.errors[i]) for i in sorted(self.errors)]
 
     def unfetched(self) -> list[Item]:
-        """Return the items that were not asked for, because the run is to end."""
+        """Return the items that were not fetched because the run is to end."""
         known = self.results.keys() | self.errors.keys()
         return [item for i, item in enumerate(self.items) if i not in known]
 
@@ -103,11 +105,11 @@ class Pipeline(Generic[Item, Result]):
     Parameters
     ----------
     session
-        The source's; used by the claiming thread alone while `batches` runs.
+        The source's; only the claiming thread uses it while `batches` runs.
     ask
-        Asks, before anything is taken, whether people want the run to wait or to stop.
+        Called before batches are taken; returns whether the run is to wait, or raises to stop it.
     on_wait
-        Hears what the run waits for, and `None` when it continues.
+        Called with what the run waits for, and with `None` when it continues.
     """
 
     def __init__(
@@ -134,18 +136,18 @@ class Pipeline(Generic[Item, Result]):
         self._grace = grace
         self._claimer = Thread(target=self._claim_ahead, name="claim", daemon=True)
         self._fetchers = ThreadPoolExecutor(max(1, options.concurrency), thread_name_prefix="fetch")
-        #: Why the pipeline ended although there may be more to do; `None` when all was taken.
+        #: Why the pipeline ended although there may be more to do; `None` if all was taken.
         self.ended_early: str | None = None
-        #: Whether threads may still wait for an answer that did not come within the grace period.
+        #: Whether threads may still wait for an answer that was late.
         self.has_stragglers = False
 
-        # Shared by all threads, under `_changed`.
+        # Shared by all threads, protected by `_changed`.
         self._changed = Condition()
         self._batches: deque[Batch[Item, Result]] = deque()
         self._taken = 0
         self._rows_left = options.limit
         self._unfinished = 0
-        #: Whether the source has no more to give, and whether the claiming thread has ended.
+        #: Whether the source has no more items, and whether the claiming thread has ended.
         self._is_exhausted = False
         self._taken_all = False
         self._is_paused = False
@@ -154,14 +156,14 @@ class Pipeline(Generic[Item, Result]):
         self._grace_ends: float | None = None
 
     def batches(self) -> Generator[Batch[Item, Result], None, None]:
-        """Yield each batch once it is fetched. It counts as in hand until the next is asked for.
+        """Yield each batch once it is fetched. It counts as in hand until the next is requested.
 
         Raises
         ------
         RunFailed
-            A fetch ended the run, such as when a service refused our credentials.
+            A fetch ended the run, for example because a service refused our credentials.
         Exception
-            Whatever the source raised, above all a `psycopg.Error` that did not pass.
+            Any exception of the source, above all a `psycopg.Error` that is not temporary.
         """
         self._claimer.start()
         try:
@@ -175,26 +177,26 @@ class Pipeline(Generic[Item, Result]):
             if self._fatal is not None:
                 raise self._fatal
         except BaseException:
-            # What waits for a service or for the database need not wait any longer.
+            # Every wait for a service or the database ends now.
             self._stop_flag.request("the run failed")
             raise
         finally:
-            # A claim under way may still commit, and what is in hand is given back after it. One
-            # that does not answer in time is taken back once this run has ended.
+            # A claim in progress may still commit; its items are given back afterwards. If it does
+            # not answer in time, another run reclaims them after this run has ended.
             self._claimer.join(self._grace)
             self._fetchers.shutdown(wait=False, cancel_futures=True)
             self.has_stragglers = self._claimer.is_alive() or self._unfinished > 0
 
     def in_hand(self) -> list[Item]:
-        """Return every item that was taken and whose batch has not been asked past."""
+        """Return every taken item whose batch is not finished."""
         with self._changed:
             return [item for batch in self._batches for item in batch.items]
 
     def _next_batch(self) -> Batch[Item, Result] | None:
-        """Wait until the oldest batch is fetched and return it; `None` when there are no more."""
+        """Wait until the oldest batch is fetched and return it; `None` if there are no more."""
         with self._changed:
             while True:
-                # What was fetched comes first: it may hold the reason why a claim then failed.
+                # Fetched batches come first: they may hold the reason why a claim then failed.
                 if self._is_ready():
                     self._batches[0].closed = True
                     return self._batches[0]
@@ -249,7 +251,7 @@ class Pipeline(Generic[Item, Result]):
         except StopRun as stop:
             self._stop(str(stop), planned=stop.planned)
         except Exception as error:
-            # Everything that waits is interrupted then: that says nothing about the source.
+            # Every wait is interrupted then, which says nothing about the source.
             if self._stop_flag.requested and not _is_lasting(error):
                 self.ended_early = self._stop_flag.reason
             else:
@@ -263,7 +265,7 @@ class Pipeline(Generic[Item, Result]):
         self.ended_early = self._stop_flag.reason
 
     def _is_more_wanted(self) -> bool:
-        """Return whether another batch is to be taken, now or later."""
+        """Return whether to take another batch, now or later."""
         with self._changed:
             if self._stop_flag.requested:
                 if not self._is_exhausted:
@@ -271,7 +273,7 @@ class Pipeline(Generic[Item, Result]):
                 return False
             if not self._is_all_taken():
                 return True
-            # As long as something is fetched, a pause may still leave out some of it.
+            # While anything is fetched, a pause may still omit some of it.
             if self._unfinished > 0 or self._is_paused or self._is_cut():
                 return True
             if not self._is_exhausted:
@@ -283,11 +285,11 @@ class Pipeline(Generic[Item, Result]):
         return self._is_exhausted or has_reached_limit
 
     def _is_cut(self) -> bool:
-        """Return whether something that a pause has left out is still to be given back."""
+        """Return whether items that a pause has omitted are still to be given back."""
         return any(batch.is_cut for batch in self._batches)
 
     def _pause(self, wait: Wait | None) -> None:
-        """Have the fetching threads begin nothing as long as people want the run to wait."""
+        """Keep the fetching threads from starting requests while the run is to wait."""
         is_paused = wait is not None and wait.is_pause
         if is_paused != self._is_paused:
             with self._changed:
@@ -296,16 +298,16 @@ class Pipeline(Generic[Item, Result]):
             self._on_wait(wait)
 
     def _has_room(self) -> bool:
-        """Return whether another batch may be taken now; wait a moment where it may not."""
+        """Return whether another batch may be taken now; otherwise wait a moment."""
         with self._changed:
             if not self._is_room():
                 self._changed.wait(_POLL_S)
             return self._is_room() and not self._stop_flag.requested
 
     def _is_room(self) -> bool:
-        """Return whether the fetching threads run dry, and memory allows another batch.
+        """Return whether the fetching threads need more, and memory allows another batch.
 
-        What a pause has left out is given back first, to be claimed again.
+        Items that a pause has omitted are given back first, to be claimed again.
         """
         in_hand = sum(batch.rows for batch in self._batches)
         most = _MOST_FULL_AT_REST if self._rests() else _MOST_FULL
@@ -356,7 +358,7 @@ class Pipeline(Generic[Item, Result]):
     # -- fetching --------------------------------------------------------------------------------
 
     def _fetch(self, batch: Batch[Item, Result], start: int, end: int) -> None:
-        """Fetch the items from `start` to `end`; what fails together is tried one by one."""
+        """Fetch the items from `start` to `end`; after a failure, fetch them one by one."""
         results: dict[int, Result] = {}
         errors: dict[int, str] = {}
         positions = [(start, end)]
@@ -369,9 +371,9 @@ class Pipeline(Generic[Item, Result]):
             except RunFailed as error:
                 self._fatal = error
                 self._stop_flag.request(str(error))
-            except Exception as error:  # a job may fail in ways that are not foreseen
+            except Exception as error:  # a job may fail in unforeseen ways
                 if self._stop_flag.requested:
-                    # Everything that waits is interrupted then: no failure of these items.
+                    # Every wait is interrupted then, which is not a failure of these items.
                     continue
                 if last - first > 1:
                     positions += [(position, position + 1) for position in range(first, last)]
@@ -384,7 +386,7 @@ class Pipeline(Generic[Item, Result]):
                 batch.ready_at = max([batch.ready_at, *map(ready_at, results.values())])
             batch.unfinished -= end - start
             self._unfinished -= end - start
-            # Waking the others for every item costs more than many an item's own work.
+            # Waking the other threads for every item would cost more than most items do.
             if batch.unfinished == 0 or self._fetchers_run_dry():
                 self._changed.notify_all()
 
@@ -397,7 +399,7 @@ class Pipeline(Generic[Item, Result]):
         return dict(enumerate(fetched, first))
 
     def _is_left_out(self, batch: Batch[Item, Result], first: int, last: int) -> bool:
-        """Return whether items are given back because of a pause; where none is held, wait."""
+        """Return whether items are given back because of a pause; wait if none are claimed."""
         with self._changed:
             if self._is_paused and self._source.is_shared:
                 batch.is_cut = True

@@ -1,7 +1,7 @@
-"""What a run says while it works: a bar on stderr for people, lines in the log for machines.
+"""The progress of a run: a bar on stderr for people, lines in the log for machines.
 
-A line comes at most every ten seconds, with the rate and the time left, and at least once a minute
-even if nothing happens, so that silence means that the process is gone.
+There is at most one line every ten seconds, with the rate and the time left, and at least one a
+minute even if nothing happens: silence means that the process is gone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rich.text import Text
 from artwork_backfill.shared.engine.log import RunLog, plain
 from artwork_backfill.shared.engine.runs import Wait
 
-#: Between two lines at least, and at most while nothing happens, in seconds.
+#: The minimum time between two lines, and the maximum while nothing happens, in seconds.
 LINE_EVERY_S: Final = 10.0
 SILENCE_S: Final = 60.0
 
@@ -41,7 +41,7 @@ class _Rate(ProgressColumn):
 
 
 class Progress:
-    """Done of total, rate, time left, and the counts that matter. Safe to use from any thread.
+    """Done and total, rate, time left, and the counts that matter. Safe to use from any thread.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Progress:
     line_every, silence
         In seconds.
     clock
-        Monotonic seconds.
+        A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Progress:
         )
 
     def start(self, total: int | None) -> None:
-        """Begin, with the number of rows that are expected, `None` where it is not known."""
+        """Start with the expected number of rows, `None` if it is unknown."""
         self._total, self._began = total, self._clock()
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, total=total)
@@ -91,7 +91,7 @@ class Progress:
     def advance(self, message: str, done: int, totals: Mapping[str, int], **fields: object) -> None:
         """Show that `done` rows are finished, with the totals of the run so far.
 
-        The message and the fields are those of a line in the log.
+        The message and the fields are those of a log line.
         """
         self._done, self._said = done, message
         if self._bar is not None and self._task is not None:
@@ -105,7 +105,7 @@ class Progress:
         before, self._waits = self._waits, wait
         if wait == before:
             return
-        # What people have asked for is confirmed at once.
+        # Requests of people are confirmed at once.
         is_urgent = any(each is not None and each.is_pause for each in (before, wait))
         if self._bar is not None and self._task is not None:
             text = self._log.tool if wait is None else f"{self._log.tool}: {plain(wait.reason)}"
@@ -125,7 +125,7 @@ class Progress:
         return self._said if wait is None else f"waiting: {wait.reason}"
 
     def stop(self) -> None:
-        """End, and take the bar down."""
+        """End, and remove the bar."""
         self._over.set()
         if self._bar is not None:
             self._bar.stop()

@@ -1,8 +1,8 @@
-"""Hides secrets in whatever text is about to leave the process.
+"""Hides secrets in every text that leaves the process.
 
-What is secret is known beforehand: the settings say it, and the URLs among the arguments. A secret
-that no sentence would hold is hidden wherever it stands; one that reads like a word is hidden only
-where values stand, since it would blot words out of messages otherwise.
+The secrets are known beforehand from the settings and from the URLs among the arguments. A secret
+that no sentence would contain is hidden everywhere. One that looks like a word is hidden only where
+values stand, because hiding it elsewhere would remove words from messages.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from artwork_backfill.shared.settings import Settings, url_secrets
 
 HIDDEN: Final = "***"
 
-#: Secrets that are shorter, or of letters alone up to so many, may be words of a message.
+#: Secrets that are shorter, or of letters alone up to this length, may be words of a message.
 _SHORTEST_DISTINCT: Final = 4
 _LONGEST_WORD: Final = 16
 
-#: What a value follows: a sign, or the name of a kind of secret.
+#: What precedes a value: a sign, or the name of a kind of secret.
 _BEFORE_VALUE: Final = r"""(?P<before>[=:/?&"'`(]|\b(?i:password|secret|token|key) )"""
 
-#: The user and password of a URL, of which nothing was known beforehand.
+#: The user and password of a URL that was not known beforehand.
 _USER_OF_URL: Final = re.compile(r"""://[^\s/?#"'<>]*@""")
 
 
@@ -33,11 +33,11 @@ class Redactor:
     Parameters
     ----------
     secrets
-        Texts to hide, as they may be written.
+        The texts to hide.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        # The longest first, so that a secret that contains another leaves no remainder.
+        # The longest first, so that a secret that contains another is hidden completely.
         texts = sorted(filter(None, secrets), key=len, reverse=True)
         self._texts = frozenset(texts)
         distinct = [text for text in texts if not _may_be_word(text)]
@@ -49,7 +49,7 @@ class Redactor:
 
     @classmethod
     def of_process(cls, settings: Settings, options: Iterable[object] = ()) -> Self:
-        """Return a redactor of what this process knows: its settings, arguments and options."""
+        """Return a redactor of the secrets in the settings, arguments and options of a process."""
         texts = _texts_in([*sys.argv[1:], *options])
         in_arguments = {secret for text in texts for secret in url_secrets(text)}
         return cls(settings.secrets() | in_arguments)
@@ -66,7 +66,7 @@ class Redactor:
         return text
 
     def value(self, value: object) -> Any:
-        """Return the value with every secret in its texts replaced, however deep they are."""
+        """Return the value with every secret in its texts replaced, at any depth."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
-"""The report: the last thing every run produces, and the three forms people read it in.
+"""The report: the last output of every run, and its formats.
 
-One structure (`Report`); a rich table on a terminal, JSON for machines, Markdown for tickets.
+One structure (`Report`); tables on a terminal, JSON for machines, Markdown for tickets.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from rich.text import Text
 from artwork_backfill.shared.engine.job import Note, Problem, Section, ServiceStats, Verification
 from artwork_backfill.shared.engine.log import plain
 
-#: Problems that are listed; the totals have the number of all.
+#: The number of problems that are listed; the totals count all.
 LISTED_PROBLEMS: Final = 50
 
 
 class Outcome(StrEnum):
-    """How a run ended, and with which exit code."""
+    """How a run ended, with its exit code."""
 
-    #: It came to its end, and what it did was counted again (0).
+    #: It reached its end, and the verification holds (0).
     VERIFIED = "verified"
-    #: It came to its end or its limit, but a count is wrong, or rows failed (3).
+    #: It reached its end or its limit, but the verification does not hold, or rows failed (3).
     UNVERIFIED = "unverified"
-    #: By a limit or on request (0), or by a signal (128 + signal); what is done is committed.
+    #: By a limit or on request (0), or by a signal (128 + signal); finished work is committed.
     STOPPED = "stopped"
-    #: By others, such as a service that is down: run it again later (75).
+    #: By an outside cause, such as a service that is down: run it again later (75).
     INTERRUPTED = "interrupted"
-    #: By something that a person has to look into (1, or 2 where nothing was touched).
+    #: By something that a person has to fix (1, or 2 if nothing was changed).
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that is to be said about one run."""
+    """Everything about one run."""
 
     run_id: str
     job: str
@@ -60,7 +60,7 @@ class Report:
     problems: Sequence[Problem]
     notes: Sequence[Note] = ()
     sections: Sequence[Section] = ()
-    #: What else a person should do, in sentences; for people, so not part of the JSON.
+    #: Next steps for a person, in sentences; not part of the JSON.
     next_steps: Sequence[str] = ()
 
     @property
@@ -87,7 +87,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class _Stats:
-    """What a report said of one outside service."""
+    """The figures of one outside service, read from a report."""
 
     requests: int
     retries: int
@@ -97,7 +97,7 @@ class _Stats:
 
 
 def from_dict(values: Mapping[str, Any]) -> Report:
-    """Return a report that `as_dict` gave; what only its job has becomes plain tables."""
+    """Return a report from the values of `as_dict`; the job's own sections become plain tables."""
     return Report(
         **{name: values[name] for name in _AS_THEY_ARE if name not in _DERIVED},
         started_at=datetime.fromisoformat(values["started_at"]),
@@ -112,7 +112,7 @@ def from_dict(values: Mapping[str, Any]) -> Report:
 
 
 def _plain_section(key: str, data: object) -> Section:
-    """Return the data of a section as a table; how its job shows it is not known any more."""
+    """Return the data of a section as a plain table, because its own layout is not stored."""
     title = key.replace("_", " ").capitalize()
     rows = list(data.items()) if isinstance(data, Mapping) else [("", row) for row in _list(data)]
     columns = list(
@@ -173,7 +173,7 @@ def headline(report: Report) -> str:
     return f"{report.job}: {report.outcome}{dry}, {report.reason} after {report.duration_s:.1f} s"
 
 
-# -- tables, as both the terminal and Markdown show them ------------------------------------------
+# -- tables, for the terminal and for Markdown -----------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class _Table:
     title: str
     columns: tuple[str, ...]
     rows: Sequence[Sequence[object]]
-    #: So many columns hold text; those to the right of them hold numbers, but for details.
+    #: This many columns hold text; the others hold numbers, except for details.
     text_columns: int = 1
 
     def is_text(self, position: int) -> bool:
@@ -215,7 +215,7 @@ def _tables(report: Report) -> list[_Table]:
     return [table for table in tables if table.rows]
 
 
-# -- the three forms ---------------------------------------------------------------------------
+# -- formats -----------------------------------------------------------------------------------
 
 
 def to_json(report: Report) -> str:
@@ -224,7 +224,7 @@ def to_json(report: Report) -> str:
 
 
 def to_markdown(report: Report) -> str:
-    """Return the report as something to paste into a ticket."""
+    """Return the report as Markdown, to paste into a ticket."""
     lines = [
         f"# {_markdown(headline(report))}",
         "",
@@ -244,7 +244,7 @@ def to_markdown(report: Report) -> str:
 
 
 def to_terminal(report: Report) -> RenderableType:
-    """Return the report as rich tables."""
+    """Return the report as tables for a terminal."""
     style = "bold green" if report.exit_code == 0 or report.exit_code > 128 else "bold red"
     parts: list[RenderableType] = [
         Text(plain(headline(report)), style=style),
@@ -256,7 +256,7 @@ def to_terminal(report: Report) -> RenderableType:
             justify: JustifyMethod = "left" if shown.is_text(position) else "right"
             table.add_column(column, justify=justify, overflow="fold")
         for row in shown.cells():
-            # Text, not markup: names and messages may hold anything.
+            # Text, not markup: names and messages may contain anything.
             table.add_row(*(Text(plain(cell)) for cell in row))
         parts.append(table)
     return Group(*parts)
@@ -267,7 +267,7 @@ REPORT_SUFFIXES: Final = tuple(_WRITERS)
 
 
 def save(report: Report, path: Path) -> None:
-    """Write the report to a file, as its suffix says.
+    """Write the report to a file, in the format of its suffix.
 
     Raises
     ------
@@ -275,7 +275,7 @@ def save(report: Report, path: Path) -> None:
         The file cannot be written.
     """
     text = _WRITERS[path.suffix](report)
-    # A reader who waits for the file must never see half of it.
+    # A reader that waits for the file must never see a part of it.
     unfinished = path.with_name(f".{path.name}.{report.run_id}")
     unfinished.write_text(text, encoding="utf-8", errors="replace")
     unfinished.replace(path)
@@ -293,7 +293,7 @@ def _throughput(report: Report) -> str:
 
 
 def _options(report: Report) -> str:
-    """Return what was chosen; where the report went is no choice that matters."""
+    """Return the chosen options, except for the report's own path."""
     chosen = {name: value for name, value in report.options.items() if name != "reports"}
     # 0 is a choice, too.
     return ", ".join(
@@ -307,18 +307,17 @@ def _next_steps(report: Report) -> list[str]:
     command = f"`artwork-backfill {report.job}`"
     steps = {
         Outcome.VERIFIED: "running it again is safe.",
-        Outcome.STOPPED: f"run {command} again: it picks up what is left.",
-        Outcome.INTERRUPTED: f"run {command} again later: it picks up what is left.",
+        Outcome.STOPPED: f"run {command} again to continue with the remaining rows.",
+        Outcome.INTERRUPTED: f"run {command} again later to continue with the remaining rows.",
         Outcome.UNVERIFIED: (
-            "look at the lines marked ✗ and at the problems, fix their cause,"
-            f" and run {command} again."
+            f"check the lines marked ✗ and the problems, fix the cause, and run {command} again."
         ),
-        Outcome.FAILED: f"fix the cause and run {command} again: what was committed stays.",
+        Outcome.FAILED: f"fix the cause and run {command} again; committed work stays.",
     }
     if report.outcome is Outcome.VERIFIED and report.dry_run:
         return [f"run {command} without --dry-run to make these changes."]
     if report.outcome is Outcome.VERIFIED and report.totals.get("deferred"):
-        return [f"run {command} again later, for what was deferred.", *report.next_steps]
+        return [f"run {command} again later for the deferred rows.", *report.next_steps]
     if report.outcome is Outcome.VERIFIED and report.next_steps:
         return list(report.next_steps)
     return [steps[report.outcome], *report.next_steps]
@@ -329,12 +328,12 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 
 def _markdown_step(step: str) -> str:
-    """Return a sentence of ours, whose commands stay commands."""
+    """Return a sentence as Markdown, with its commands marked as code."""
     return plain(step).replace("\n", " ")
 
 
 def _markdown(text: str) -> str:
-    """Return text with everything escaped that Markdown, or HTML within it, would act on."""
+    """Return text with everything escaped that Markdown, or HTML within it, would interpret."""
     escaped = plain(text).replace("\\", "\\\\").replace("\n", " ").replace("\t", " ")
     for char in "|`*_[]<>#!":
         escaped = escaped.replace(char, f"\\{char}" if char not in "<>" else f"&#{ord(char)};")

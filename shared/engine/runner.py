@@ -1,23 +1,23 @@
-"""Drives any job from its first count to its report.
+"""Runs any job from its first count to its report.
 
 This is the only place that writes batches, with their transactions, the isolation of bad rows, the
-totals and the way a run ends. It knows nothing of what a job does.
+totals and the end of a run. It knows nothing about what a job does.
 
-| how a run ends                                            | outcome       | exit code    |
-|-----------------------------------------------------------|---------------|--------------|
-| at its end, and every verification holds                  | `verified`    | 0            |
-| at its end or its limit, but a count is wrong, rows failed| `unverified`  | 3            |
-| at its limit, its time limit, or as somebody requested    | `stopped`     | 0            |
-| by a signal                                               | `stopped`     | 128 + signal |
-| by others: `StopRun`, or a database that stays unavailable| `interrupted` | 75           |
-| by `RunFailed`, or by anything that was not foreseen      | `failed`      | 1            |
+| how a run ends                                             | outcome       | exit code    |
+|------------------------------------------------------------|---------------|--------------|
+| at its end, and the verification holds                     | `verified`    | 0            |
+| at its end or its limit, with a wrong count or failed rows | `unverified`  | 3            |
+| at its limit, its time limit, or on request                | `stopped`     | 0            |
+| by a signal                                                | `stopped`     | 128 + signal |
+| by `StopRun`, or because the database stays unavailable    | `interrupted` | 75           |
+| by `RunFailed`, or by an unforeseen error                  | `failed`      | 1            |
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +31,7 @@ from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.engine.errors import EngineError, RunFailed, StopRun
 from artwork_backfill.shared.engine.job import (
     Alone,
+    Failed,
     Item,
     Job,
     Note,
@@ -58,13 +59,13 @@ from artwork_backfill.shared.version import VERSION
 
 T = TypeVar("T")
 
-#: When the database refuses so many rows one after another, the rows are not the problem.
+#: If the database refuses this many rows in a row, the rows are not the problem.
 HOPELESS_AFTER: Final = 100
 
-#: How often the verification alone looks whether it is to end, in seconds.
+#: How often a verification without a run looks at the stop flag, in seconds.
 _LOOK_EVERY_S: Final = 0.5
 
-#: Exit codes; the table above says when.
+#: Exit codes; see the table above.
 FAILED: Final = 1
 UNVERIFIED: Final = 3
 INTERRUPTED: Final = 75
@@ -72,7 +73,7 @@ INTERRUPTED: Final = 75
 
 @dataclass(slots=True)
 class _Counted:
-    """What the verification of a job has said so far, and why it could not be relied upon."""
+    """The verification of a job so far, and why it is unreliable, if it is."""
 
     checks: list[Verification] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
@@ -86,11 +87,11 @@ class Runner(Generic[Item, Result]):
     Parameters
     ----------
     metrics
-        Where the run's metrics go.
+        The file for the run's metrics.
     patience
-        For how long a transaction is repeated while the database is in trouble, in seconds.
+        How long a transaction is retried while the database fails, in seconds.
     grace
-        For how long requests under way may still take once the run is to end, in seconds.
+        How long current requests may still take when the run is to end, in seconds.
     hopeless_after
         How many rows in a row the database may refuse.
     write_timeout
@@ -126,10 +127,10 @@ class Runner(Generic[Item, Result]):
         self._totals: Counter[str] = Counter(scanned=0, written=0, skipped=0, failed=0)
         self._shown_totals = dict(self._totals)
         self._problems: list[Problem] = []
-        self._refused: list[tuple[Item, str]] = []
+        self._left_out: list[tuple[Item, str]] = []
         self._refused_in_a_row = 0
         self._last: Item | None = None
-        #: Whether threads are left that wait for an answer and keep the process from ending.
+        #: Whether threads still wait for an answer and keep the process from ending.
         self.has_stragglers = False
 
     def run(self) -> Report:
@@ -148,11 +149,11 @@ class Runner(Generic[Item, Result]):
             self._close()
 
     def verify(self) -> Report:
-        """Repeat the job's verification, and nothing else."""
+        """Run only the job's verification and return the report."""
 
         def work() -> Report:
             counted = self._verify(None)
-            # What a signal has cut short is no proof.
+            # A verification that a signal cut short proves nothing.
             return self._ended(self._stop_flag.reason, counted, _HOLDS)
 
         over = Event()
@@ -180,13 +181,13 @@ class Runner(Generic[Item, Result]):
         )
 
     def _reported(self, work: Callable[[], Report]) -> Report:
-        """Return the report of `work`, or of how it failed."""
+        """Return the report of `work`, or of its failure."""
         try:
             return work()
         except StopRun as stop:
             self._stop_flag.request(str(stop), planned=stop.planned)
             return self._ended(self._stop_flag.reason, _Counted())
-        except Exception as error:  # the report comes even then
+        except Exception as error:  # even then there is a report
             return self._failed(error)
 
     def _run_job(self) -> Report:
@@ -198,7 +199,7 @@ class Runner(Generic[Item, Result]):
                 self._snapshot,
                 lambda reason: self._stop_flag.request(reason, planned=False),
             )
-            # Where the job is held, it is not even counted how much there is to do.
+            # If the job is held, its rows are not even counted.
             record.ask(self._claims)
         source = self._job.source()
         source.prepare(self._claims)
@@ -211,7 +212,7 @@ class Runner(Generic[Item, Result]):
         return self._ended(ended_early, self._verify(result))
 
     def _snapshot(self) -> Snapshot:
-        """Return how far the run has come; called from the thread that beats."""
+        """Return the progress of the run; called from the thread of the heartbeat."""
         requests = {client.name: client.stats() for client in self._run.clients}
         return Snapshot(
             self._shown_totals,
@@ -232,7 +233,7 @@ class Runner(Generic[Item, Result]):
     # -- working -----------------------------------------------------------------------------------
 
     def _work(self, source: Source[Item]) -> str | None:
-        """Write every batch; return why the run ended before all was done, if it did."""
+        """Write every batch; return why the run ended before all was done, or None."""
         size = BatchSize(self._run.options, self._job.max_batch_size)
         pipeline = Pipeline(
             self._job,
@@ -250,7 +251,7 @@ class Runner(Generic[Item, Result]):
                 for batch in batches:
                     self._log.enter(f"batch-{batch.number}")
                     seconds = self._write_batch(source, batch)
-                    # Most of what a pause has cut was not written.
+                    # A batch that a pause has cut is mostly unwritten.
                     size.adapt(0 if batch.is_cut else batch.rows, seconds)
         except Exception:
             self._give_back_quietly(source, pipeline.in_hand())
@@ -260,17 +261,17 @@ class Runner(Generic[Item, Result]):
         return pipeline.ended_early
 
     def _write_batch(self, source: Source[Item], batch: Batch[Item, Result]) -> float:
-        """Write what was fetched of a batch, give back the rest; return the seconds of writing."""
+        """Write the results of a batch and give back the rest; return the seconds it took."""
         began = time.monotonic()
         results, failed, unfetched = batch.fetched(), batch.failed(), batch.unfetched()
         for item, message in failed:
             self._problem(str(item), message)
         counts, writing_s, stop = self._write_groups(results)
         left = sum(map(rows_of, results)) - counts.pop("covered", 0)
-        self._give_back_failed(source, [*failed, *self._refused])
-        self._refused.clear()
+        self._give_back_failed(source, [*failed, *self._left_out])
+        self._left_out.clear()
         if left:
-            # Of these, what was written stays as it is.
+            # Rows among these that were written stay as they are.
             self._give_back(source, [batch.items[i] for i in sorted(batch.results)])
         self._give_back(source, unfetched)
         released = left + sum(map(rows_of, unfetched))
@@ -299,32 +300,30 @@ class Runner(Generic[Item, Result]):
     def _write_groups(
         self, results: Sequence[Result]
     ) -> tuple[Counter[str], float, StopRun | None]:
-        """Write the groups of a batch until it is stopped.
+        """Write the groups of a batch until a stop.
 
-        Return the counts, with the rows that were `covered`, and the seconds that writing took;
-        those of making the groups, for which a job may ask a service again, are not among them.
+        Return the counts, with the number of `covered` rows, and the seconds that writing took. Not
+        included is the time of making the groups, for which a job may ask a service again.
         """
         counts: Counter[str] = Counter()
         writing_s = 0.0
         try:
-            for group, is_alone in self._groups(results):
+            for group in self._job.groups(results) if results else ():
                 began = time.monotonic()
-                counts.update(self._write(group, is_alone))
+                if isinstance(group, Failed):
+                    covered: Sequence[Result] = [group.result]
+                    counts.update(self._leave_out(group.result, group.reason))
+                else:
+                    is_alone = isinstance(group, Alone)
+                    covered = group.results if isinstance(group, Alone) else group
+                    counts.update(self._write(covered, is_alone) if covered else {})
                 writing_s += time.monotonic() - began
-                counts["covered"] += sum(map(rows_of, group))
+                counts["covered"] += sum(map(rows_of, covered))
         except StopRun as stop:
-            # Before the pipeline is closed, which would give a reason of its own.
+            # Before the pipeline is closed, which would set another reason.
             self._stop_flag.request(str(stop), planned=stop.planned)
             return counts, writing_s, stop
         return counts, writing_s, None
-
-    def _groups(self, results: Sequence[Result]) -> Iterator[tuple[Sequence[Result], bool]]:
-        if results:
-            for group in self._job.groups(results):
-                if isinstance(group, Alone):
-                    yield group.results, True
-                elif group:
-                    yield group, False
 
     def _write(self, results: Sequence[Result], is_alone: bool) -> Counter[str]:
         """Write results in one transaction; if that is refused or too slow, write its parts."""
@@ -342,7 +341,14 @@ class Runner(Generic[Item, Result]):
             return Counter(written.counts)
         parts = self._parts(results)
         if not parts:
-            return self._leave_out(results[0], refusal)
+            left_out = self._leave_out(results[0], refusal)
+            self._refused_in_a_row += 1
+            if self._refused_in_a_row >= self._hopeless_after:
+                raise RunFailed(
+                    f"the database refuses one row after another: {refusal}. Fix the cause, and run"
+                    " again"
+                )
+            return left_out
         counts: Counter[str] = Counter()
         for part in parts:
             counts.update(self._write(part, is_alone))
@@ -365,13 +371,10 @@ class Runner(Generic[Item, Result]):
             return [results[:middle], results[middle:]]
         return [[part] for part in halves_of(results[0])]
 
-    def _leave_out(self, result: Result, refusal: str) -> Counter[str]:
-        """Report the one row that the database refuses, and leave it as it was."""
-        self._problem(str(result), refusal)
-        self._refused.append((item_of(result), refusal))
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row >= self._hopeless_after:
-            raise RunFailed(f"the database refuses one row after another: {refusal}")
+    def _leave_out(self, result: Result, reason: str) -> Counter[str]:
+        """Report the one row that cannot be written, and leave it as it was."""
+        self._problem(str(result), reason)
+        self._left_out.append((item_of(result), reason))
         return Counter(failed=rows_of(result))
 
     def _give_back(self, source: Source[Item], items: Sequence[Item]) -> None:
@@ -383,8 +386,8 @@ class Runner(Generic[Item, Result]):
             source.fail(self._writes, failed)
 
     def _give_back_quietly(self, source: Source[Item], items: list[Item]) -> None:
-        # The run is ending already, perhaps because the database is gone, and its report must name
-        # the first cause; claims that cannot be given back are taken back by a later run.
+        # The run is already ending, perhaps because the database is gone, and its report must name
+        # the first cause. A later run reclaims claims that cannot be given back.
         try:
             self._give_back(source, items)
         except Exception as error:
@@ -401,7 +404,7 @@ class Runner(Generic[Item, Result]):
     def _verify(self, result: RunResult | None) -> _Counted:
         self._log.enter("verify")
         counted = _Counted()
-        # A dry run left everything as it was: there is hardly anything to count again.
+        # A dry run changed nothing, so there is hardly anything to count.
         if not self._dry_run or self._job.verifies_dry_runs:
             counted = self._count_again(result)
         for problem in counted.problems:
@@ -462,12 +465,12 @@ class Runner(Generic[Item, Result]):
         return self._report(Outcome.VERIFIED, 0, all_done or self._all_done(counted), counted)
 
     def _all_done(self, counted: _Counted) -> str:
-        """Say what is left; that nothing is, only where that was counted."""
+        """Return what is left; that nothing is left only if that was counted."""
         if self._totals["deferred"]:
             return f"{self._totals['deferred']:,} rows were deferred to a later run"
         if counted.checks:
             return "nothing is left to do"
-        return "all rows were looked at"
+        return "all rows were processed"
 
     def _interrupted(self, reason: str, counted: _Counted) -> Report:
         self._log.error(f"{self._job.name} was interrupted: {reason}")
@@ -513,12 +516,12 @@ class Runner(Generic[Item, Result]):
         )
 
     def _finish(self, report: Report) -> None:
-        """Write the end of the run into its record, as far as that is possible."""
+        """Write the end of the run to its record, if possible."""
         session = Session(self._run.open_connection, patience=db.ENDING_PATIENCE_S)
         try:
             with closing(session):
                 self._run.record.finish(session, report.outcome, report.exit_code, report.as_dict())
-        except Exception as error:  # the report is out already
+        except Exception as error:  # the report is printed already
             self._log.warning(f"the end of the run could not be recorded: {_reason(error)}")
 
     def _options(self) -> dict[str, object]:
@@ -537,7 +540,7 @@ class Runner(Generic[Item, Result]):
         self._writes.close()
         try:
             self._run.close()
-        except Exception as error:  # the report must come even then
+        except Exception as error:  # even then there is a report
             self._log.error(f"{self._job.name} did not close: {_reason(error)}", error)
 
 
@@ -545,7 +548,7 @@ _HOLDS: Final = "the verification holds"
 
 
 def _is_known(error: Exception) -> bool:
-    """Return whether the message of an error says it all, so that no traceback is needed."""
+    """Return whether the message of an error suffices, so that no traceback is needed."""
     if isinstance(error, psycopg.Error):
         return db.is_passing(error)
     return isinstance(error, EngineError)
@@ -558,7 +561,7 @@ def _reason(error: Exception) -> str:
 
 
 def _plain(value: object) -> object:
-    """Return the value of an option as JSON can show it."""
+    """Return the value of an option in a form for JSON."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value if isinstance(value, int | float | None) else str(value)

@@ -1,9 +1,9 @@
-"""The row that each run has in `artwork_indexer.backfill_run`: by it runs know of each other.
+"""The row of each run in `artwork_indexer.backfill_run`, by which runs know of each other.
 
-A run writes its heartbeat every few seconds, from a thread and a connection of its own. One without
-a heartbeat for a minute is dead: another run declares it so, and takes back what it had claimed. A
-run that is declared dead and is not finds that out in its next transaction, which then does nothing
-(`RunRecord.guard`), and ends.
+A run writes its heartbeat every few seconds, from a thread and a connection of its own. A run
+without a heartbeat for a minute is dead: another run declares it dead and reclaims its rows. If a
+run that was declared dead is alive, its next transaction does nothing (`RunRecord.guard`), and it
+ends.
 
 In a database without the table, everything works without a record.
 """
@@ -34,23 +34,24 @@ from artwork_backfill.shared.version import VERSION
 
 log = logging.getLogger(__name__)
 
-#: A run without a heartbeat for so long is dead, and how often one beats, in seconds.
+#: The time without a heartbeat after which a run is dead, and the interval of heartbeats, in
+#: seconds.
 DEAD_AFTER_S: Final = 60.0
 BEAT_EVERY_S: Final = 10.0
 
-#: How often a run asks, at most, what people want of it, in seconds.
+#: How often a run checks for requests of people, at most, in seconds.
 _ASK_EVERY_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 1.0
 
 RUNS: Final = "artwork_indexer.backfill_run"
 
-#: What jobs need where there are records of runs.
+#: The tables that jobs need for records of runs.
 RUN_TABLES: Final = (
     Table(RUNS, ("SELECT", "INSERT", "UPDATE")),
     Table("artwork_indexer.backfill_hold"),
 )
 
-# Without a right to both tables a job works without a record, unless it asks for them itself.
+# Without rights to both tables a job works without a record, unless it requires them itself.
 _EXISTS: Final = """
 SELECT count(*) = 4
 FROM (VALUES ('backfill_run', 'SELECT'), ('backfill_run', 'INSERT'), ('backfill_run', 'UPDATE'),
@@ -61,7 +62,7 @@ WHERE has_schema_privilege(pg_namespace.oid, 'USAGE')
 AND has_table_privilege(pg_class.oid, privilege)
 """
 
-# Again for a caller that lives on: it may have been declared dead between two calls.
+# Repeated for a caller that lives on: it may have been declared dead between two calls.
 _BEGIN: Final = """
 INSERT INTO artwork_indexer.backfill_run AS run (id, job, version, host, who, options)
 VALUES (%(id)s, %(job)s, %(version)s, %(host)s, %(who)s, %(options)s)
@@ -102,8 +103,8 @@ SET heartbeat = now(), finished = now(), outcome = %(outcome)s, exit_code = %(ex
 WHERE id = %(id)s
 """
 
-# One that is in the middle of a transaction that writes holds its row (see `guard`) and is alive.
-# Where the server has only just started, no run has been able to beat.
+# A run in the middle of a writing transaction holds its row (see `guard`) and is alive. If the
+# server has only just started, no run has been able to write a heartbeat.
 _REAP: Final = """
 UPDATE artwork_indexer.backfill_run
 SET finished = now(), outcome = 'dead'
@@ -120,9 +121,9 @@ WHERE id IN (
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing may be taken just now: ask again after `seconds`.
+    """Nothing may be taken now: ask again after `seconds`.
 
-    `is_pause` says that people asked for it: then what is claimed is given back, too.
+    `is_pause` says that people asked for it: then all claims are given back, too.
     """
 
     reason: str
@@ -132,14 +133,14 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How far a run has come: its totals, and what else people want to know."""
+    """The progress of a run: its totals, and further figures for people."""
 
     totals: Mapping[str, int]
     progress: Mapping[str, object]
 
 
 class RunRecord:
-    """One run's row, from the moment it begins to its end.
+    """One run's row, from its beginning to its end.
 
     `beat`, `ask`, `guard` and `reap` may be called from any thread.
 
@@ -148,7 +149,7 @@ class RunRecord:
     dead_after, beat_every
         In seconds.
     clock
-        Monotonic seconds.
+        A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -174,11 +175,11 @@ class RunRecord:
 
     @property
     def exists(self) -> bool:
-        """Whether the database keeps records, and this run has begun its own."""
+        """Whether the database keeps records, and this run has created its own."""
         return self._exists
 
     def begin(self, session: Session, job: str, options: Mapping[str, object]) -> None:
-        """Write the row, where the database has the table."""
+        """Insert the row, if the database has the table."""
 
         def work(conn: Connection) -> bool:
             if not holds(conn, _EXISTS):
@@ -200,7 +201,7 @@ class RunRecord:
         self._beaten_at = self.clock()
 
     def guard(self) -> str | None:
-        """Return an expression that holds as long as this run was not declared dead.
+        """Return an SQL expression that is true unless this run was declared dead.
 
         It also keeps others from doing so until the transaction ends.
         """
@@ -225,7 +226,7 @@ class RunRecord:
         snapshot: Callable[[], Snapshot],
         on_dead: Callable[[str], None],
     ) -> None:
-        """Beat from a thread of its own until `finish`; `on_dead` hears that others gave us up."""
+        """Write heartbeats from a thread until `finish`; call `on_dead` if declared dead."""
         if not self._exists:
             return
         self._thread = Thread(
@@ -237,9 +238,12 @@ class RunRecord:
         self._thread.start()
 
     def ask(self, session: Session) -> Wait | None:
-        """Return what to wait for, as people have asked; `None` to continue.
+        """Return what to wait for, if people have asked for it; `None` to continue.
 
-        Raises `StopRun` where they want the run to end.
+        Raises
+        ------
+        StopRun
+            People want the run to end.
         """
         now = self.clock()
         if not self._exists or now - self._asked_at < _ASK_EVERY_S:
@@ -252,10 +256,10 @@ class RunRecord:
         return self._answer
 
     def reap(self, conn: Connection) -> None:
-        """Declare dead the runs that are, in the transaction that is open.
+        """Declare runs dead that have no heartbeat, in the open transaction.
 
-        Not for a while after the database was out of reach for this run: the others may not have
-        been able to beat either.
+        Not for a while after this run could not reach the database: the others may not have been
+        able to write heartbeats either.
         """
         if self._exists and self.clock() >= self._may_reap_at:
             conn.execute(_REAP, {"id": self.id, "dead_after": self.dead_after})
@@ -304,7 +308,7 @@ class RunRecord:
                         on_dead(TAKEN_FOR_DEAD)
                         return
                 except psycopg.Error as error:
-                    # The run's own transactions say so, and decide for how long to try.
+                    # The run's own transactions report this, and decide how long to retry.
                     log.debug("no heartbeat: %s", explain(error))
         finally:
             session.close()
@@ -330,7 +334,7 @@ def _meaning(
 
 
 def _dumps(value: object) -> str:
-    # PostgreSQL's JSON can hold neither NUL nor half of a surrogate pair.
+    # PostgreSQL's JSON accepts neither NUL nor half of a surrogate pair.
     text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
     return text.replace("\\u0000", "\\ufffd")
 

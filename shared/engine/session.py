@@ -1,12 +1,13 @@
 """Connections to PostgreSQL and the transactions on them.
 
-Nothing is ever set on a session: behind PgBouncer in transaction mode a setting, a session-level
-lock or a prepared statement would stay on a connection that the next transaction of somebody else
-gets. So every transaction begins with its own settings, sent along with BEGIN in one message, and
-`application_name` and the encoding come with the connection, which PgBouncer keeps apart by client.
+No setting is ever made for a session: behind PgBouncer in transaction mode a setting, a
+session-level lock or a prepared statement would stay on a connection that another client's next
+transaction gets. So every transaction begins with its own settings, sent together with BEGIN in one
+message. `application_name` and the encoding come with the connection, because PgBouncer keeps those
+apart by client.
 
-No SQL of a job lives here. Only the runner, the sources and the run's record write through a
-`Session`.
+This module contains no SQL of a job. Only the runner, the sources and the run's record write
+through a `Session`.
 """
 
 from __future__ import annotations
@@ -37,24 +38,25 @@ Values = Mapping[str, object] | Sequence[object]
 
 #: Why a run ends that others have declared dead, see `runs`.
 TAKEN_FOR_DEAD: Final = (
-    "this run did not reach the database for so long that another run took it for dead"
+    "this run did not reach the database for so long that another run declared it dead; run it"
+    " again"
 )
 
-#: A transaction that writes must not keep others waiting, so it gives up early; a count over
-#: millions of rows holds no lock that anybody waits for, and may take its time.
+#: A writing transaction must not keep others waiting, so it gives up early. A count over millions
+#: of rows holds no lock that others wait for, and may take longer.
 WRITE_TIMEOUT_S: Final = 30.0
 WRITE_TIMEOUT: Final = f"{WRITE_TIMEOUT_S:g}s"
 READ_TIMEOUT: Final = "15min"
 LOCK_TIMEOUT: Final = "5s"
 IDLE_TIMEOUT: Final = "60s"
 
-#: For how long a transaction is repeated before the run fails, in seconds.
+#: How long a transaction is retried before the run fails, in seconds.
 PATIENCE_S: Final = 300.0
 #: The same once the run has been asked to end: a container is killed soon after.
 ENDING_PATIENCE_S: Final = 3.0
 
-# A server that vanishes without a word is noticed within a minute, not after two hours, which is
-# what most systems take. An explicit connection parameter takes precedence.
+# Notice the silent loss of a server within a minute, not after two hours, the default of most
+# systems. An explicit connection parameter takes precedence.
 _CONNECTION_DEFAULTS: Final = {
     "connect_timeout": "10",
     "keepalives_idle": "30",
@@ -66,12 +68,12 @@ _FIRST_BACKOFF_S: Final = 0.1
 _LONGEST_BACKOFF_S: Final = 10.0
 _CANCEL_TIMEOUT_S: Final = 2.0
 
-#: What the code relies on, whatever the server, the database or the role has as its default: how
-#: dates and intervals are written.
+#: The formats of dates and intervals that the code relies on, whatever the defaults of the server,
+#: the database or the role are.
 _FORMS: Final = {"DateStyle": "ISO", "IntervalStyle": "postgres", "TimeZone": "UTC"}
 
 _READ_ONLY: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-# Not READ WRITE: where the server is read only for the moment, as in a failover, so are we.
+# Not READ WRITE: if the server is read only for the moment, as in a failover, so are we.
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 
@@ -82,7 +84,10 @@ def _conninfo(dsn: str) -> str:
 def connect(dsn: str, application_name: str) -> Connection:
     """Open a connection in autocommit mode. Statements are never prepared on the server.
 
-    Raises `psycopg.OperationalError` when the server cannot be reached.
+    Raises
+    ------
+    psycopg.OperationalError
+        The server cannot be reached.
     """
     return psycopg.connect(
         _conninfo(dsn),
@@ -93,7 +98,7 @@ def connect(dsn: str, application_name: str) -> Connection:
 
 
 class Standalone(Connection[Any]):
-    """A connection for commands that are no runs, opened by `open_standalone`.
+    """A connection for commands that are not runs, opened by `open_standalone`.
 
     Each transaction, and each statement outside of one, begins with its own settings.
     """
@@ -125,7 +130,7 @@ def open_standalone(
     read_only: bool = False,
     statement_timeout: str = READ_TIMEOUT,
 ) -> Standalone:
-    """Open a connection for a command that is no run; otherwise as `connect`."""
+    """Open a connection for a command that is not a run; otherwise as `connect`."""
     conn = Standalone.connect(
         _conninfo(dsn),
         autocommit=True,
@@ -154,7 +159,7 @@ def count(conn: Connection, query: str | SQL | Composed, values: Values | None =
 
 
 def holds(conn: Connection, query: str | SQL | Composed, values: Values | None = None) -> bool:
-    """Return whether a query says yes; NULL is no."""
+    """Return whether a query returns true; NULL is false."""
     return bool(only_row(conn, query, values)[0])
 
 
@@ -163,7 +168,7 @@ class TooSlow(psycopg.errors.QueryCanceled):
 
 
 def is_passing(error: psycopg.Error) -> bool:
-    """Return whether the same transaction may well succeed a little later.
+    """Return whether the same transaction may succeed a little later.
 
     By SQLSTATE, see PostgreSQL's appendix on error codes: lost connections (class 08 and no code
     at all), a server that stops or starts (57P), serialization failure and deadlock (40), lock
@@ -189,10 +194,10 @@ def is_passing(error: psycopg.Error) -> bool:
 
 
 def is_unavailable(error: psycopg.Error) -> bool:
-    """Return whether a server that is there takes no connection now: it starts up or is full.
+    """Return whether the server exists but accepts no connection now: it is starting or full.
 
-    libpq gives no code for an error before the connection stands, hence the words, which are those
-    of the server in English or, behind PgBouncer, of the pooler.
+    libpq gives no code for an error before the connection is established, hence the texts, which
+    are those of the server in English or, behind PgBouncer, of the pooler.
     """
     if error.sqlstate is not None:
         return error.sqlstate in ("57P03", "53300")
@@ -221,7 +226,7 @@ def explain(error: psycopg.Error) -> str:
 
 
 def transaction_settings(statement_timeout: str, lock_timeout: str = LOCK_TIMEOUT) -> str:
-    """Return a list of expressions for a SELECT that apply until the transaction ends."""
+    """Return a list of SQL expressions that set parameters until the transaction ends."""
     settings = _settings(statement_timeout, lock_timeout).items()
     return ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings)
 
@@ -250,8 +255,8 @@ def one_statement(
 ) -> list[tuple[Any, ...]]:
     """Execute one statement in a transaction that a single message begins and ends.
 
-    However long this process then takes to look at the answer, or if it is stopped for good, no
-    lock and no transaction waits for it. `conn` is in autocommit mode, with no transaction open.
+    However long this process takes to read the answer, and even if it is stopped for good, no lock
+    and no transaction stays open. `conn` must be in autocommit mode, with no transaction open.
     """
     if conn.info.transaction_status != TransactionStatus.IDLE or not conn.autocommit:
         raise ValueError("the connection must be in autocommit mode, with no transaction open")
@@ -264,7 +269,7 @@ def one_statement(
             cursor.nextset()
             return cursor.fetchall() if cursor.description else []
     except psycopg.Error:
-        # The server has undone it, and only waits to hear that we know.
+        # The server has rolled back, and waits for our ROLLBACK.
         roll_back(conn)
         raise
 
@@ -288,7 +293,7 @@ class _LookCursor(Cursor[Any]):
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """Whether the condition of a transaction holds, and its id where that was asked for."""
+    """Whether the condition of a transaction holds, and its id if requested."""
 
     holds: bool
     xid: str | None
@@ -305,7 +310,7 @@ def begin(
     """Begin a transaction with its settings, and evaluate `condition`, in a single message."""
     cursor = Cursor(conn)
     if read_only:
-        # No query yet, so that the first of `work` is what takes the snapshot.
+        # Not a query yet, so that the first one of `work` takes the snapshot.
         settings = _set_local(statement_timeout or READ_TIMEOUT)
         cursor.execute(f"{_READ_ONLY}; {settings}".encode())
         return _Begun(holds=True, xid=None)
@@ -320,11 +325,11 @@ def begin(
 
 
 def is_committed(conn: Connection, xid: str) -> bool:
-    """Return what became of a transaction whose commit was answered by nothing."""
+    """Return whether a transaction was committed whose commit got no answer."""
     try:
         row = Cursor(conn).execute("SELECT pg_xact_status(%s::xid8)", (xid,)).fetchone()
     except psycopg.errors.InvalidParameterValue:
-        # After a failover, the new server may never have heard of it.
+        # After a failover, the new server may not know it.
         return False
     if row is not None and row[0] == "in progress":
         raise psycopg.OperationalError("the transaction whose answer was lost is still under way")
@@ -332,7 +337,7 @@ def is_committed(conn: Connection, xid: str) -> bool:
 
 
 def roll_back(conn: Connection) -> None:
-    """Roll back what is open on a connection; one that fails at that is closed."""
+    """Roll back the open transaction of a connection; close the connection if that fails."""
     try:
         conn.rollback()
     except psycopg.Error:
@@ -340,7 +345,7 @@ def roll_back(conn: Connection) -> None:
 
 
 class Session:
-    """A connection that comes back, and the transactions on it.
+    """A connection that is reopened when lost, and the transactions on it.
 
     One thread at a time may use it.
 
@@ -351,14 +356,14 @@ class Session:
     read_only
         Whether every transaction is read only, as in a dry run.
     guard
-        Returns an expression that must hold in each transaction that writes, or `None`: whether
-        the run still is what others take it for. Otherwise `StopRun` is raised.
+        Returns an SQL expression that must be true in each writing transaction, or `None`:
+        whether others still consider the run alive. Otherwise `StopRun` is raised.
     stop_flag
-        When set, the process is about to end and a transaction is only repeated for a moment.
+        When it is set, the process is about to end, and a transaction is retried only for a moment.
     patience
-        For how long a transaction is repeated, in seconds.
+        How long a transaction is retried, in seconds.
     write_timeout
-        How long a statement of a transaction that writes may take, in seconds.
+        How long a statement of a writing transaction may take, in seconds.
     """
 
     def __init__(
@@ -388,21 +393,21 @@ class Session:
         once: bool = False,
         may_split: bool = False,
     ) -> T:
-        """Run `work` in one transaction, and repeat all of it after passing trouble.
+        """Run `work` in one transaction, and repeat all of it after a temporary failure.
 
-        `work` may thus run several times, and, unless `once` is set, even after a commit whose
-        answer was lost: it must rest on the state of the data alone. With `once`, the server is
-        asked what became of such a transaction. With `may_split`, which says that the caller can do
-        with less at once, a transaction that writes is not repeated when it was too slow.
+        `work` may thus run several times, even after a commit that got no answer unless `once` is
+        set: it must depend only on the state of the data. With `once`, the server is asked whether
+        such a transaction was committed. With `may_split`, for a caller that can write less at
+        once, a writing transaction that was too slow is not repeated.
 
         Raises
         ------
         TooSlow
             See `may_split`.
         psycopg.Error
-            Trouble that does not pass, or that did not pass in time.
+            A failure that is not temporary, or that lasted too long.
         StopRun
-            The guard does not hold.
+            The guard is false.
         """
         reads = read_only or self.read_only
         timeout = statement_timeout or (READ_TIMEOUT if reads else f"{self._write_timeout:g}s")
@@ -428,7 +433,7 @@ class Session:
                 result = work(conn)
                 if conn.info.transaction_status == TransactionStatus.INERROR:
                     # COMMIT would roll back without an error.
-                    raise psycopg.errors.InFailedSqlTransaction("an error was not heeded")
+                    raise psycopg.errors.InFailedSqlTransaction("an error was ignored")
                 if begun.xid is not None:
                     unanswered = (begun.xid, result)
                 conn.commit()
@@ -447,8 +452,8 @@ class Session:
     def look(self, work: Callable[[Connection], T]) -> T:
         """Run `work`, which only reads, with a transaction for each of its statements.
 
-        They see different moments, and no transaction is open for longer than a statement takes.
-        Otherwise as `transaction`.
+        The statements see different snapshots, and no transaction is open for longer than one of
+        them takes. Otherwise as `transaction`.
         """
 
         def once() -> T:
@@ -463,8 +468,10 @@ class Session:
         return self._repeat(once, read_only=True)
 
     def autocommit(self, work: Callable[[Connection], T], *, guarded: bool = False) -> T:
-        """Run `work`, which executes single statements by `one_statement`, outside of any
-        transaction; otherwise as `transaction`. The guard has to hold where that is asked for."""
+        """Run `work` outside of any transaction; it executes statements by `one_statement`.
+
+        Otherwise as `transaction`. The guard applies only if `guarded` is set.
+        """
 
         def attempt() -> T:
             conn = self._connection()
@@ -478,7 +485,7 @@ class Session:
     def statement(
         self, query: str, values: Mapping[str, object] | None = None, **timeouts: str
     ) -> Sequence[tuple[Any, ...]]:
-        """Execute one statement as `one_statement` does, and repeat it after passing trouble."""
+        """Execute one statement as `one_statement` does, and repeat it after a failure."""
         return self.autocommit(lambda conn: one_statement(conn, query, values, **timeouts))
 
     def cancel(self) -> None:
@@ -505,7 +512,7 @@ class Session:
                 if self._stop_flag.is_set():
                     # An attempt that waited for a lock may have taken longer than that by itself.
                     deadline = min(deadline, began + ENDING_PATIENCE_S)
-                # In a transaction that we made read only ourselves, 25006 is a mistake of the job.
+                # In a transaction that we made read only ourselves, 25006 is a bug of the job.
                 is_ours = read_only and error.sqlstate == "25006"
                 if is_ours or not is_passing(error) or time.monotonic() >= deadline:
                     raise
@@ -530,16 +537,16 @@ class Session:
 def open_patiently(
     open_connection: Callable[[], Connection], *, patience: float = PATIENCE_S
 ) -> Connection:
-    """Open a connection; wait for a server that is starting up or full, but for no other.
+    """Open a connection; retry only while the server is starting up or full.
 
     For the main thread, before a run begins: there a signal ends the wait.
 
     Raises
     ------
     StopRun
-        It was not ready within `patience` seconds.
+        The server was not ready within `patience` seconds.
     psycopg.Error
-        It cannot be reached, or refuses us.
+        The server cannot be reached, or refuses the connection.
     """
     deadline = time.monotonic() + patience
     backoff = _FIRST_BACKOFF_S
@@ -551,7 +558,8 @@ def open_patiently(
                 raise
             if time.monotonic() >= deadline:
                 raise StopRun(
-                    f"the database was not ready for {patience:,.0f} s: {explain(error)}"
+                    f"the database was not ready for {patience:,.0f} s: {explain(error)}; run again"
+                    " later"
                 ) from error
             log.warning("the database is not ready, trying again: %s", explain(error))
             time.sleep(random.uniform(0.5, 1.0) * backoff)

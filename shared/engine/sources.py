@@ -1,16 +1,16 @@
-"""Where batches come from: a source is a value that a job returns, and three kinds serve every job.
+"""Sources: where the batches of a job come from. Three kinds serve every job.
 
 | source   | for                                                                | cursor       |
 |----------|--------------------------------------------------------------------|--------------|
 | `Keyset` | rows that still need work, in the order of a key                   | in memory    |
 | `Stream` | pages that come from outside, in their own order                   | the stream's |
-| `Claims` | rows shared out among runs: FOR UPDATE SKIP LOCKED and a token     | in the table |
+| `Claims` | rows shared among runs: FOR UPDATE SKIP LOCKED and a token         | in the table |
 
-A source opens its own transactions on the session that it is given, and moves its cursor only once
-they are committed: a transaction whose answer was lost is repeated from where the cursor is.
+A source opens its own transactions on the given session, and moves its cursor only after they are
+committed: a transaction that got no answer is repeated from the position of the cursor.
 
-Threads: `prepare` and `count` come first, on the main thread. After that `next` is called by the
-claiming thread alone, and `give_back` by the main thread alone, at the same time as `next`.
+Threads: `prepare` and `count` are called first, on the main thread. After that the claiming thread
+calls `next`, and the main thread calls `give_back`, at the same time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["ClaimTable", "Claims", "Keyset", "Partition", "Source", "Stream", "W
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """The share of the rows that this container takes: those whose id modulo `count` is `index`."""
+    """The share of rows of this container: those whose id modulo `count` is `index`."""
 
     index: int = 0
     count: int = 1
@@ -45,45 +45,45 @@ class Partition:
 
 
 class Source(Protocol[Item]):
-    """Where a job's batches come from. What `next` raises ends the run, see `errors`."""
+    """The source of a job's batches. Exceptions of `next` end the run, see `errors`."""
 
     @property
     def is_shared(self) -> bool:
-        """Whether items are claimed: what a run gives back, it or another run claims again."""
+        """Whether items are claimed: what a run gives back is claimed again by any run."""
 
     def prepare(self, session: Session) -> None:
-        """Get ready. May write, but not in a dry run."""
+        """Prepare the source. May write, but not in a dry run."""
 
     def count(self, session: Session) -> int | None:
-        """Return how many rows the run is expected to touch, `None` where that is not known."""
+        """Return how many rows the run is expected to process, `None` if that is unknown."""
 
     def next(self, session: Session, size: int) -> Sequence[Item] | Wait:
-        """Return the next items, about `size` rows of them; none when there are no more."""
+        """Return the next items, about `size` rows of them; none if there are no more."""
 
     def give_back(self, session: Session, items: Sequence[Item]) -> None:
-        """Return items that are not going to be written; they stand where they stood.
+        """Give back items that will not be written; they keep their place in the order.
 
-        Those that were written after all stay as they are.
+        Items that were written after all stay as they are.
         """
 
     def fail(self, session: Session, failed: Sequence[tuple[Item, str]]) -> None:
-        """Return items that failed, each with the reason; they come up again after all others."""
+        """Give back items that failed, each with the reason; they come after all others."""
 
 
 class Keyset(Generic[Item]):
-    """Items in the order of a key. Nothing is marked as taken: what is written leaves the query.
+    """Items in the order of a key. Nothing is marked as taken: written rows leave the query.
 
     Parameters
     ----------
     rows
-        Returns the first items behind a key, about so many rows of them, in the key's order; or
-        the query of those rows, without an ORDER BY.
+        A function that returns the first items after a key, about `size` rows of them, in the order
+        of the key; or the query of those rows, without an ORDER BY.
     key
-        Returns an item's key; or names the column of the query to order by and to share rows out
-        by, an integer. The items of a query are values where it has one column, else tuples that
-        begin with the key.
+        A function that returns an item's key; or the name of an integer column of the query, by
+        which rows are ordered and partitioned. The items of a query with one column are values,
+        others are tuples that begin with the key.
     count
-        Counts what is expected, where `rows` is no query.
+        Counts the expected rows, if `rows` is a function.
     partition, values
         The share of the query's rows to take, and its parameters.
     """
@@ -112,7 +112,7 @@ class Keyset(Generic[Item]):
             raise TypeError("either both rows and key are SQL, or both are functions")
 
     def prepare(self, session: Session) -> None:
-        """There is nothing to prepare."""
+        """Do nothing: there is nothing to prepare."""
 
     def count(self, session: Session) -> int | None:
         return session.look(self._count)
@@ -126,13 +126,13 @@ class Keyset(Generic[Item]):
         return items
 
     def give_back(self, session: Session, items: Sequence[Item]) -> None:
-        """Nothing was taken."""
+        """Do nothing: nothing was claimed."""
 
     def fail(self, session: Session, failed: Sequence[tuple[Item, str]]) -> None:
-        """Nothing was taken."""
+        """Do nothing: nothing was claimed."""
 
     def left(self, conn: Connection, last: Item | None) -> int:
-        """Return how many rows of the query are left, up to an item where that is given."""
+        """Return how many rows of the query are left, up to an item if one is given."""
         if self._left is None:
             raise TypeError("only a query can be counted again: write verify")
         return self._left(conn, None if last is None else self._key(last))
@@ -172,17 +172,17 @@ def _first(item: Any) -> Any:
 class Stream(Generic[Item]):
     """Pages that come from outside, such as files or the answers of a service.
 
-    Where a run has to continue where an earlier one stopped, `open` reads the checkpoint, and the
-    job's `write` stores the page's cursor in the page's own transaction.
+    If a run must continue where an earlier one stopped, `open` reads the checkpoint, and the job's
+    `write` stores the page's cursor in the page's own transaction.
 
     Parameters
     ----------
     open
-        Opens the stream, in a transaction that only reads. Returns a function that returns the next
-        page, of about as many rows as it is asked for where that can be chosen, and `None` after
-        the last. That one is called outside of any transaction, and may wait for a service.
+        Opens the stream, in a read-only transaction. Returns a function that returns the next page,
+        of about the requested number of rows if that can be chosen, and `None` after the last. That
+        function is called outside of any transaction, and may wait for a service.
     count
-        Counts what is expected, reading only.
+        Counts the expected rows, reading only.
     """
 
     def __init__(
@@ -208,25 +208,25 @@ class Stream(Generic[Item]):
         return [] if page is None else [page]
 
     def give_back(self, session: Session, items: Sequence[Item]) -> None:
-        """Nothing was taken: what is not written is read again by the next run."""
+        """Do nothing: the next run reads again what is not written."""
 
     def fail(self, session: Session, failed: Sequence[tuple[Item, str]]) -> None:
-        """Nothing was taken."""
+        """Do nothing: nothing was claimed."""
 
 
 # -- claims --------------------------------------------------------------------------------------
 
-#: The claims of a run that is in no table are taken back after so long.
+#: The time after which the claims of a run without a record are reclaimed.
 _STALE_AFTER: Final = "15 minutes"
 
-#: How often a run looks for the claims of dead ones, as a part of the time after which a run is
-#: dead; and always when nothing else is left.
+#: How often a run looks for claims of dead runs, as a fraction of the time after which a run is
+#: dead; it also looks when nothing else is left.
 _RECLAIM_PART: Final = 6
 
-# The order is the one of a partial index, so that the claim reads as many index entries as it
-# returns. What this run has put back has a later token than the run's start, and is not taken a
-# second time; written with coalesce, that condition is no reason for the planner to collect all
-# matches and sort them, whatever it knows of a table that was just filled.
+# The order is that of a partial index, so that the claim reads as many index entries as it returns.
+# A row that this run has given back has a later token than the run's start, and is not taken a
+# second time. Written with coalesce, that condition does not make the planner collect all matches
+# and sort them, whatever it knows about a table that was just filled.
 CLAIM: Final = """
 WITH next AS (
     SELECT id, {token} AS before
@@ -254,7 +254,7 @@ FROM unnest(%(ids)s::bigint[], %(tokens)s::timestamptz[], %(before)s::timestampt
 WHERE entity.id = held.id AND entity.status = {claimed} AND entity.{token} = held.token
 """
 
-# Just before this run's start: behind all that was waiting, and yet open to this run.
+# Just before this run's start: after all waiting rows, and yet claimable by this run.
 _RECLAIM: Final = """
 WITH dead AS (
     SELECT entity.id
@@ -298,7 +298,7 @@ SELECT count(*) FROM {table} entity WHERE status = {claimed} AND claimed_by = %(
 
 
 class Claimed(Protocol):
-    """What an item of `Claims` says of its claim."""
+    """The claim of an item of `Claims`."""
 
     @property
     def id(self) -> int:
@@ -306,19 +306,19 @@ class Claimed(Protocol):
 
     @property
     def claimed_at(self) -> datetime:
-        """The token: the row holds it as long as no other run took it."""
+        """The token: the row holds it until another run takes the row."""
 
     @property
     def audited_before(self) -> datetime | None:
-        """What stood in the token's place before."""
+        """The value of the token's column before the claim."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimTable:
-    """A table whose rows are shared out among runs.
+    """A table whose rows are shared among runs.
 
     It has the columns `id` (BIGINT), `status`, `claimed_by` (UUID, the run) and `token`, a
-    TIMESTAMPTZ that holds the time of the claim as long as the claim is good.
+    TIMESTAMPTZ with the time of the claim as long as the claim is valid.
 
     Parameters
     ----------
@@ -327,9 +327,9 @@ class ClaimTable:
     order
         The order in which rows are claimed, which a partial index on waiting rows serves.
     due
-        Further condition for a row to be claimed, as SQL.
+        A further condition for claiming a row, as SQL.
     columns
-        What else an item is made of, as SQL; `entity` is the table.
+        Further columns of an item, as SQL; `entity` is the table.
     """
 
     name: str
@@ -341,7 +341,7 @@ class ClaimTable:
     due: str = "true"
 
     def format(self, statement: str) -> Composed:
-        """Return a statement with the table's names in their places."""
+        """Return a statement with the names of the table filled in."""
         return SQL(statement).format(
             table=Identifier(*self.name.split(".")),
             runs=SQL(RUNS),
@@ -354,7 +354,7 @@ class ClaimTable:
         )
 
     def give_back(self, conn: Connection, items: Sequence[Claimed]) -> None:
-        """Give back claims, as far as the run still holds them, to stand where they stood."""
+        """Give back claims that the run still holds; they keep their place in the order."""
         if items:
             conn.execute(
                 self.format(_GIVE_BACK),
@@ -367,10 +367,10 @@ class ClaimTable:
 
 
 class Reserve(Protocol):
-    """Rows that become claimable once nothing else is left."""
+    """Rows that become claimable when nothing else is left."""
 
     def count(self, conn: Connection) -> int:
-        """Return how many there are."""
+        """Return their number."""
 
     def take_up(self, conn: Connection, size: int) -> int:
         """Make up to `size` of them claimable; return how many."""
@@ -381,9 +381,9 @@ ClaimedItem = TypeVar("ClaimedItem", bound=Claimed)
 
 @dataclass(slots=True)
 class Claims(Generic[ClaimedItem]):
-    """Rows that several runs share out among themselves, each row claimed by one run at a time.
+    """Rows that several runs share; each row is claimed by one run at a time.
 
-    A claim is a status, a token and the run that holds it. Claims of dead runs are taken back.
+    A claim is a status, a token and the run that holds it. Claims of dead runs are reclaimed.
 
     Parameters
     ----------
@@ -392,27 +392,27 @@ class Claims(Generic[ClaimedItem]):
     record
         This run's record.
     item
-        Makes an item of the columns `id`, token, token before, and those of the table.
+        Makes an item of the columns `id`, token, previous token, and those of the table.
     room
-        Returns how many of so many rows may be claimed now, or what to wait for. Runs in the
-        transaction of the claim, which is repeated when its answer is lost.
+        Returns how many of `size` rows may be claimed now, or what to wait for. Runs in the
+        transaction of the claim, which is repeated if it got no answer.
     complete
-        Adds what else the database says about items, in the same transaction.
+        Adds further data from the database to items, in the same transaction.
     taken
-        Hears how many items were claimed, after the commit.
+        Called with the number of claimed items, after the commit.
     failed
-        Gives back items that failed, each with the reason, in the transaction that is open.
+        Gives back items that failed, each with the reason, in the open transaction.
     reclaimed
-        Hears the ids of rows that were taken back from dead runs, in the same transaction.
+        Called with the ids of rows that were reclaimed from dead runs, in the same transaction.
     reserve
-        More rows, which are made claimable when nothing else is left.
+        Further rows, which become claimable when nothing else is left.
     partition
         The share of the rows to take.
     revisit_after
         Seconds after which this caller may claim a row again; `None` for never.
     browse
-        Returns, for a dry run, the rows that a real one would claim behind a place, and the place
-        behind those; the first place is `None`.
+        For a dry run: returns the rows that a real run would claim after a position, and the next
+        position; the first position is `None`.
     """
 
     table: ClaimTable
@@ -468,12 +468,12 @@ class Claims(Generic[ClaimedItem]):
         session: Session,
         claim: Callable[[Connection], list[ClaimedItem] | Wait],
     ) -> Sequence[ClaimedItem] | Wait:
-        """Claim in another way, with everything else as in `next`."""
+        """Claim in another way; everything else as in `next`."""
         self.before(session)
         attempt: list[ClaimedItem] = []
 
         def work(conn: Connection) -> list[ClaimedItem] | Wait:
-            # Of an attempt whose commit was answered by nothing, in case that it went through.
+            # From an earlier attempt whose commit got no answer but succeeded.
             self.table.give_back(conn, attempt)
             items = claim(conn)
             if isinstance(items, Wait):
@@ -495,7 +495,7 @@ class Claims(Generic[ClaimedItem]):
             session.transaction(lambda conn: self.failed(conn, failed))
 
     def reclaim(self, conn: Connection) -> int:
-        """Take back the claims of dead runs; return how many there were."""
+        """Reclaim the rows of dead runs; return how many there were."""
         self.record.reap(conn)
         self._reclaims_at = self.record.clock() + self.record.dead_after / _RECLAIM_PART
         rows = conn.execute(
@@ -515,7 +515,7 @@ class Claims(Generic[ClaimedItem]):
         return count(conn, self.table.format(_COUNT_HELD), {"run": self.record.id})
 
     def count_dead(self, conn: Connection) -> int:
-        """Return how many rows are held by runs that are dead."""
+        """Return how many rows are held by dead runs."""
         values = {"dead_after": self.record.dead_after, "stale_after": _STALE_AFTER}
         return count(conn, self.table.format(_COUNT_DEAD), values)
 
@@ -539,7 +539,7 @@ class Claims(Generic[ClaimedItem]):
         return items
 
     def take(self, conn: Connection, size: int) -> list[ClaimedItem]:
-        """Claim up to `size` rows, the first in order, in the transaction that is open."""
+        """Claim up to `size` rows, the first in order, in the open transaction."""
         values = {"size": size, "started": self.started(conn), "run": self.record.id}
         rows = conn.execute(self.table.format(CLAIM), values | self.partition.values)
         return [self.item(*row) for row in rows]

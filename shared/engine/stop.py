@@ -1,8 +1,8 @@
 """The stop flag of a run, and what signals do.
 
-The first signal asks a run to finish and commit what is in hand; another, more than a second
-later, ends the process at once, which is just as safe: an unfinished transaction rolls back.
-Before a run begins, and in a command that is no run, the first one ends the process.
+The first signal asks a run to finish and commit the current batch. Another, more than a second
+later, ends the process at once, which is equally safe: an unfinished transaction rolls back.
+Before a run begins, and in a command that is not a run, the first one ends the process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from threading import Event, Lock, Thread, current_thread, main_thread
 from types import FrameType
 from typing import Final
 
-#: Lets the watching thread look whether the run is over.
+#: Wakes the watching thread, which then checks whether the run is over.
 _WAKE: Final = signal.SIGUSR1
 #: Terminals and containers often send a signal twice, to the process and to its group.
 _TWICE_S: Final = 1.0
@@ -28,10 +28,10 @@ _Handler = Callable[[int, FrameType | None], object]
 class StopFlag:
     """Whether, why and by which signal the run is to end.
 
-    `event` is set when everything that waits should stop waiting; the first reason wins.
+    `event` is set when every wait should end; the first reason counts.
 
-    `is_planned` says that somebody wanted the run to end: by a signal, a limit or a request.
-    Otherwise others ended it, such as a service that is down.
+    `is_planned` says that a person wanted the run to end: by a signal, a limit or a request.
+    Otherwise an outside cause ended it, such as a service that is down.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class StopFlag:
 
 def _signals() -> frozenset[signal.Signals]:
     taken = {signal.SIGTERM, signal.SIGINT}
-    # On a terminal, it says that the terminal was closed; elsewhere it means what the caller likes.
+    # On a terminal, it says that the terminal was closed; elsewhere its meaning is the caller's.
     return frozenset(taken | {signal.SIGHUP} if sys.stderr.isatty() else taken)
 
 
@@ -111,11 +111,10 @@ def signals_held() -> Iterator[None]:
 
 @contextmanager
 def on_signals(stop_flag: StopFlag) -> Iterator[None]:
-    """Turn SIGTERM and SIGINT into a request to stop, and the second of them into the end.
+    """Turn the first SIGTERM or SIGINT into a request to stop, and end the process at the second.
 
-    On a terminal SIGHUP counts as SIGTERM. The signals are taken by a thread of their own rather
-    than by a handler: a handler runs in the middle of whatever the main thread does, and may not
-    touch the locks that it holds.
+    On a terminal SIGHUP counts as SIGTERM. A thread rather than a handler receives the signals: a
+    handler interrupts the main thread anywhere, and must not acquire a lock that it holds.
     """
     signals = _signals()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*signals, _WAKE})
@@ -146,7 +145,7 @@ def _watch(stop_flag: StopFlag, signals: frozenset[signal.Signals], finished: Ev
     while True:
         signum = signal.sigwait({*signals, _WAKE})
         if signum == _WAKE:
-            # Any process can send it, and must not leave the run deaf to the others.
+            # Any process can send it, and it must not make the run ignore the other signals.
             if finished.is_set():
                 return
             continue

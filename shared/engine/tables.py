@@ -1,4 +1,4 @@
-"""The tables that a job needs and the privileges on them, checked before anything is touched."""
+"""The tables that a job needs and the privileges on them, checked before any change."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from artwork_backfill.shared.engine.session import holds, only_row
 class Table:
     """A table that a job uses, by its qualified name, and the privileges it needs on it.
 
-    `updated` names the columns that UPDATE is needed on; of all of them where it is empty. A job
-    does without an `optional` table, and looks itself whether it is there and may be used.
+    `updated` names the columns that UPDATE is needed on; if empty, on all of them. A job works
+    without an `optional` table, and checks itself whether it exists and may be used.
     """
 
     name: str
@@ -32,12 +32,12 @@ class Table:
 
     @property
     def quoted(self) -> str:
-        """The qualified name as SQL spells it, whatever letters it is made of."""
+        """The qualified name as an SQL identifier, whatever characters it has."""
         return ".".join(f'"{part}"' for part in self.name.split("."))
 
 
-# What there is of each table. A sequence belongs to it where rows are inserted with a serial id. To
-# look for a table in a schema that one may not use is an error.
+# The existing objects of each table. A sequence belongs to a table with a serial id. Looking for a
+# table in a schema without USAGE is an error.
 _LOOK: Final = """
 SELECT name, has_schema, may_use, to_regclass(visible) IS NOT NULL,
        (SELECT pg_get_serial_sequence(visible, attname)
@@ -70,19 +70,19 @@ END
 def check_tables(
     conn: Connection, tables: Iterable[Table], *, command: str = "", read_only: bool = False
 ) -> None:
-    """Check that a database has what a job needs, before the job touches anything.
+    """Check that a database has what a job needs, before the job changes anything.
 
     Parameters
     ----------
     command
-        What `artwork-backfill grants` calls whatever needs the tables.
+        The name of the command for `artwork-backfill grants`.
     read_only
-        Whether nothing will be written, so that SELECT is all that is needed.
+        Whether nothing will be written, so that SELECT suffices.
 
     Raises
     ------
     DatabaseError
-        Names everything that is missing and says how to get it.
+        Names everything that is missing, with the remedy.
     """
     wanted = [table for table in merge(tables) if not table.optional]
     if read_only:
@@ -108,7 +108,7 @@ def merge(tables: Iterable[Table]) -> list[Table]:
         before = merged.get(table.name, Table(table.name, (), optional=True))
         privileges = dict.fromkeys((*before.privileges, *table.privileges))
         updates = [t.updated for t in (before, table) if "UPDATE" in t.privileges]
-        # All of a table includes each of its columns.
+        # UPDATE on the whole table includes each of its columns.
         columns = dict.fromkeys(c for updated in updates for c in updated) if all(updates) else ()
         merged[table.name] = Table(
             table.name, tuple(privileges), tuple(columns), before.optional and table.optional
@@ -117,17 +117,17 @@ def merge(tables: Iterable[Table]) -> list[Table]:
 
 
 def check_may_create(conn: Connection, schema: str) -> None:
-    """Check that the role may create tables in a schema that exists, or raise `DatabaseError`."""
+    """Check that the role may create tables in an existing schema; raise `DatabaseError` if not."""
     if not holds(conn, "SELECT has_schema_privilege(%s, 'CREATE')", (schema,)):
         raise DatabaseError(_no_rights(conn, {("CREATE", "SCHEMA "): [schema]}, "migrate"))
 
 
-#: Objects by the privileges that are lacking on them and by their kind, as GRANT spells both.
+#: Objects by the missing privileges and by their kind, both as in GRANT.
 _Lacking = dict[tuple[str, str], list[str]]
 
 
 def _look(conn: Connection, wanted: list[Table]) -> tuple[list[Table], _Lacking]:
-    """Return the tables that do not exist, and the rights that the role does not have."""
+    """Return the tables that do not exist, and the rights that the role lacks."""
     by_name = {table.name: table for table in wanted}
     values = {
         "names": list(by_name),
@@ -169,7 +169,7 @@ def _look_at_rights(
 
 
 def _missing(tables: list[Table]) -> Iterator[str]:
-    """Explain, once for each remedy, which tables do not exist."""
+    """Explain which tables do not exist, once for each remedy."""
     remedies: dict[str, list[str]] = {}
     for table in tables:
         remedies.setdefault(_remedy(table), []).append(table.name)

@@ -1,10 +1,15 @@
-"""What people ask of the audit's tables, and what they may do about it.
+"""Questions about the audit's tables, and the actions of people.
 
-| module       | what lives there                                                          |
-|--------------|---------------------------------------------------------------------------|
-| `questions`  | reads: one function per question, with filters in and typed rows out      |
-| `actions`    | changes: one transaction each, refused where a row is not as it was shown |
-| `staff`      | what only archive.org's staff can mend, one instruction at a time         |
+| module        | contents                                                                   |
+|---------------|----------------------------------------------------------------------------|
+| `questions`   | reads: one function per question, with filters in and typed rows out       |
+| `triage`      | the same lists as groups, with counts                                      |
+| `actions`     | changes: one transaction each, refused if a row has changed since it was shown |
+| `runs`        | runs and holds, and requests to them                                       |
+| `status`      | the progress of the audit                                                  |
+| `explain`     | what an audit of one entity would find                                     |
+| `export`      | tasks that only archive.org's staff can do                                 |
+| `spreadsheet` | rows as CSV                                                                |
 
-Nothing here prints or parses: command lines and web pages are made from these.
+Nothing here prints or parses; command line and dashboard are built on it.
 """

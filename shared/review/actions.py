@@ -1,12 +1,11 @@
-"""What people do about reviews, entities and failed events: one transaction each.
+"""Actions of people on reviews, entities and failed events: one transaction each.
 
-An action is refused where a row is not any more as the person saw it, and nothing is changed then.
-Who did what is kept in the notes of the review. A deletion goes (back) into artwork-indexer's queue
-only after archive.org's listings were read again, before the transaction; they are asked through
-`Listings`.
+An action is refused, and changes nothing, if a row has changed since the person saw it. The notes
+of the review record who did what. A deletion is queued only after archive.org's listings were read
+again, before the transaction, through `Listings`.
 
-Rows are locked as the audit locks them, the entity before its reviews, so that neither waits for
-the other in a circle.
+Rows are locked in the order of the audit, the entity before its reviews, so that the two cannot
+deadlock.
 """
 
 from __future__ import annotations
@@ -18,7 +17,12 @@ from typing import Any, Final, Literal
 from uuid import UUID, uuid4
 
 from psycopg import Connection
-from psycopg.errors import UniqueViolation
+from psycopg.errors import (
+    DeadlockDetected,
+    LockNotAvailable,
+    QueryCanceled,
+    UniqueViolation,
+)
 
 from artwork_backfill.shared.audit.actual import Item, ItemState, OriginalImage
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType, item_name
@@ -29,7 +33,7 @@ from artwork_backfill.shared.audit.copies import (
 )
 from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.audit.expected import Presence
-from artwork_backfill.shared.auditing import queueing
+from artwork_backfill.shared.auditing import expectation, queueing
 from artwork_backfill.shared.auditing.expectation import read_presence
 from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.owners import read_owners
@@ -41,46 +45,39 @@ from artwork_backfill.shared.auditing.queueing import (
     queue_events,
 )
 from artwork_backfill.shared.clients.http import Interrupted, ServiceError
-from artwork_backfill.shared.engine.session import holds, only_row
+from artwork_backfill.shared.engine.session import holds, one_statement, only_row
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review.questions import EntityRow, Review, ReviewStatus
 
 #: The tables that these actions change.
 TABLES: Final = (
-    Table("artwork_indexer.event_queue", ("SELECT", "UPDATE"), updated=("state", "attempts")),
+    Table(
+        "artwork_indexer.event_queue",
+        ("SELECT", "UPDATE"),
+        updated=("state", "attempts", "created"),
+    ),
     Table("artwork_indexer.audit_entity", ("SELECT", "UPDATE")),
     Table("artwork_indexer.needs_manual_review", ("SELECT", "UPDATE")),
 )
 
-#: What is read as well before a deletion is queued, and written with it.
-DELETION_TABLES: Final = (
-    Table("musicbrainz.release"),
-    Table("musicbrainz.release_meta"),
-    Table("musicbrainz.release_gid_redirect"),
-    Table("musicbrainz.event"),
-    Table("musicbrainz.event_meta"),
-    Table("musicbrainz.event_gid_redirect"),
-    Table("musicbrainz.deleted_entity"),
-    Table("cover_art_archive.cover_art"),
-    Table("event_art_archive.event_art"),
-    *queueing.TABLES,
-)
+#: Further tables that are read and written when a deletion is queued.
+DELETION_TABLES: Final = (*expectation.PRESENCE_TABLES, *queueing.TABLES)
 
-#: The outcome in `audit_result` of a deletion that was queued on a person's word.
+#: The outcome in `audit_result` of a deletion that a person decided.
 PURGE: Final = "purge"
 
-#: What a person wants audited comes first.
+#: Entities that a person wants audited come first.
 RETRY_PRIORITY: Final = 300
 
 _AGAIN: Final = "to be audited again"
 
 
 class Refused(Exception):
-    """An action does not fit the rows as they are now. The message says why, and what to do."""
+    """An action does not fit the present rows. The message says why, and what to do."""
 
 
 class Retried(StrEnum):
-    """What became of a gid that was to be audited again."""
+    """The result of making a gid unchecked."""
 
     RETRIED = "is unchecked now and audited next"
     IN_PROGRESS = "is being audited just now: nothing to do"
@@ -88,24 +85,28 @@ class Retried(StrEnum):
 
 
 class Requeued(StrEnum):
-    """What became of an event that was to be queued again."""
+    """The result of requeueing an event."""
 
     REQUEUED = "is queued again"
-    MISSING = "does not exist (any more)"
+    MISSING = "does not exist"
     NOT_FAILED = "is not failed: nothing to do"
     PARENT_FAILED = (
-        "depends on an event that stays failed: see to that one, it takes this one along"
+        "depends on an event that stays failed: requeue that event, and this one is requeued, too"
     )
-    DUPLICATE = "has a twin that is queued already: that one does its work"
-    NOT_OURS = "was not queued by an audit: pass --any to queue it again all the same"
-    UNSAFE = "would delete an image that may not be deleted now: see `review retry`"
+    DUPLICATE = "has an identical event in the queue: nothing to do"
+    NOT_OURS = "was not queued by an audit: pass --any to requeue it nevertheless"
+    UNSAFE = "would delete an image that must not be deleted now: see `review retry`"
+    OUTDATED = (
+        "is out of date, because MusicBrainz has merged, deleted or restored the entity: see"
+        " `review retry`"
+    )
     BUSY = "must wait for other events of the entity or of the image's owner: try again later"
-    UNREAD = "could not be checked, since archive.org gave no usable answer: try again later"
+    UNREAD = "could not be checked, because archive.org gave no usable answer: try again later"
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewOutcome:
-    """A review and what became of it: as it is now, or as it was seen and why it was left so."""
+    """A review after an action, or as it was seen together with the reason of the refusal."""
 
     review: Review
     refusal: str | None = None
@@ -113,7 +114,7 @@ class ReviewOutcome:
 
 @dataclass(frozen=True, slots=True)
 class RetriedGid:
-    """A gid and what became of it; `entity_type` is `None` for one that is unknown."""
+    """A gid and the result; `entity_type` is `None` for an unknown gid."""
 
     gid: UUID
     entity_type: EntityType | None
@@ -122,7 +123,7 @@ class RetriedGid:
 
 @dataclass(frozen=True, slots=True)
 class RequeuedEvent:
-    """An event and what became of it; `asked_for` is false for one that a parent took along.
+    """An event and the result; `asked_for` is false if it depends on a requested one.
 
     `detail` says why a deletion is `UNSAFE`.
     """
@@ -148,7 +149,7 @@ WHERE id = %(id)s
 FOR UPDATE
 """
 
-# In order of id, as the audit locks them.
+# In the order of ids, in which the audit locks rows.
 _LOCK_ENTITIES_OF_REVIEWS: Final = """
 SELECT entity.id
 FROM artwork_indexer.audit_entity entity
@@ -203,8 +204,7 @@ SET resolution_notes = concat_ws(E'\\n', resolution_notes, %(note)s::text)
 WHERE status = 'open' AND audit_entity_id = ANY (%(ids)s::bigint[])
 """
 
-# Failed events are few, and have an index: looking through them for those that depend on others
-# costs little.
+# There are few failed events, and they have an index: searching them for dependants costs little.
 _FAILED_FAMILY: Final = """
 WITH RECURSIVE family (id) AS (
     SELECT id FROM unnest(%(ids)s::bigint[]) AS wanted (id)
@@ -220,7 +220,7 @@ WHERE id IN (SELECT id FROM family)
 ORDER BY id
 """
 
-# Ids come back after a TRUNCATE: an event is an audit's only where action and entity agree, too.
+# Ids are reused after a TRUNCATE: an event is an audit's only if action and entity agree, too.
 _MADE_BY_AUDIT: Final = """
 SELECT event.id, bool_or(result.outcome = 'purge')
 FROM artwork_indexer.event_queue event
@@ -235,6 +235,7 @@ AND event.action IN ('index', 'delete_image', 'deindex')
 GROUP BY event.id
 """
 
+# An event that waits for one of those that are left out is no obstacle to it.
 _UNDER_WAY: Final = """
 SELECT EXISTS (
     SELECT
@@ -242,7 +243,8 @@ SELECT EXISTS (
     WHERE state IN ('queued', 'running')
     AND entity_type::text = %(entity_type)s
     AND %(gid)s IN (message->>'gid', message->>'old_gid', message->>'new_gid')
-    AND NOT id = ANY (%(but)s::bigint[]))
+    AND NOT id = ANY (%(but)s::bigint[])
+    AND NOT (state = 'queued' AND coalesce(depends_on && %(but)s::bigint[], false)))
 """
 
 _ENTITY_ID: Final = """
@@ -267,11 +269,15 @@ SELECT id FROM artwork_indexer.event_queue
 WHERE state = 'failed' AND id = ANY (%(ids)s::bigint[])
 """
 
+# As if it were new: artwork-indexer gives up what it runs 2.5 minutes after `created`.
 _REQUEUE: Final = """
-UPDATE artwork_indexer.event_queue SET state = 'queued', attempts = 0 WHERE id = %(id)s
+UPDATE artwork_indexer.event_queue
+SET state = 'queued', attempts = 0, created = now()
+WHERE id = %(id)s AND state = 'failed'
+RETURNING id
 """
 
-# A message may hold anything, and what is not a UUID names no entity.
+# A message may contain anything, and text that is not a UUID names no entity.
 _ENTITIES_OF_EVENTS: Final = """
 SELECT entity.id
 FROM artwork_indexer.event_queue event
@@ -290,41 +296,43 @@ WHERE event.id = ANY (%(ids)s::bigint[])
 
 
 def resolve(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
-    """Close an open review as mended. Its entity is audited again, which proves it.
+    """Close an open review as fixed. Its entity is audited again, which proves it.
 
     Parameters
     ----------
+    conn
+        A connection in autocommit mode.
     seen
         The review as the person saw it.
     by, note
-        Who says so, and why; both are kept with the review.
+        The person's name and the reason; both are stored with the review.
 
     Raises
     ------
     Refused
-        The review is not open, or not any more as it was seen.
+        The review is not open, or has changed since it was seen.
     """
     return _change(conn, seen, ReviewStatus.RESOLVED, Status.UNCHECKED, _WITH_OPEN_REVIEW, by, note)
 
 
 def leave_unfixed(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
-    """Close an open review for good: its entity counts as clean and is not audited any more.
+    """Close an open review without a fix: its entity counts as clean and is not audited again.
 
-    An event of it that fails later, or `retry`, brings it back. Parameters and errors are those of
-    `resolve`.
+    An event of it that fails later, or `retry`, makes it unchecked again. Parameters and errors are
+    those of `resolve`.
     """
     return _change(conn, seen, ReviewStatus.WONT_FIX, Status.CLEAN, _WITH_OPEN_REVIEW, by, note)
 
 
 def reopen(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
-    """Open a closed review again: its entity waits for a person once more.
+    """Reopen a closed review, so that its entity waits for a person again.
 
     Parameters are those of `resolve`.
 
     Raises
     ------
     Refused
-        The review is open, another one of its entity is, or it is not any more as it was seen.
+        The review is open, its entity has another open review, or it has changed since it was seen.
     """
     try:
         return _change(conn, seen, ReviewStatus.OPEN, Status.MANUAL_REVIEW, _CLOSED, by, note)
@@ -335,9 +343,9 @@ def reopen(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
 
 
 def annotate(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
-    """Add a note to a review and leave everything else as it is.
+    """Add a note to a review, and leave everything else as it is.
 
-    Parameters are those of `resolve`; raises `Refused` when the review is not as it was seen.
+    Parameters are those of `resolve`; raises `Refused` if the review has changed since it was seen.
     """
     with conn.transaction():
         _lock_as_seen(conn, seen)
@@ -346,7 +354,7 @@ def annotate(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
 
 
 def audit_again(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
-    """Have the entity of a review audited again, before all others.
+    """Make the entity of a review unchecked, to be audited before all others.
 
     An open review stays open: the audit resolves it, or finds more reasons for it. Parameters and
     errors are those of `annotate`; also refused while the entity is being audited.
@@ -360,17 +368,17 @@ def audit_again(conn: Connection, seen: Review, *, by: str, note: str) -> Review
     return replace(seen, entity_status=Status.UNCHECKED)
 
 
-#: What can be done about one review; all take the same parameters.
+#: The actions on one review; all take the same parameters.
 ReviewAction = Callable[..., Review]
 
 
 def apply_to_all(
     conn: Connection, action: ReviewAction, seen: Sequence[Review], *, by: str, note: str
 ) -> list[ReviewOutcome]:
-    """Do the same about many reviews, in one transaction; return what became of each, in order.
+    """Apply an action to many reviews in one transaction; return the results in order.
 
-    `action` is one of the functions above. A review that it refuses is left as it is, and does not
-    keep the others.
+    `action` is one of the functions above. A refused review stays as it is, and does not affect the
+    others.
     """
     outcomes = []
     with conn.transaction():
@@ -383,7 +391,7 @@ def apply_to_all(
     return outcomes
 
 
-#: Where an entity may stand whose open review is closed; in repair, its events go on.
+#: The statuses of an entity whose open review can be closed; queued events of a repair stay.
 _WITH_OPEN_REVIEW: Final = (Status.MANUAL_REVIEW, Status.UNCHECKED)
 _CLOSED: Final = (Status.CLEAN, Status.LEGACY, Status.UNCHECKED, Status.REPAIR_QUEUE)
 
@@ -414,7 +422,7 @@ def _change(
 def _lock_idle_entity(conn: Connection, seen: Review) -> None:
     row = conn.execute(_LOCK, {"id": seen.id}).fetchone()
     if row is None:
-        raise Refused(f"review {seen.id} does not exist any more")
+        raise Refused(f"review {seen.id} does not exist any more: `review list` shows all reviews")
     if row[0] == Status.IN_PROGRESS:
         raise Refused(
             f"{seen.entity_type} {seen.gid} is being audited just now: look again in a minute"
@@ -450,25 +458,30 @@ def purge(
     note: str,
     suffix: str | None = None,
 ) -> int:
-    """Queue the deletion of one foreign image on a person's word; return the event's id.
+    """Queue the deletion of one foreign image on a person's decision; return the event's id.
 
-    Whose the image is and whether it is safe elsewhere is not asked; everything else is: the item
-    is read again, lists the image, and no event of the entity is under way. The review stays open
-    with a note, and the audit after the deletion closes it.
+    Does not check who owns the image and whether a copy exists elsewhere. Checks everything else:
+    the item is read again and must list the image, and no event of the entity may be in progress.
+    Events of ours that a failed one has left in the queue are withdrawn. The review stays open with
+    a note, and the audit after the deletion closes it.
 
     Parameters
     ----------
     seen
         The open review as the person saw it.
+    artwork_id
+        The artwork id in the name of the file.
     suffix
-        Which file is meant, where several carry the id.
+        The suffix of the file, if several files have the id.
+    listings
+        Reads the item.
     by, note
-        Who says so, and why; both are kept with the review.
+        The person's name and the reason; both are stored with the review.
 
     Raises
     ------
     Refused
-        One of the checks fails; nothing is changed.
+        A check failed; nothing was changed.
     """
     gid, entity_type = str(seen.gid), seen.entity_type
     if seen.status is not ReviewStatus.OPEN:
@@ -478,6 +491,7 @@ def purge(
         _lock_idle_entity(conn, seen)
         entity_id = _lock_as_seen(conn, seen)
         words = _stamped(conn, by, f"{PURGE} of {image.name}, event {EVENT_IDS}: {note}")
+    queueing.sweep(conn)
     message = {"gid": gid, "artwork_id": artwork_id, "suffix": image.suffix}
     queued = queue_events(
         conn,
@@ -502,26 +516,31 @@ def purge(
 
 
 def _listed(listings: Listings, entity_type: EntityType, gid: str) -> Item:
-    """Return the item of an entity as it is listed now, or refuse."""
+    """Return the item of an entity as it is listed now; refuse if it is not."""
     try:
         item = listings.read(gid)
     except (ServiceError, Interrupted) as error:
         raise Refused(f"{item_name(gid)} could not be read, try again later: {error}") from None
     if item.state is not ItemState.LISTED:
         problem = f": {item.problem}" if item.problem else ""
-        raise Refused(f"archive.org says that {item_name(gid)} is {item.state}{problem}")
+        raise Refused(
+            f"archive.org says that {item_name(gid)} is {item.state}{problem}: try again later"
+        )
     if is_of_other_archive(item, ART_ARCHIVES[entity_type]):
-        raise Refused(f"{item_name(gid)} belongs to the other archive")
+        raise Refused(f"{item_name(gid)} belongs to the other archive: close the review instead")
     return item
 
 
 def _image_to_purge(item: Item, artwork_id: int, suffix: str | None) -> OriginalImage:
     images = _images(item, artwork_id, suffix)
     if not images:
-        raise Refused(f"{item_name(item.gid)} lists no original with artwork id {artwork_id}")
+        raise Refused(
+            f"{item_name(item.gid)} lists no original with artwork id {artwork_id}: check the"
+            " number"
+        )
     if len(images) > 1:
         names = ", ".join(image.name for image in images)
-        raise Refused(f"several originals carry that artwork id ({names}): pass --suffix")
+        raise Refused(f"several originals have that artwork id ({names}): pass --suffix")
     return images[0]
 
 
@@ -531,10 +550,14 @@ def _image_to_purge(item: Item, artwork_id: int, suffix: str | None) -> Original
 def retry(
     conn: Connection, gids: Collection[UUID], *, by: str, seen: Collection[EntityRow] = ()
 ) -> list[RetriedGid]:
-    """Have entities audited again, before all others; return what became of each gid.
+    """Make entities unchecked, to be audited before all others; return the result of each gid.
 
-    A gid that both a release and an event have stands for both. Raises `Refused` when one of the
-    entities `seen` is not any more as the person saw it.
+    A gid that both a release and an event have stands for both.
+
+    Raises
+    ------
+    Refused
+        One of the entities `seen` has changed since the person saw it.
     """
     with conn.transaction():
         locked = conn.execute(_LOCK_ENTITIES, {"gids": list(gids)}).fetchall()
@@ -575,23 +598,27 @@ def requeue(
     listings: Listings | None = None,
     any_event: bool = False,
 ) -> list[RequeuedEvent]:
-    """Put failed events back into artwork-indexer's queue, with those that failed along with them.
+    """Requeue failed events, together with the failed events that depend on them.
 
-    An event whose twin is queued already stays as it is, and so does one that depends on an event
-    that stays failed. A deletion is checked first as an audit checks it, since the image may have
-    become this entity's own meanwhile, or its owner may have lost it.
+    An event stays as it is if an identical one is queued, or if it depends on an event that stays
+    failed. A deletion is checked first, as in an audit, because the image may have become this
+    entity's own in the meantime, or its owner may have lost it.
 
     Parameters
     ----------
+    ids
+        The ids of the events.
+    by
+        The person's name, for the notes of reviews.
     listings
-        Asks archive.org about the items of deletions; without it, every deletion is `UNREAD`.
+        Reads the items of deletions; without it, every deletion is `UNREAD`.
     any_event
-        Whether to touch events that no audit has queued.
+        Whether to also requeue events that no audit has queued.
 
     Returns
     -------
     list[RequeuedEvent]
-        What became of each event that was asked for, and of each that depends on one.
+        The result of each requested event, and of each that depends on one.
     """
     family = _failed_family(conn, ids)
     ours = _made_by_audit(conn, family)
@@ -625,7 +652,7 @@ def requeue(
 
 
 class _Requeuing:
-    """What becomes of failed events that are put back, those before others that depend on them."""
+    """The results of requeueing events, parents before the events that depend on them."""
 
     def __init__(self, conn: Connection, family: Collection[_Event], ids: Collection[int]) -> None:
         events = {event.id: event for event in family}
@@ -640,19 +667,19 @@ class _Requeuing:
         self._blocking = _failed(conn, set().union(*self._parents.values())) - self.failed
 
     def parents_first(self) -> Iterator[_Event]:
-        """Yield the failed events, passing over those whose parents stay failed."""
+        """Yield the failed events, without those whose parents stay failed."""
         for id_ in _parents_first(self.failed, self._parents):
             if not self.is_blocked(self._events[id_]):
                 yield self._events[id_]
 
     def leave(self, event: _Event, outcome: Requeued, detail: str = "") -> None:
-        """Leave an event as it is, and with it what depends on it."""
+        """Leave an event as it is, and the events that depend on it."""
         self.outcomes[event.id] = outcome
         self._details[event.id] = detail
         self._blocking.add(event.id)
 
     def is_blocked(self, event: _Event) -> bool:
-        """Return whether a parent stays failed, and leave the event then."""
+        """Return whether a parent stays failed, and leave the event in that case."""
         if self._blocking.isdisjoint(event.depends_on):
             return False
         self.leave(event, Requeued.PARENT_FAILED)
@@ -669,7 +696,7 @@ class _Requeuing:
 
 _OBSTACLES: Final[Mapping[Obstacle, Requeued]] = {
     Obstacle.EVENT_CHANGED: Requeued.NOT_FAILED,
-    Obstacle.ENTITY_CHANGED: Requeued.UNSAFE,
+    Obstacle.ENTITY_CHANGED: Requeued.OUTDATED,
     Obstacle.OWNER_CHANGED: Requeued.UNSAFE,
 }
 
@@ -681,12 +708,16 @@ def _requeue_ours(
     looks: Mapping[int, _Look],
     by: str,
 ) -> None:
-    """Queue the events of one entity again, all of them or none."""
+    """Requeue the events of one entity, all of them or none."""
+    is_live = read_presence(conn, group[0].entity_type, group[0].gid) is Presence.LIVE
     twins: set[str] = set()
     wanted = []
     for event in group:
         twin = f"{event.action} {sorted(event.message.items())}"
         if requeuing.is_blocked(event):
+            continue
+        if event.action == ("deindex" if is_live else "index"):
+            requeuing.leave(event, Requeued.OUTDATED)
             continue
         if twin in twins:
             requeuing.leave(event, Requeued.DUPLICATE)
@@ -707,7 +738,8 @@ def _requeue_ours(
             )
             for event in wanted
         ],
-        note=_stamped(conn, by, f"events queued again: {EVENT_IDS}"),
+        is_live=is_live,
+        note=_stamped(conn, by, f"events requeued: {EVENT_IDS}"),
     )
     obstacle = queue_events(conn, request).obstacle
     if obstacle is None:
@@ -742,7 +774,7 @@ class _Event:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What archive.org lists of an image that is to be deleted: here, and at its owner's."""
+    """What archive.org lists of an image to delete: here, and in its owner's item."""
 
     image: OriginalImage | None = None
     owner: str | None = None
@@ -760,13 +792,13 @@ def _failed_family(conn: Connection, ids: Collection[int]) -> list[_Event]:
 
 
 def _made_by_audit(conn: Connection, events: Iterable[_Event]) -> dict[int, bool]:
-    """Return the ids of events that an audit has queued, and whether on a person's word."""
+    """Return the ids of events that an audit queued, and whether a person decided them."""
     ids = [event.id for event in events]
     return dict(conn.execute(_MADE_BY_AUDIT, {"ids": ids}).fetchall())
 
 
 def _look_at(conn: Connection, event: _Event, listings: Listings | None) -> _Look:
-    """Read the items that a deletion rests on; no transaction is open."""
+    """Read the items that a deletion depends on; no transaction is open."""
     if listings is None:
         return _Look(is_readable=False)
     owner = read_owners(conn, event.entity_type, [event.artwork_id]).gids.get(event.artwork_id)
@@ -791,10 +823,10 @@ def _obstacle(
     is_purge: bool | None,
     requeued: Collection[int],
 ) -> tuple[Requeued, str] | None:
-    """Return why a deletion may not go back into the queue, with a detail, None if it may.
+    """Return why a deletion must not be requeued, with a detail; None if it may be.
 
-    `is_purge` is None for an event that no audit has queued: then all that counts is that the image
-    is not the entity's own.
+    `is_purge` is None for an event that no audit has queued: then it only matters that the image is
+    not the entity's own.
     """
     rows = read_owners(conn, event.entity_type, [event.artwork_id])
     owner = rows.gids.get(event.artwork_id)
@@ -818,7 +850,7 @@ def _obstacle(
     if read_presence(conn, event.entity_type, event.gid) is Presence.LIVE:
         return Requeued.UNSAFE, "the entity is live"
     if look.copy is not CopyState.SAME:
-        return Requeued.UNSAFE, f"{event.entity_type} {owner} does not hold the same picture"
+        return Requeued.UNSAFE, f"{event.entity_type} {owner} does not hold the same image"
     return None
 
 
@@ -857,29 +889,31 @@ def _parents_first(ids: Collection[int], parents: Mapping[int, Collection[int]])
     left = set(ids)
     while left:
         ready = {id_ for id_ in left if left.isdisjoint(parents[id_])}
-        # Events that depend on each other can never run; any order does for them.
+        # Events that depend on each other can never run, so their order does not matter.
         ordered |= dict.fromkeys(sorted(ready or left))
         left -= ready or left
     return list(ordered)
 
 
 def _requeue_one(conn: Connection, id_: int) -> Requeued:
+    """Queue an event of others again; no lock of ours outlives the one statement."""
     try:
-        # A savepoint: queued events are unique, and whoever queues a twin may still be at it.
-        with conn.transaction():
-            conn.execute(_REQUEUE, {"id": id_})
+        requeued = one_statement(conn, _REQUEUE, {"id": id_})
     except UniqueViolation:
         return Requeued.DUPLICATE
-    return Requeued.REQUEUED
+    except (LockNotAvailable, QueryCanceled, DeadlockDetected):
+        # A twin of it is being queued just now, and may not be committed for long.
+        return Requeued.BUSY
+    return Requeued.REQUEUED if requeued else Requeued.NOT_FAILED
 
 
 def _note_requeued(conn: Connection, ids: Sequence[int], by: str) -> None:
     entities = {id_ for (id_,) in conn.execute(_ENTITIES_OF_EVENTS, {"ids": ids})}
-    note = _stamped(conn, by, f"events queued again: {', '.join(map(str, ids))}")
+    note = _stamped(conn, by, f"events requeued: {', '.join(map(str, ids))}")
     conn.execute(_NOTE, {"ids": sorted(entities), "note": note})
 
 
 def _stamped(conn: Connection, by: str, note: str) -> str:
-    """Return a note with the time, by the database's clock, and the person's name before it."""
+    """Return a note preceded by the database's time and the person's name."""
     (now,) = only_row(conn, "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')")
     return f"{now} UTC, {by}: {note}"

@@ -1,7 +1,7 @@
-"""One entity explained: what an audit would find now, what it would do, and why. Only reads.
+"""What an audit of one entity would find now, what it would do, and why. Only reads.
 
-Used by the command line and the dashboard. It works without our tables and without
-artwork-indexer's, as on a mirror of MusicBrainz; earlier audits and events are then unknown.
+Used by the command line and the dashboard. It works without our tables and artwork-indexer's, for
+example on a mirror of MusicBrainz; previous audits and events are unknown then.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from artwork_backfill.shared.auditing.expectation import look_at
 from artwork_backfill.shared.auditing.models import Audit, Claim, Deferral
 from artwork_backfill.shared.review.questions import Case, find_cases
 
-#: Opens a connection for one short look at the database.
+#: Opens a connection for a short read of the database.
 Connect = Callable[[], AbstractContextManager[Connection]]
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainedFinding:
-    """One difference, what it means, and what is done about it under the policy in force."""
+    """One difference, its meaning, and what the policy does about it."""
 
     check: str
     severity: str
@@ -44,7 +44,7 @@ class ExplainedFinding:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedImage:
-    """An image that is not this entity's: whose it is, and what the owner's item holds of it."""
+    """A foreign image: its owner, and what the owner's item holds of it."""
 
     name: str
     owner: str | None
@@ -55,9 +55,9 @@ class ExplainedImage:
 class Explanation:
     """One entity as an audit sees it now.
 
-    `outcome` is the status that an audit would give it, or `deferred`; `why` the reasons in words.
-    `events` are what it would queue, as `ACTION MESSAGE`. `case` is what is on record, None where
-    nothing is.
+    `outcome` is the status that an audit would give it, or `deferred`; `why` are the reasons.
+    `events` are what it would queue, as `ACTION MESSAGE`. `case` is what the tables say, None if
+    they know nothing.
     """
 
     entity_type: EntityType
@@ -79,20 +79,26 @@ def explain(
 ) -> Explanation:
     """Return what an audit of one entity would find and do.
 
-    No transaction is open while services are asked. Raises `BadRow` for rows that are not as they
-    are assumed to be, `StopRun` when a service is down.
+    No transaction is open during requests to services.
+
+    Raises
+    ------
+    BadRow
+        MusicBrainz's rows violate an assumption.
+    StopRun
+        A service is down.
     """
     with connect() as conn:
         (claim,) = look_at(conn, entity_type, [str(gid)])
         case = _case(conn, claim)
     inspection = examiner.inspect(claim)
-    (confirmed,) = examiner.confirm([inspection.audit])
+    confirmed = examiner.confirm(inspection.audit)
     return _explanation(claim, inspection, confirmed or inspection.audit, case, policy)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Both sides of an entity as a whole: its item and those of its images' owners, and documents.
+    """Both sides of an entity: its item, those of its images' owners, and documents.
 
     `problem` says why there are none.
     """
@@ -116,7 +122,7 @@ def compare_whole(
 
 
 def entity_types(connect: Connect, gid: UUID) -> Sequence[EntityType]:
-    """Return the types of entities that MusicBrainz knows or knew under a gid; all where none."""
+    """Return the entity types that MusicBrainz knows or knew a gid as; all if none."""
     with connect() as conn:
         known = [
             entity_type

@@ -1,8 +1,8 @@
-"""What only archive.org's staff can mend, as instructions for them.
+"""Tasks that only archive.org's staff can do, as instructions for them.
 
-The indexer can write files; it cannot make a dark item visible, derive thumbnails again, remove
-files that it does not know, or set metadata of an item that exists. The instructions come from the
-latest audit of every entity that waits for a person, and from the codes of its review.
+The indexer can write files. It cannot make a dark item visible, derive thumbnails again, remove
+unknown files, or set metadata of an existing item. The instructions come from the latest audit of
+every entity that waits for a person, and from the codes of its review.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType, ite
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One thing to do to one item, in words that need no knowledge of the audit."""
+    """One task for one item, in words that need no knowledge of the audit."""
 
     identifier: str
     what: str
@@ -36,7 +36,7 @@ _ALWAYS: Final[Mapping[str, str]] = {
     "orphan.leftover": "remove the item: MusicBrainz does not have the entity any more",
 }
 
-#: Of checks that artwork-indexer repairs as a rule, for an entity whose review is about them.
+#: For checks that artwork-indexer usually repairs, if the entity's review is about them.
 _WHEN_NOT_HELD: Final[Mapping[str, str]] = {
     f"meta.{field}": f"set {name} to that of mb_metadata.xml"
     for field, name in (
@@ -69,7 +69,7 @@ LIMIT %(limit)s
 
 
 def instructions(conn: Connection) -> Iterator[Instruction]:
-    """Yield what the staff would have to do, a page of open reviews at a time."""
+    """Yield the instructions for the staff, reading a page of open reviews at a time."""
     after = 0
     while rows := conn.execute(_NEXT, {"after": after, "limit": _PAGE}).fetchall():
         for _, entity_type, gid, reasons, findings in rows:

@@ -1,7 +1,7 @@
-"""Questions about reviews, entities and failed events; nothing is changed here.
+"""Queries about reviews, entities and failed events; nothing is changed here.
 
-Every function takes a connection and returns typed rows. Pages are cut in SQL, and each query is
-served by an index: lists by `(status, created_at)` and `(state, created)`, entities by their gid.
+Every function takes a connection and returns typed rows. Lists are paged in SQL, and each query
+uses an index: lists `(status, created_at)` and `(state, created)`, entities their gid.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import PROOFS
 from artwork_backfill.shared.engine.tables import Table
 
-#: The tables that these questions are about.
+#: The tables that these queries read.
 TABLES: Final = (
     Table("artwork_indexer.event_queue"),
     Table("artwork_indexer.event_failure_reason"),
@@ -28,12 +28,12 @@ TABLES: Final = (
     Table("artwork_indexer.audit_result"),
 )
 
-#: The tables that `list_repairs` is about.
+#: The tables that `list_repairs` reads.
 REPAIR_TABLES: Final = (Table("artwork_indexer.repair_tally"),)
 
 
 class ReviewStatus(StrEnum):
-    """What has become of a review; the values are those of `manual_review_status`."""
+    """The status of a review; the values are those of `manual_review_status`."""
 
     OPEN = "open"
     RESOLVED = "resolved"
@@ -42,7 +42,7 @@ class ReviewStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of a list is wanted."""
+    """The part of a list to return."""
 
     limit: int = 50
     offset: int = 0
@@ -50,10 +50,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class ReviewFilter:
-    """Which reviews are wanted; what is `None` or empty does not narrow the list.
+    """A filter for reviews; fields that are `None` or empty do not restrict the list.
 
-    `reason` is text that the reason contains, in any case; `text` may stand in the gid or the notes
-    as well. `kind` is one of `Review.kinds`. The ages are counted from the review's creation.
+    `reason` is text that the reason contains, case-insensitive; `text` may also be in the gid or
+    the notes. `kind` is one of `Review.kinds`. Ages are counted from the review's creation.
     """
 
     statuses: tuple[ReviewStatus, ...] = (ReviewStatus.OPEN,)
@@ -68,9 +68,10 @@ class ReviewFilter:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """One row of needs_manual_review, with the entity it is about.
+    """One row of needs_manual_review, with its entity.
 
-    `kinds` say why as codes: the check of a plain finding, else a `ReasonCode` or `CopyState`.
+    `kinds` are the reasons as codes: the check of a plain finding, or else a `ReasonCode` or
+    `CopyState`.
     """
 
     id: int
@@ -88,7 +89,7 @@ class Review:
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which failed events are wanted; `reason` is text that the latest failure contains."""
+    """A filter for failed events; `reason` is text that the latest failure contains."""
 
     entity_type: EntityType | None = None
     action: str | None = None
@@ -97,7 +98,7 @@ class EventFilter:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of artwork-indexer's queue; `failure` is the latest reason it gave, if any."""
+    """One event of artwork-indexer's queue; `failure` is its latest failure reason, if any."""
 
     id: int
     state: str
@@ -114,7 +115,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class StoredFinding:
-    """One finding as an audit has kept it; `repair` says that it led to that audit's events."""
+    """One finding as stored by an audit; `repair` says that it led to that audit's events."""
 
     check: str
     severity: str
@@ -126,7 +127,7 @@ class StoredFinding:
 
 @dataclass(frozen=True, slots=True)
 class PastAudit:
-    """One audit that did not simply find the entity clean."""
+    """One stored audit, with another result than simply clean."""
 
     run_id: UUID
     audited_at: datetime
@@ -149,7 +150,7 @@ class EntityRow:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Everything that is known about one entity, the latest first."""
+    """Everything about one entity, the latest first."""
 
     entity: EntityRow
     reviews: tuple[Review, ...]
@@ -159,9 +160,9 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class RepairTally:
-    """How often the completed repair of a check was then found to hold.
+    """How often the completed repair of a check was found to hold.
 
-    `is_given_up` says that the check is not repaired any more, since it has stopped holding.
+    `is_given_up` says that the check is not repaired any more, because its repairs do not hold.
     """
 
     check: str
@@ -174,7 +175,7 @@ class RepairTally:
         return self.not_held_in_a_row >= PROOFS
 
 
-#: How much of an entity's past a `Case` holds.
+#: The number of previous audits and events in a `Case`.
 _PAST_AUDITS: Final = 20
 
 _ANY: Final = ReviewFilter(statuses=tuple(ReviewStatus))
@@ -183,7 +184,7 @@ _ALL: Final = Page(limit=1_000)
 #: No id is larger.
 _LAST_ID: Final = 2**63 - 1
 
-# What is NULL here is known before the query is planned, so that an id is found by its index.
+# A NULL here is known before the query is planned, so that an id is found by its index.
 REVIEW_CONDITIONS: Final = """
     review.status = ANY (%(statuses)s::artwork_indexer.manual_review_status[])
 AND (%(entity_type)s::text IS NULL OR entity.entity_type::text = %(entity_type)s)
@@ -201,8 +202,8 @@ AND (%(kind)s::text IS NULL OR EXISTS (
                                               ELSE reason->>'code' END))
 """
 
-# The kinds are read for the rows that are wanted only, not for all that are sorted. And OFFSET 0
-# keeps the planner from reading millions of entities to join them with the few in review.
+# The kinds are read only for the rows of the page, not for all rows that are sorted. OFFSET 0 keeps
+# the planner from joining millions of entities with the few in review.
 _REVIEW_COLUMNS: Final = """
 SELECT id, entity_type::text, gid, entity_status, status::text, reason, notes, created_at,
        resolved_at, priority,
@@ -238,7 +239,7 @@ FROM (
 ORDER BY created_at, id
 """
 
-# A walk over all that match, for what is done to them all: rows leave the list as it goes on.
+# Walks over all matching rows in order to act on them: rows leave the list in the meantime.
 _REVIEWS_AFTER: Final = f"""
 {_REVIEW_COLUMNS}
 FROM (
@@ -267,8 +268,8 @@ ORDER BY id DESC
 LIMIT %(limit)s
 """
 
-# Events that have not completed name the entity; completed ones are too many to search, and those
-# that an audit queued are known by their id.
+# Events that have not completed name the entity. There are too many completed ones to search, but
+# those that an audit queued are known by their id.
 _EVENTS_OF_ENTITY: Final = """
 SELECT event.id, event.state::text, event.entity_type::text, event.action::text, event.message,
        event.depends_on, event.attempts, event.created, event.last_updated,
@@ -340,20 +341,20 @@ ORDER BY check_name
 
 
 def list_reviews(conn: Connection, wanted: ReviewFilter, page: Page) -> list[Review]:
-    """Return reviews, the oldest first."""
+    """Return reviews, oldest first."""
     return _reviews(conn, wanted, page)
 
 
 def reviews_after(
     conn: Connection, wanted: ReviewFilter, *, after: int, up_to: int, limit: int
 ) -> list[Review]:
-    """Return the reviews of a list in order of id, those after `after` up to `up_to`."""
+    """Return the reviews of a list in the order of ids, those after `after` up to `up_to`."""
     values = review_values(wanted) | {"after": after, "up_to": up_to, "limit": limit}
     return [_review(row) for row in conn.execute(_REVIEWS_AFTER, values)]
 
 
 def walk_reviews(conn: Connection, wanted: ReviewFilter) -> Iterator[Review]:
-    """Yield all reviews of a list in order of id, read a thousand at a time."""
+    """Yield all reviews of a list in the order of ids, read a thousand at a time."""
     after = 0
     while rows := reviews_after(conn, wanted, after=after, up_to=_LAST_ID, limit=_ALL.limit):
         yield from rows
@@ -361,12 +362,12 @@ def walk_reviews(conn: Connection, wanted: ReviewFilter) -> Iterator[Review]:
 
 
 def find_review(conn: Connection, review_id: int) -> Review | None:
-    """Return one review, or `None` when there is none with this id."""
+    """Return one review, or `None` if there is none with this id."""
     return next(iter(_reviews(conn, _ANY, _ALL, id_=review_id)), None)
 
 
 def find_cases(conn: Connection, gid: UUID) -> list[Case]:
-    """Return what is known about a gid: one case, two when a release and an event share it."""
+    """Return what is known about a gid: one case, or two if a release and an event share it."""
     rows = conn.execute(_ENTITIES, {"gid": gid}).fetchall()
     return [
         _case(conn, EntityRow(id_, EntityType(entity_type), *rest))
@@ -375,7 +376,7 @@ def find_cases(conn: Connection, gid: UUID) -> list[Case]:
 
 
 def list_failed_events(conn: Connection, wanted: EventFilter, page: Page) -> list[Event]:
-    """Return events that artwork-indexer has given up, the oldest first."""
+    """Return events that artwork-indexer has given up, oldest first."""
     return _events(
         conn, _FAILED_EVENTS, **event_values(wanted), limit=page.limit, offset=page.offset
     )
@@ -384,19 +385,19 @@ def list_failed_events(conn: Connection, wanted: EventFilter, page: Page) -> lis
 def failed_events_after(
     conn: Connection, wanted: EventFilter, *, after: int, up_to: int, limit: int
 ) -> list[Event]:
-    """Return the failed events of a list in order of id, those after `after` up to `up_to`."""
+    """Return the failed events of a list in the order of ids, those after `after` up to `up_to`."""
     return _events(
         conn, _FAILED_EVENTS_AFTER, **event_values(wanted), after=after, up_to=up_to, limit=limit
     )
 
 
 def find_event(conn: Connection, event_id: int) -> Event | None:
-    """Return one event, or `None` when there is none with this id."""
+    """Return one event, or `None` if there is none with this id."""
     return next(iter(_events(conn, _EVENT_BY_ID, id=event_id)), None)
 
 
 def walk_failed_events(conn: Connection, wanted: EventFilter) -> Iterator[Event]:
-    """Yield all failed events of a list in order of id, read a thousand at a time."""
+    """Yield all failed events of a list in the order of ids, read a thousand at a time."""
     after = 0
     while rows := failed_events_after(conn, wanted, after=after, up_to=_LAST_ID, limit=_ALL.limit):
         yield from rows
@@ -427,7 +428,7 @@ def event_values(wanted: EventFilter) -> dict[str, object]:
 
 
 def list_repairs(conn: Connection) -> list[RepairTally]:
-    """Return what is known of each check's repairs, in the order of the checks' names."""
+    """Return what is known about each check's repairs, ordered by check."""
     return [RepairTally(*row) for row in conn.execute(_REPAIRS)]
 
 
@@ -479,7 +480,7 @@ def _events(conn: Connection, query: LiteralString, **values: object) -> list[Ev
 
 
 def _finding(stored: Mapping[str, Any]) -> StoredFinding:
-    # An audit that could not be read has kept less of a finding.
+    # An audit that could not read the item stores less of a finding.
     return StoredFinding(
         check=stored["check"],
         severity=stored.get("severity") or "",

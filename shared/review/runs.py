@@ -1,7 +1,7 @@
-"""Runs of jobs: which are at work, what came of the others, and what people ask of them.
+"""Runs of jobs: which are working, how the others ended, and requests of people to them.
 
-A run reads its own row before it takes anything new: what is asked for here takes effect within
-seconds, at the next claim. Nothing here starts a run.
+A run reads its own row before it claims anything, so a request takes effect within seconds, at the
+next claim. Nothing here starts a run.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from artwork_backfill.shared.engine.session import holds
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review.actions import Refused
 
-#: The tables that this is about.
+#: The tables that these functions read and write.
 TABLES: Final = (
     Table("artwork_indexer.backfill_run", ("SELECT", "UPDATE")),
     Table("artwork_indexer.backfill_hold", ("SELECT", "INSERT", "DELETE")),
 )
 
-#: To look is less than to steer.
+#: Reading needs fewer rights than requests.
 LOOK: Final = tuple(Table(table.name) for table in TABLES)
 
-#: A run without a heartbeat for so long is dead.
+#: The time without a heartbeat after which a run is dead.
 DEAD_AFTER: Final = timedelta(seconds=60)
 
 Request = Literal["pause", "stop"]
@@ -52,12 +52,12 @@ class Run:
     requested: str | None
     requested_by: str | None
     requested_why: str | None
-    #: How far it has come: `done`, `total`, `rate` in rows per second, `eta_s`, `said`, `requests`.
+    #: Its progress: `done`, `total`, `rate` in rows per second, `eta_s`, `said`, `requests`.
     progress: Mapping[str, Any]
     report: Mapping[str, Any] | None = None
 
     def state(self, now: datetime) -> str:
-        """Return in a word or two how the run stands at a time."""
+        """Return the state of the run at a time, in a word or two."""
         if self.finished is not None:
             return self.outcome or "ended"
         if now - self.heartbeat > DEAD_AFTER:
@@ -65,13 +65,13 @@ class Run:
         return {"pause": "paused", "stop": "stopping"}.get(self.requested or "", "at work")
 
     def is_at_work(self, now: datetime) -> bool:
-        """Return whether the run lives at a time, be it paused."""
+        """Return whether the run is alive at a time, paused or not."""
         return self.finished is None and now - self.heartbeat <= DEAD_AFTER
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A job of which no run may begin anything, and who says so."""
+    """A job whose runs may not work, and who says so."""
 
     job: str
     who: str
@@ -92,7 +92,7 @@ id, job, version, host, who, options, started, heartbeat, finished, outcome, exi
 requested, requested_by, requested_why, progress
 """
 
-# Those that have not ended first: there are few.
+# Runs that have not ended come first; there are few.
 _RUNS: Final = f"""
 (SELECT {_COLUMNS} FROM artwork_indexer.backfill_run
  WHERE finished IS NULL
@@ -114,7 +114,7 @@ ORDER BY started DESC
 LIMIT 3
 """
 
-# A claim of a run without a row is taken back all the same, only later.
+# A claim of a run without a row is reclaimed as well, only later.
 _PRUNE_BY_AGE: Final = """
 DELETE FROM artwork_indexer.backfill_run WHERE finished < now() - %(age)s
 """
@@ -157,13 +157,16 @@ def may_read(conn: Connection) -> bool:
 
 
 def find_id(conn: Connection, prefix: str) -> UUID:
-    """Return the id of the one run whose id begins so.
+    """Return the id of the one run whose id begins with `prefix`.
 
-    Raises `Refused` when there is none, or more than one.
+    Raises
+    ------
+    Refused
+        There is none, or more than one.
     """
     found = [run_id for (run_id,) in conn.execute(_FIND, {"prefix": prefix.lower()})]
     if not found:
-        raise Refused(f"there is no run {prefix}: `runs list` shows which there are")
+        raise Refused(f"there is no run {prefix}: `runs list` shows the runs")
     if len(found) > 1:
         raise Refused(
             f"the ids of several runs begin with {prefix}, such as {found[0]} and {found[1]}:"
@@ -174,14 +177,14 @@ def find_id(conn: Connection, prefix: str) -> UUID:
 
 
 def prune(conn: Connection, keep: timedelta | int) -> int:
-    """Delete the records of runs that ended longer ago, or all but so many; return how many."""
+    """Delete records of runs that ended before an age, or all but a number; return how many."""
     if isinstance(keep, int):
         return conn.execute(_PRUNE_BY_COUNT, {"count": keep}).rowcount
     return conn.execute(_PRUNE_BY_AGE, {"age": keep}).rowcount
 
 
 def list_runs(conn: Connection, limit: int, *, ended: bool = True) -> list[Run]:
-    """Return runs, those at work first, then the latest; without `ended` only what is at work."""
+    """Return runs, working ones first, then the latest; without `ended` only working ones."""
     return [Run(*row) for row in conn.execute(_RUNS, {"limit": limit, "ended": ended})]
 
 
@@ -197,36 +200,42 @@ def list_holds(conn: Connection) -> list[Hold]:
 
 
 def pause(conn: Connection, run_id: UUID, *, by: str, why: str) -> None:
-    """Have a run take nothing new until `resume`.
+    """Request that a run claims nothing until `resume`.
 
-    Raises `Refused` when it has ended, or does not exist.
+    Raises
+    ------
+    Refused
+        The run has ended, or does not exist.
     """
     _request(conn, run_id, "pause", by, why)
 
 
 def resume(conn: Connection, run_id: UUID, *, by: str) -> None:
-    """Have a run continue that was to pause or to stop. Errors are those of `pause`."""
+    """Withdraw a request to pause or stop. Errors are those of `pause`."""
     _request(conn, run_id, None, by, None)
 
 
 def stop(conn: Connection, run_id: UUID, *, by: str, why: str) -> None:
-    """Have a run finish what it has taken, and end in good order. Errors are those of `pause`."""
+    """Request that a run finishes its claims and ends. Errors are those of `pause`."""
     _request(conn, run_id, "stop", by, why)
 
 
 def hold(conn: Connection, job: str, *, by: str, why: str) -> None:
-    """Have no run of a job begin anything, those at work included, until `unhold`.
+    """Keep all runs of a job from working, until `unhold`; working runs end.
 
-    Raises `Refused` when the job is held already.
+    Raises
+    ------
+    Refused
+        The job is already held.
     """
     if not conn.execute(_HOLD, {"job": job, "by": by, "why": why}).rowcount:
-        raise Refused(f"{job} is held already")
+        raise Refused(f"{job} is held already: `runs list` shows by whom")
 
 
 def unhold(conn: Connection, job: str) -> None:
-    """Let runs of a job begin again. Raises `Refused` when it is not held."""
+    """Let runs of a job work again. Raises `Refused` if it is not held."""
     if not conn.execute(_UNHOLD, {"job": job}).rowcount:
-        raise Refused(f"{job} is not held")
+        raise Refused(f"{job} is not held: `runs list` shows the held jobs")
 
 
 def _request(

@@ -1,8 +1,8 @@
-"""Rows as CSV, safe to be opened in a spreadsheet.
+"""Rows as CSV that is safe to open in a spreadsheet.
 
-Titles, reasons and error texts come from outside. A spreadsheet takes a cell that begins in certain
-ways for a formula, and a formula can send away what is in the sheet: such a cell gets an apostrophe
-before it.
+Titles, reasons and error texts come from outside. Spreadsheets interpret cells with certain first
+characters as formulas, and a formula can send the content of the sheet elsewhere. Such a cell gets
+a leading apostrophe.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from artwork_backfill.shared.engine.log import plain
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-#: A cell that begins so is taken for a formula, or would be once what stands before is dropped.
-#: Some spreadsheets take the full-width forms for the others.
+#: Cells that begin with these are formulas, or would be after leading characters are dropped. Some
+#: spreadsheets treat the full-width forms like the others.
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
 
 
@@ -34,7 +34,7 @@ def lines(row_type: type[DataclassInstance], rows: Iterable[DataclassInstance]) 
 
 
 def text(value: object) -> str:
-    """Return a value in the one form that machines read; nothing for `None`."""
+    """Return a value in a form for machines; the empty string for `None`."""
     if value is None:
         return ""
     if isinstance(value, datetime):

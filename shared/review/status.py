@@ -1,4 +1,4 @@
-"""How far the audit has come: entities, claims, reviews, repairs, and artwork-indexer's queue."""
+"""The progress of the audit: entities, claims, reviews, repairs, and artwork-indexer's queue."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FROM artwork_indexer.needs_manual_review
 WHERE status = 'open'
 """
 
-# Where the entities stand for which an audit has ever queued events.
+# The states of the entities for which audits have queued events.
 _REPAIRED: Final = """
 SELECT status::text, count(*)
 FROM artwork_indexer.audit_entity entity
@@ -62,7 +62,7 @@ ORDER BY event_queue.state
 
 @dataclass(frozen=True, slots=True)
 class EntityCount:
-    """So many entities of a type have this status and priority."""
+    """The number of entities of a type with a status and a priority."""
 
     entity_type: str
     status: str
@@ -72,10 +72,11 @@ class EntityCount:
 
 @dataclass(frozen=True, slots=True)
 class Repairs:
-    """The entities for which events were ever queued, by how far their repair has come.
+    """The entities for which events were ever queued, by the progress of their repair.
 
-    `under_way`: events are queued or running. `to_prove`: carried out, the next audit shows whether
-    they hold. `proved`: an audit found the entity clean since. `in_review`: a person has to look.
+    `under_way`: events are queued or running. `to_prove`: completed, the next audit shows whether
+    the repair holds. `proved`: an audit has found the entity clean since. `in_review`: a person has
+    to decide.
     """
 
     under_way: int
@@ -86,7 +87,7 @@ class Repairs:
 
 @dataclass(frozen=True, slots=True)
 class QueueCount:
-    """So many events of artwork-indexer are in this state, the oldest of them for so long."""
+    """The number of artwork-indexer's events in a state, and the age of the oldest."""
 
     state: str
     events: int
@@ -95,7 +96,7 @@ class QueueCount:
 
 @dataclass(frozen=True, slots=True)
 class AuditStatus:
-    """Everything `status` shows; ages are in seconds, `None` where there is nothing to be old."""
+    """Everything that `status` shows; ages are in seconds, `None` if there is none."""
 
     entities: tuple[EntityCount, ...]
     oldest_claim_s: float | None
@@ -103,7 +104,7 @@ class AuditStatus:
     oldest_review_s: float | None
     repairs: Repairs
     queue: tuple[QueueCount, ...]
-    #: Triggers that the audit relies on and that do not fire, with what that means.
+    #: Triggers that the audit relies on and that do not fire, with the effect.
     missing_triggers: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -1,7 +1,8 @@
-"""Lists as groups: how many reviews and failed events there are of each kind, and how old.
+"""Lists as groups: the number and age of reviews and failed events of each kind.
 
-A kind of reviews is the code of a reason, or the check where the reason is a plain finding; a kind
-of failed events is their action and the failure without what differs from event to event.
+The kind of a review is the code of a reason, or the check if the reason is a plain finding. The
+kind of a failed event is its action and its failure without the parts that differ from event to
+event.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from artwork_backfill.shared.review.questions import (
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How long a list is, and the largest id in it: what comes later is not of it."""
+    """The length of a list, and the largest id in it: later rows do not belong to it."""
 
     count: int
     last_id: int
@@ -33,7 +34,7 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows of one kind; `text` and `action` are what the filter for failed events takes."""
+    """Rows of one kind; `text` and `action` are for the filter of failed events."""
 
     kind: str
     count: int
@@ -42,7 +43,7 @@ class Group:
     action: str | None = None
 
 
-#: Groups that are shown: the largest.
+#: The number of groups that are shown, largest first.
 GROUPS: Final = 12
 
 _COUNT_REVIEWS: Final = f"""
@@ -58,7 +59,7 @@ FROM {FAILED_EVENTS}
 WHERE {EVENT_CONDITIONS}
 """  # noqa: S608
 
-# A review that has reasons of several kinds is in the group of each.
+# A review with reasons of several kinds is in the group of each.
 _REVIEW_GROUPS: Final = f"""
 SELECT kind, count(*), min(created_at)
 FROM (
@@ -75,7 +76,7 @@ ORDER BY count(*) DESC, kind
 LIMIT %(groups)s
 """  # noqa: S608
 
-# What differs from event to event are addresses, ids and numbers; a status of three digits stays.
+# URLs, ids and numbers differ from event to event; a status of three digits stays.
 _EVENT_GROUPS: Final = f"""
 SELECT action, kind, count(*), min(created)
 FROM (
@@ -95,19 +96,19 @@ LIMIT %(groups)s
 
 
 def count_reviews(conn: Connection, wanted: ReviewFilter) -> Extent:
-    """Return how many reviews there are in a list."""
+    """Return the number of reviews in a list."""
     ((count, last_id),) = conn.execute(_COUNT_REVIEWS, review_values(wanted)).fetchall()
     return Extent(count, last_id)
 
 
 def count_failed_events(conn: Connection, wanted: EventFilter) -> Extent:
-    """Return how many failed events there are in a list."""
+    """Return the number of failed events in a list."""
     ((count, last_id),) = conn.execute(_COUNT_EVENTS, event_values(wanted)).fetchall()
     return Extent(count, last_id)
 
 
 def group_reviews(conn: Connection, wanted: ReviewFilter) -> list[Group]:
-    """Return the kinds of reviews in a list, of whatever kind, the most frequent first."""
+    """Return the kinds of reviews in a list, regardless of its own kind, most frequent first."""
     values = review_values(replace(wanted, kind=None)) | {"groups": GROUPS}
     return [
         Group(kind, count, oldest, kind)
@@ -116,7 +117,7 @@ def group_reviews(conn: Connection, wanted: ReviewFilter) -> list[Group]:
 
 
 def group_failed_events(conn: Connection, wanted: EventFilter) -> list[Group]:
-    """Return the kinds of failed events in a list, the most frequent first."""
+    """Return the kinds of failed events in a list, most frequent first."""
     values = event_values(wanted) | {"groups": GROUPS}
     return [
         Group(kind, count, oldest, max(kind.split("…"), key=len).strip(), action)

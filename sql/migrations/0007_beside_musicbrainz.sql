@@ -176,6 +176,14 @@ CREATE TRIGGER audit_withdraw
           AND current_setting('artwork_backfill.queueing', true) IS DISTINCT FROM 'on')
     EXECUTE FUNCTION artwork_indexer.audit_withdraw();
 
+-- Likewise when somebody queues a failed event again.
+CREATE TRIGGER audit_withdraw_again
+    BEFORE UPDATE OF state ON artwork_indexer.event_queue
+    FOR EACH ROW
+    WHEN (OLD.state = 'failed' AND NEW.state = 'queued' AND NEW.action <> 'noop'
+          AND current_setting('artwork_backfill.queueing', true) IS DISTINCT FROM 'on')
+    EXECUTE FUNCTION artwork_indexer.audit_withdraw();
+
 -- A deletion of ours has failed: artwork-indexer would try again an hour later, when it may be wrong.
 --
 -- Deferred, because artwork-indexer writes the reason of the failure after it has put the event
@@ -218,10 +226,13 @@ CREATE CONSTRAINT TRIGGER audit_withdraw_failed
 
 -- -- sweeping up ----------------------------------------------------------------------------------
 
--- Withdraw deletions that wait, and bring the entities of withdrawn events back to the audit.
+-- Withdraw deletions that wait and events that can never run, and bring the entities of withdrawn
+-- events back to the audit.
 --
 -- Called by every run and by every call of an Auditor. A deletion waits when it has not begun
--- `patience` after it was queued, or has failed once. An entity whose events are gone and were not
+-- `patience` after it was queued, or has failed once. An event can never run when one that it
+-- depends on has failed: artwork-indexer fails both, except where it gives up an event because it
+-- took too long, or because the indexer that ran it was killed. An entity whose events are gone and were not
 -- completed is not claimed for 2^k times `unit` after the k-th time in a row, six hours at most; the
 -- fifth time it becomes a review.
 CREATE FUNCTION artwork_indexer.audit_sweep(
@@ -255,9 +266,13 @@ BEGIN
           ON event.id = known.event_id
          AND event.action = known.action
          AND event.message = known.message
-        WHERE known.action = 'delete_image'
-        AND event.state = 'queued'
-        AND (event.attempts > 0 OR event.created < now() - patience)
+        WHERE event.state = 'queued'
+        AND (known.action = 'delete_image'
+             AND (event.attempts > 0 OR event.created < now() - patience)
+             OR EXISTS (
+                 SELECT
+                 FROM artwork_indexer.event_queue parent
+                 WHERE parent.id = ANY (event.depends_on) AND parent.state = 'failed'))
         LIMIT at_once
     LOOP
         withdrawn := withdrawn + artwork_indexer.audit_withdraw_events(
@@ -378,6 +393,10 @@ AS $$
 DECLARE
     deletions   CONSTANT JSONB := jsonb_path_query_array(
         events, '$[*] ? (@.action == "delete_image")');
+    again       CONSTANT BIGINT[] := ARRAY(
+        SELECT (event->>'event_id')::bigint
+        FROM jsonb_array_elements(events) AS event
+        WHERE event->>'event_id' IS NOT NULL);
     under_way   RECORD;
     now_live    BOOLEAN;
     has_moved   BOOLEAN;
@@ -394,7 +413,9 @@ BEGIN
         SELECT ARRAY[lower(event.message->>'gid'), lower(event.message->>'old_gid'),
                      lower(event.message->>'new_gid')] AS gids
     ) AS named
-    WHERE event.state IN ('queued', 'running');
+    WHERE event.state IN ('queued', 'running')
+    -- What waits for a failed event of these is no obstacle to them.
+    AND NOT (event.state = 'queued' AND coalesce(event.depends_on && again, false));
 
     IF under_way.of_entity THEN
         RETURN 'event_queued';
@@ -609,6 +630,17 @@ BEGIN
             END IF;
             event_ids := event_ids || new_id;
         END LOOP;
+
+        -- What has waited for one of these all the time begins anew with it.
+        UPDATE artwork_indexer.event_queue waiting
+        SET created = now()
+        WHERE waiting.state = 'queued'
+        AND waiting.depends_on && event_ids
+        AND NOT waiting.id = ANY (event_ids)
+        AND EXISTS (
+            SELECT
+            FROM artwork_indexer.audit_event known
+            WHERE known.event_id = waiting.id AND known.gid = entity.gid);
     EXCEPTION
         -- Somebody has queued the same at this very moment, and committed it or not.
         WHEN unique_violation THEN
@@ -630,7 +662,7 @@ BEGIN
     AND NOT EXISTS (
         SELECT
         FROM artwork_indexer.event_queue event
-        WHERE event.id = known.event_id AND event.state = 'failed');
+        WHERE event.id = known.event_id AND event.state IN ('queued', 'failed'));
 
     INSERT INTO artwork_indexer.audit_event AS known
         (event_id, entity_type, gid, action, message, artwork_id, owner_gid)

@@ -21,6 +21,7 @@ from artwork_backfill.shared.auditing.queueing import (
     QueueRequest,
     queue_events,
 )
+from tests.timing import LIMIT_S
 
 #: Releases by number; ORPHAN was merged away, and its item still holds the image of OWNER.
 OWNER, LIVE, BYSTANDER = 1, 2, 3
@@ -193,19 +194,11 @@ def meanwhile(work: Callable[[], object]) -> Iterator[Thread]:
     thread = Thread(target=work)
     thread.start()
     yield thread
-    thread.join(30)
+    thread.join(LIMIT_S)
     assert not thread.is_alive()
 
 
-@contextmanager
-def at_most(seconds: float) -> Iterator[None]:
-    """Check that the block takes no longer."""
-    started = time.monotonic()
-    yield
-    assert time.monotonic() - started < seconds
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = LIMIT_S) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true"

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -15,7 +14,8 @@ import pytest
 
 from artwork_backfill.jobs.audit_batch.auditor import Auditor
 from artwork_backfill.shared.settings import Settings
-from tests.beside.rows import LIVE, Place, at_most, gid, wait_until
+from tests.beside.rows import LIVE, Place, gid, wait_until
+from tests.timing import LIMIT_S, at_most
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,7 +78,8 @@ def test_closing_ends_a_call_in_another_thread(place: Place, environ: dict[str, 
     wait_until(lambda: place.entity(LIVE).status == "audit_in_progress")
     with at_most(0.2):
         auditor.close()
-    call.join(3)
+    with at_most(3):
+        call.join(LIMIT_S)
     assert not call.is_alive()
     assert place.entity(LIVE).status == "unchecked"
 
@@ -100,10 +101,9 @@ def test_a_signal_handler_may_close_it(place: Place, environ: dict[str, str]) ->
     try:
         wait_until(lambda: place.entity(LIVE).status == "audit_in_progress")
         process.send_signal(signal.SIGTERM)
-        started = time.monotonic()
-        out, _ = process.communicate(timeout=10)
+        with at_most(3):
+            out, _ = process.communicate(timeout=LIMIT_S)
     finally:
         process.kill()
     assert (process.returncode, out) == (0, "the auditor was closed")
-    assert time.monotonic() - started < 3
     assert place.entity(LIVE).status == "unchecked"

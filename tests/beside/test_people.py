@@ -8,9 +8,21 @@ from uuid import uuid4
 import pytest
 
 from artwork_backfill.shared.audit.actual import Item, classify
+from artwork_backfill.shared.auditing.queueing import EventToQueue, sweep
 from artwork_backfill.shared.review import actions, questions
 from artwork_backfill.shared.review.actions import Refused, Requeued
-from tests.beside.rows import BYSTANDER, IMAGE, ORPHAN, OWNER, Place, deindex, deletion, gid
+from tests.beside.rows import (
+    BYSTANDER,
+    IMAGE,
+    LIVE,
+    ORPHAN,
+    OWNER,
+    Place,
+    deindex,
+    deletion,
+    gid,
+    index,
+)
 
 
 class Listings:
@@ -104,3 +116,98 @@ def test_requeued_events_are_withdrawn_when_somebody_else_queues_one(
     requeue(place, failed[:1])
     place.merge(OWNER, BYSTANDER)
     assert not set(failed) & {event.id for event in place.events()}
+
+
+@pytest.fixture
+def given_up(place: Place) -> list[int]:
+    """The same, where artwork-indexer has given up the deletion alone because it took too long."""
+    ids = place.queued(ORPHAN, deletion(ORPHAN), deindex(ORPHAN, 0))
+    place.run(ids[0], ends="failed")
+    return ids
+
+
+def test_what_waits_for_a_failed_event_does_not_hinder_its_requeue(
+    place: Place, given_up: list[int]
+) -> None:
+    place.edit("UPDATE artwork_indexer.event_queue SET created = now() - interval '3 days'")
+    assert requeue(place, given_up[:1]) == [Requeued.REQUEUED]
+    assert [(event.id, event.state) for event in place.events()] == [
+        (id_, "queued") for id_ in given_up
+    ]
+    # artwork-indexer gives up what it runs 2.5 minutes after this.
+    assert place.rows_of(
+        "SELECT max(now() - created) < interval '1 minute' FROM artwork_indexer.event_queue"
+    ) == [(True,)]
+    sweep(place.ours)
+    place.foreign("index", {"gid": gid(ORPHAN)})
+    assert not set(given_up) & {event.id for event in place.events()}
+
+
+def test_what_waits_for_a_failed_event_does_not_hinder_a_purge(
+    place: Place, given_up: list[int]
+) -> None:
+    seen = questions.find_review(place.ours, 1)
+    assert seen is not None
+    ours = purge(place, seen)
+    assert [event.id for event in place.events(state="queued")] == [ours]
+
+
+def test_an_event_of_others_is_requeued_only_if_it_still_is_failed(place: Place) -> None:
+    theirs = place.foreign("index", {"gid": gid(ORPHAN)})
+    assert theirs is not None
+    place.run(theirs, ends="failed")
+
+    class Meanwhile(Listings):
+        """archive.org, which takes so long that another person requeues the event first."""
+
+        def read(self, wanted: str, *, again: bool = False) -> Item:
+            place.edit(
+                f"UPDATE artwork_indexer.event_queue SET state = 'running' WHERE id = {theirs}"
+            )
+            return super().read(wanted, again=again)
+
+    ids = [*place.queued(ORPHAN, deletion(ORPHAN)), theirs]
+    place.run(ids[0], ends="failed")
+    listings: Any = Meanwhile()
+    again = actions.requeue(place.ours, ids, by="alice", listings=listings, any_event=True)
+    assert again[0].outcome is Requeued.NOT_FAILED
+    assert place.events(id=theirs)[0].state == "running"
+
+
+def test_a_requeued_event_of_others_withdraws_ours(place: Place) -> None:
+    theirs = place.foreign("copy_image", {"old_gid": gid(OWNER), "new_gid": gid(BYSTANDER)})
+    assert theirs is not None
+    place.run(theirs, ends="failed")
+    place.edit("UPDATE artwork_indexer.event_queue SET created = now() - interval '3 days'")
+    ours = place.queued(ORPHAN, deletion(ORPHAN), deindex(ORPHAN, 0))
+    again = actions.requeue(place.ours, [theirs], by="alice", any_event=True)
+    assert [event.outcome for event in again] == [Requeued.REQUEUED]
+    assert not set(ours) & {event.id for event in place.events()}
+    assert place.rows_of(
+        "SELECT now() - created < interval '1 minute' FROM artwork_indexer.event_queue"
+    ) == [(True,)]
+
+
+@pytest.mark.parametrize(
+    ("number", "event", "change"),
+    [
+        (LIVE, index(LIVE), f"DELETE FROM musicbrainz.release WHERE id = {LIVE}"),
+        (
+            ORPHAN,
+            deindex(ORPHAN),
+            (
+                "INSERT INTO musicbrainz.release (id, gid, name, artist_credit)"
+                f" VALUES ({ORPHAN}, '{gid(ORPHAN)}', 'restored', 1)"
+            ),
+        ),
+    ],
+)
+def test_an_event_is_not_requeued_that_does_not_suit_the_entity_any_more(
+    place: Place, number: int, event: EventToQueue, change: str
+) -> None:
+    ids = place.queued(number, event)
+    place.run(ids[0], ends="failed")
+    place.edit("DELETE FROM cover_art_archive.cover_art; TRUNCATE artwork_indexer.audit_event")
+    place.edit(change)
+    assert requeue(place, ids) == [Requeued.OUTDATED]
+    assert place.events(id=ids[0])[0].state == "failed"

@@ -15,12 +15,12 @@ from tests.beside.rows import (
     ORPHAN,
     OWNER,
     Place,
-    at_most,
     deletion,
     gid,
     wait_until,
 )
 from tests.beside.stopping_proxy import stopping_at
+from tests.timing import LIMIT_S, at_most
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,10 +60,10 @@ def queue_and_stop(place: Place, message: int) -> bool:
             was_stopped = process.poll() is None
             if was_stopped:
                 # What it has sent by then is carried out without it.
-                wait_until(lambda: not place.rows_of(ADVISORY_LOCKS), 2)
+                wait_until(lambda: not place.rows_of(ADVISORY_LOCKS))
                 edits_are_free(place)
                 os.kill(process.pid, signal.SIGCONT)
-            out, _ = process.communicate(timeout=30)
+            out, _ = process.communicate(timeout=LIMIT_S)
         finally:
             process.kill()
     assert process.returncode == 0

@@ -15,12 +15,12 @@ from tests.beside.rows import (
     LIVE,
     ORPHAN,
     Place,
-    at_most,
     deindex,
     deletion,
     gid,
     index,
 )
+from tests.timing import at_most
 
 
 def age(place: Place, length: str) -> None:
@@ -127,6 +127,26 @@ class TestSweep:
         (event,) = place.queued(ORPHAN, deletion(ORPHAN))
         place.run(event, ends="queued")
         assert sweep(place.ours) == Swept(withdrawn=1, deferred=1)
+
+    def test_withdraws_what_waits_for_an_event_that_was_given_up(self, place: Place) -> None:
+        """artwork-indexer fails what depends on a failed event, but not on one that it gives up."""
+        first, *_ = place.queued(ORPHAN, deletion(ORPHAN), deindex(ORPHAN, 0))
+        other = place.queued(LIVE, index(LIVE))
+        place.run(first, ends="failed")
+        assert sweep(place.ours) == Swept(withdrawn=1)
+        assert [(event.id, event.state) for event in place.events()] == [
+            (first, "failed"),
+            (other[0], "queued"),
+        ]
+        assert place.entity(ORPHAN).status == "manual_review"
+        assert sweep(place.ours) == Swept()
+
+    def test_leaves_events_that_were_queued_after_another_had_failed(self, place: Place) -> None:
+        (failed,) = place.queued(ORPHAN, deletion(ORPHAN))
+        place.run(failed, ends="failed")
+        later = place.queued(ORPHAN, deletion(ORPHAN, 72, owner=None), deindex(ORPHAN, 0))
+        assert sweep(place.ours) == Swept()
+        assert {event.id for event in place.events()} == {failed, *later}
 
     @pytest.mark.parametrize("ends", ["completed", "failed"])
     def test_makes_up_for_feedback_that_was_missed(self, place: Place, ends: str) -> None:

@@ -11,7 +11,6 @@ from tests.beside.rows import (
     ORPHAN,
     OWNER,
     Place,
-    at_most,
     deindex,
     deletion,
     gid,
@@ -20,6 +19,7 @@ from tests.beside.rows import (
     meanwhile,
     wait_until,
 )
+from tests.timing import at_most
 
 CLAUSES = [
     "",

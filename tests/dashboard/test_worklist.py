@@ -279,14 +279,18 @@ def test_an_action_that_overtakes_the_address_is_not_taken_for_going_back(
     rows.review("orphan.image: a", kind="only_copy")
     rows.review("item.dark: b")
     app = reviews()
-    before = dict(app.query_params)
+    address, heard = dict(app.query_params), app.text_input(key="address.heard").value
     press(app, "reviews.group.only copy")
     # The browser has not heard of the new address when the next button is pressed.
-    app.query_params.clear()
-    app.query_params.update(before)
+    _set_address(app, address)
+    app.text_input(key="address.heard").set_value(heard)
     press(app, "reviews.Resolve")
     assert reasons(app) == ["orphan.image: a"]
-    app.query_params.clear()
-    app.query_params.update(before)
-    app.session_state["address.published"] = 0.0
+    # It has, and brings the one before: someone went back.
+    _set_address(app, address)
     assert len(reasons(run(app))) == 2
+
+
+def _set_address(app: Any, address: dict[str, list[str]]) -> None:
+    app.query_params.clear()
+    app.query_params.update(address)

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import pytest
 import yaml
 
 from artwork_backfill.jobs.cli.main import JOBS
+from tests.timing import LIMIT_S
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 WORKFLOW = yaml.safe_load((PROJECT / ".github/workflows/deploy-manual.yml").read_text())
@@ -141,7 +143,7 @@ class Runner:
         return printed
 
     def finish(self, process: subprocess.Popen[str]) -> tuple[int, str]:
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=LIMIT_S)
         return process.returncode, output
 
     def docker(self, command: str) -> list[str]:
@@ -322,8 +324,7 @@ def test_a_job_is_stopped_by_sigterm_when_the_workflow_is_cancelled(runner: Runn
     following = runner.start("Follow the job")
     _wait_for(runner.folder / "docker-logs")
 
-    os.killpg(following.pid, signal.SIGINT)
-    following.communicate(timeout=30)
+    _cancel(following)
     runner.run(*END)
 
     assert runner.docker("stop") == ["--time", "120", "artwork-backfill-audit-batch-1-1"]
@@ -338,7 +339,7 @@ def test_a_job_outlives_a_connection_that_is_lost(runner: Runner) -> None:
     _wait_for(runner.folder / "docker-logs")
     (runner.folder / "running").unlink()
     _wait_for(runner.folder / "running")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LIMIT_S
     while "--since" not in runner.docker("logs"):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -362,8 +363,21 @@ def test_every_action_is_pinned_to_a_commit() -> None:
     assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", name) for name in used)
 
 
+def _cancel(process: subprocess.Popen[str]) -> None:
+    """End a step as the runner does.
+
+    A shell ignores SIGINT where the program that it waits for has just ended by itself.
+    """
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        os.killpg(process.pid, signum)
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=5)
+            return
+    process.communicate(timeout=LIMIT_S)
+
+
 def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LIMIT_S
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} did not appear"
         time.sleep(0.02)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +15,10 @@ from sandbox.entities import Plan
 from sandbox.indexer import Indexer
 from sandbox.services import Services
 from sandbox.world import World
+from tests import programs
+from tests.timing import LIMIT_S
 
 COMMAND = Path(sys.executable).with_name("artwork-backfill")
-
-PATIENCE_S = 60.0
 
 SEED = """
 INSERT INTO artwork_indexer.audit_entity (entity_type, gid)
@@ -61,28 +60,16 @@ class Place:
 
     def run(self, *options: object, job: str = "audit-batch", code: int = 0) -> dict[str, Any]:
         """Run a job to its end, with the given exit code; return its report."""
-        result = subprocess.run(
-            [COMMAND, job, *map(str, options)],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        arguments = [job, *map(str, options)]
+        result = programs.run(arguments, self.environment, seconds=LIMIT_S)
         assert result.returncode == code, result.stdout + result.stderr
         report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])["report"]
         return report
 
     def command(self, *arguments: object, code: int = 0) -> str:
         """Run any command; return what it says."""
-        result = subprocess.run(
-            [COMMAND, *map(str, arguments)],
-            env={**self.environment, "BACKFILL_BY": "alice"},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        environment = {**self.environment, "BACKFILL_BY": "alice"}
+        result = programs.run([*map(str, arguments)], environment, seconds=LIMIT_S)
         assert result.returncode == code, result.stdout + result.stderr
         return result.stdout + result.stderr
 
@@ -113,9 +100,11 @@ class Place:
         return int(row[0])
 
     def indexer(self, seconds_per_event: float = 0.0) -> Indexer:
+        """Return an indexer without the real one's pauses."""
         return Indexer(
             self.dsn,
             self.services.archive_url,
             self.services.musicbrainz_url,
             seconds_per_event=seconds_per_event,
+            taking_s=0,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from sandbox.postgres import Cluster
 from sandbox.services import Services
 from sandbox.world import Spec, World
 from tests import programs
+from tests.timing import LIMIT_S
 from tests.tiny import wait_for
 
 SIZE = 90
@@ -37,6 +37,7 @@ class Place:
     environment: dict[str, str]
     conn: psycopg.Connection
     folder: Path
+    services: Services
 
     def command(self, *arguments: str, code: int = 0, **variables: str) -> str:
         result = programs.run(arguments, {**self.environment, **variables})
@@ -56,17 +57,22 @@ class Place:
 
     @contextmanager
     def audit(self, *options: str) -> Iterator[Any]:
-        """Start an audit that takes some seconds; enter once it has claimed."""
-        arguments = ["audit-batch", "--max-queue-depth", "0", *options]
-        environment = {**self.environment, "ARCHIVE_ORG_RATE": "10/s"}
+        """Start an audit that would take a minute, but for `hurry`; enter once it has claimed."""
+        self.services.control("archive", latency_s=1.0, jitter=0)
+        arguments = ["audit-batch", "--max-queue-depth", "0", "--concurrency", "2", *options]
         out, err = self.folder / "out", self.folder / "err"
-        process = programs.start(arguments, environment, out, err)
+        process = programs.start(arguments, self.environment, out, err)
         try:
             wait_for(lambda: self.count("audit_in_progress"))
             yield process
         finally:
             process.kill()
             process.join()
+            self.hurry()
+
+    def hurry(self) -> None:
+        """Let archive.org answer at once."""
+        self.services.control("archive", latency_s=0)
 
     def log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folder / "out").read_text().splitlines()]
@@ -114,7 +120,7 @@ def place(postgres: Cluster, template: str, services: Services, tmp_path: Path) 
         "MUSICBRAINZ_RATE": "unlimited",
     }
     with psycopg.connect(dsn, autocommit=True) as conn:
-        yield Place(environment, conn, tmp_path)
+        yield Place(environment, conn, tmp_path, services)
     postgres.drop_database(name)
 
 
@@ -126,15 +132,12 @@ def test_a_paused_run_gives_its_claims_back_and_loses_nothing(place: Place) -> N
         (run,) = place.runs()
         prefix = run["id"][:8].upper()
         said = place.command("runs", "pause", prefix, "--why", "a move")
-        paused_at = time.monotonic()
         wait_for(lambda: not place.count("audit_in_progress"))
-        took = time.monotonic() - paused_at
         left = place.count("unchecked")
 
         assert "requested a pause" in said
-        # Two seconds, and what was being read: 16 entities at ten requests a second.
-        assert took < 10
-        assert 0 < left < SIZE
+        # What was claimed and not being read is among them.
+        assert 0 < left <= SIZE
         (run,) = place.runs()
         assert run["state"] == "paused"
         assert run["last_words"] == "pause requested by ann: a move"
@@ -145,7 +148,8 @@ def test_a_paused_run_gives_its_claims_back_and_loses_nothing(place: Place) -> N
         assert place.count("unchecked") == left
 
         place.command("runs", "resume", prefix)
-        process.join(60)
+        place.hurry()
+        process.join(LIMIT_S)
         assert process.exitcode == 0
     assert place.count("unchecked") == place.count("audit_in_progress") == 0
     report = place.log()[-1]["report"]
@@ -160,7 +164,8 @@ def test_a_limit_counts_only_what_a_pause_has_not_given_back(place: Place) -> No
         place.command("runs", "pause", run["id"])
         wait_for(lambda: not place.count("audit_in_progress"))
         place.command("runs", "resume", run["id"])
-        process.join(60)
+        place.hurry()
+        process.join(LIMIT_S)
     assert place.log()[-1]["report"]["totals"]["scanned"] == 50
     assert place.count("unchecked") == SIZE - 50
 
@@ -172,7 +177,7 @@ def test_a_stopped_run_ends_in_good_order_and_its_report_is_kept(place: Place) -
         assert live["state"] == "at work"
         assert live["report"] is None
         place.command("runs", "stop", run["id"][:6], "--why", "enough")
-        process.join(60)
+        process.join(LIMIT_S)
         assert process.exitcode == 0
     assert place.count("audit_in_progress") == 0
     (past,) = place.runs()
@@ -189,7 +194,7 @@ def test_a_stopped_run_ends_in_good_order_and_its_report_is_kept(place: Place) -
 def test_a_hold_ends_runs_at_work_and_those_that_start_before_they_claim(place: Place) -> None:
     with place.audit() as process:
         place.command("runs", "hold", "AUDIT-Batch", "--why", "a move")
-        process.join(60)
+        process.join(LIMIT_S)
         assert process.exitcode == 0
     audited = SIZE - place.count("unchecked")
 
@@ -264,12 +269,13 @@ def _samples(text: str) -> dict[tuple[str, str], float]:
 
 def test_metrics_show_a_run_at_work_and_its_end(place: Place) -> None:
     file = place.folder / "audit.prom"
-    with place.audit("--batch-size", "20", "--fixed-batch-size", "--metrics", str(file)) as process:
+    with place.audit("--batch-size", "5", "--fixed-batch-size", "--metrics", str(file)) as process:
         wait_for(file.exists)
         wait_for(lambda: ("rows_total", "scanned") in _samples(file.read_text()))
         # Whatever moment a reader chooses, the file is whole.
         live = _samples(file.read_text())
-        process.join(60)
+        place.hurry()
+        process.join(LIMIT_S)
     past = _samples(file.read_text())
 
     assert live["run_outcome", "running"] == 1
@@ -353,7 +359,7 @@ def test_a_ping_that_fails_fails_no_run_and_shows_no_secret(place: Place, troubl
             url = f"http://127.0.0.1:9/{KEY}"
         out = place.command("seed-from-mb", BACKFILL_PING_URL=url)
 
-    assert "the health-check service could not be asked" in out
+    assert "the health-check service did not answer" in out
     assert KEY not in out
     assert json.loads(out.splitlines()[-1])["report"]["outcome"] == "verified"
 

@@ -19,6 +19,7 @@ from unittest.mock import patch
 from urllib.parse import quote
 
 from tests import programs
+from tests.timing import LIMIT_S
 
 #: What no output may hold, by variable. The database's password has characters that URLs escape.
 SECRETS: Final[Mapping[str, str]] = {
@@ -30,17 +31,13 @@ SENTRY_KEY: Final = "5e9c7a11d00d4c0f8a5bfeedc0de0001"
 
 _POLL_S: Final = 0.004
 
-#: How long to wait for what should soon come about, in seconds: ten times as long as on a machine
-#: that is much slower than ours and busy besides.
-LIMIT_S: Final = 300.0
-
 
 class WaitedInVain(AssertionError):
     """A condition did not come about in time."""
 
 
 #: After how many seconds without a heartbeat a run of these tests is dead.
-DEAD_AFTER_S = 4.0
+DEAD_AFTER_S: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,8 @@ class Haste:
         _set_default(job.Run, dead_after=self.dead_after)
         _set_default(Services, second_look_after=self.second_look_after)
         if self.lock_timeout is not None:
-            patch.object(db, "LOCK_TIMEOUT", self.lock_timeout).start()
+            defaults = (self.lock_timeout,)
+            patch.object(db.transaction_settings, "__defaults__", defaults).start()
         if self.database_s is not None:
             patch.object(db, "ENDING_PATIENCE_S", self.database_s).start()
             _set_default(db.Session, patience=self.database_s)
@@ -107,6 +105,10 @@ class Haste:
 def _set_default(kind: type, **values: object) -> None:
     """Give a parameter of a class another default."""
     patch.dict(kind.__init__.__kwdefaults__, **values).start()
+
+
+#: For runs at once: however busy the machine is, none takes another that is alive for dead.
+PATIENT: Final = Haste(speed=None, dead_after=10.0)
 
 
 class JobProcess:

@@ -26,6 +26,7 @@ from tests.faults.beside_parties import (
     start,
 )
 from tests.faults.fault_scenes import Launch
+from tests.timing import LIMIT_S
 
 #: How long everybody works, in seconds: in a test run, and in the long form.
 SHORT_S, LONG_S = 12.0, 120.0
@@ -124,12 +125,12 @@ def test_editors_indexers_audits_and_a_killer_work_at_once(
             conn.execute(_ANEW)
         stop_flag.set()
         for thread in threads:
-            thread.join(120)
+            thread.join(LIMIT_S)
         services.control("archive", faults=[], latency_s=0)
         _let_the_queue_drain(conn, indexers)
         stopping_indexers.set()
         for thread in indexing:
-            thread.join(60)
+            thread.join(LIMIT_S)
         if errors:
             raise errors[0]
         now = good_copies(services, world, gids)
@@ -176,7 +177,7 @@ def _index(one: Indexer) -> Callable[[Event], None]:
 def _let_the_queue_drain(conn: psycopg.Connection, indexers: list[Indexer]) -> None:
     """Wait until everything that can run has run, retries included."""
     query = "SELECT count(*) FROM artwork_indexer.event_queue WHERE state IN ('queued', 'running')"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LIMIT_S
     while conn.execute(query).fetchone() != (0,):
         assert time.monotonic() < deadline, "the queue does not drain"
         time.sleep(0.2)

@@ -10,15 +10,12 @@ import psycopg
 import pytest
 
 from sandbox.services import Services
-from tests.faults.fault_processes import Haste, JobProcess, wait_for
+from tests.faults.fault_processes import PATIENT, JobProcess, wait_for
 from tests.faults.fault_scenes import Scene, Watch
 from tests.faults.fault_tables import assert_same
 
 AT_ONCE = 4
 BATCH = 6
-
-#: However busy the machine is, no run takes another that is alive for dead.
-PATIENT = Haste(speed=None, dead_after=10.0)
 
 _IN_PROGRESS = """
 SELECT gid::text FROM artwork_indexer.audit_entity WHERE status = 'audit_in_progress'

@@ -22,7 +22,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from sandbox import schema
 from sandbox.postgres import UNPRIVILEGED_USER, Cluster
-from tests.faults.fault_processes import DEAD_AFTER_S, JobProcess, wait_for
+from tests.faults.fault_processes import DEAD_AFTER_S, PATIENT, JobProcess, wait_for
 
 #: Sessions of the pool: fewer than a single run would like.
 POOL = 3
@@ -172,7 +172,7 @@ def test_the_library_is_filled_on_sessions_of_others(
     dsn = pooled(direct)
     settings = settings_of_a_new_session(direct)
     for options in (("--dry-run",), ()):
-        process = launch("library-artwork-url-backfill", *options, wxyc=dsn)
+        process = launch("library-artwork-url-backfill", "--write-rate=0", *options, wxyc=dsn)
         assert process.wait() in (0, 3), process.output
         assert_untouched(dsn, settings)
     assert process.report["totals"]["written"] > 0
@@ -220,7 +220,7 @@ def test_two_runs_share_the_work_and_others_go_on_with_theirs(
     editor.start()
     try:
         options = ("--max-queue-depth", "0", "--batch-size", "10", "--fixed-batch-size")
-        runs = [launch("audit-batch", *options, musicbrainz=dsn) for _ in range(2)]
+        runs = [launch("audit-batch", *options, musicbrainz=dsn, haste=PATIENT) for _ in range(2)]
         codes = [run.wait() for run in runs]
     finally:
         is_over.set()

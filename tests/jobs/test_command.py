@@ -27,6 +27,7 @@ from artwork_backfill.jobs.command import DurationType, OutputType, PartitionTyp
 from artwork_backfill.shared.version import VERSION
 from sandbox.postgres import Cluster
 from tests import programs, tiny_command
+from tests.timing import LIMIT_S, at_most
 from tests.tiny import create_work, doubled, states, wait_for
 
 TINY = [sys.executable, str(Path(__file__).parents[1] / "tiny_command.py")]
@@ -178,7 +179,7 @@ def test_a_report_that_can_no_longer_be_written_is_an_error_but_no_failure(
         wait_for(lambda: "claimed" in states(work))
         folder.rmdir()
         process.terminate()
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 143
     (line,) = lines(stderr)
     assert "cannot write the report" in line["message"]
@@ -220,7 +221,7 @@ def test_a_signal_commits_the_batch_in_hand_and_releases_the_rest(
     with started(work, "--mode", "hold", "--batch-size=10", "--fixed-batch-size") as process:
         wait_for(lambda: states(work).get("done") == 10 and "claimed" in states(work))
         process.send_signal(signum)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=LIMIT_S)
     assert process.returncode == exit_code
     assert stderr == ""
     assert states(work) == {"done": 14, "waiting": 21}
@@ -241,7 +242,8 @@ def test_a_second_signal_ends_the_process_at_once(work: str) -> None:
         # A terminal may send it twice; only one that comes later means it.
         time.sleep(1.1)
         process.send_signal(signal.SIGTERM)
-        stdout, _ = process.communicate(timeout=3)
+        with at_most(3):
+            stdout, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 143
     assert '"step": "report"' not in stdout
 
@@ -252,14 +254,14 @@ def test_a_signal_that_comes_twice_at_once_counts_once(work: str) -> None:
         for _ in range(3):
             process.send_signal(signal.SIGINT)
             time.sleep(0.05)
-        stdout, _ = process.communicate(timeout=30)
+        stdout, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130
     assert report_of(stdout)["outcome"] == "stopped"
 
 
 def test_a_fetch_that_hangs_does_not_keep_the_process(work: str) -> None:
     with started(work, "--mode", "hang", "--max-duration", "1s", "--batch-size=10") as process:
-        stdout, _ = process.communicate(timeout=40)
+        stdout, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0
     report = report_of(stdout)
     assert report["reason"] == "the time limit of 1 s was reached"

@@ -94,9 +94,9 @@ def test_output_that_cannot_be_written_is_said_in_one_line(environ: dict[str, st
                 stderr=subprocess.PIPE,
             )
         assert ended.returncode == 1, (arguments, ended)
-        assert ended.stderr == (
-            b"Error: the output cannot be written: No space left on device\n"
-        ), arguments
+        assert ended.stderr == (b"Error: cannot write the output: No space left on device\n"), (
+            arguments
+        )
 
 
 def test_a_server_that_takes_no_writes_is_said_to_be_one(environ: dict[str, str]) -> None:

@@ -396,7 +396,7 @@ def test_tokens_that_come_back_end_the_run(circle: list[str]) -> None:
             return ChangesPage(named(), following, wants_rest=False)
 
     source, _ = pages(Circling())
-    with pytest.raises(StopRun, match="circles"):
+    with pytest.raises(StopRun, match="cycle"):
         read(source)
 
 

@@ -189,7 +189,7 @@ def test_foreign_identifiers_are_counted_and_some_of_them_shown(
     assert (report.totals["identifiers"], report.totals["foreign"]) == (67, 7)
     assert query(database, STANDING) == [(None, 6, 67, 7, 60)]
     assert [problem.what for problem in report.problems] == [f"identifier in {CAA}"] * 5
-    assert report.problems[0].detail == f"passed over, not an entity's: {CAA}"
+    assert report.problems[0].detail == f"skipped, not an entity's: {CAA}"
 
 
 def test_gids_of_the_other_entity_type_are_passed_over(database: str, archive: Archive) -> None:

@@ -31,6 +31,7 @@ from artwork_backfill.jobs.seed_from_img_129.reading import Chunk, Reading
 from artwork_backfill.jobs.seed_from_img_129.sources import Source, SourceError, find
 from artwork_backfill.shared.engine.job import Partition, Run, RunResult, StopRun
 from artwork_backfill.shared.engine.report import Outcome, Report
+from tests.timing import at_most
 from tests.tiny import Driver, driver, execute, query, wait_for
 
 DATA = Path(__file__).parents[1] / "data" / "img-129"
@@ -210,7 +211,7 @@ def test_a_limit_counts_entities(migrated_database: str, log: Path) -> None:
     assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 0)
     assert len(rows(migrated_database)) == report.totals["scanned"] == 25
     (check, *_) = report.verification
-    assert (check.expected, check.detail) == (25, "only as far as this run came")
+    assert (check.expected, check.detail) == (25, "as far as this run got")
     assert seed(migrated_database, log).totals["written"] == 35
 
 
@@ -339,8 +340,8 @@ def test_damage_is_reported_with_file_and_line_and_the_rest_seeded(
     assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
     assert wrong(report) == {"lines and files that could not be read": (0, 2)}
     assert [(problem.what, problem.detail) for problem in report.problems] == [
-        (f"{path}:2", "damaged line, passed over: nonsense"),
-        (f"{path}:3", f"damaged line, passed over: {gid(2)}x\tItem::exists"),
+        (f"{path}:2", "damaged line, skipped: nonsense"),
+        (f"{path}:3", f"damaged line, skipped: {gid(2)}x\tItem::exists"),
         (f"{path}:4", f"unknown check: {gid(3)}\tNonsense::check"),
         (f"{path}:7", f"unknown check: {gid(5)}\tItem::café"),
     ]
@@ -546,20 +547,16 @@ def test_a_url_that_drips_ends_with_the_run(part: str) -> None:
 
         threading.Thread(target=drip, daemon=True).start()
         source = Source(f"http://127.0.0.1:{server.getsockname()[1]}/bad_items.csv", None)
-        began = time.monotonic()
-        with pytest.raises(StopRun):
+        with at_most(2), pytest.raises(StopRun):
             reading(source, stop_flag).next_chunk(1_000)
-        assert time.monotonic() - began < 2
 
 
 def test_a_pipe_that_no_one_writes_to_ends_with_the_run(tmp_path: Path) -> None:
     pipe, stop_flag = tmp_path / "pipe", threading.Event()
     os.mkfifo(pipe)
     threading.Timer(0.3, stop_flag.set).start()
-    began = time.monotonic()
-    with pytest.raises(StopRun):
+    with at_most(2), pytest.raises(StopRun):
         reading(Source(str(pipe), None), stop_flag).next_chunk(1_000)
-    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("ending", ["run", "verify"])

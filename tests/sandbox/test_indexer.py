@@ -25,6 +25,7 @@ from sandbox.load import load
 from sandbox.postgres import Cluster
 from sandbox.services import Services
 from sandbox.world import Spec, World
+from tests.timing import LIMIT_S
 
 SPEC = Spec(seed=21, size=700, drift_rate=0.2)
 
@@ -122,7 +123,7 @@ def test_a_failed_attempt_fails_for_good_when_an_identical_event_waits(
     worker.start()
     _wait_until(conn, first, "running")
     second = queue(conn, "index", message)
-    worker.join(10)
+    worker.join(LIMIT_S)
     services.control("musicbrainz", latency_s=0)
     assert states(conn) == {first: ("failed", 1), second: ("queued", 0)}
 
@@ -160,7 +161,7 @@ def test_an_event_is_locked_for_a_quarter_of_a_second_before_it_runs(
     while conn.execute(lock).fetchall():
         assert time.monotonic() < started + 30
     assert states(conn) == {event: ("queued", 0)}
-    worker.join(10)
+    worker.join(LIMIT_S)
     assert states(conn) == {event: ("completed", 1)}
     assert time.monotonic() - started >= 0.25
 
@@ -357,7 +358,7 @@ def test_an_indexer_works_until_it_is_stopped(conn: psycopg.Connection, indexer:
     event = queue(conn, "noop", {})
     _wait_until(conn, event, "completed")
     indexer.stop()
-    worker.join(10)
+    worker.join(LIMIT_S)
     assert not worker.is_alive()
 
 
@@ -371,11 +372,11 @@ def test_an_indexer_can_be_a_process(
     )
     _wait_until(conn, queue(conn, "noop", {}), "completed")
     process.terminate()
-    assert process.wait(30) == 0
+    assert process.wait(LIMIT_S) == 0
 
 
 def _wait_until(conn: psycopg.Connection, event: int, state: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + LIMIT_S
     while states(conn)[event][0] != state:
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from sandbox.postgres import Cluster, start_server
+from tests.timing import LIMIT_S
 
 OWNER = """
 import sys, time
@@ -75,7 +76,7 @@ def test_nothing_is_left_when_the_owner_is_killed(tmp_path: Path, signum: signal
         dsn = owner.stdout.readline().strip()
         psycopg.connect(dsn).close()
         owner.send_signal(signum)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LIMIT_S
     while list(tmp_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not list(tmp_path.iterdir())

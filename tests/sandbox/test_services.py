@@ -25,6 +25,7 @@ from sandbox.entities import EntityType, Presence
 from sandbox.library import Library, LibraryRow, LibrarySpec
 from sandbox.services import ServiceName, Services
 from sandbox.world import Spec, World
+from tests.timing import LIMIT_S
 
 SCRAPE = "/services/search/v1/scrape"
 RIGHTS = {"authorization": "LOW sandbox-access:sandbox-secret"}
@@ -86,7 +87,9 @@ def get(
 ) -> tuple[int, Message, bytes]:
     data = json.dumps(body).encode() if body is not None else None
     try:
-        with OPENER.open(urllib.request.Request(url, data, headers or {}), timeout=10) as answer:
+        with OPENER.open(
+            urllib.request.Request(url, data, headers or {}), timeout=LIMIT_S
+        ) as answer:
             return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -481,7 +484,7 @@ def test_a_copied_image_is_the_same_picture(writable: Services, world: World) ->
         {"x-amz-copy-source": f"/mbid-{source.gid}/{name}"},
         method="PUT",
     )
-    OPENER.open(request, timeout=10).close()
+    OPENER.open(request, timeout=LIMIT_S).close()
     sums = []
     for gid in (source.gid, target):
         get(f"{writable.archive_url}/metadata/mbid-{gid}")  # it may say nothing at first
@@ -530,7 +533,7 @@ def test_the_stand_ins_end_with_their_owner() -> None:
         assert get(f"{url}/_stats")[0] == 200
         os.kill(owner.pid, signal.SIGKILL)
     host, _, port = urlsplit(url).netloc.partition(":")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + LIMIT_S
     while time.monotonic() < deadline:
         try:
             socket.create_connection((host, int(port))).close()

@@ -12,6 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.timing import LIMIT_S
+
 ROOT = Path(__file__).parents[2]
 
 COUNT_RELEASES = "SELECT count(*) > 0 FROM musicbrainz.release"
@@ -36,7 +38,7 @@ def test_up_prints_the_environment_and_ends_on_ctrl_c(tmp_path: Path) -> None:
             with psycopg.connect(environment[name]) as conn:
                 assert conn.execute(query).fetchone() == (expected,)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(LIMIT_S) == 0
     assert not list(tmp_path.iterdir())
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(environment["MUSICBRAINZ_DATABASE_URL"])
@@ -67,7 +69,7 @@ def test_up_writes_an_env_file_that_works_over_tcp(tmp_path: Path) -> None:
             psycopg.connect(url, password="another", connect_timeout=5)
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(LIMIT_S) == 0
     assert not list(tmp_path.iterdir())
 
 

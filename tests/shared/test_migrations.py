@@ -16,6 +16,7 @@ from artwork_backfill.shared.engine import session
 from artwork_backfill.shared.engine.errors import DatabaseError
 from artwork_backfill.shared.engine.session import open_standalone
 from artwork_backfill.shared.migrations import MigrationFailed, State, available, migrate, status
+from tests.timing import LIMIT_S
 from tests.tiny import query, wait_for
 
 RECORDS = "SELECT name, checksum FROM artwork_indexer.backfill_migration ORDER BY name"
@@ -134,7 +135,7 @@ def test_two_at_once_apply_each_file_once(
             wait_for(lambda number=number: waiting() == number)
         gate.execute("SELECT pg_advisory_unlock(1)")
         for thread in threads:
-            thread.join(20)
+            thread.join(LIMIT_S)
     assert sorted(applied) == [[], ["0001_first.sql"]]
 
 

@@ -75,7 +75,7 @@ def test_whatever_can_be_part_of_a_password_is_hidden(dsn: str, shown: list[str]
     ],
 )
 def test_a_password_that_can_be_read_in_two_ways_is_refused_with_what_to_do(dsn: str) -> None:
-    with pytest.raises(SettingsError, match="have to be percent-encoded") as caught:
+    with pytest.raises(SettingsError, match="must be percent-encoded") as caught:
         Settings({"MUSICBRAINZ_DATABASE_URL": dsn}).musicbrainz_database()
     assert "MUSICBRAINZ_DATABASE_URL=" in str(caught.value)
     assert not {"hunter2", "Winter2026"} & set(str(caught.value).split())

@@ -142,12 +142,12 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     ("changes", "advice"),
     [
         ({"outcome": Outcome.VERIFIED}, "running it again is safe"),
-        ({"outcome": Outcome.VERIFIED, "totals": {"deferred": 3}}, "again later, for what was"),
-        ({"outcome": Outcome.INTERRUPTED}, "again later: it picks up what is left"),
+        ({"outcome": Outcome.VERIFIED, "totals": {"deferred": 3}}, "later for the deferred rows"),
+        ({"outcome": Outcome.INTERRUPTED}, "again later to continue with the remaining rows"),
         ({"outcome": Outcome.VERIFIED, "dry_run": True}, "without --dry-run"),
-        ({"outcome": Outcome.STOPPED}, "it picks up what is left"),
+        ({"outcome": Outcome.STOPPED}, "again to continue with the remaining rows"),
         ({"outcome": Outcome.UNVERIFIED}, "lines marked ✗"),
-        ({"outcome": Outcome.FAILED}, "what was committed stays"),
+        ({"outcome": Outcome.FAILED}, "committed work stays"),
     ],
     ids=str,
 )

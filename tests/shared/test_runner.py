@@ -31,6 +31,7 @@ from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.settings import Settings
 from sandbox.postgres import Cluster
+from tests.timing import LIMIT_S
 from tests.tiny import (
     FetchingJob,
     TinyJob,
@@ -41,9 +42,6 @@ from tests.tiny import (
     query,
     states,
 )
-
-#: How long to wait for what should come about at once, in seconds: a machine may be busy.
-LIMIT_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +135,7 @@ def test_the_next_batch_is_fetched_while_this_one_is_written(work: str) -> None:
 
         def write(self, conn: Connection, results: Sequence[int]) -> Written:
             if results[0] == 1:
-                assert fetching_second.wait(10)
+                assert fetching_second.wait(LIMIT_S)
             return super().write(conn, results)
 
     assert driver(work).run(Overlaps).exit_code == 0
@@ -154,7 +152,7 @@ def test_the_next_batch_is_claimed_while_this_one_is_written(work: str) -> None:
 
         def write(self, conn: Connection, results: Sequence[int]) -> Written:
             if results[0] == 1:
-                assert claimed_second.wait(10)
+                assert claimed_second.wait(LIMIT_S)
             return super().write(conn, results)
 
     assert driver(work).run(Overlaps).exit_code == 0
@@ -178,7 +176,7 @@ def test_fetches_run_as_many_at_once_as_was_asked_for(work: str) -> None:
 
     class Meets(FetchingJob):
         def fetch(self, items: Sequence[int]) -> Sequence[int]:
-            together.wait(10)
+            together.wait(LIMIT_S)
             return items
 
     # 35 is five times seven: were there fewer threads, the barrier would break.
@@ -464,7 +462,7 @@ def test_fetches_that_hang_are_given_up_after_a_moment(work: str) -> None:
         def fetch(self, items: Sequence[int]) -> Sequence[int]:
             if items[0] == 3:
                 drive.stop_flag.request("by hand")
-                assert hanging.wait(20)
+                assert hanging.wait(LIMIT_S)
                 answered.set()
             return items
 
@@ -473,7 +471,7 @@ def test_fetches_that_hang_are_given_up_after_a_moment(work: str) -> None:
     assert "claimed" not in states(work)
     assert query(work, "SELECT state FROM work WHERE id = 3") == [("waiting",)]
     hanging.set()
-    assert answered.wait(10)
+    assert answered.wait(LIMIT_S)
     # The answer came too late to change anything.
     assert query(work, "SELECT state, writes FROM work WHERE id = 3") == [("waiting", 0)]
 
@@ -539,7 +537,7 @@ def test_a_run_that_waits_can_be_stopped(work: str) -> None:
 
     report = drive.run(Waits)
     assert (report.outcome, report.reason) == (Outcome.STOPPED, "the time limit")
-    assert report.duration_s < 10
+    assert report.duration_s < 50
 
 
 def test_a_source_may_end_the_run_in_good_order(work: str) -> None:
@@ -603,7 +601,7 @@ def test_a_verb_that_looks_cannot_write(work: str, verb: str, one_snapshot: bool
     )
     assert report.exit_code == 1
     assert "read-only transaction" in report.reason
-    assert report.duration_s < 5
+    assert report.duration_s < 15
 
 
 # -- failing ---------------------------------------------------------------------------------------
@@ -636,7 +634,7 @@ def test_claims_are_given_back_when_a_later_claim_fails(work: str) -> None:
 
         def fetch(self, items: Sequence[int]) -> Sequence[int]:
             if items[0] > 5:
-                self.run.stop_flag.wait(20)
+                self.run.stop_flag.wait(LIMIT_S)
             return items
 
     assert driver(work).run(Breaks, concurrency=20).reason == "Broken: in claim"
@@ -733,7 +731,8 @@ def test_a_job_that_writes_in_a_dry_run_is_stopped_by_the_database(work: str) ->
     report = driver(work).run(Careless, dry_run=True)
     assert report.exit_code == 1
     assert "read-only transaction" in report.reason
-    assert report.duration_s < 5
+    # It is not tried again, for the twenty seconds that trouble may take.
+    assert report.duration_s < 15
     assert states(work) == {"waiting": 35}
 
 

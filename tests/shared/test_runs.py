@@ -150,7 +150,7 @@ def test_a_run_that_is_declared_dead_writes_nothing(database: str, session: Sess
     with closing(guarded):
         guarded.transaction(lambda conn: conn.execute("UPDATE work SET run = NULL"))
         execute(database, "UPDATE artwork_indexer.backfill_run SET finished = now()")
-        with pytest.raises(StopRun, match="took it for dead"):
+        with pytest.raises(StopRun, match="declared it dead"):
             guarded.transaction(lambda conn: conn.execute("DELETE FROM work"))
     assert states(database) == {"waiting": 35}
     assert not record.beat(session)

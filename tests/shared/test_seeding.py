@@ -12,6 +12,7 @@ from psycopg import Connection
 
 from artwork_backfill.shared import seeding
 from artwork_backfill.shared.seeding import UuidArray, uuid_array
+from tests.timing import LIMIT_S
 from tests.tiny import wait_for
 
 _ROWS = "SELECT gid, priority FROM artwork_indexer.audit_entity WHERE entity_type = %s"
@@ -122,7 +123,7 @@ def test_a_row_that_another_session_inserts_meanwhile_is_met_and_nothing_is_lost
         with psycopg.connect(migrated_database, autocommit=True) as watch:
             wait_for(lambda: watch.execute(_WAITING).fetchone() == (1,))
         rival.commit()
-        seeded = seeding_.result(timeout=20)
+        seeded = seeding_.result(timeout=LIMIT_S)
     assert rows(conn) == {contested: 200, **others}
     assert seeded.counts == {"written": 9, "raised": 1, "skipped": 0}
     assert len(seeded.new_ids) == 9

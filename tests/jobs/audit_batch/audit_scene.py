@@ -225,10 +225,11 @@ class Scene:
         reads = db.Session(lambda: db.connect(self.dsn, "test"))
         examiner = Examiner(self.services(), OwnerReader(reads).read, policy or Policy())
         try:
-            confirmed = examiner.confirm([examiner.examine(claim) for claim in claimed])
+            seen = examiner.look_again([examiner.examine(claim) for claim in claimed])
+            confirmed = [examiner.confirm_deletions(a) if isinstance(a, Audit) else a for a in seen]
         finally:
             reads.close()
-        return [audit for audit in confirmed if audit is not None]
+        return [audit for audit in confirmed if isinstance(audit, Audit)]
 
     def write(
         self,

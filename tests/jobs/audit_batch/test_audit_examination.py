@@ -130,7 +130,7 @@ def test_an_absent_owner_is_looked_at_twice_as_well(scene: Scene) -> None:
     assert [reason.code for reason in _decision(audit).review_reasons] == ["only_copy"]
 
 
-def test_the_second_look_comes_some_seconds_after_the_first(scene: Scene) -> None:
+def test_the_second_look_comes_some_seconds_after_the_first_or_never(scene: Scene) -> None:
     gid = scene.plan("orphan-leftover").gid
     scene.only(gid)
     waits: list[float | None] = []
@@ -138,9 +138,10 @@ def test_the_second_look_comes_some_seconds_after_the_first(scene: Scene) -> Non
     class Watch(Event):
         def wait(self, timeout: float | None = None) -> bool:
             waits.append(timeout)
-            return False
+            return is_stopping
 
     now = 1_000.0
+    is_stopping = False
 
     def answer() -> list[object]:
         nonlocal now
@@ -161,11 +162,18 @@ def test_the_second_look_comes_some_seconds_after_the_first(scene: Scene) -> Non
     # Counted from the answer.
     assert audit.ready_at == 1_023.0
     now += 1.0
-    examiner.confirm([audit, audit])
+    examiner.look_again([audit])
     assert waits == [2.0]
+    now = 1_022.0
+    # A run that stops has no time to wait, and confirms no absence without.
+    is_stopping = True
+    asked = scene.archive.asked[gid]
+    assert examiner.look_again([audit]) == [None]
+    assert waits == [2.0, 1.0]
+    assert scene.archive.asked[gid] == asked
     now = 1_023.0
-    examiner.confirm([audit])
-    assert waits == [2.0]
+    assert isinstance(examiner.look_again([audit])[0], Audit)
+    assert waits == [2.0, 1.0]
 
 
 def _orphan_and_owner(scene: Scene, drift: str) -> tuple[str, str]:

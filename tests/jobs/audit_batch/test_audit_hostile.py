@@ -51,12 +51,15 @@ def stranger() -> Iterator[tuple[str, list[object]]]:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the clients back off and lose patience a hundred times as fast."""
+    """Let the clients back off and lose patience a hundred times as fast, and look twice soon."""
     pause = Pace.pause
     monkeypatch.setattr(Pace, "pause", lambda pace, seconds: pause(pace, seconds / _SPEED))
     defaults = http.HttpClient.__init__.__kwdefaults__
     assert defaults is not None
     monkeypatch.setitem(defaults, "clock", lambda: time.monotonic() * _SPEED)
+    defaults = audit_services.Services.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "second_look_after", 0.05)
 
 
 def _run(
@@ -73,9 +76,10 @@ def _run(
         {
             "MUSICBRAINZ_DATABASE_URL": scene.dsn,
             "ARCHIVE_ORG_URL": sandbox.archive_url,
-            "ARCHIVE_ORG_RATE": "unlimited",
+            # Without a rate, refusals would slow the clients down to what they were just doing.
+            "ARCHIVE_ORG_RATE": "100/s",
             "MUSICBRAINZ_URL": sandbox.musicbrainz_url,
-            "MUSICBRAINZ_RATE": "unlimited",
+            "MUSICBRAINZ_RATE": "100/s",
         }
     )
     return scene.run(settings=settings, limit=150, concurrency=4)

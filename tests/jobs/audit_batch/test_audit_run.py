@@ -16,7 +16,7 @@ from artwork_backfill.jobs.audit_batch.verification import (
     verify_repairs_and_reviews,
 )
 from artwork_backfill.shared.audit.decide import Policy, Status
-from artwork_backfill.shared.auditing.models import Reason
+from artwork_backfill.shared.auditing.models import STREAK_LIMIT, Reason
 from artwork_backfill.shared.clients.http import ServiceDown
 from artwork_backfill.shared.engine.job import Partition, RunResult, Wait
 from artwork_backfill.shared.engine.report import Outcome, Report
@@ -313,7 +313,7 @@ def test_a_run_that_is_taken_for_dead_writes_nothing_any_more(scene: Scene) -> N
     job.committed = bury  # type: ignore[method-assign]
     report = _drive(scene, job, stop_flag)
     assert (report.outcome, report.exit_code) == (Outcome.INTERRUPTED, 75)
-    assert "took it for dead" in report.reason
+    assert "declared it dead" in report.reason
     assert len(written) == 1
     assert scene.value("SELECT sum(audits) FROM artwork_indexer.audit_tally") == written[0]
     # The next run takes back what it held.
@@ -326,10 +326,33 @@ def test_a_run_that_could_read_less_than_half_is_interrupted(scene: Scene) -> No
     scene.archive.answers = dict.fromkeys(gids[:2], unreadable)
     report = scene.run()
     assert (report.outcome, report.exit_code) == (Outcome.INTERRUPTED, 75)
-    assert report.reason == "2 of 3 audits could not read what they needed"
+    assert report.reason.startswith("2 of 3 audits could not read what they needed")
 
 
 # -- verification ------------------------------------------------------------------------------
+
+
+def test_an_outage_makes_no_reviews_however_many_runs_it_lasts(scene: Scene) -> None:
+    gids = [scene.plan(None, skip=skip).gid for skip in range(3)]
+    scene.only(*gids)
+    scene.archive.answers = dict.fromkeys(gids, unreadable)
+    for _ in range(STREAK_LIMIT + 1):
+        assert scene.run().exit_code == 75
+    assert {scene.status(gid) for gid in gids} == {"unchecked"}
+    # What is still unreadable when the others are not is a matter for a person.
+    scene.archive.answers = {gids[0]: unreadable}
+    assert scene.run().exit_code == 0
+    assert [scene.status(gid) for gid in gids] == ["manual_review", "clean", "clean"]
+
+
+def test_a_review_for_what_could_not_be_read_counts_as_unreadable(scene: Scene) -> None:
+    gid = scene.plan(None).gid
+    scene.archive.answers[gid] = unreadable
+    for _ in range(STREAK_LIMIT - 1):
+        scene.audit(gid)
+    scene.only(gid)
+    report = scene.run()
+    assert (scene.status(gid), report.exit_code) == ("manual_review", 75)
 
 
 @pytest.mark.parametrize(
@@ -434,3 +457,53 @@ def test_a_run_says_which_trigger_does_not_fire(own_scene: Scene) -> None:
     own_scene.conn.execute("ALTER TABLE artwork_indexer.event_queue DISABLE TRIGGER audit_withdraw")
     [problem] = own_scene.run().problems
     assert problem.what == "trigger audit_withdraw is missing or disabled"
+
+
+def test_each_deletion_is_confirmed_just_before_it_is_queued(scene: Scene) -> None:
+    gids = [
+        plan.gid
+        for plan in scene.world.plans()
+        if plan.drift == "orphan-image" and plan.status == "repair_queue"
+    ][:3]
+    scene.only(*gids)
+    queued_when_asked: dict[str, list[int]] = {gid: [] for gid in gids}
+
+    def answer(gid: str) -> Callable[[], object]:
+        def document() -> object:
+            with psycopg.connect(scene.dsn, autocommit=True) as conn:
+                (queued,) = conn.execute(
+                    "SELECT count(*) FROM artwork_indexer.event_queue"
+                ).fetchone() or (0,)
+            queued_when_asked[gid].append(queued)
+            return scene.archive.document(gid)
+
+        return document
+
+    scene.archive.answers = {gid: answer(gid) for gid in gids}
+    report = scene.run()
+    assert report.totals["events"] == 3
+    assert sorted(queued_when_asked.values()) == [[0, 0], [0, 1], [0, 2]]
+
+
+def test_an_error_that_was_not_foreseen_fails_one_entity_in_the_second_look_too(
+    scene: Scene,
+) -> None:
+    bad, absent = scene.plan("orphan-image").gid, scene.plan("orphan-leftover").gid
+    clean = scene.plan(None).gid
+    scene.only(bad, absent, clean)
+
+    def surprise() -> object:
+        if scene.archive.asked[bad] % 2:
+            return {}
+        raise ValueError("not foreseen")
+
+    scene.archive.answers = {bad: surprise, absent: dict}
+    report = scene.run()
+    assert (report.outcome, report.totals["failed"]) == (Outcome.UNVERIFIED, 1)
+    assert [problem.detail for problem in report.problems] == ["ValueError: not foreseen"]
+    assert (scene.status(absent), scene.status(clean)) == ("legacy", "clean")
+    assert scene.status(bad) == "unchecked"
+    for _ in range(4):
+        scene.run()
+    assert scene.status(bad) == "manual_review"
+    assert "5 audits in a row failed" in scene.reviews(bad)[0].review_reason

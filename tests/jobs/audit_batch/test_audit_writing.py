@@ -20,8 +20,7 @@ from artwork_backfill.shared.audit.expected import index_json, md5
 from artwork_backfill.shared.audit.reasons import ReviewReason
 from artwork_backfill.shared.auditing.models import Audit, Deferral, Reason
 from tests.jobs.audit_batch.audit_scene import Scene, unreadable
-
-PATIENCE_S = 10.0
+from tests.timing import LIMIT_S
 
 #: Two events of one entity: a leftover deleted, and an index after it.
 FROM_LIVE = Policy(delete_from_live=True)
@@ -41,7 +40,7 @@ def _audits(scene: Scene, *gids: str, policy: Policy | None = None) -> list[Audi
 
 def _wait_until_blocked(scene: Scene) -> None:
     """Wait until a session of this database waits for a lock."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + LIMIT_S
     with psycopg.connect(scene.dsn, autocommit=True) as conn:
         while not conn.execute(
             "SELECT 1 FROM pg_stat_activity"
@@ -304,12 +303,12 @@ def test_two_runs_that_write_at_once_do_not_wait_in_a_circle(scene: Scene) -> No
     def write(batch: list[Audit]) -> None:
         with psycopg.connect(scene.dsn, autocommit=True) as conn:
             for _ in range(5):
-                barrier.wait(PATIENCE_S)
+                barrier.wait(LIMIT_S)
                 scene.write(batch, conn=conn)
 
     with ThreadPoolExecutor(2) as pool:
         for future in [pool.submit(write, audits), pool.submit(write, audits[::-1])]:
-            future.result(PATIENCE_S)
+            future.result(LIMIT_S)
     assert len(scene.events()) == 4
     assert [len(scene.results(gid)) for gid in gids] == [1] * 4
 
@@ -357,7 +356,7 @@ def test_two_runs_do_not_fill_the_queue_together(scene: Scene, other: psycopg.Co
             pool.submit(scene.write, audits[part::2], max_queue_depth=3, conn=conn)
             for part, conn in enumerate((scene.conn, other))
         ]
-        counts = [future.result(PATIENCE_S).counts for future in written]
+        counts = [future.result(LIMIT_S).counts for future in written]
     assert sum(count.get("events", 0) for count in counts) == len(scene.events()) == 3
 
 

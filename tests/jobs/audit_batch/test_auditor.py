@@ -15,7 +15,7 @@ from artwork_backfill.jobs.audit_batch.auditor import Auditor, AuditSummary
 from artwork_backfill.jobs.audit_batch.guardrails import Limits
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.auditing.expectation import add_expectations
-from artwork_backfill.shared.auditing.models import Reason
+from artwork_backfill.shared.auditing.models import STREAK_LIMIT, Reason
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.http import Interrupted, ServiceDown
 from artwork_backfill.shared.settings import SettingsError
@@ -275,19 +275,23 @@ def test_a_bad_row_is_a_problem_and_stops_nobody(
     assert (summary.audited, scene.status(bad)) == (1, "unchecked")
 
 
-def test_an_error_leaves_no_claim(
-    scene: Scene, auditor: Auditor, monkeypatch: pytest.MonkeyPatch
+def test_an_error_that_was_not_foreseen_fails_one_entity_and_asks_a_person_in_the_end(
+    scene: Scene, auditor: Auditor
 ) -> None:
-    gid = scene.plan(None).gid
-    scene.only(gid)
+    bad, good = scene.plan(None).gid, scene.plan(None, skip=1).gid
+    scene.only(bad, good)
 
     def surprise() -> object:
-        raise RuntimeError("nobody foresaw this")
+        raise RuntimeError("not foreseen")
 
-    scene.archive.answers[gid] = surprise
-    with pytest.raises(RuntimeError, match="nobody foresaw this"):
-        auditor.audit()
-    assert (scene.status(gid), _locks(scene)) == ("unchecked", 0)
+    scene.archive.answers[bad] = surprise
+    summary = auditor.audit(limit=2)
+    assert summary.counts["failed"] == summary.counts["audited"] == 1
+    assert summary.problems == (f"release {bad}: RuntimeError: not foreseen",)
+    assert (scene.status(bad), scene.status(good)) == ("unchecked", "clean")
+    for _ in range(STREAK_LIMIT - 1):
+        auditor.audit_entity("release", bad)
+    assert scene.status(bad) == "manual_review"
 
 
 def test_a_lost_database_is_an_error_and_the_next_call_goes_on(

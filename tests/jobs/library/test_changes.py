@@ -355,7 +355,7 @@ def test_the_summary_groups_reasons_with_examples_and_links() -> None:
     rows = summary.rows()
     assert len(rows) == EXAMPLES + 1
     assert rows[0] == (
-        "other_album: LML found artwork of other albums only",
+        "other_album: LML found only artwork of other albums",
         str(EXAMPLES + 2),
         "library row 0 (Stereolab - Dots & Loops 0)",
         "Stereolab - Emperor",

@@ -15,6 +15,7 @@ import responses
 
 from artwork_backfill.jobs.library_artwork_url_backfill.choice import (
     Rules,
+    album_key,
     choose,
     choose_metadata,
     refuse_shared,
@@ -152,6 +153,11 @@ def test_an_awkward_answer_leads_to_the_right_decision(case: dict[str, Any]) -> 
         ("Sade*", "Sade"),
         ("Wren feat. Otto", "Wren"),
         ("Wren", "Wren (Featuring Otto Lind)"),
+        ("Wren feat. Otto", "Wren ft. Otto"),
+        ("Wren (2) feat. Otto (3)", "Wren"),
+        ("Wren (2)", "Wren (2)*"),
+        ("Little Feat & Friends", "Little Feat and Friends"),
+        ("Ten Ft. Hedge", "Ten Ft Hedge"),
         ("!!!", "!!!"),
         ("灰野敬二", "灰野敬二"),
         ("Кино", "КИНО"),
@@ -185,6 +191,18 @@ def test_these_name_the_same_artist(one: str, other: str) -> None:
         ("Various Artists", "Stereolab"),
         ("Various", "Various Blonde"),
         ("Stereolab & Nurse With Wound", "Stereolab"),
+        # The numbers that Discogs appends tell artists apart.
+        ("Wren (2)", "Wren (3)"),
+        ("Wren (2)*", "Wren* (3)"),
+        ("DJ Wren (2) feat. Otto", "DJ Wren (3)"),
+        # After a number, "ft" is a length.
+        ("10 Ft. Ganja Plant", "10 Ft. Pole"),
+        ("10 Ft. Ganja Plant", "10"),
+        ("Ten Ft. Hedge", "Ten"),
+        ("Twenty Ft. Hedge", "Twenty Ft. Wall"),
+        ("Little Feat & Friends", "Little"),
+        ("Old Ft. Worth", "Old Ft. Knox"),
+        ("Wren feat. Otto", "Wren feat. Lind"),
     ],
 )
 def test_these_name_different_artists(one: str, other: str) -> None:
@@ -209,6 +227,11 @@ def test_these_name_different_artists(one: str, other: str) -> None:
         ("#2", "No. 2"),
         ("Led III", "Led 3"),
         ("Harbor (feat. Otto)", "Harbor"),
+        ("Harbor feat. Otto & 2 Live Wrens", "Harbor feat. Otto & 2 Live Wrens"),
+        ("Harbor feat. 2 Chainz", "Harbor"),
+        ("Harbor feat. Otto (Live)", "Harbor (Live)"),
+        ("Hits feat. Otto, Vol. 2", "Hits, Vol. 2"),
+        ("Low Tide (EP)", "Low Tide EP"),
         ("Ágætis byrjun", "Agaetis Byrjun"),
         ("A" * 128, "A" * 128),
         ("A" * 128, "A" * 150),
@@ -233,6 +256,13 @@ def test_these_titles_are_the_same(ours: str, found: str) -> None:
         ("Dots and Loops", "Dots and Loops EP"),
         ("Dots and Loops LP", "Dots and Loops"),
         ("★", "★ (Deluxe)"),
+        ("Dots (EP)", "Dots"),
+        ("Dots EP [Remastered 2011]", "Dots (Deluxe EP)"),
+        ("Dots (2001 Remaster)", "Dots (Remastered 2011)"),
+        ("Dots (2001 Vinyl Reissue)", "Dots (Remastered '11)"),
+        ("Dots (10th Anniversary)", "Dots (20th Anniversary Edition)"),
+        ("Dots (2011 Deluxe Edition)", "Dots"),
+        ("Dots (with Bonus CD)", "Dots (Bonus Tracks)"),
     ],
 )
 def test_these_titles_are_alike(ours: str, found: str) -> None:
@@ -267,6 +297,44 @@ def test_these_titles_are_alike(ours: str, found: str) -> None:
         ("A" * 128, "A" * 127 + "B" * 23),
         ("Dots and Loops", None),
         ("Dots and Loops", ""),
+        # What follows the guests counts.
+        ("Harbor feat. Otto (Live)", "Harbor"),
+        ("Harbor feat. Otto (Live)", "Harbor feat. Otto (Remixes)"),
+        ("Harbor feat. Otto - Remixes", "Harbor"),
+        ("Harbor feat. Otto, Vol. 2", "Harbor"),
+        ("Harbor feat. Otto Vol.2", "Harbor"),
+        ("Harbor feat. Otto Live", "Harbor"),
+        ("Harbor feat. Otto / Demos", "Harbor"),
+        ("Harbor feat. Otto #2", "Harbor"),
+        ("Harbor feat. Otto II", "Harbor"),
+        ("Harbor feat. Otto EP", "Harbor LP"),
+        ("Harbor (feat. Otto, Vol. 2)", "Harbor"),
+        ("Harbor (feat. Otto - Remixes)", "Harbor"),
+        ("Harbor (Feat of Arms)", "Harbor"),
+        # Numbers of editions tell records apart, except where one was only released again.
+        ("Works (CD 12)", "Works (CD 11)"),
+        ("Works (CD 12)", "Works"),
+        ("Works (Special Edition CD 12)", "Works (Special Edition CD 11)"),
+        ("Works (Remastered CD 12)", "Works (Remastered CD 11)"),
+        ("Works (Vinyl 10)", "Works (Vinyl 11)"),
+        ("Tides: Edition 11", "Tides: Edition 12"),
+        ("Tides - Limited Edition 12", "Tides"),
+        ("Tides (12th Edition)", "Tides (11th Edition)"),
+        ("Annual (2011 Edition)", "Annual (2012 Edition)"),
+        ("Annual (2011 Edition)", "Annual"),
+        ("Annual (2011 Deluxe Edition)", "Annual [Deluxe 2012]"),
+        # An EP is no LP, in brackets as well, and what comes as a bonus is another record.
+        ("Dots (EP)", "Dots (LP)"),
+        ("Dots [EP]", "Dots LP"),
+        ("Dots (Deluxe EP)", "Dots (Vinyl LP)"),
+        ("Dots EP (Deluxe)", "Dots (LP)"),
+        ("Dots (Bonus EP)", "Dots"),
+        ("Dots (Limited Bonus Vinyl)", "Dots"),
+        # Only so much of a title fits the column.
+        ("A" * 121 + " Vol. 1", "A" * 121 + " Vol. 12"),
+        ("A" * 121 + " (Pt. 2", "A" * 121 + " (Pt. 21)"),
+        ("A" * 128, "A" * 128 + " Vol. 2"),
+        ("A" * 128, "A" * 128 + " (Live)"),
     ],
 )
 def test_these_name_different_albums(ours: str, found: str | None) -> None:
@@ -309,6 +377,8 @@ def test_the_very_same_title_goes_before_one_that_is_alike() -> None:
 
 def test_a_compilation_needs_the_very_same_title() -> None:
     hits = row("Hits", "Various Artists")
+    volume = row("Hits feat. Otto, Vol. 2", "Various Artists")
+    assert chosen(volume, artwork("Hits", "Various")) is Reason.OTHER_ALBUM
     assert chosen(hits, artwork("Hits!", "Various")) == COVER
     assert chosen(hits, artwork("Hits (Deluxe)", "Various")) is Reason.OTHER_ALBUM
 
@@ -408,6 +478,11 @@ def test_one_picture_for_two_albums_of_an_artist_is_refused() -> None:
 
 def test_two_copies_of_an_album_may_share_a_picture() -> None:
     assert reasons(match(1, "Current"), match(2, "current (Deluxe)")) == [None, None]
+
+
+def test_an_ep_in_brackets_is_another_album() -> None:
+    assert album_key("Current (EP)") == album_key("Current EP")
+    assert reasons(match(1, "Current (EP)"), match(2, "Current")) == [Reason.SHARED_URL] * 2
 
 
 def test_a_picture_of_the_release_that_the_catalogue_names_is_certain_even_if_shared() -> None:
@@ -574,9 +649,9 @@ def test_the_hosts_of_covers_are_a_setting() -> None:
     ],
 )
 def test_names_of_any_length_are_compared_at_once(text):
-    began = time.monotonic()
+    began = time.process_time()
     for one, other in ((text, "Dots and Loops"), (text + " (Deluxe)", text)):
         same_title(one, other, artists=[text])
         alike_title(one, other)
         same_artist(one, other)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 10

@@ -22,6 +22,7 @@ from psycopg import sql
 from sandbox import schema
 from sandbox.library import Library, LibrarySpec, load_library
 from sandbox.services import Services
+from tests.timing import LIMIT_S
 from tests.tiny import wait_for
 
 COMMAND = (str(Path(sys.executable).with_name("artwork-backfill")), "library-artwork-url-backfill")
@@ -120,7 +121,7 @@ def start(services: Services) -> Iterator[Start]:
 
 
 def finish(process: subprocess.Popen[str]) -> Finished:
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=LIMIT_S)
     return Finished(process.returncode, output)
 
 
@@ -382,7 +383,7 @@ def test_verify_counts_without_asking_anybody(
         },
         stdout=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=LIMIT_S,
         check=False,
     )
     finished = Finished(process.returncode, process.stdout)

@@ -80,8 +80,8 @@ def test_remedies_are_chosen_by_name_or_glob_and_the_last_counts(texts, remedies
     ("text", "problem"),
     [
         ("item.missing=index", "indexing again cannot repair"),
-        ("item.missing=delete", "not CHECK=index"),
-        ("item.missing", "not CHECK=index"),
+        ("item.missing=delete", "write CHECK=index"),
+        ("item.missing", "write CHECK=index"),
         ("xml.fields=index", "xml.field"),
     ],
 )

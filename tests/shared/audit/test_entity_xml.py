@@ -244,7 +244,7 @@ MEBIBYTE = 1024 * 1024
 def test_xml_that_no_service_sends_takes_neither_memory_nor_time(content, reason):
     data = content.encode()
     tracemalloc.start()
-    began = time.monotonic()
+    began = time.process_time()
     try:
         with pytest.raises(UnreadableXml, match=reason):
             parse_entity_xml(data, EntityType.RELEASE, RELEASE_GID)
@@ -252,7 +252,7 @@ def test_xml_that_no_service_sends_takes_neither_memory_nor_time(content, reason
     finally:
         tracemalloc.stop()
     assert peak < 16 * MEBIBYTE
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 20
 
 
 @given(st.integers(1, 60), st.integers(1, 200))

@@ -106,8 +106,9 @@ class TestPace:
         pace.take_turn()
         assert holding.waits == [1.0, 9.0]
 
-    def test_waiting_ends_when_the_run_stops(self, time):
-        pace = Pace(1.0, clock=time.clock, stop_flag=time)
+    @pytest.mark.parametrize("rate", [1.0, None])
+    def test_nobody_gets_a_turn_once_the_run_stops(self, time, rate):
+        pace = Pace(rate, clock=time.clock, stop_flag=time)
         pace.take_turn()
         time.set()
         with pytest.raises(Interrupted):
