@@ -55,7 +55,7 @@ class Distinct:
             bits[position >> 3] |= 1 << (position & 7)
 
     def count(self, most: int) -> int:
-        """Return how many distinct numbers there are, out of at most so many."""
+        """Return how many distinct numbers there are, `most` at most."""
         if self._exact is not None:
             return min(most, len(self._exact))
         free = max(1, _BITS - int.from_bytes(self._bits).bit_count())
