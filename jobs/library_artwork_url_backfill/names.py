@@ -48,6 +48,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Final
 
 #: `library.album_title` is a varchar(128), so titles of this length may be truncated.
@@ -157,6 +158,9 @@ _VERSIONS: Final = {
     "rerecorded": "rerecorded", "orchestral": "orchestral", "symphonic": "orchestral",
 }  # fmt: skip
 
+#: Names in the same script whose letters agree less than this are not spellings of each other.
+_SPELLING: Final = 0.75
+
 
 @dataclass(frozen=True, slots=True)
 class Title:
@@ -257,6 +261,17 @@ def contradict(ours: str, found: str) -> bool:
     if _scripts(ours).isdisjoint(_scripts(found)):
         return False
     return mine.numbers != theirs.numbers or mine.versions != theirs.versions
+
+
+def clearly_differ(one: str, other: str) -> bool:
+    """Return whether two names can be recognised as different, not as spellings of each other."""
+    if _scripts(one).isdisjoint(_scripts(other)):
+        return False
+    mine, theirs = (set(_words(_spell_out_and(_fold(name)))) for name in (one, other))
+    if mine <= theirs or theirs <= mine:
+        return False
+    forms = normal_form(one), normal_form(other)
+    return SequenceMatcher(None, *forms, autojunk=False).ratio() < _SPELLING
 
 
 def _is_self_titled(mine: str, theirs: str, artists: Iterable[str]) -> bool:
