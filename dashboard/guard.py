@@ -22,6 +22,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import file_util
 
+from artwork_backfill.dashboard.pictures import SCRIPT_HASH
+
 #: A browser, for as long as it runs: ties downloads, drafts and the journal to it.
 VISITOR: Final = "artwork_backfill_visitor"
 
@@ -65,7 +67,13 @@ def content_security_policy(*, pictures: bool) -> str:
     return "; ".join(
         (
             "default-src 'self'",
-            " ".join(("script-src 'self' 'unsafe-eval'", *_inline_scripts())),
+            " ".join(
+                (
+                    "script-src 'self' 'unsafe-eval'",
+                    *_inline_scripts(),
+                    *((SCRIPT_HASH,) if pictures else ()),
+                )
+            ),
             "style-src 'self' 'unsafe-inline'",
             " ".join(("img-src 'self' data: blob:", *(PICTURE_HOSTS if pictures else ()))),
             "font-src 'self' data:",

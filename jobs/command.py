@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import re
+import signal
 import sys
 import tempfile
 import threading
@@ -318,11 +319,12 @@ def _execute(
     with on_signals(stop_flag):
         pinger = _pinger(settings, run_log, is_wanted=not (verify_only or run_options.dry_run))
         pinger.started()
-        with _pinged(pinger), usage_errors(run_log.redactor):
+        with _pinged(pinger), _signalled(stop_flag), usage_errors(run_log.redactor):
             start_sentry(run_log, settings)
             dsn = job_type.database(settings)
             open_connection = partial(db.connect, dsn, f"artwork-backfill {job_type.name}")
-            with closing(db.open_patiently(open_connection)) as conn:
+            opened = db.open_patiently(open_connection, stop_flag=stop_flag.event)
+            with closing(opened) as conn:
                 check = partial(
                     check_tables,
                     conn,
@@ -364,6 +366,19 @@ def _pinged(pinger: Pinger) -> Iterator[None]:
         yield
     except click.ClickException as error:
         pinger.ended(error.exit_code)
+        raise
+
+
+@contextmanager
+def _signalled(stop_flag: StopFlag) -> Iterator[None]:
+    """Give a run that a signal kept from starting the exit code of that signal."""
+    try:
+        yield
+    except click.ClickException as error:
+        if stop_flag.signal == signal.SIGTERM:
+            raise TerminatedError(error.format_message()) from None
+        if stop_flag.signal == signal.SIGINT:
+            raise CancelledError(error.format_message()) from None
         raise
 
 
@@ -449,6 +464,18 @@ class UnavailableError(UnusableError):
     """A precondition is not met now, but may be later; the command can be retried."""
 
     exit_code = INTERRUPTED
+
+
+class TerminatedError(UnusableError):
+    """SIGTERM came before the run began."""
+
+    exit_code = 128 + signal.SIGTERM
+
+
+class CancelledError(UnusableError):
+    """SIGINT came before the run began."""
+
+    exit_code = 128 + signal.SIGINT
 
 
 @contextmanager

@@ -94,14 +94,19 @@ def prepare(around: Surroundings) -> None:
 
 def run(around: Surroundings, *arguments: str) -> None:
     """Run a command in this world; raise `subprocess.CalledProcessError` if it fails."""
-    subprocess.run(
+    ended = subprocess.run(
         [str(COMMAND), *arguments],
         env=environment(around.environment),
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=True,
     )
+    try:
+        ended.check_returncode()
+    except subprocess.CalledProcessError as error:
+        error.add_note(ended.stdout)
+        raise
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:

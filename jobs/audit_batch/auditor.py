@@ -21,7 +21,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import Connection
 
-from artwork_backfill.jobs.audit_batch import claims, narrowing
+from artwork_backfill.jobs.audit_batch import claims
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
 from artwork_backfill.jobs.audit_batch.writing import Writer, count_dead, fail, queues
 from artwork_backfill.shared.audit.archives import EntityType
@@ -151,7 +151,7 @@ class Auditor:
             taken=self._taken,
             failed=lambda conn, failed: fail(conn, failed, self._record.id),
             reclaimed=lambda conn, ids: count_dead(conn, ids, self._record.id),
-            reserve=narrowing.Reserve(policy, Partition()),
+            reserve=claims.Reserve(policy, Partition()),
             revisit_after=REVISIT_AFTER.total_seconds(),
         )
         self._services = Services.from_settings(settings, concurrency=1, stop_flag=self._stop_flag)

@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 from psycopg import Connection
 
-from artwork_backfill.jobs.audit_batch import claims, narrowing, tallies, verification, writing
+from artwork_backfill.jobs.audit_batch import claims, tallies, verification, writing
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
 from artwork_backfill.jobs.audit_batch.writing import AuditsWritten, Writer, queues
 from artwork_backfill.shared.audit.decide import Policy, Status
@@ -143,7 +143,7 @@ class AuditBatch(Job[Claim, Audit]):
             before=self._tidy,
             failed=lambda conn, failed: writing.fail(conn, failed, run.id),
             reclaimed=lambda conn, ids: writing.count_dead(conn, ids, run.id),
-            reserve=narrowing.Reserve(policy, partition),
+            reserve=claims.Reserve(policy, partition),
             partition=partition,
             browse=claims.browse(partition),
         )

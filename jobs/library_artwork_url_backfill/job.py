@@ -27,6 +27,7 @@ from artwork_backfill.jobs.library_artwork_url_backfill.lookups import (
     Answer,
     LookupFailed,
     Lookups,
+    Pace,
     WrongAddress,
 )
 from artwork_backfill.jobs.library_artwork_url_backfill.models import (
@@ -37,7 +38,6 @@ from artwork_backfill.jobs.library_artwork_url_backfill.models import (
     Reason,
     Row,
 )
-from artwork_backfill.jobs.library_artwork_url_backfill.pace import Pace
 from artwork_backfill.jobs.library_artwork_url_backfill.writes import Writes
 from artwork_backfill.shared.clients.http import CredentialsRefused, Interrupted, ServiceDown
 from artwork_backfill.shared.clients.lml import LmlClient, LmlQuery

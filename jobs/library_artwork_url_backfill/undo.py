@@ -17,7 +17,7 @@ from artwork_backfill.jobs.library_artwork_url_backfill.changes import (
     WrittenCover,
     read_written,
 )
-from artwork_backfill.jobs.library_artwork_url_backfill.pace import Pace
+from artwork_backfill.jobs.library_artwork_url_backfill.lookups import Pace
 from artwork_backfill.jobs.library_artwork_url_backfill.writes import Emptying, Writes
 from artwork_backfill.shared.clients.http import Interrupted
 from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written

@@ -23,12 +23,12 @@ from artwork_backfill.shared import reaudit, seeding
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 from artwork_backfill.shared.clients.ia_changes import ChangesClient
+from artwork_backfill.shared.engine.errors import WrongUsage
 from artwork_backfill.shared.engine.job import (
     Job,
     Note,
     Problem,
     Run,
-    RunFailed,
     RunResult,
     Verification,
     Written,
@@ -192,7 +192,7 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
         if self._from_beginning and (stored is None or not stored.is_cold):
             return checkpoints.from_beginning(now)
         if stored is None:
-            raise RunFailed(
+            raise WrongUsage(
                 "no run has followed archive.org's changes yet: pass --since DATE, such as the day"
                 " on which the first audit began, or --from-beginning"
             )
@@ -205,7 +205,7 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
         looked = types.ask_archive_org(self._archive, known.unknown)
         priorities = {each: dict(known.priorities[each]) for each in EntityType}
         for gid, entity_type in looked.types.items():
-            priorities[entity_type][gid] = types.GONE
+            priorities[entity_type][gid] = seeding.GONE
         return SeenPage(page, priorities, looked)
 
     def _apply(

@@ -17,10 +17,6 @@ from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 from artwork_backfill.shared.clients.http import ServiceDown, Unreadable
 from artwork_backfill.shared.engine.job import StopRun
 
-#: Priorities of gids that are live in MusicBrainz, and of all others.
-LIVE: Final = 100
-GONE: Final = 150
-
 #: The maximum number of simultaneous requests.
 CONCURRENCY: Final = 8
 
@@ -91,7 +87,9 @@ def ask_musicbrainz(conn: Connection, gids: Collection[bytes]) -> Known:
         if entity_type is None:
             unknown.append(gid.bytes)
         else:
-            priorities[EntityType(entity_type)][gid.bytes] = LIVE if is_live else GONE
+            priorities[EntityType(entity_type)][gid.bytes] = (
+                seeding.LIVE if is_live else seeding.GONE
+            )
     return Known(priorities, tuple(unknown))
 
 

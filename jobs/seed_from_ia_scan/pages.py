@@ -23,6 +23,7 @@ from artwork_backfill.shared.clients.http import CredentialsRefused, ServiceDown
 from artwork_backfill.shared.engine.job import Partition, RunFailed, StopRun
 from artwork_backfill.shared.id_set import IdSet
 from artwork_backfill.shared.lines import DamagedInput, read_blocks
+from artwork_backfill.shared.seeding import share
 
 #: How often an implausible page is requested, and the delay between, in seconds.
 _ATTEMPTS: Final = 4
@@ -242,18 +243,13 @@ def _page(
     foreign = [identifier for identifier in every if not _IDENTIFIER.fullmatch(identifier)]
     return Page(
         number,
-        frozenset(gids if partition.count == 1 else _share(gids, partition)),
+        frozenset(share(gids, partition)),
         len(every),
         len(foreign),
         tuple(foreign[:_SHOWN]),
         cursor,
         total,
     )
-
-
-def _share(gids: Iterable[bytes], partition: Partition) -> list[bytes]:
-    share, shares = partition.index, partition.count
-    return [gid for gid in gids if int.from_bytes(gid[:4]) % shares == share]
 
 
 def _gids(identifiers: Iterable[str]) -> Iterator[bytes]:

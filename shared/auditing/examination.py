@@ -44,7 +44,6 @@ from artwork_backfill.shared.audit.decide import (
 from artwork_backfill.shared.audit.expected import Expected, md5
 from artwork_backfill.shared.audit.finding import storable
 from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
-from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.models import (
     STREAK_LIMIT,
     STUCK_AFTER,
@@ -58,7 +57,7 @@ from artwork_backfill.shared.auditing.models import (
     Streak,
 )
 from artwork_backfill.shared.auditing.owners import ReadOwners
-from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.auditing.services import Listings, Services
 from artwork_backfill.shared.clients.http import Interrupted, NotFound, ServiceDown, Unreadable
 from artwork_backfill.shared.engine.errors import EngineError, StopRun
 from artwork_backfill.shared.engine.session import is_passing

@@ -6,7 +6,7 @@ together), safely (redirects only to permitted hosts, credentials only to their 
 reliably (every failure is an error with a remedy, and never looks like a missing resource).
 
 Clients give it a `Service` and, for each call, a function that parses the answer. The parts are
-`_transport` (one exchange), `_deadline` (its end), `_budget` (memory) and `_pacing` (rate).
+`_transport` (one exchange), `_budget` (memory) and `_pacing` (rate).
 """
 
 from __future__ import annotations
@@ -226,25 +226,18 @@ def parse_json(response: Response) -> object:
     return document
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Call:
-    """The parameters that all attempts at a call have in common."""
+    """The parameters that all attempts at a call have in common, and the seconds that are left."""
 
     method: str
     urls: tuple[str, ...]
-    body: bytes | None
-    content_type: str
-    authorized: bool
     wanted: frozenset[int]
+    seconds_left: float
     max_bytes: int
-    time: _TimeLeft
-
-
-class _TimeLeft:
-    """The seconds that a call may still take."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    authorized: bool = False
+    body: bytes | None = None
+    content_type: str = ""
 
 
 class HttpClient:
@@ -336,11 +329,9 @@ class HttpClient:
         Interrupted
             The run is stopping.
         """
-        urls = (self._base_url + target, *alternatives)
-        wanted = _OK | also_wanted
-        limit = self.service.max_bytes if max_bytes is None else max_bytes
-        left = _TimeLeft(self.service.call_s)
-        call = _Call("GET", urls, None, "", authorized, wanted, limit, left)
+        call = self._call("GET", target, also_wanted, authorized)
+        call.urls += tuple(alternatives)
+        call.max_bytes = call.max_bytes if max_bytes is None else max_bytes
         return self._perform(call, parse)
 
     def post_json(
@@ -353,8 +344,9 @@ class HttpClient:
         also_wanted: frozenset[int] = frozenset(),
     ) -> T:
         """POST a JSON document; otherwise as `get`. Retried on failure, so only for look-ups."""
-        body = json.dumps(document).encode()
-        return self._post(target, body, "application/json", parse, authorized, also_wanted)
+        call = self._call("POST", target, also_wanted, authorized)
+        call.body, call.content_type = json.dumps(document).encode(), "application/json"
+        return self._perform(call, parse)
 
     def post_form(
         self,
@@ -365,24 +357,26 @@ class HttpClient:
         also_wanted: frozenset[int] = frozenset(),
     ) -> T:
         """POST a form; otherwise as `post_json`. Its fields appear in no log and no error."""
-        body = urlencode(fields).encode()
-        form = "application/x-www-form-urlencoded"
-        return self._post(target, body, form, parse, authorized=False, also_wanted=also_wanted)
-
-    def _post(
-        self,
-        target: str,
-        body: bytes,
-        content_type: str,
-        parse: Callable[[Response], T],
-        authorized: bool,
-        also_wanted: frozenset[int],
-    ) -> T:
-        urls = (self._base_url + target,)
-        wanted = _OK | also_wanted
-        limit, left = self.service.max_bytes, _TimeLeft(self.service.call_s)
-        call = _Call("POST", urls, body, content_type, authorized, wanted, limit, left)
+        call = self._call("POST", target, also_wanted)
+        call.body = urlencode(fields).encode()
+        call.content_type = "application/x-www-form-urlencoded"
         return self._perform(call, parse)
+
+    def _call(
+        self,
+        method: str,
+        target: str,
+        also_wanted: frozenset[int],
+        authorized: bool = False,
+    ) -> _Call:
+        return _Call(
+            method,
+            (self._base_url + target,),
+            _OK | also_wanted,
+            self.service.call_s,
+            self.service.max_bytes,
+            authorized,
+        )
 
     def stats(self) -> ServiceStats:
         """Return the statistics of the requests so far."""
@@ -453,10 +447,10 @@ class HttpClient:
             headers = {**headers, "Content-Type": call.content_type}
         if call.authorized and self._may_see_credentials(Origin.of(url)):
             headers = {**headers, **self.service.credentials}
-        if call.time.seconds <= 0:
+        if call.seconds_left <= 0:
             raise ExchangeFailed(f"not answered within {self.service.call_s:g} s")
         limits = Limits(
-            min(self.service.deadline_s, call.time.seconds),
+            min(self.service.deadline_s, call.seconds_left),
             call.max_bytes,
             self._budget,
             self._stop_flag,
@@ -479,7 +473,7 @@ class HttpClient:
             raise
         finally:
             took = self._clock() - began
-            call.time.seconds -= took
+            call.seconds_left -= took
             self._meter.request(took)
 
     def _may_see_credentials(self, origin: Origin) -> bool:
@@ -561,10 +555,10 @@ class HttpClient:
         asked_for = 0.0 if failure.status == 429 else failure.retry_after_s or 0.0
         # Jitter over the whole range, so that threads that failed together do not retry together.
         pause = asked_for + self._uniform(0.0, ceiling)
-        if pause >= call.time.seconds:
+        if pause >= call.seconds_left:
             self._raise_unreadable(call, failure, attempts_made)
         self._meter.retry()
-        call.time.seconds -= pause
+        call.seconds_left -= pause
         self._pace.pause(pause)
 
     def _raise_unreadable(self, call: _Call, failure: ExchangeFailed, attempts: int) -> NoReturn:

@@ -11,6 +11,7 @@ totals and the end of a run. It knows nothing about what a job does.
 | by a signal                                                | `stopped`     | 128 + signal |
 | by `StopRun`, or because the database stays unavailable    | `interrupted` | 75           |
 | by `RunFailed`, or by an unforeseen error                  | `failed`      | 1            |
+| by `WrongUsage`, before anything was read                  | `failed`      | 2            |
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import psycopg
 from psycopg import Connection
 
 from artwork_backfill.shared.engine import session as db
-from artwork_backfill.shared.engine.errors import EngineError, RunFailed, StopRun
+from artwork_backfill.shared.engine.errors import EngineError, RunFailed, StopRun, WrongUsage
 from artwork_backfill.shared.engine.job import (
     Alone,
     Failed,
@@ -67,6 +68,7 @@ _LOOK_EVERY_S: Final = 0.5
 
 #: Exit codes; see the table above.
 FAILED: Final = 1
+WRONG_USAGE: Final = 2
 UNVERIFIED: Final = 3
 INTERRUPTED: Final = 75
 
@@ -483,7 +485,8 @@ class Runner(Generic[Item, Result]):
         self._log.enter("failed")
         self._log.error(f"{self._job.name} failed: {reason}", None if _is_known(error) else error)
         self._problems.append(Problem(self._job.name, reason))
-        return self._report(Outcome.FAILED, FAILED, reason, _Counted())
+        exit_code = WRONG_USAGE if isinstance(error, WrongUsage) else FAILED
+        return self._report(Outcome.FAILED, exit_code, reason, _Counted())
 
     def _report(self, outcome: Outcome, exit_code: int, reason: str, counted: _Counted) -> Report:
         redact = self._log.redactor.text

@@ -191,7 +191,7 @@ class RunRecord:
                     "job": job,
                     "version": VERSION,
                     "host": socket.gethostname(),
-                    "who": _user(),
+                    "who": user(),
                     "options": Jsonb(options),
                 },
             )
@@ -339,7 +339,8 @@ def _dumps(value: object) -> str:
     return text.replace("\\u0000", "\\ufffd")
 
 
-def _user() -> str:
+def user() -> str:
+    """Return the name of the user of this machine whom this process belongs to."""
     with suppress(KeyError, OSError):
         return getpass.getuser()
     return f"uid {os.getuid()}"

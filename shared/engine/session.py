@@ -513,16 +513,17 @@ class Session:
 
 
 def open_patiently(
-    open_connection: Callable[[], Connection], *, patience: float = PATIENCE_S
+    open_connection: Callable[[], Connection],
+    *,
+    patience: float = PATIENCE_S,
+    stop_flag: Event | None = None,
 ) -> Connection:
     """Open a connection; retry only while the server is starting up or full.
-
-    For the main thread before a run begins, where a signal ends the wait.
 
     Raises
     ------
     StopRun
-        The server was not ready within `patience` seconds.
+        The server was not ready within `patience` seconds, or `stop_flag` was set.
     psycopg.Error
         The server cannot be reached, or refuses the connection.
     """
@@ -540,5 +541,8 @@ def open_patiently(
                     " later"
                 ) from error
             log.warning("the database is not ready, trying again: %s", explain(error))
-            time.sleep(random.uniform(0.5, 1.0) * backoff)
+            if (stop_flag or Event()).wait(random.uniform(0.5, 1.0) * backoff):
+                raise StopRun(
+                    f"stopped while the database was not ready: {explain(error)}"
+                ) from error
             backoff = min(backoff * 2, _LONGEST_BACKOFF_S)

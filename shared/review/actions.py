@@ -35,7 +35,6 @@ from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.audit.expected import Presence
 from artwork_backfill.shared.auditing import expectation, queueing
 from artwork_backfill.shared.auditing.expectation import read_presence
-from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.owners import read_owners
 from artwork_backfill.shared.auditing.queueing import (
     EVENT_IDS,
@@ -44,6 +43,7 @@ from artwork_backfill.shared.auditing.queueing import (
     QueueRequest,
     queue_events,
 )
+from artwork_backfill.shared.auditing.services import Listings
 from artwork_backfill.shared.clients.http import Interrupted, ServiceError
 from artwork_backfill.shared.engine.session import holds, one_statement, only_row
 from artwork_backfill.shared.engine.tables import Table

@@ -19,6 +19,7 @@ from artwork_backfill.shared.auditing.estimate import Estimate, Estimator
 from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.owners import OwnerRows, look_up_owners
 from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.settings import Settings
 from sandbox.entities import Presence
 from sandbox.world import Spec
@@ -94,3 +95,12 @@ def test_an_estimate_comes_before_anything_else(
     markdown = files[0].read_text()
     assert all(f"| {check} (" in markdown for check in truth)
     assert found["requests"]["archive.org"] > found["population"]
+
+
+def test_an_estimate_is_kept_where_runs_leave_records(place: Callable[[Spec], Place]) -> None:
+    here = place(Spec(size=40, drift_rate=0.5))
+    said = here.command("estimate", "--sample", 1_000, "--seed", 7, "--json")
+    found = json.loads(said[said.index("{") :])
+    kept = runs.latest_run(here.conn, "estimate")
+    assert kept is not None
+    assert (kept.report, kept.options["seed"], kept.exit_code) == (found, 7, 0)

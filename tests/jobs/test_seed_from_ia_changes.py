@@ -246,7 +246,7 @@ def test_without_a_place_to_start_nothing_is_asked(
 ) -> None:
     service = changes(named(1))
     report = follow(database)
-    assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
+    assert (report.outcome, report.exit_code) == (Outcome.FAILED, 2)
     assert "--since" in report.reason
     assert service.asked == []
 

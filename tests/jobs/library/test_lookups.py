@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from threading import Event
 from typing import Any
 
 import pytest
@@ -11,9 +10,9 @@ import pytest
 from artwork_backfill.jobs.library_artwork_url_backfill.lookups import (
     LookupFailed,
     Lookups,
+    Pace,
     WrongAddress,
 )
-from artwork_backfill.jobs.library_artwork_url_backfill.pace import Pace
 from artwork_backfill.shared.clients.http import (
     CredentialsRefused,
     Interrupted,
@@ -29,27 +28,10 @@ from artwork_backfill.shared.clients.lml import (
     LmlQuery,
     LookupAnswer,
 )
+from tests.fake_time import FakeTime
 
 QUERIES = [LmlQuery("Stereolab", f"Album {number}") for number in range(3)]
 NOTHING = LookupAnswer(())
-
-
-class FakeTime(Event):
-    """A clock and the run's stopping event in one: waiting takes no time, but moves the clock."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-        self.waits: list[float] = []
-
-    def clock(self) -> float:
-        return self.now
-
-    def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None
-        self.waits.append(timeout)
-        self.now += timeout
-        return self.is_set()
 
 
 def found(query: LmlQuery, calls: int | None = None) -> LookupAnswer:

@@ -177,7 +177,7 @@ class TestRetries:
             connect(server.url).get("/item?x=1", body_of)
         assert str(caught.value) == (
             f"Testing did not answer GET {server.url}/item?x=1 in 4 attempts: HTTP 502. "
-            "Try again later; if it stays so, check TESTING_URL"
+            "Try again later; if it persists, check TESTING_URL"
         )
         assert len(server.seen) == 4
 
@@ -844,11 +844,13 @@ class TestStopping:
             client.get("/", body_of)
         assert real_time.monotonic() - began < 30
 
-    def test_lets_requests_that_need_not_wait_finish(self, serve, connect):
+    def test_sends_nothing_more_once_the_run_is_stopping(self, serve, connect):
         stop_flag = threading.Event()
         stop_flag.set()
-        client = connect(serve(answer_with(b"ok")).url, stop_flag=stop_flag)
-        assert client.get("/", body_of) == b"ok"
+        server = serve(answer_with(b"ok"))
+        with pytest.raises(Interrupted):
+            connect(server.url, stop_flag=stop_flag).get("/", body_of)
+        assert server.seen == []
 
 
 class TestParseJson:

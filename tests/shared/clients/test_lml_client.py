@@ -19,7 +19,7 @@ from artwork_backfill.shared.clients.lml import (
 )
 from artwork_backfill.shared.settings import Settings
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 BASE = "https://lml.example"
 SETTINGS = {"LIBRARY_METADATA_URL": BASE}
 LOOKUP = f"{BASE}/api/v1/lookup"
