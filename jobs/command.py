@@ -371,7 +371,7 @@ def _pinged(pinger: Pinger) -> Iterator[None]:
 
 @contextmanager
 def _signalled(stop_flag: StopFlag) -> Iterator[None]:
-    """Give a run that a signal kept from starting the exit code of that signal."""
+    """End with the exit code of a signal that arrived before the run began."""
     try:
         yield
     except click.ClickException as error:
@@ -467,13 +467,13 @@ class UnavailableError(UnusableError):
 
 
 class TerminatedError(UnusableError):
-    """SIGTERM came before the run began."""
+    """SIGTERM arrived before the run began."""
 
     exit_code = 128 + signal.SIGTERM
 
 
 class CancelledError(UnusableError):
-    """SIGINT came before the run began."""
+    """SIGINT arrived before the run began."""
 
     exit_code = 128 + signal.SIGINT
 

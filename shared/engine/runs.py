@@ -340,7 +340,7 @@ def _dumps(value: object) -> str:
 
 
 def user() -> str:
-    """Return the name of the user of this machine whom this process belongs to."""
+    """Return the name of the user that this process runs as."""
     with suppress(KeyError, OSError):
         return getpass.getuser()
     return f"uid {os.getuid()}"
