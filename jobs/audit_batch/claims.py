@@ -20,6 +20,7 @@ from artwork_backfill.shared.auditing.models import Claim, Entity
 from artwork_backfill.shared.auditing.queueing import sweep
 from artwork_backfill.shared.engine.session import Session, count
 from artwork_backfill.shared.engine.sources import ClaimTable, Partition
+from artwork_backfill.shared.reaudit import LEFT_AS_IS
 
 #: The order of the partial index audit_entity_idx_unchecked.
 TABLE: Final = ClaimTable(
@@ -178,20 +179,14 @@ def recheck_ended_repairs(conn: Connection) -> int:
 #: The priority of entities that were audited before and are due again.
 _PRIORITY: Final = 50
 
-_ACTED_UPON: Final = """
+_ACTED_UPON: Final = f"""
 FROM artwork_indexer.audit_passed passed
 JOIN artwork_indexer.audit_entity entity ON entity.id = passed.audit_entity_id
 WHERE passed.check_name = ANY (%(checks)s::text[])
 AND passed.severity >= %(min_severity)s
 AND (%(deletions)s OR NOT passed.is_deletion)
 AND entity.status = 'clean'
--- Skip entities that a person has left as they are since that audit.
-AND NOT EXISTS (
-    SELECT
-    FROM artwork_indexer.needs_manual_review review
-    WHERE review.audit_entity_id = entity.id
-    AND review.status = 'wont_fix'
-    AND review.resolved_at >= entity.last_audit_at)
+AND NOT {LEFT_AS_IS.format(entity="entity")}
 AND (%(partitions)s = 1 OR mod(entity.id, %(partitions)s) = %(partition)s)
 """
 

@@ -25,6 +25,7 @@ from artwork_backfill.shared.engine.job import (
     Alone,
     Failed,
     Job,
+    Left,
     Metric,
     Note,
     Problem,
@@ -43,8 +44,11 @@ from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.id_set import IdSet
 from artwork_backfill.shared.settings import Settings
 
-#: How often a run handles what a trigger missed and stores the counts of statuses, in seconds.
+#: How often a run handles what a trigger missed, in seconds.
 _TIDY_EVERY_S: Final = 60.0
+
+#: How long the end of a run waits for the counts of statuses, in seconds.
+_COUNTS_S: Final = 10.0
 
 #: How long reading the entities of a batch may take at the permitted rate, in seconds.
 _BATCH_S: Final = 60.0
@@ -140,12 +144,15 @@ class AuditBatch(Job[Claim, Audit]):
             room=self._room,
             complete=bind(add_expectations, screen=xml is Xml.SCREEN),
             taken=self._guardrails.claimed,
-            before=self._tidy,
+            tended=self._tidy,
             failed=lambda conn, failed: writing.fail(conn, failed, run.id),
             reclaimed=lambda conn, ids: writing.count_dead(conn, ids, run.id),
             reserve=claims.Reserve(policy, partition),
             partition=partition,
             browse=claims.browse(partition),
+        )
+        self._statuses = tallies.StatusHistory(
+            lambda: Session(run.open_connection, guard=run.record.guard, patience=0.0)
         )
         self._has_edits = False
         self._given_up: list[str] = []
@@ -201,13 +208,17 @@ class AuditBatch(Job[Claim, Audit]):
 
     def verify(
         self, conn: Connection, run: RunResult | None
-    ) -> Iterator[Verification | Note | Problem]:
+    ) -> Iterator[Verification | Note | Problem | Left]:
         if run is None:
             dead = self._claims.count_dead(conn)
             yield Verification.equal("claims of dead runs", 0, dead, "audit-batch reclaims them")
         else:
+            if not self.run.stop_flag.is_set():
+                self._statuses.wait(_COUNTS_S)
             left = self._claims.count_held(conn)
             yield Verification.equal("claims of this run left over", 0, left)
+            if run.is_complete:
+                yield Left(self._claims.count_waiting(conn))
             yield from verification.verify_decisions(
                 conn,
                 self._decided,
@@ -289,7 +300,7 @@ class AuditBatch(Job[Claim, Audit]):
         """Clean up the tables and store the counts of statuses, from time to time."""
         if time.monotonic() >= self._tidies_at:
             claims.tidy(session)
-            session.transaction(tallies.keep_statuses)
+            self._statuses.keep()
             self._tidies_at = time.monotonic() + _TIDY_EVERY_S
 
     def _room(self, conn: Connection, size: int) -> int | Wait:

@@ -2,7 +2,8 @@
 
 LML looks up five albums at once for all its callers, including the live site, so one request of
 five albums at a time is as fast as possible. A refused request is retried later as a whole, never
-in pieces. A failed request says nothing about the albums.
+in pieces. A request that takes too long is not retried, because LML has worked on it in vain; the
+next run looks its albums up again. A failed request says nothing about the albums.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from artwork_backfill.shared.clients.http import (
     NotFound,
     ServiceDown,
     ServiceError,
+    TimedOut,
     Unreadable,
 )
 from artwork_backfill.shared.clients.lml import (
@@ -117,6 +119,8 @@ class Lookups:
             answers = self._patiently(lambda: self._client.lookup_bulk(queries))
         except BulkUnsupported as refusal:
             return self._without_bulk(queries, refusal)
+        except TimedOut as failure:
+            return [LookupFailed(str(failure)) for _ in queries]
         except Unreadable as failure:
             log.info("looking up %d albums one by one: %s", len(queries), failure)
             return self._apart(queries)

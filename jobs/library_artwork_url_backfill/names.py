@@ -267,10 +267,11 @@ def clearly_differ(one: str, other: str) -> bool:
     """Return whether two names can be recognised as different, not as spellings of each other."""
     if _scripts(one).isdisjoint(_scripts(other)):
         return False
-    mine, theirs = normal_form(one), normal_form(other)
-    if mine in theirs or theirs in mine:
+    mine, theirs = (set(_words(_spell_out_and(_fold(name)))) for name in (one, other))
+    if mine <= theirs or theirs <= mine:
         return False
-    return SequenceMatcher(None, mine, theirs).ratio() < _SPELLING
+    forms = normal_form(one), normal_form(other)
+    return SequenceMatcher(None, *forms, autojunk=False).ratio() < _SPELLING
 
 
 def _is_self_titled(mine: str, theirs: str, artists: Iterable[str]) -> bool:

@@ -43,6 +43,7 @@ from artwork_backfill.shared.audit.decide import (
 )
 from artwork_backfill.shared.audit.expected import Expected, md5
 from artwork_backfill.shared.audit.finding import storable
+from artwork_backfill.shared.audit.judged import judged
 from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
 from artwork_backfill.shared.auditing.models import (
     STREAK_LIMIT,
@@ -265,7 +266,15 @@ class Examiner:
         decision = decide(expected, findings, owners, claim.previous, self._policy)
         evidence = _evidence(expected, decision, look, self._second_look_after)
         # Everything that is kept until the batch is written is small, whatever the item was.
-        audit = Audit(claim, decision, capped(findings), proofs(findings, claim.previous), evidence)
+        seen = judged(claim.previous.unfixed, expected, actual, findings)
+        audit = Audit(
+            claim,
+            decision,
+            capped(findings),
+            proofs(findings, seen, claim.previous),
+            claim.previous.unfixed - seen,
+            evidence,
+        )
         return Inspection(expected, audit, actual, owners, tuple(look.items.values()))
 
     def _owners_of(

@@ -80,6 +80,10 @@ class ExchangeFailed(Exception):
         self.retry_after_s = retry_after_s
 
 
+class TooLate(ExchangeFailed):
+    """The request was sent, and the answer did not arrive in time."""
+
+
 class BodyTooLarge(ExchangeFailed):
     """The body exceeds the size limit of the caller."""
 
@@ -156,9 +160,9 @@ class Transport:
                 *(requests.RequestException, Urllib3Error, http.client.HTTPException),
                 *(OSError, zlib.error, UnicodeError, ValueError),
             ) as error:
-                raise ExchangeFailed(self._reason(error, exchange, limits)) from error
+                raise self._failure(error, exchange, limits) from error
             if exchange.is_cut:
-                raise ExchangeFailed(self._too_late(limits))
+                raise self._too_late(limits)
         return Response(answer.status_code, answer.headers, content, url)
 
     @contextmanager
@@ -192,21 +196,21 @@ class Transport:
             proxies=_proxies_for(_origin_of(url)),
         )
 
-    def _reason(self, error: Exception, exchange: Exchange, limits: Limits) -> str:
+    def _failure(self, error: Exception, exchange: Exchange, limits: Limits) -> ExchangeFailed:
         if exchange.is_cut:
             return self._too_late(limits)
         if isinstance(error, requests.ConnectTimeout):
-            return f"no connection within {self._connect_timeout_s:g} s"
+            return ExchangeFailed(f"no connection within {self._connect_timeout_s:g} s")
         if isinstance(error, (requests.Timeout, Urllib3Timeout)):
             return self._too_late(limits)
         root: BaseException = error
         # Beyond these, the context is whatever the caller was handling.
         while isinstance(cause := root.__cause__ or root.__context__, _NETWORK_ERRORS):
             root = cause
-        return f"{type(root).__name__}: {root}"[:200]
+        return ExchangeFailed(f"{type(root).__name__}: {root}"[:200])
 
-    def _too_late(self, limits: Limits) -> str:
-        return (
+    def _too_late(self, limits: Limits) -> TooLate:
+        return TooLate(
             f"no complete answer in time ({self._read_timeout_s:g} s of silence or "
             f"{limits.deadline_s:.3g} s in all)"
         )

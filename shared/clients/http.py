@@ -37,6 +37,7 @@ from artwork_backfill.shared.clients._transport import (
     ExchangeFailed,
     Limits,
     Response,
+    TooLate,
     Transport,
 )
 from artwork_backfill.shared.settings import SettingsError
@@ -56,6 +57,7 @@ __all__ = [
     "ServiceDown",
     "ServiceError",
     "ServiceStats",
+    "TimedOut",
     "Unreadable",
     "parse_json",
 ]
@@ -95,6 +97,10 @@ class ServiceError(Exception):
 
 class Unreadable(ServiceError):
     """This request got no usable answer, which says nothing about the requested resource."""
+
+
+class TimedOut(Unreadable):
+    """The service was still working on the request when the time was up."""
 
 
 class NotFound(ServiceError):
@@ -167,6 +173,10 @@ class Service:
         The maximum size of a decompressed body, if a call does not set its own limit.
     attempts, patience_s
         How often a call is tried, and how long the service may fail broadly before `ServiceDown`.
+    silence_s
+        How long no request at all may be answered before `ServiceDown`; `None` for no limit.
+    retries_timeouts
+        Whether to retry a request that the service was still working on when its time was up.
 
     Raises
     ------
@@ -192,6 +202,8 @@ class Service:
     max_bytes: int = 16 * MEBIBYTE
     attempts: int = 4
     patience_s: float = 180.0
+    silence_s: float | None = None
+    retries_timeouts: bool = True
 
     def __post_init__(self) -> None:
         try:
@@ -280,7 +292,7 @@ class HttpClient:
             **service.headers,
         }
         self._pace = Pace(service.rate, clock=clock, stop_flag=stop_flag)
-        self._health = Health(service.patience_s, clock=clock)
+        self._health = Health(service.patience_s, silence_s=service.silence_s, clock=clock)
         self._meter = Meter()
         self._transport = Transport(
             connections=service.concurrency,
@@ -390,13 +402,16 @@ class HttpClient:
         attempts_made = 0
         while True:
             attempts_made += 1
+            began = self._clock()
             try:
                 self._check_health(call)
                 with self._budget.scope():
                     value = self._attempt(call, parse)
             except ExchangeFailed as failure:
-                self._note_failure(failure)
-                if not failure.transient or attempts_made == self.service.attempts:
+                self._note_failure(failure, self._clock() - began)
+                self._check_health(call)
+                is_final = _is_timeout(failure) and not self.service.retries_timeouts
+                if not failure.transient or is_final or attempts_made == self.service.attempts:
                     self._raise_unreadable(call, failure, attempts_made)
                 self._back_off(call, failure, attempts_made)
             except (NotFound, CredentialsRefused):
@@ -537,7 +552,7 @@ class HttpClient:
         self._health.succeeded()
         self._pace.succeeded()
 
-    def _note_failure(self, failure: ExchangeFailed) -> None:
+    def _note_failure(self, failure: ExchangeFailed, took_s: float) -> None:
         if not failure.transient and failure.status not in (401, 403):
             # The service works; it only rejects this request.
             self._note_success()
@@ -545,7 +560,7 @@ class HttpClient:
         if failure.status == 429 and failure.retry_after_s:
             # Too Many Requests concerns the client as a whole, not one of its threads.
             self._pace.hold(failure.retry_after_s)
-        is_in_trouble = self._health.failed(failure.reason)
+        is_in_trouble = self._health.failed(failure.reason, took_s)
         if is_in_trouble or failure.status in _REFUSALS:
             self._pace.slow_down()
 
@@ -564,7 +579,8 @@ class HttpClient:
     def _raise_unreadable(self, call: _Call, failure: ExchangeFailed, attempts: int) -> NoReturn:
         self._meter.error()
         tried = f" in {attempts} attempts" if attempts > 1 else ""
-        raise Unreadable(
+        error = TimedOut if _is_timeout(failure) else Unreadable
+        raise error(
             f"{self.service.name} did not answer {call.method} {call.urls[0]}{tried}: "
             f"{failure.reason}. Try again later; if it persists, check {self.service.url_setting}",
             service=self.service.name,
@@ -613,6 +629,10 @@ class ServiceClient:
     def close(self) -> None:
         """Close idle connections."""
         self._http.close()
+
+
+def _is_timeout(failure: ExchangeFailed) -> bool:
+    return isinstance(failure, TooLate) or failure.status == 504
 
 
 def _user_agent(contact: str | None) -> str:

@@ -175,7 +175,7 @@ WHERE id = %(id)s
 
 _SET_ENTITY: Final = """
 UPDATE artwork_indexer.audit_entity
-SET status = %(status)s::artwork_indexer.audit_entity_status
+SET status = %(status)s::artwork_indexer.audit_entity_status, not_before = NULL
 WHERE id = %(id)s AND status::text = ANY (%(instead_of)s)
 """
 
@@ -194,7 +194,7 @@ FOR UPDATE
 
 _RETRY: Final = """
 UPDATE artwork_indexer.audit_entity
-SET status = 'unchecked', priority = greatest(priority, %(priority)s)
+SET status = 'unchecked', priority = greatest(priority, %(priority)s), not_before = NULL
 WHERE id = ANY (%(ids)s::bigint[])
 """
 

@@ -19,6 +19,7 @@ from artwork_backfill.shared.clients.http import (
     NotFound,
     ServiceDown,
     ServiceError,
+    TimedOut,
     Unreadable,
 )
 from artwork_backfill.shared.clients.lml import (
@@ -166,6 +167,15 @@ def test_a_run_that_stops_does_not_wait_for_a_refusal_to_pass(
     time.set()
     with pytest.raises(Interrupted):
         lookups(FakeLml([error(Unreadable, 503)])).ask(QUERIES)
+
+
+def test_what_took_too_long_is_not_looked_up_again(lookups: Make) -> None:
+    lml = FakeLml([error(TimedOut)])
+    asking = lookups(lml)
+    assert asking.ask(QUERIES) == [LookupFailed("LML is not well")] * 3
+    assert (lml.bulks, lml.singles) == ([QUERIES], [])
+    # The next albums are looked up together again.
+    assert asking.ask(QUERIES) == list(map(found, QUERIES))
 
 
 @pytest.mark.parametrize("status", [None, 500, 502])

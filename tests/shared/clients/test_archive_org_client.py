@@ -90,7 +90,7 @@ class TestMetadata:
         ("trouble", "reason"),
         [
             ('{"error": "Couldn\'t locate item"}', "Couldn't locate item"),
-            ('{"error": null}', "it reports"),
+            ('{"error": null, "pending_tasks": false}', "it reports"),
             ('{"servers_unavailable": true, "files": []}', "servers_unavailable"),
             ('{"files": [{"name": "index.js', "not valid JSON"),
             ("", "not valid JSON"),
@@ -115,6 +115,8 @@ class TestMetadata:
             "[]",
             '{"errcode": 104, "error": "item not found"}',
             '{"is_dark": true, "error": "dark"}',
+            '{"pending_tasks": true, "error": "busy"}',
+            '{"nodownload": 1, "servers_unavailable": true, "files": []}',
             '{"servers_unavailable": true, "files": [{"name": "index.json"}]}',
         ],
     )
