@@ -81,7 +81,7 @@ class ExchangeFailed(Exception):
 
 
 class TooLate(ExchangeFailed):
-    """The request was sent, and the answer did not arrive in time."""
+    """The request was sent, but the answer did not arrive in time."""
 
 
 class BodyTooLarge(ExchangeFailed):

@@ -197,7 +197,7 @@ class RunRecord:
             )
             return True
 
-        # It may have been declared dead: then it begins once more.
+        # It may have been declared dead, and then begins again.
         self._exists = False
         self._exists = session.transaction(work)
         self._beaten_at = self.clock()
