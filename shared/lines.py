@@ -183,7 +183,7 @@ def _unpacked(stream: Readable) -> Readable:
 
 
 class _Counted:
-    """Counts the bytes that are read from a stream."""
+    """Count the bytes that are read from a stream."""
 
     def __init__(self, stream: _Ahead) -> None:
         self._stream = stream
@@ -213,7 +213,7 @@ class _Unpacked:
 
 
 class _Gzip:
-    """Decompresses one gzip member after another, as `cat a.gz b.gz` joins them."""
+    """Decompress one gzip member after another, as `cat a.gz b.gz` joins them."""
 
     def __init__(self, packed: Readable) -> None:
         self._file = gzip.GzipFile(fileobj=cast("IO[bytes]", packed), mode="rb")
@@ -229,7 +229,7 @@ class _Gzip:
 
 
 class _Xz:
-    """Decompresses one xz stream after another, with a memory limit, which LZMAFile lacks."""
+    """Decompress one xz stream after another, with a memory limit, which LZMAFile lacks."""
 
     def __init__(self, packed: Readable) -> None:
         self._packed = packed

@@ -40,7 +40,7 @@ class ServiceStats:
 
 
 class Pace:
-    """Gives evenly spaced turns to all threads, so that no burst follows a pause.
+    """Give evenly spaced turns to all threads, so that no burst follows a pause.
 
     `rate` is in requests per second; `None` means that turns come at once, and slowing down then
     starts from the rate at which they were taken.
@@ -119,7 +119,7 @@ class Pace:
 
 
 class Health:
-    """Tracks the outcomes of recent requests.
+    """Track the outcomes of recent requests.
 
     A service is in trouble while at least half of its last `WINDOW` requests failed (from `ENOUGH`
     requests on), and down if it is still in trouble after `patience_s` seconds. With `silence_s`,
@@ -203,7 +203,7 @@ class Health:
 
 
 class Meter:
-    """Counts requests, and keeps a uniform sample of their latencies."""
+    """Count requests, and keep a uniform sample of their latencies."""
 
     _SAMPLE = 1000
 

@@ -229,7 +229,7 @@ class ServiceStats(Protocol):
 
 
 class TablesOf(Protocol):
-    """Returns the tables that a job needs, if the settings name their schema."""
+    """Return the tables that a job needs, if the settings name their schema."""
 
     def __call__(self, settings: Settings, /) -> tuple[Table, ...]: ...
 

@@ -280,7 +280,7 @@ def one_statement(
 
 
 class _LookCursor(Cursor[Any]):
-    """Executes each statement in a read-only transaction of its own, with its settings."""
+    """Execute each statement in a read-only transaction of its own, with its settings."""
 
     def execute(self, *arguments: Any, **named: Any) -> Any:
         conn = self.connection
