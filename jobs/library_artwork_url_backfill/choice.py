@@ -153,7 +153,7 @@ def refuse_shared(found: Sequence[Found]) -> list[Found]:
 
 
 def is_certain(match: Match) -> bool:
-    """Return whether an id that LML cannot have named itself says that it is the cover."""
+    """Return whether an id confirms the cover, other than one that LML may have supplied itself."""
     return match.ground is Ground.RELEASE_ID and not _is_stamped(match.row, match.artwork)
 
 

@@ -81,7 +81,7 @@ class _Counted:
     checks: list[Verification] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    #: How many rows are left to do, `None` if nothing counted them.
+    #: The number of remaining rows, `None` if it was not counted.
     left: int | None = None
     stop: StopRun | None = None
 
@@ -100,7 +100,8 @@ class Runner(Generic[Item, Result]):
     hopeless_after
         How many rows in a row the database may refuse.
     write_timeout
-        How long a statement of a write may take, in seconds. The batch is then written in parts.
+        How long a statement of a write may take, in seconds. After that the batch is written in
+        parts.
     """
 
     def __init__(

@@ -58,9 +58,9 @@ class Source(Protocol[Item]):
         """Return how many rows the run is expected to process, `None` if that is unknown."""
 
     def upkeep(self, session: Session) -> None:
-        """Do what is due from time to time, also while nothing is taken; not in a dry run.
+        """Do periodic work, also while nothing is claimed; not called in a dry run.
 
-        Called by the claiming thread, every few seconds at least.
+        The claiming thread calls it at least every few seconds.
         """
 
     def next(self, session: Session, size: int) -> Sequence[Item] | Wait:
@@ -124,7 +124,7 @@ class Keyset(Generic[Item]):
         return session.look(self._count)
 
     def upkeep(self, session: Session) -> None:
-        """Do nothing: nothing is ever due."""
+        """Do nothing: there is no periodic work."""
 
     def next(self, session: Session, size: int) -> Sequence[Item]:
         items = session.transaction(
@@ -211,7 +211,7 @@ class Stream(Generic[Item]):
         return session.look(self._count)
 
     def upkeep(self, session: Session) -> None:
-        """Do nothing: nothing is ever due."""
+        """Do nothing: there is no periodic work."""
 
     def next(self, session: Session, size: int) -> Sequence[Item]:
         if self._next is None:
@@ -286,7 +286,7 @@ WHERE entity.id = dead.id
 RETURNING entity.id
 """
 
-# Likewise, of this run itself.
+# The same for this run itself.
 _RELEASE: Final = """
 UPDATE {table} entity
 SET status = {waiting}, claimed_by = NULL,
@@ -423,7 +423,7 @@ class Claims(Generic[ClaimedItem]):
     failed
         Gives back items that failed, each with the reason, in the open transaction.
     tended
-        Does what is due from time to time, also while nothing is claimed.
+        Does periodic work, also while nothing is claimed.
     reclaimed
         Called with the ids of rows that were reclaimed from dead runs, in the same transaction.
     reserve
@@ -519,7 +519,7 @@ class Claims(Generic[ClaimedItem]):
             session.transaction(lambda conn: self.failed(conn, failed))
 
     def release(self, session: Session) -> None:
-        """Give back whatever this run still holds, for a caller that holds nothing it knows of."""
+        """Give back every claim of this run, for a caller that should hold none."""
 
         def work(conn: Connection) -> None:
             values = {"run": self.record.id, "started": self.started(conn)}
