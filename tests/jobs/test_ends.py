@@ -180,6 +180,21 @@ def full_at_the_start(dsn: str) -> Ended:
         return of_process(url, before=impatient)
 
 
+def locked_out(dsn: str) -> Ended:
+    """Let somebody else have a lock for as long as the run is patient."""
+
+    class Needs(TinyJob):
+        def write(self, conn: Connection, results: Sequence[int]) -> Written:
+            conn.execute("SELECT FROM work FOR UPDATE NOWAIT")
+            return super().write(conn, results)
+
+    with psycopg.connect(dsn) as other:
+        other.execute("SELECT FROM work WHERE id = 35 FOR UPDATE")
+        report = Driver(lambda: open_connection(dsn, "tiny"), patience=0.3).run(Needs)
+    assert "another session has locked" in report.reason
+    return ended(report)
+
+
 FORMS: dict[str, Callable[[str], Ended]] = {
     "every row is done, and the counts agree": lambda dsn: ended(driver(dsn).run(TinyJob)),
     "every row is done or deferred": lambda dsn: ended(driver(dsn).run(Defers)),
@@ -202,6 +217,7 @@ FORMS: dict[str, Callable[[str], Ended]] = {
     "a service is down": lambda dsn: ended(driver(dsn).run(CannotReach)),
     "the database has no connection left, in the middle of a run": crowded_out,
     "the database has no connection left, at the start": full_at_the_start,
+    "another session has a lock for minutes": locked_out,
     "the database refuses the connection, at the start": lambda dsn: of_process(
         "postgresql://nowhere.invalid/x"
     ),
