@@ -316,6 +316,13 @@ _COUNT_HELD: Final = """
 SELECT count(*) FROM {table} entity WHERE status = {claimed} AND claimed_by = %(run)s
 """
 
+_COUNT_HELD_BY_OTHERS: Final = """
+SELECT count(*)
+FROM {table} entity
+WHERE status = {claimed} AND claimed_by IS DISTINCT FROM %(run)s
+AND (%(partitions)s = 1 OR mod(id, %(partitions)s) = %(partition)s)
+"""
+
 
 class Claimed(Protocol):
     """The claim of an item of `Claims`."""
@@ -550,6 +557,11 @@ class Claims(Generic[ClaimedItem]):
     def count_held(self, conn: Connection) -> int:
         """Return how many rows this run holds."""
         return count(conn, self.table.format(_COUNT_HELD), {"run": self.record.id})
+
+    def count_held_by_others(self, conn: Connection) -> int:
+        """Return how many rows of the partition other runs hold, which may have died."""
+        values = {"run": self.record.id, **self.partition.values}
+        return count(conn, self.table.format(_COUNT_HELD_BY_OTHERS), values)
 
     def count_dead(self, conn: Connection) -> int:
         """Return how many rows are held by dead runs."""
