@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -88,25 +89,26 @@ def main() -> None:
         memory.of("").address = {}
     address.adopt(FIELDS, FIRST)
     _head(database, login=login)
-    try:
+    with suppress(Trouble):  # the tab says so
         _count_in_tabs(database)
-        _tabs(database, kept)
-    except Trouble as trouble:
-        st.error("The page could not be drawn.")
-        show.text(str(trouble))
-        st.button("Try again", key="again", type="primary")
+    _tabs(database, kept)
     address.publish(FIELDS, FIRST)
 
 
 def _tabs(database: DashboardDb, kept: Memory) -> None:
     _say_when_read_again()
+    # Whatever happens, there are tabs: one that is not drawn forgets that it was open.
     tabs = st.tabs(list(TABS), key=address.TAB, on_change="rerun")
     for tab, (name, content) in zip(tabs, TABS.items(), strict=True):
         if tab.open:
             with tab:
-                st.session_state["page.tab"] = name
-                content.draw(database, kept)
-                _journal(database, kept)
+                try:
+                    content.draw(database, kept)
+                    _journal(database, kept)
+                except Trouble as trouble:
+                    st.error(f"{name} could not be drawn.")
+                    show.text(str(trouble))
+                    st.button("Try again", key="again", type="primary")
 
 
 def _who(config: Config) -> str:
@@ -202,7 +204,11 @@ def _journal(database: DashboardDb, kept: Memory) -> None:
     if not kept.journal:
         return
     under_way = any(now in _UNDER_WAY for now in _outcomes(database, kept.journal))
-    st.fragment(_show_journal, run_every=_LOOK_EVERY_S if under_way else None)(database, kept)
+
+    def draw() -> None:
+        _show_journal(database, kept)
+
+    show.refreshed(draw, _LOOK_EVERY_S if under_way else None)
 
 
 def _show_journal(database: DashboardDb, kept: Memory) -> None:

@@ -108,7 +108,9 @@ def _show(database: DashboardDb, kept: Memory, case: Case, review: Review | None
         _question(review, now)
     images = _images(database, case, review)
     _pictures(database, case, images)
-    _show_purge_notice()
+    # In a place of its own: what comes after it stays the same to the browser, open or closed.
+    with st.container():
+        _show_purge_notice()
     if review is not None and review.status == "open" and not database.config.read_only:
         foreign = [image for image in images if image.owner != entity.gid]
         if foreign:

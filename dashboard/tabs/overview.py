@@ -66,7 +66,11 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
     del kept
     counted = _latest(database.config.dsn, database).get()
     first = counted.value is None
-    st.fragment(_show_present, run_every=_SOON_S if first else KEEP_S)(database, first=first)
+
+    def draw() -> None:
+        _show_present(database, first=first)
+
+    show.refreshed(draw, _SOON_S if first else KEEP_S)
     st.divider()
     period = st.segmented_control(
         "Period", list(PERIODS), required=True, key=_PERIOD, persist_state="session"

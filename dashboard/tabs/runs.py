@@ -58,7 +58,11 @@ def at_work(conn: Connection, now: datetime) -> str:
 def show_tab(database: DashboardDb, kept: Memory) -> None:
     """Draw the tab."""
     _notice()
-    st.fragment(_show_list, run_every=_EVERY_S)(database)
+
+    def draw() -> None:
+        _show_list(database)
+
+    show.refreshed(draw, _EVERY_S)
     chosen = st.session_state.get(_RUN)
     if chosen:
         _show_run(database, kept, chosen)

@@ -103,9 +103,13 @@ def served(
         assert "Traceback" not in rest, rest
 
 
-def note_elsewhere(url: str, elsewhere: list[str]) -> None:
+def note_elsewhere(url: str, elsewhere: list[str], besides: str = "") -> None:
+    """Note a request to any host but this machine, and the one that is expected."""
     parts = urlsplit(url)
-    if parts.scheme in ("http", "https", "ws", "wss") and parts.hostname != "127.0.0.1":
+    if parts.scheme in ("http", "https", "ws", "wss") and parts.hostname not in (
+        "127.0.0.1",
+        besides,
+    ):
         elsewhere.append(url)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -165,6 +166,20 @@ def test_the_filters_narrow_the_list(page: Open, rows: Rows) -> None:
     assert table(run(app), "reason") == ["third"]
     app.text_input(key="reviews.text").set_value("nothing like it")
     assert "No reviews pass these filters." in [info.value for info in run(app).info]
+
+
+@pytest.mark.parametrize(("tab", "column"), [("Reviews", "reason"), ("Failed events", "failure")])
+def test_the_widest_column_says_why_and_comes_right_after_the_age(
+    page: Open, rows: Rows, tab: str, column: str
+) -> None:
+    rows.event(rows.review("x" * 80).gid, failure="y" * 80)
+    columns = json.loads(page(tab).dataframe[0].proto.columns)
+    order = list(page(tab).dataframe[0].value.columns)
+    widths = {name: columns[name].get("width") for name in order}
+    assert order[:2] == ["age", column]
+    assert (
+        max(order, key=lambda name: widths[name] if isinstance(widths[name], int) else 0) == column
+    )
 
 
 def test_pages_are_turned(page: Open, rows: Rows) -> None:
@@ -475,6 +490,24 @@ def test_who_may_enter_acts_under_that_name(page: Open, rows: Rows, login: None)
     app = _as(page("Reviews"), is_logged_in=True, email="Ops@example.org", email_verified=True)
     settle(select(app, "reviews", 0), "Resolve", "mended")
     assert "ops@example.org: resolved: mended" in str(rows.seen(review.id).notes)
+
+
+def test_a_login_leads_back_to_what_was_asked_for(
+    page: Open, rows: Rows, login: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(st, "login", lambda: None)
+    rows.review("item.dark: wanted")
+    rows.review("item.missing: another")
+    before = _as(page("Reviews", reason="wanted"), is_logged_in=False)
+    next(button for button in before.button if button.label == "Log in").click()
+    run(before)
+    # The provider sends the browser back to the bare address, in a new session.
+    after = page()
+    after.query_params.clear()
+    after.session_state["memory"] = before.session_state["memory"]
+    after = _as(after, is_logged_in=True, email="ops@example.org")
+    assert table(after, "reason") == ["item.dark: wanted"]
+    assert after.query_params["tab"] == "Reviews"
 
 
 def test_who_has_logged_out_meanwhile_cannot_act_any_more(
