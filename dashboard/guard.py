@@ -1,7 +1,7 @@
-"""What the server answers, and to whom: the layer in front of everything that Streamlit serves.
+"""The requests that the server answers: a layer in front of everything that Streamlit serves.
 
 Streamlit answers any page on any port of this machine, asks outside hosts about foreign origins,
-and serves metrics and files to everyone who knows their address. Here is said what remains of it.
+and serves metrics and files to everyone who knows their URL. This layer restricts all of that.
 """
 
 from __future__ import annotations

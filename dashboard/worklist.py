@@ -1,12 +1,12 @@
 """A list that stays as it was seen while a person works on it.
 
-The page is drawn again at every click. Were the list read each time, rows would move beneath the
-ticks, and nobody could say what a person saw when a button was pressed. So a list is read when its
-filters change, after an action, and when the person asks for it.
+The page is drawn again at every click. If the list were read each time, rows would move beneath the
+ticks, and it would be unknown what a person saw when a button was pressed. So a list is read only
+when its filters change, after an action, and when the person asks for it.
 
-What is ticked belongs to one reading: its table has a key that no other reading ever had, in this
-session or another. A browser that comes back after a lost connection brings the positions of its
-ticks along; they find no table, and tick nothing.
+Ticks belong to one reading: its table has a key that no other reading ever had, in this session or
+another. A browser that reconnects after a lost connection sends the positions of its ticks; there
+is no table for them, so they tick nothing.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Listing(Generic[T]):
 class Notice:
     """What is said about the last action: a headline of ours, and lines from anywhere.
 
-    `undo` takes it back; `more` is another thing that can be done about it, by its label.
+    `undo` reverts the action; `more` is another possible action, by its label.
     """
 
     headline: str

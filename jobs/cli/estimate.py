@@ -23,6 +23,7 @@ from artwork_backfill.jobs.audit_batch.policy import policy_options
 from artwork_backfill.jobs.cli import views
 from artwork_backfill.jobs.command import (
     OutputType,
+    UnavailableError,
     musicbrainz_database,
     option,
     terminal,
@@ -151,7 +152,7 @@ def _estimate(services: Services, policy: Policy, seed: int, sample: int) -> Est
         try:
             return estimator.estimate(sample)
         except StopRun as problem:
-            raise click.ClickException(str(problem)) from None
+            raise UnavailableError(str(problem)) from None
 
 
 # -- output formats ------------------------------------------------------------------------------

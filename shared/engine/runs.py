@@ -197,6 +197,8 @@ class RunRecord:
             )
             return True
 
+        # It may have been declared dead: then it begins once more.
+        self._exists = False
         self._exists = session.transaction(work)
         self._beaten_at = self.clock()
 

@@ -286,7 +286,7 @@ def hold(conn: Connection, job: str, *, by: str, why: str) -> None:
         The job is already held.
     """
     if not conn.execute(_HOLD, {"job": job, "by": by, "why": why}).rowcount:
-        raise Refused(f"{job} is held already: `runs list` shows by whom")
+        raise Refused(f"{job} is held already: `runs list` shows the holds")
 
 
 def unhold(conn: Connection, job: str) -> None:
