@@ -55,7 +55,7 @@ class Memory:
 
 
 class Memories:
-    """Everybody's, by browser and person; safe to use from several threads."""
+    """Those of all visitors, by browser and person; safe to use from several threads."""
 
     def __init__(self, limit: int = _VISITORS) -> None:
         self._limit = limit

@@ -49,6 +49,21 @@ TABS: Final[Mapping[str, Tab]] = {
 FIELDS: Final = {name: tab.fields for name, tab in TABS.items()}
 FIRST: Final = next(iter(TABS))
 
+_GLOSSARY: Final = "https://github.com/artwork-backfill/artwork-backfill/blob/main/docs/glossary.md"
+
+_HELP: Final = """
+**Keys**: `j` and `k` next and previous in the list, `u` reload the list; `Alt+E` resolve,
+`Alt+W` won't fix, `Alt+A` audit again, `Alt+N` add note, `Alt+O` reopen, `Alt+Q` requeue.
+
+**Lists** stay as they were read until you reload them, change a filter or act. A column's header
+sorts the rows of this page only; the list itself is sorted by age, the oldest first.
+
+**Links**: the address holds the tab, its filters and what is open. Copy it to show a colleague
+the same.
+
+The question mark beside a figure says what it counts. The glossary explains the terms.
+"""
+
 #: How often the page looks what has come of what was done, in seconds.
 _LOOK_EVERY_S: Final = 3
 
@@ -149,8 +164,15 @@ def _head(database: DashboardDb, *, login: bool) -> None:
             st.badge("read only", color="orange")
         else:
             show.text(database.who(), stretch=False)
+        _help()
         if login:
             st.button("Log out", on_click=st.logout)
+
+
+def _help() -> None:
+    with st.popover("Help"):
+        st.markdown(_HELP)
+        st.link_button("Glossary", _GLOSSARY)
 
 
 def _say_when_read_again() -> None:

@@ -119,7 +119,7 @@ def _show(database: DashboardDb, kept: Memory, case: Case, review: Review | None
     if case.audits:
         _latest(case.audits[0], now)
     else:
-        st.caption("No audit of it has found anything.")
+        st.caption("No audit has found a difference.")
     _folded(database, case, review, now)
 
 
@@ -215,9 +215,10 @@ def _purge(database: DashboardDb, kept: Memory, review: Review, images: Sequence
     """Let a person have an image deleted, on their word."""
     with st.expander("Purge an image"):
         st.caption(
-            "artwork-indexer deletes the file for good. Whether there is a copy elsewhere is not"
-            " checked; that the item still lists it, and that no other event is under way, is."
-            " Type the number of the artwork, and why."
+            "artwork-indexer deletes the file permanently. The item must still list it, and no"
+            " other event of the entity may be queued or running; a copy elsewhere is not checked"
+            " for."
+            " Type the artwork number and the reason."
         )
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.text_input("Artwork number", key=_PURGE_NUMBER, width=180)

@@ -57,7 +57,7 @@ Visit = Callable[..., Page]
 
 
 def free_port() -> int:
-    """Return a port that nobody uses, nor gets from the kernel until it is bound."""
+    """Return a free port outside the range from which the kernel hands out ports."""
     while True:
         port = random.SystemRandom().randrange(20_000, 30_000)
         with socket.socket() as free, suppress(OSError):
@@ -168,7 +168,7 @@ DRAWN: Final[Mapping[str, Callable[[Page], Sequence[Locator]]]] = {
     "Failed events": lambda page: [table_of(page, "Failed events")],
     "Entities": lambda page: [page.get_by_label("Gid, archive.org identifier or URL")],
     "Checks": lambda page: [table_of(page, "Checks")],
-    "Runs": lambda page: [page.get_by_text("Runs are started where the jobs live")],
+    "Runs": lambda page: [page.get_by_text("The dashboard starts no runs")],
 }
 
 

@@ -357,7 +357,7 @@ def test_of_two_people_on_one_row_the_second_is_told(visit: Visit, rows: Rows) -
     write_note(first, "the label asked for it")
     press(first, "Won't fix")
     expect(first.get_by_text("1 of 1 reviews: left unfixed.")).to_be_visible()
-    write_note(second, "mended")
+    write_note(second, "fixed")
     press(second, "Resolve")
     expect(second.get_by_text(f"review {review.id} has changed meanwhile")).to_be_visible()
     assert rows.seen(review.id).status == "wont_fix"
