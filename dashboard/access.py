@@ -135,8 +135,8 @@ def may_enter(user: Mapping[str, object], allowed: Collection[str]) -> str:
     """
     email = user.get("email")
     if not isinstance(email, str) or not email.strip():
-        raise NotAllowed("Your login says nothing about your e-mail address.")
-    # Some providers omit the claim; one that denies it lets people claim any address.
+        raise NotAllowed("Your login does not include an e-mail address.")
+    # Some providers leave the claim out; one that denies it lets people claim any address.
     if user.get("email_verified", True) not in (True, "true"):
         raise NotAllowed("Your e-mail address is not verified.")
     if email.strip().lower() not in allowed:

@@ -168,7 +168,7 @@ def _offer_next(kept: memory.Memory, bulk: Bulk, on_change: Callable[[], None]) 
     if (
         bulk.undo is not None
         and bulk.done
-        and st.button("Undo", key=f"{bulk.name}.bulk.undo", help="Reverts what was done.")
+        and st.button("Undo", key=f"{bulk.name}.bulk.undo", help="Reverts this action.")
     ):
         kept.bulk = bulk.undo(bulk.done)
         st.rerun()

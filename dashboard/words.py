@@ -23,7 +23,7 @@ REVIEWS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 OUTCOMES: Final[Mapping[str, str]] = MappingProxyType(
-    {**STATUSES, "unreadable": "could not be read", "deferred": "put off"}
+    {**STATUSES, "unreadable": "could not be read", "deferred": "deferred"}
 )
 
 ACTIONS: Final[Mapping[str, str]] = MappingProxyType(
@@ -87,7 +87,7 @@ QUESTIONS: Final[Mapping[str, str]] = MappingProxyType(
         "event_failed": "artwork-indexer has given up: is the cause gone, so that it can retry?",
         "unreadable": "A service did not answer several times: does it now?",
         "stuck_task": "archive.org has not finished its work for long: ask its staff?",
-        "refused": "The entity's rows make no sense: what is wrong with them?",
+        "refused": "MusicBrainz's rows of this entity are inconsistent: what is wrong with them?",
         "item.missing": "MusicBrainz has images, and archive.org has no item: can it be restored?",
         "item.dark": "archive.org has darkened the item: is that intended?",
         "files.original.missing": "archive.org lacks a listed image: where is it?",

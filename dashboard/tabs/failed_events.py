@@ -82,10 +82,10 @@ def _table(frame: pd.DataFrame, shown: int) -> None:
         frame,
         {
             "age": show.words("Age", 62),
-            "failure": show.words("Latest failure", 330),
+            "failure": show.words("Latest failure", 400),
             "action": show.words("Action", 96),
             "entity_type": show.words("Type", 62),
-            "message": show.words("Message", 286),
+            "message": show.words("Message", 216),
             "failures": show.number("Failures", 64),
             "depends_on": show.words("Waits for", 64),
             "dependants": show.number("Wait for it", 64),
