@@ -844,11 +844,18 @@ class TestStopping:
             client.get("/", body_of)
         assert real_time.monotonic() - began < 30
 
-    def test_lets_requests_that_need_not_wait_finish(self, serve, connect):
+    def test_lets_a_request_in_progress_finish_and_sends_no_other(self, serve, connect):
         stop_flag = threading.Event()
-        stop_flag.set()
-        client = connect(serve(answer_with(b"ok")).url, stop_flag=stop_flag)
+
+        def answer(exchange):
+            stop_flag.set()
+            exchange.reply(200, b"ok")
+
+        client = connect(serve(answer).url, stop_flag=stop_flag)
         assert client.get("/", body_of) == b"ok"
+        with pytest.raises(Interrupted):
+            client.get("/", body_of)
+        assert client.stats().requests == 1
 
 
 class TestParseJson:
