@@ -203,7 +203,7 @@ class _Recent:
         self._unreadable: dict[int, bool] = {}
 
     def add(self, audits: Sequence[Audit]) -> None:
-        """Learn of audits; of the same ones again, where a transaction is repeated."""
+        """Record audits; the same ones again if a transaction is repeated."""
         for audit in audits[-self._MOST :]:
             self._unreadable.pop(audit.claim.id, None)
             self._unreadable[audit.claim.id] = _is_unreadable(audit.outcome)
@@ -211,7 +211,7 @@ class _Recent:
             del self._unreadable[id_]
 
     def excuse(self, audit: Audit) -> Audit:
-        """Return an audit; a deferral instead of a review if most others were unreadable, too.
+        """Return an audit, or a deferral instead of a review if most others were unreadable, too.
 
         That is an outage then, and not the fault of the entity.
         """

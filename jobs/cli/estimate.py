@@ -46,6 +46,7 @@ from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import StopRun
 from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.report import REPORT_SUFFIXES
+from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.settings import Settings
 
 _COMMAND: Final = "estimate"
@@ -108,7 +109,8 @@ def command(
 
     Draws entities from MusicBrainz's tables, audits them without changing anything, and
     extrapolates the number of repairs, reviews, deletions and requests and the duration, with 95 %
-    confidence intervals. Nothing needs to be seeded first.
+    confidence intervals. Nothing needs to be seeded first. If the database keeps records of runs,
+    the estimate is one of them, for `runs show` and the dashboard.
 
     Example: artwork-backfill estimate --sample 2000 --report estimate.md
     """
@@ -121,9 +123,13 @@ def command(
             "archive.org": settings.archive_org().rate,
             "MusicBrainz": settings.musicbrainz().rate,
         }
+    started = datetime.now(UTC)
     with closing(services):
         found = _estimate(services, policy, seed, sample)
     result = _Result(found, policy, seed, rates, seconds_per_event, datetime.now(UTC))
+    with musicbrainz_database(_COMMAND) as conn:
+        options = {"sample": sample, "seed": seed}
+        runs.keep_report(conn, _COMMAND, result.to_json(), options=options, started=started)
     for path in reports:
         _save(result, path)
     if as_json:

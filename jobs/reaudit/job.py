@@ -10,7 +10,7 @@ from typing import ClassVar, Final, NamedTuple
 from psycopg import Connection
 
 from artwork_backfill.shared import reaudit
-from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
+from artwork_backfill.shared.engine.job import Job, Left, Run, RunResult, Verification, Written
 from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.session import count, only_row
 from artwork_backfill.shared.engine.sources import Keyset
@@ -117,10 +117,12 @@ class Reaudit(Job[Old, Old]):
         due = reaudit.count(conn, _ids(results), self._limit(conn), self._statuses)
         return _written(due, results)
 
-    def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification]:
+    def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification | Left]:
         name = "entities that are due again"
         if run is None or run.is_complete:
-            yield Verification.equal(name, 0, self._count(conn))
+            left = self._count(conn)
+            yield Verification.equal(name, 0, left)
+            yield Left(left)
         elif run.last is not None:
             last = _Key(run.last.audited_at, run.last.id)
             left = self._count(conn, last)

@@ -15,7 +15,7 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composed
 
 from artwork_backfill.jobs.seed_from_mb.gids import GIDS, Gids, Key, Kind
-from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
+from artwork_backfill.shared.engine.job import Job, Left, Run, RunResult, Verification, Written
 from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.sources import Keyset
@@ -231,10 +231,12 @@ class SeedFromMb(Job[Page, Page]):
             written += conn.execute(statement, values).rowcount
         return Written.of(written, max(written, sum(page.rows for page in results)))
 
-    def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification]:
+    def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification | Left]:
         self._snapshot = self._snapshot or _take_snapshot(conn)
         for position, gids in enumerate(self._gids):
-            yield self._verify_gids(conn, position, gids, run)
+            check = self._verify_gids(conn, position, gids, run)
+            yield check
+            yield Left(check.expected - check.actual)
 
     # -- pages -----------------------------------------------------------------------------------
 

@@ -45,7 +45,6 @@ from artwork_backfill.shared.audit.expected import Expected, md5
 from artwork_backfill.shared.audit.finding import storable
 from artwork_backfill.shared.audit.judged import judged
 from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
-from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.models import (
     STREAK_LIMIT,
     STUCK_AFTER,
@@ -59,7 +58,7 @@ from artwork_backfill.shared.auditing.models import (
     Streak,
 )
 from artwork_backfill.shared.auditing.owners import ReadOwners
-from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.auditing.services import Listings, Services
 from artwork_backfill.shared.clients.http import Interrupted, NotFound, ServiceDown, Unreadable
 from artwork_backfill.shared.engine.errors import EngineError, StopRun
 from artwork_backfill.shared.engine.session import is_passing
@@ -324,7 +323,7 @@ class Examiner:
     # -- the second look -----------------------------------------------------------------------
 
     def _wait_until(self, moment: float) -> None:
-        """Wait. Raises `Interrupted` if the run is to stop before."""
+        """Wait; raise `Interrupted` if the run is to stop before."""
         seconds = moment - self._clock()
         if seconds > 0 and self._stop_flag.wait(seconds):
             raise Interrupted("the run is stopping")
@@ -333,7 +332,7 @@ class Examiner:
         return self._isolated(audit, lambda: self._with_absences_confirmed(audit))
 
     def _isolated(self, audit: Audit, work: Callable[[], Audit]) -> Audit | Failure | None:
-        """Return what `work` returns; an error that nothing accounts for fails this audit alone."""
+        """Return the result of `work`; an unforeseen error fails only this audit."""
         try:
             return self._guarded(audit.claim, work)
         except Interrupted:

@@ -139,14 +139,14 @@ class Deferral:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A claim whose audit failed by an error that nothing accounts for."""
+    """A claim whose audit failed by an unforeseen error."""
 
     claim: Claim
     error: Exception
 
     @property
     def message(self) -> str:
-        """The error in words, for people."""
+        """The error as text for people."""
         return f"{type(self.error).__name__}: {self.error}"
 
 

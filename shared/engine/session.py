@@ -44,7 +44,8 @@ TAKEN_FOR_DEAD: Final = (
 
 #: A writing transaction must not keep others waiting, so it gives up early. A count over millions
 #: of rows holds no lock that others wait for, and may take longer.
-WRITE_TIMEOUT: Final = "30s"
+WRITE_TIMEOUT_S: Final = 30.0
+WRITE_TIMEOUT: Final = f"{WRITE_TIMEOUT_S:g}s"
 READ_TIMEOUT: Final = "15min"
 LOCK_TIMEOUT: Final = "5s"
 IDLE_TIMEOUT: Final = "60s"
@@ -162,18 +163,24 @@ def holds(conn: Connection, query: str | SQL | Composed, values: Values | None =
     return bool(only_row(conn, query, values)[0])
 
 
+class TooSlow(psycopg.errors.QueryCanceled):
+    """A statement took longer than it may. The same one would again, one of fewer rows may not."""
+
+
 def is_passing(error: psycopg.Error) -> bool:
     """Return whether the same transaction may succeed a little later.
 
     By SQLSTATE, see PostgreSQL's appendix on error codes: lost connections (class 08 and no code
     at all), a server that stops or starts (57P), serialization failure and deadlock (40), lock
-    time-out (55P03), statement time-out (57014), a full disk or too many connections (53), an
-    input/output error (58), and a server that is read only for the moment, as during a failover
-    (25006).
+    time-out (55P03), a cancelled statement (57014, but see `TooSlow`), a full disk or too many
+    connections (53), an input/output error (58), and a server that is read only for the moment, as
+    during a failover (25006).
     """
     code = error.sqlstate
     if code is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    if isinstance(error, TooSlow):
+        return False
     return code[:2] in ("08", "40", "53", "58") or code in (
         "57P01",
         "57P02",
@@ -198,6 +205,11 @@ def is_unavailable(error: psycopg.Error) -> bool:
     return isinstance(error, psycopg.OperationalError) and any(
         words in text for words in _UNAVAILABLE
     )
+
+
+def is_locked_out(error: psycopg.Error) -> bool:
+    """Return whether another session has kept a lock for too long."""
+    return error.sqlstate == "55P03"
 
 
 _UNAVAILABLE: Final = (
@@ -355,6 +367,8 @@ class Session:
         When it is set, the process is about to end, and a transaction is retried only for a moment.
     patience
         How long a transaction is retried, in seconds.
+    write_timeout
+        How long a statement of a writing transaction may take, in seconds.
     """
 
     def __init__(
@@ -365,12 +379,14 @@ class Session:
         guard: Callable[[], str | None] = lambda: None,
         stop_flag: Event | None = None,
         patience: float = PATIENCE_S,
+        write_timeout: float = WRITE_TIMEOUT_S,
     ) -> None:
         self.read_only = read_only
         self._open = open_connection
         self._guard = guard
         self._stop_flag = stop_flag or Event()
         self._patience = patience
+        self._write_timeout = write_timeout
         self._conn: Connection | None = None
 
     def transaction(
@@ -380,21 +396,26 @@ class Session:
         read_only: bool = False,
         statement_timeout: str | None = None,
         once: bool = False,
+        may_split: bool = False,
     ) -> T:
         """Run `work` in one transaction, and repeat all of it after a temporary failure.
 
         `work` may thus run several times, even after a commit that got no answer unless `once` is
         set: it must depend only on the state of the data. With `once`, the server is asked whether
-        such a transaction was committed.
+        such a transaction was committed. With `may_split`, for a caller that can write less at
+        once, a writing transaction that was too slow is not repeated.
 
         Raises
         ------
+        TooSlow
+            See `may_split`.
         psycopg.Error
             A failure that is not temporary, or that lasted too long.
         StopRun
             The guard is false.
         """
         reads = read_only or self.read_only
+        timeout = statement_timeout or (READ_TIMEOUT if reads else f"{self._write_timeout:g}s")
         unanswered: tuple[str, T] | None = None
 
         def attempt() -> T:
@@ -403,11 +424,12 @@ class Session:
             if unanswered is not None and is_committed(conn, unanswered[0]):
                 return unanswered[1]
             unanswered = None
+            began = time.monotonic()
             try:
                 begun = begin(
                     conn,
                     read_only=reads,
-                    statement_timeout=statement_timeout,
+                    statement_timeout=timeout,
                     condition=None if reads else self._guard(),
                     with_id=once and not reads,
                 )
@@ -420,8 +442,13 @@ class Session:
                 if begun.xid is not None:
                     unanswered = (begun.xid, result)
                 conn.commit()
-            except BaseException:
+            except BaseException as error:
                 roll_back(conn)
+                # The server's words depend on its language: a statement that somebody cancels
+                # has hardly ever taken as long as it may.
+                is_slow = time.monotonic() - began >= self._write_timeout
+                if may_split and is_slow and isinstance(error, psycopg.errors.QueryCanceled):
+                    raise TooSlow(str(error)) from error
                 raise
             return result
 
@@ -467,7 +494,7 @@ class Session:
         return self.autocommit(lambda conn: one_statement(conn, query, values, **timeouts))
 
     def cancel(self) -> None:
-        """Cancel the statement under way, if there is one. Safe to call from another thread."""
+        """Cancel the current statement, if there is one. Safe to call from another thread."""
         conn = self._conn
         if conn is not None and not conn.closed:
             with suppress(psycopg.Error):
@@ -488,13 +515,16 @@ class Session:
                 return attempt()
             except psycopg.Error as error:
                 if self._stop_flag.is_set():
-                    # An attempt that waited for a lock may have taken longer than that by itself.
+                    # The attempt may have waited for a lock for longer than that.
                     deadline = min(deadline, began + ENDING_PATIENCE_S)
-                # In a transaction that we made read only ourselves, 25006 is a bug of the job.
+                # In a transaction that a dry run made read only, 25006 is a bug of the job.
                 is_ours = read_only and error.sqlstate == "25006"
                 if is_ours or not is_passing(error) or time.monotonic() >= deadline:
                     raise
-                log.warning("the database did not answer, trying again: %s", explain(error))
+                if is_locked_out(error):
+                    log.warning("another session has a lock, trying again: %s", explain(error))
+                else:
+                    log.warning("the database did not answer, trying again: %s", explain(error))
                 self._drop_if_broken()
                 # Jitter, so that containers that lost the same server do not return at once.
                 pause = random.uniform(0.5, 1.0) * backoff
@@ -517,7 +547,7 @@ def open_patiently(
 ) -> Connection:
     """Open a connection; retry only while the server is starting up or full.
 
-    For the main thread, before a run begins: there a signal ends the wait.
+    For the main thread before a run begins, where a signal ends the wait.
 
     Raises
     ------

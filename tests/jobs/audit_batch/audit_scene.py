@@ -48,7 +48,7 @@ SPEC = Spec(seed=7, size=500, drift_rate=0.6)
 
 NODE = "node.archive.org"
 
-#: A server that has just started takes no run for dead.
+#: Short, because all runs count as alive for as long after the start of the server.
 DEAD_AFTER_S = 2.0
 
 

@@ -18,7 +18,7 @@ from artwork_backfill.shared.clients.archive_org import (
 from artwork_backfill.shared.clients.http import CredentialsRefused, NotFound, Unreadable
 from artwork_backfill.shared.settings import Settings, SettingsError
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 GID = "8745795a-190f-4be5-84fd-a8cfe5365cc6"
 OTHER_GID = "4a37fa2d-f2d7-440f-8785-9faeecc3f80c"
 BASE = "https://archive.org"
