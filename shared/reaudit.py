@@ -16,6 +16,7 @@ from psycopg.sql import SQL, Composable
 from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.seeding import GONE
 
 #: The statuses of entities that are not audited again by themselves.
 DONE: Final = (Status.CLEAN, Status.LEGACY)
@@ -28,7 +29,6 @@ WRITTEN_WITHIN: Final = timedelta(hours=1)
 
 #: Priorities of entities that were audited before, and of those merged or deleted since.
 AGAIN: Final = 50
-GONE: Final = 150
 
 TABLES: Final = (
     Table("musicbrainz.release"),

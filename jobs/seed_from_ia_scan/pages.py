@@ -28,7 +28,7 @@ from artwork_backfill.shared.seeding import share
 
 #: How often an implausible page is requested, and the delay between, in seconds.
 _ATTEMPTS: Final = 4
-_PAUSE_S: Final = 1.0
+PAUSE_S: Final = 1.0
 
 #: A page of at least this many identifiers, none of an entity, answers another query.
 _TELLING: Final = 20
@@ -164,7 +164,7 @@ class ScrapedPages:
             if is_ours and not is_repeated:
                 return answer
             before = answer.identifiers
-            self._stop_flag.wait(_PAUSE_S)
+            self._stop_flag.wait(PAUSE_S)
         wrong = "repeats an earlier one" if is_repeated else "answers another query"
         raise RunFailed(
             f"archive.org returned an inconsistent page (page {self._number + 1} of"

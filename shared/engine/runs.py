@@ -342,7 +342,7 @@ def _dumps(value: object) -> str:
 
 
 def user() -> str:
-    """Return the name of the user of this machine whom this process belongs to."""
+    """Return the name of the user who runs this process."""
     with suppress(KeyError, OSError):
         return getpass.getuser()
     return f"uid {os.getuid()}"

@@ -96,7 +96,8 @@ def _handled(signals: Iterable[signal.Signals], handler: _Handler) -> Iterator[N
         yield
     finally:
         for signum, former in before.items():
-            signal.signal(signum, former)
+            if signal.getsignal(signum) == handler:
+                signal.signal(signum, former)
 
 
 @contextmanager
@@ -137,6 +138,10 @@ def on_signals(stop_flag: StopFlag) -> Iterator[None]:
         if watcher.ident is not None:
             signal.pthread_kill(watcher.ident, _WAKE)
         watcher.join()
+        if stop_flag.signal is not None and current_thread() is main_thread():
+            # The run has ended as asked: a repetition that comes late changes no exit code.
+            for signum in signals:
+                signal.signal(signum, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

@@ -278,7 +278,7 @@ def test_a_run_that_waits_for_a_full_database_hears_sigterm(work: str, tmp_path:
         wait_for(lambda: says(tmp_path, "the database is not ready, trying again"))
         terminate(process)
     assert process.exitcode == 143
-    assert "stopped while the database was not ready" in (tmp_path / "err").read_text()
+    assert "stopped by SIGTERM" in (tmp_path / "err").read_text()
     assert states(work) == {"waiting": 35}
 
 
