@@ -339,7 +339,7 @@ class Auditor:
             try:
                 self._claims.give_back(self._session, list(left))
             except StopRun as stop:
-                # Others have taken it for dead, and take back what it held.
+                # Another run has declared this one dead and reclaims what it held.
                 waits_for = str(stop)
         retry_after = _LOOK_AGAIN_S if waits_for else 0.0
         return AuditSummary(counts, tuple(problems), waits_for, retry_after)
