@@ -225,8 +225,6 @@ class Estimator:
             return None
 
     def _confirm(self, tally: _Tally, *, until: float) -> None:
-        """Count the audits that are ready now, and keep only their counts."""
-        before = self._requests()
         """Count the audits that are ready by `until`, and keep only their counts."""
         before = self._requests()
         ready = [audit for audit in tally.waiting if audit.ready_at <= until]
