@@ -453,7 +453,10 @@ def test_an_equal_id_does_not_outrank_names_that_contradict(
     title: str, artist: str, album: str
 ) -> None:
     for asked in (stamped(title), row(title, trusted_releases=frozenset({99}))):
-        assert chosen(asked, artwork(album, artist)) in (Reason.OTHER_ALBUM, Reason.OTHER_ARTIST)
+        choice = choose(asked, LookupAnswer((artwork(album, artist),)), RULES)
+        assert isinstance(choice, Miss)
+        assert choice.reason in (Reason.OTHER_ALBUM, Reason.OTHER_ARTIST)
+        assert "the names contradict" in choice.detail
 
 
 def test_an_id_that_lml_may_have_named_itself_needs_the_least_confidence() -> None:
