@@ -191,7 +191,7 @@ def _best(row: Row, answer: LookupAnswer, rules: Rules) -> Found:
         match None if artwork is None else _likeness(row, artwork):
             case None:
                 misses.append(Miss(row, Reason.NO_ARTWORK))
-            case Reason() as reason:
+            case Reason() as reason if artwork is not None:
                 detail = _CONTRADICTION if _is_trusted(row, artwork) else ""
                 misses.append(Miss(row, reason, artwork, detail))
             case _Likeness() as likeness if artwork is not None:
