@@ -48,7 +48,13 @@ from artwork_backfill.shared.engine.ping import Pinger
 from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.runner import INTERRUPTED, Runner
-from artwork_backfill.shared.engine.stop import StopFlag, on_signals
+from artwork_backfill.shared.engine.stop import (
+    Interruption,
+    StopFlag,
+    interrupted_by_signals,
+    on_signals,
+    signals_held,
+)
 from artwork_backfill.shared.engine.tables import Table, check_tables
 from artwork_backfill.shared.settings import Settings, SettingsError
 
@@ -315,34 +321,34 @@ def _execute(
     run_log = RunLog(job_type.name, run_id, redactor)
     configure(run_log, log_level, console)
     _warn_about_lost_reports(run_options.reports, run_log)
-    # Before anything starts a thread: threads inherit the signal mask.
-    with on_signals(stop_flag):
-        pinger = _pinger(settings, run_log, is_wanted=not (verify_only or run_options.dry_run))
-        pinger.started()
-        with _pinged(pinger), _signalled(stop_flag), usage_errors(run_log.redactor):
+    pinger = _pinger(settings, run_log, is_wanted=not (verify_only or run_options.dry_run))
+    with _pinged(pinger), usage_errors(run_log.redactor):
+        with signals_held():
+            pinger.started()
             start_sentry(run_log, settings)
-            dsn = job_type.database(settings)
-            open_connection = partial(db.connect, dsn, f"artwork-backfill {job_type.name}")
-            opened = db.open_patiently(open_connection, stop_flag=stop_flag.event)
-            with closing(opened) as conn:
-                check = partial(
-                    check_tables,
-                    conn,
-                    command=job_type.name,
-                    read_only=run_options.dry_run or verify_only,
-                )
-                check(job_type.tables_for(settings))
-                run = Run(
-                    run_id,
-                    run_options,
-                    settings,
-                    stop_flag.event,
-                    open_connection,
-                    verify_only=verify_only,
-                )
-                job = build(run, **options)
-                check(job.more_tables)
-        _tune_interpreter(run_options.concurrency)
+        dsn = job_type.database(settings)
+        open_connection = partial(db.connect, dsn, f"artwork-backfill {job_type.name}")
+        with closing(db.open_patiently(open_connection)) as conn:
+            check = partial(
+                check_tables,
+                conn,
+                command=job_type.name,
+                read_only=run_options.dry_run or verify_only,
+            )
+            check(job_type.tables_for(settings))
+            run = Run(
+                run_id,
+                run_options,
+                settings,
+                stop_flag.event,
+                open_connection,
+                verify_only=verify_only,
+            )
+            job = build(run, **options)
+            check(job.more_tables)
+    _tune_interpreter(run_options.concurrency)
+    # Before the run starts a thread: threads inherit the signal mask.
+    with on_signals(stop_flag):
         progress = Progress(run_log, console)
         metrics = (
             None
@@ -373,19 +379,6 @@ def _pinged(pinger: Pinger) -> Iterator[None]:
         yield
     except click.ClickException as error:
         pinger.ended(error.exit_code)
-        raise
-
-
-@contextmanager
-def _signalled(stop_flag: StopFlag) -> Iterator[None]:
-    """Give a run that a signal kept from starting the exit code of that signal."""
-    try:
-        yield
-    except click.ClickException as error:
-        if stop_flag.signal == signal.SIGTERM:
-            raise TerminatedError(error.format_message()) from None
-        if stop_flag.signal == signal.SIGINT:
-            raise CancelledError(error.format_message()) from None
         raise
 
 
@@ -473,18 +466,6 @@ class UnavailableError(UnusableError):
     exit_code = INTERRUPTED
 
 
-class TerminatedError(UnusableError):
-    """SIGTERM came before the run began."""
-
-    exit_code = 128 + signal.SIGTERM
-
-
-class CancelledError(UnusableError):
-    """SIGINT came before the run began."""
-
-    exit_code = 128 + signal.SIGINT
-
-
 @contextmanager
 def usage_errors(redactor: Redactor) -> Iterator[None]:
     """Convert errors before a run starts into one message with an exit code."""
@@ -545,6 +526,17 @@ class LoggedGroup(click.Group):
 
 
 def _logged(main: Callable[..., Any], name: str | None, *arguments: Any, **extra: Any) -> NoReturn:
+    with interrupted_by_signals() as interruption:
+        _end_logged(main, name, interruption, *arguments, **extra)
+
+
+def _end_logged(
+    main: Callable[..., Any],
+    name: str | None,
+    interruption: Interruption,
+    *arguments: Any,
+    **extra: Any,
+) -> NoReturn:
     try:
         _check_arguments(extra.get("args") or (*arguments, sys.argv[1:])[0])
         code = main(*arguments, **{**extra, "standalone_mode": False})
@@ -561,9 +553,13 @@ def _logged(main: Callable[..., Any], name: str | None, *arguments: Any, **extra
             error.show()
         _log_refusal(error, _tool(name, *arguments))
         code = error.exit_code
-    except click.Abort:
-        click.echo("Aborted!", err=True)
-        code = 1
+    except (click.Abort, KeyboardInterrupt):
+        if _only_logs() and interruption.signal is not None:
+            signal_name = signal.Signals(interruption.signal).name
+            announce(_tool(name, *arguments), f"stopped by {signal_name}")
+        else:
+            click.echo("Aborted!", err=True)
+        code = 1 if interruption.signal is None else 128 + interruption.signal
     stop_sentry()
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -286,10 +286,20 @@ class _Archive:
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self.header_bytes = 0
+        #: How many bytes were read, and how many its files have handed out, which are among them.
+        self._count = self._handed_out = 0
         self._tail = b""
+
+    def hand_out(self, data: bytes) -> bytes:
+        """Return content of a file, unless it makes more than what was read."""
+        self._handed_out += len(data)
+        if self._handed_out > self._count:
+            raise _Broken("a file of the archive unpacks to more than the archive holds")
+        return data
 
     def read(self, size: int, /) -> bytes:
         data = self._stream.read(size)
+        self._count += len(data)
         self.header_bytes += len(data)
         if self.header_bytes > _TAR_HEADER_BYTES:
             raise _Broken("a header of the archive is too long")
@@ -314,9 +324,16 @@ class _Member:
     def read(self, size: int, /) -> bytes:
         self._archive.header_bytes = 0
         try:
-            return self._content.read(min(size, _READ_BYTES))
+            return self._archive.hand_out(self._content.read(min(size, _READ_BYTES)))
         except tarfile.TarError as error:
             raise _Broken(f"the archive is damaged ({error})") from error
+
+
+class _Sparse:
+    """A file whose holes take no place in the archive: they could go on for ever."""
+
+    def read(self, size: int, /) -> bytes:
+        raise _Broken("it is a sparse file: unpack the archive first")
 
 
 def _files(stream: Readable) -> Iterator[Part]:
@@ -327,11 +344,16 @@ def _files(stream: Readable) -> Iterator[Part]:
                 content = tar.extractfile(member) if member.isfile() else None
                 if content is None:
                     continue
-                part = _Member(archive, content)
-                yield Part(member.name, part)
-                while part.read(_READ_BYTES):
-                    pass
-                archive.header_bytes = 0
+                if member.issparse():
+                    yield Part(member.name, _Sparse())
+                    # Its content is passed by on the way to the next header.
+                    archive.header_bytes = member.offset_data - tar.offset
+                else:
+                    part = _Member(archive, content)
+                    yield Part(member.name, part)
+                    while part.read(_READ_BYTES):
+                        pass
+                    archive.header_bytes = 0
                 # Otherwise the archive would remember all members.
                 tar.members = []  # type: ignore[attr-defined]
     except (tarfile.TarError, EOFError, ValueError) as error:

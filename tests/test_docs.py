@@ -166,6 +166,13 @@ def test_every_setting_is_documented() -> None:
         assert f"`{variable.name}`" in PAGES["docs/settings.md"]
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/settings.md"])
+@pytest.mark.parametrize("job", JOBS)
+def test_every_job_is_listed_with_what_it_needs(page: str, job: str) -> None:
+    rows = [line for line in PAGES[page].splitlines() if line.startswith("| `")]
+    assert any(f"`{job}`" in row for row in rows)
+
+
 @pytest.mark.parametrize("page", ["CLAUDE.md", "docs/jobs.md"])
 def test_every_job_has_a_runbook(page: str) -> None:
     for job in JOBS:

@@ -259,7 +259,10 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
             counts.update(seeded.counts)
             # No earlier page can have met rows that are only created now.
             ids, new = seeded.new_ids, seeded.written
-            if new < len(priorities):
+            if self.run.options.dry_run:
+                # There are no rows to tell them apart by.
+                new = len(priorities)
+            elif new < len(priorities):
                 ids = verification.look_up(conn, entity_type, priorities)
                 new = scan.count_new(ids)
             checkpoint = scan.after(page, new)

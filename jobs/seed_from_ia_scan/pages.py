@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event
 from typing import Final, Protocol
 
+from artwork_backfill.jobs.seed_from_ia_scan.distinct import number_of
 from artwork_backfill.shared.audit.archives import ArtArchive
 from artwork_backfill.shared.clients.archive_org import (
     ArchiveOrgClient,
@@ -36,6 +37,9 @@ _RETRY: Final = "retry later or pass an exported list with --from-list"
 
 #: The number of foreign identifiers of a page that are kept as examples.
 _SHOWN: Final = 5
+
+#: A longer line of a list is no identifier, and is cut to this many bytes.
+_LONGEST_LINE: Final = 100
 
 #: This many pages in a row without a new gid end an enumeration, which might never end otherwise.
 _MOST_BARREN: Final = 20
@@ -66,6 +70,8 @@ class Page:
         Leads to the next page; `None` after the last.
     total
         The size of the collection according to the service.
+    gid_numbers, other_numbers
+        The numbers, see `distinct.number_of`, of the gids and of all other identifiers.
     """
 
     number: int
@@ -75,6 +81,8 @@ class Page:
     examples: tuple[str, ...] = ()
     cursor: str | None = None
     total: int | None = None
+    gid_numbers: frozenset[int] = frozenset()
+    other_numbers: frozenset[int] = frozenset()
 
 
 class Pages(Protocol):
@@ -223,7 +231,8 @@ class ListedPages:
             with self._path.open("rb") as file:
                 for block in read_blocks(file):
                     for line in block.lines:
-                        if text := line.strip():
+                        # Copied, so that a page keeps no more of it.
+                        if text := line.strip()[:_LONGEST_LINE]:
                             yield text.decode("utf-8", "replace")
         except DamagedInput as error:
             self.damage = f"{self._path}:{error.line}: {error}"
@@ -239,16 +248,20 @@ def _page(
     total: int | None = None,
 ) -> Page:
     every = list(identifiers)
-    gids = list(_gids(every))
+    all_gids = frozenset(_gids(every))
+    gids = all_gids if partition.count == 1 else frozenset(share(all_gids, partition))
     foreign = [identifier for identifier in every if not _IDENTIFIER.fullmatch(identifier)]
+    others = {identifier.encode("utf-8", "surrogatepass") for identifier in foreign}
     return Page(
         number,
-        frozenset(share(gids, partition)),
+        gids,
         len(every),
         len(foreign),
         tuple(foreign[:_SHOWN]),
         cursor,
         total,
+        frozenset(map(number_of, gids)),
+        frozenset(map(number_of, others | (all_gids - gids))),
     )
 
 

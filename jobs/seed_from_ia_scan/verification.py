@@ -112,7 +112,7 @@ def of_list(
     absent = 0
     while not scan.pages.finished:
         if stop_flag.is_set():
-            raise StopRun("stopped before the whole list was read", planned=True)
+            raise StopRun("stopped before the whole list was read: run it again", planned=True)
         page = scan.pages.next_page(_PAGE)
         ids = look_up(conn, scan.archive.entity_type, page.gids)
         checkpoint = scan.after(page, scan.count_new(ids))
@@ -186,11 +186,12 @@ def _completeness(
         yield Note(name, checkpoint.gids, f"of {with_art:,}; {detail}")
         return
     if checkpoint.total is not None:
-        is_enough = checkpoint.identifiers >= (1 - TOLERATED_SHARE) * checkpoint.total
+        seen = checkpoint.distinct_identifiers
+        is_enough = seen >= (1 - TOLERATED_SHARE) * checkpoint.total
         yield Verification(
             f"identifiers of {archive.collection} against archive.org's total",
             checkpoint.total,
-            checkpoint.identifiers,
+            seen,
             "" if is_enough else "accepted" if accept_total else _TOTAL,
             ok=is_enough or accept_total,
         )

@@ -131,7 +131,7 @@ class Reading:
         is_stopped = self._stop_flag.is_set() and not self.finished
         chunk = None if is_stopped else next(self._chunks, None)
         if is_stopped or (chunk is None and self._is_broken_off):
-            raise StopRun("stopped before everything was read", planned=True)
+            raise StopRun("stopped before everything was read: run it again", planned=True)
         self.finished = self.finished or chunk is None
         return chunk
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import select
-import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -82,16 +81,15 @@ class Source:
         When `stop_flag` is set, every wait ends.
         """
         if self.place == STDIN:
-            yield _Pipe(sys.stdin.fileno(), stop_flag)
+            yield _File(sys.stdin.fileno(), stop_flag)
         elif _is_url(self.place):
             with closing(Download(self.place, stop_flag)) as download:
                 yield download
         else:
             # Opening a pipe without a writer would block for ever.
             descriptor = os.open(self.place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            with open(descriptor, "rb") as file:  # noqa: PTH123 - it is open already
-                is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-                yield file if is_regular else _Pipe(descriptor, stop_flag)
+            with open(descriptor, "rb"):  # noqa: PTH123 - it is open already
+                yield _File(descriptor, stop_flag)
 
     @contextmanager
     def parts(self, stop_flag: Event) -> Iterator[Iterator[Part]]:
@@ -100,8 +98,8 @@ class Source:
             yield read_parts(stream)
 
 
-class _Pipe:
-    """Read from a pipe until the run stops."""
+class _File:
+    """Reads from a file or a pipe until the run stops."""
 
     def __init__(self, descriptor: int, stop_flag: Event) -> None:
         self._descriptor = descriptor

@@ -99,6 +99,8 @@ class Runner(Generic[Item, Result]):
         How long current requests may still take when the run is to end, in seconds.
     hopeless_after
         How many rows in a row the database may refuse.
+    write_timeout
+        How long a statement of a write may take, in seconds. The batch is then written in parts.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class Runner(Generic[Item, Result]):
         patience: float = db.PATIENCE_S,
         grace: float = GRACE_S,
         hopeless_after: int = HOPELESS_AFTER,
+        write_timeout: float = db.WRITE_TIMEOUT_S,
     ) -> None:
         self._job = job
         self._run = run
@@ -123,8 +126,8 @@ class Runner(Generic[Item, Result]):
         self._grace = grace
         self._hopeless_after = hopeless_after
         self._dry_run = run.options.dry_run
-        self._claims = self._session(patience)
-        self._writes = self._session(patience)
+        self._claims = self._session(patience, write_timeout)
+        self._writes = self._session(patience, write_timeout)
         self._started_at = datetime.now(UTC)
         self._totals: Counter[str] = Counter(scanned=0, written=0, skipped=0, failed=0)
         self._shown_totals = dict(self._totals)
@@ -172,13 +175,14 @@ class Runner(Generic[Item, Result]):
             if self._stop_flag.requested:
                 self._writes.cancel()
 
-    def _session(self, patience: float) -> Session:
+    def _session(self, patience: float, write_timeout: float) -> Session:
         return Session(
             self._run.open_connection,
             read_only=self._dry_run,
             guard=self._run.record.guard,
             stop_flag=self._stop_flag.event,
             patience=patience,
+            write_timeout=write_timeout,
         )
 
     def _reported(self, work: Callable[[], Report]) -> Report:
@@ -327,7 +331,7 @@ class Runner(Generic[Item, Result]):
         return counts, writing_s, None
 
     def _write(self, results: Sequence[Result], is_alone: bool) -> Counter[str]:
-        """Write results in one transaction; if the data is refused, isolate the bad row."""
+        """Write results in one transaction; if that is refused or too slow, write its parts."""
         try:
             written = self._apply(results, is_alone)
         except psycopg.Error as error:
@@ -362,7 +366,9 @@ class Runner(Generic[Item, Result]):
             return self._writes.autocommit(
                 lambda conn: self._job.write(conn, results), guarded=True
             )
-        return self._writes.transaction(lambda conn: self._job.write(conn, results), once=True)
+        return self._writes.transaction(
+            lambda conn: self._job.write(conn, results), once=True, may_split=True
+        )
 
     def _parts(self, results: Sequence[Result]) -> list[Sequence[Result]]:
         if len(results) > 1:

@@ -44,7 +44,8 @@ TAKEN_FOR_DEAD: Final = (
 
 #: A writing transaction must not keep others waiting, so it gives up early. A count over millions
 #: of rows holds no lock that others wait for, and may take longer.
-WRITE_TIMEOUT: Final = "30s"
+WRITE_TIMEOUT_S: Final = 30.0
+WRITE_TIMEOUT: Final = f"{WRITE_TIMEOUT_S:g}s"
 READ_TIMEOUT: Final = "15min"
 LOCK_TIMEOUT: Final = "5s"
 IDLE_TIMEOUT: Final = "60s"
@@ -162,18 +163,24 @@ def holds(conn: Connection, query: str | SQL | Composed, values: Values | None =
     return bool(only_row(conn, query, values)[0])
 
 
+class TooSlow(psycopg.errors.QueryCanceled):
+    """A statement took longer than it may. The same one would again, one of fewer rows may not."""
+
+
 def is_passing(error: psycopg.Error) -> bool:
     """Return whether the same transaction may succeed a little later.
 
     By SQLSTATE, see PostgreSQL's appendix on error codes: lost connections (class 08 and no code
     at all), a server that stops or starts (57P), serialization failure and deadlock (40), lock
-    time-out (55P03), statement time-out (57014), a full disk or too many connections (53), an
-    input/output error (58), and a server that is read only for the moment, as during a failover
-    (25006).
+    time-out (55P03), a cancelled statement (57014, but see `TooSlow`), a full disk or too many
+    connections (53), an input/output error (58), and a server that is read only for the moment, as
+    during a failover (25006).
     """
     code = error.sqlstate
     if code is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    if isinstance(error, TooSlow):
+        return False
     return code[:2] in ("08", "40", "53", "58") or code in (
         "57P01",
         "57P02",
@@ -360,6 +367,8 @@ class Session:
         When it is set, the process is about to end, and a transaction is retried only for a moment.
     patience
         How long a transaction is retried, in seconds.
+    write_timeout
+        How long a statement of a writing transaction may take, in seconds.
     """
 
     def __init__(
@@ -370,12 +379,14 @@ class Session:
         guard: Callable[[], str | None] = lambda: None,
         stop_flag: Event | None = None,
         patience: float = PATIENCE_S,
+        write_timeout: float = WRITE_TIMEOUT_S,
     ) -> None:
         self.read_only = read_only
         self._open = open_connection
         self._guard = guard
         self._stop_flag = stop_flag or Event()
         self._patience = patience
+        self._write_timeout = write_timeout
         self._conn: Connection | None = None
 
     def transaction(
@@ -385,21 +396,26 @@ class Session:
         read_only: bool = False,
         statement_timeout: str | None = None,
         once: bool = False,
+        may_split: bool = False,
     ) -> T:
         """Run `work` in one transaction, and repeat all of it after a temporary failure.
 
         `work` may thus run several times, even after a commit that got no answer unless `once` is
         set: it must depend only on the state of the data. With `once`, the server is asked whether
-        such a transaction was committed.
+        such a transaction was committed. With `may_split`, for a caller that can write less at
+        once, a writing transaction that was too slow is not repeated.
 
         Raises
         ------
+        TooSlow
+            See `may_split`.
         psycopg.Error
             A failure that is not temporary, or that lasted too long.
         StopRun
             The guard is false.
         """
         reads = read_only or self.read_only
+        timeout = statement_timeout or (READ_TIMEOUT if reads else f"{self._write_timeout:g}s")
         unanswered: tuple[str, T] | None = None
 
         def attempt() -> T:
@@ -408,11 +424,12 @@ class Session:
             if unanswered is not None and is_committed(conn, unanswered[0]):
                 return unanswered[1]
             unanswered = None
+            began = time.monotonic()
             try:
                 begun = begin(
                     conn,
                     read_only=reads,
-                    statement_timeout=statement_timeout,
+                    statement_timeout=timeout,
                     condition=None if reads else self._guard(),
                     with_id=once and not reads,
                 )
@@ -425,8 +442,13 @@ class Session:
                 if begun.xid is not None:
                     unanswered = (begun.xid, result)
                 conn.commit()
-            except BaseException:
+            except BaseException as error:
                 roll_back(conn)
+                # The server's words depend on its language: a statement that somebody cancels
+                # has hardly ever taken as long as it may.
+                is_slow = time.monotonic() - began >= self._write_timeout
+                if may_split and is_slow and isinstance(error, psycopg.errors.QueryCanceled):
+                    raise TooSlow(str(error)) from error
                 raise
             return result
 
@@ -521,17 +543,16 @@ class Session:
 
 
 def open_patiently(
-    open_connection: Callable[[], Connection],
-    *,
-    patience: float = PATIENCE_S,
-    stop_flag: Event | None = None,
+    open_connection: Callable[[], Connection], *, patience: float = PATIENCE_S
 ) -> Connection:
     """Open a connection; retry only while the server is starting up or full.
+
+    For the main thread before a run begins, where a signal ends the wait.
 
     Raises
     ------
     StopRun
-        The server was not ready within `patience` seconds, or `stop_flag` was set.
+        The server was not ready within `patience` seconds.
     psycopg.Error
         The server cannot be reached, or refuses the connection.
     """
@@ -549,8 +570,5 @@ def open_patiently(
                     " later"
                 ) from error
             log.warning("the database is not ready, trying again: %s", explain(error))
-            if (stop_flag or Event()).wait(random.uniform(0.5, 1.0) * backoff):
-                raise StopRun(
-                    f"stopped while the database was not ready: {explain(error)}"
-                ) from error
+            time.sleep(random.uniform(0.5, 1.0) * backoff)
             backoff = min(backoff * 2, _LONGEST_BACKOFF_S)

@@ -1,7 +1,8 @@
-"""The stop flag of a run, and the signals that set it.
+"""The stop flag of a run, and what signals do.
 
-The first signal asks the run to finish and commit the current batch. Another, more than a second
+The first signal asks a run to finish and commit the current batch. Another, more than a second
 later, ends the process at once, which is equally safe: an unfinished transaction rolls back.
+Before a run begins, and in a command that is not a run, the first one ends the process.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from threading import Event, Lock, Thread
+from threading import Event, Lock, Thread, current_thread, main_thread
+from types import FrameType
 from typing import Final
 
 #: Wakes the watching thread, which then checks whether the run is over.
 _WAKE: Final = signal.SIGUSR1
 #: Terminals and containers often send a signal twice, to the process and to its group.
 _TWICE_S: Final = 1.0
+
+_Handler = Callable[[int, FrameType | None], object]
 
 
 class StopFlag:
@@ -55,6 +59,56 @@ def _signals() -> frozenset[signal.Signals]:
     return frozenset(taken | {signal.SIGHUP} if sys.stderr.isatty() else taken)
 
 
+class Interruption:
+    """The signal that interrupted a command, if one did."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._first_at = 0.0
+
+    def take(self, signum: int, _frame: FrameType | None) -> None:
+        """Interrupt the command, the handler of its signals."""
+        if self.signal is None:
+            self.signal, self._first_at = signum, time.monotonic()
+            # The exception for which psycopg cancels a statement under way.
+            raise KeyboardInterrupt
+        if time.monotonic() - self._first_at > _TWICE_S:
+            os._exit(128 + signum)
+
+
+@contextmanager
+def interrupted_by_signals() -> Iterator[Interruption]:
+    """Turn SIGTERM and SIGINT into a `KeyboardInterrupt` of the main thread.
+
+    Without a handler, process 1, which the command of a container is, ignores SIGTERM.
+    """
+    interruption = Interruption()
+    with _handled({signal.SIGTERM, signal.SIGINT}, interruption.take):
+        yield interruption
+
+
+@contextmanager
+def _handled(signals: Iterable[signal.Signals], handler: _Handler) -> Iterator[None]:
+    # Only the main thread may have handlers: a program that calls us from another keeps its own.
+    taken = signals if current_thread() is main_thread() else ()
+    before = {signum: signal.signal(signum, handler) for signum in taken}
+    try:
+        yield
+    finally:
+        for signum, former in before.items():
+            signal.signal(signum, former)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Start threads that take no signal, wherever it would lead: threads inherit the mask."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextmanager
 def on_signals(stop_flag: StopFlag) -> Iterator[None]:
     """Turn the first SIGTERM or SIGINT into a request to stop, and end the process at the second.
@@ -69,8 +123,15 @@ def on_signals(stop_flag: StopFlag) -> Iterator[None]:
         target=_watch, args=(stop_flag, signals, finished), name="signals", daemon=True
     )
     watcher.start()
+
+    def pass_on(signum: int, _frame: FrameType | None) -> None:
+        # Taken by a thread that was started before the signals were blocked.
+        if watcher.ident is not None:
+            signal.pthread_kill(watcher.ident, signum)
+
     try:
-        yield
+        with _handled(signals, pass_on):
+            yield
     finally:
         finished.set()
         if watcher.ident is not None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from hypothesis import strategies as st
 from psycopg import Connection
 
 from artwork_backfill.jobs.seed_from_ia_scan import pages as pages_module
+from artwork_backfill.jobs.seed_from_ia_scan.distinct import Distinct, number_of
 from artwork_backfill.jobs.seed_from_ia_scan.job import ScanPage, SeedFromIaScan
-from artwork_backfill.jobs.seed_from_ia_scan.pages import Page, ScrapedPages
+from artwork_backfill.jobs.seed_from_ia_scan.pages import ListedPages, Page, ScrapedPages
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
 from artwork_backfill.shared.clients.archive_org import (
     ArchiveOrgClient,
@@ -68,6 +70,8 @@ class Archive:
         self.pages = pages
         self.name = "archive.org"
         self.has_credentials = True
+        #: What it says is the size of a collection, in place of the number of its items.
+        self.total: int | None = None
         self.asked: list[tuple[str, str | None]] = []
         #: Answers or errors by request number, counted from 1, in place of the proper answer.
         self.instead: dict[int, Exception | ScrapePage] = {}
@@ -82,7 +86,8 @@ class Archive:
     def page(self, collection: str, number: int) -> ScrapePage:
         pages = self.pages.get(collection, [[]])
         following = str(number + 1) if number + 1 < len(pages) else None
-        return ScrapePage(tuple(pages[number]), following, sum(map(len, pages)))
+        total = len(set().union(*pages)) if self.total is None else self.total
+        return ScrapePage(tuple(pages[number]), following, total)
 
     def stats(self) -> ServiceStats:
         return ServiceStats(len(self.asked), 0, 0, 1.0, 1.0)
@@ -228,6 +233,7 @@ def test_a_dry_run_changes_nothing_and_forgets_where_it_was(
 ) -> None:
     report = scan(database, {"dry_run": True})
     assert report.totals["written"] == 60
+    assert (report.exit_code, coverage(report).actual) == (0, 60)
     assert (rows(database), query(database, STANDING)) == ({}, [])
 
 
@@ -461,6 +467,61 @@ def test_a_total_that_is_larger_than_what_was_seen_is_not_verified(
     assert verify.exit_code == code
 
 
+#: Pages of 88 that begin 80 apart: 920 of 1,000 items, in 1,008 identifiers.
+OVERLAPPING = [identifiers(*range(n, min(n + 88, 920))) for n in range(0, 920, 80)]
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+@pytest.mark.parametrize("runs", ["one run", "a run for each page", "a dry run"])
+def test_pages_that_overlap_do_not_make_up_for_those_that_are_missing(
+    database: str, archive: Archive, runs: str, partitions: int
+) -> None:
+    archive.pages = {CAA: OVERLAPPING}
+    archive.total = 1_000
+    options: dict[str, Any] = {"partition": Partition(0, partitions)}
+    if runs == "a run for each page":
+        for _ in OVERLAPPING[1:]:
+            assert scan(database, {**options, "limit": 1}).exit_code == 0
+    report = scan(database, {**options, "dry_run": runs == "a dry run"})
+    assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
+    total = checks(report)[f"identifiers of {CAA} against archive.org's total"]
+    assert (total.expected, total.actual, total.ok) == (1_000, 920, False)
+    # Of these gids, a half is in each partition.
+    assert coverage(report).actual == 920 // partitions
+
+
+def test_a_resumed_scan_counts_a_gid_once_that_both_runs_have_met(
+    database: str, archive: Archive
+) -> None:
+    archive.pages[CAA][3] += identifiers(*range(10))
+    scan(database, {"limit": 25})
+    assert scan(database).outcome is Outcome.VERIFIED
+    assert query(database, STANDING) == [(None, 6, 70, 0, 60)]
+
+
+def test_a_scan_from_before_repeats_were_counted_starts_over(
+    database: str, archive: Archive
+) -> None:
+    scan(database, {"limit": 15})
+    execute(database, "UPDATE artwork_indexer.ia_scan SET seen_gids = NULL, seen_others = NULL")
+    assert scan(database).exit_code == 0
+    assert query(database, STANDING) == [(None, 6, 60, 0, 60)]
+
+
+@pytest.mark.parametrize("size", [100, 5_000, 1_000_000])
+def test_distinct_values_are_counted_in_bounded_memory(size: int) -> None:
+    counted = Distinct()
+    numbers = [number_of(b"%d" % n) for n in range(size)]
+    for start in range(0, size, 50_000):
+        counted = Distinct(counted.stored())
+        counted.update(numbers[start : start + 50_000])
+        # Those are known already.
+        counted.update(numbers[:1_000])
+    assert counted.count(size) == size
+    assert counted.count(2 * size) == pytest.approx(size, rel=0.003)
+    assert len(counted.stored()) <= 256 * 1024
+
+
 def test_a_dry_run_with_keys_that_see_nothing_is_not_verified(
     database: str, archive: Archive
 ) -> None:
@@ -557,6 +618,22 @@ def test_a_list_takes_the_place_of_archive_org(database: str, listed: Path) -> N
     assert checks(report)[f"gids of {CAA} in audit_entity"].expected == 30
     assert report.as_dict()["requests"] == {}
     assert query(database, STANDING) == []
+
+
+def test_a_list_of_long_lines_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "list.gz"
+    line = f"mbid-{gid(1)}".encode() + b"x" * 60_000
+    path.write_bytes(gzip.compress(b"\n".join([line] * 1_000 + [b"mbid-" + gid(2).encode()])))
+    pages = ListedPages(path, Partition())
+    tracemalloc.start()
+    try:
+        page = pages.next_page(10_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (page.identifiers, page.foreign, len(page.gids)) == (1_001, 1_000, 1)
+    assert max(map(len, page.examples)) == 100
+    assert peak < 16_000_000
 
 
 def test_a_list_can_be_verified_alone(database: str, listed: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from threading import Event
 
 import psycopg
 import pytest
@@ -23,7 +22,6 @@ from artwork_backfill.shared.engine.session import (
     open_standalone,
 )
 from artwork_backfill.shared.engine.tables import Table, check_tables
-from tests.timing import LIMIT_S
 
 
 @pytest.mark.parametrize(
@@ -205,17 +203,6 @@ def test_a_server_that_does_not_get_ready_interrupts() -> None:
     with pytest.raises(StopRun, match=r"was not ready for 0 s: .* is starting up") as caught:
         open_patiently(opens, patience=0.2)
     assert not caught.value.planned
-
-
-def test_the_wait_for_a_server_that_is_not_ready_ends_with_the_run() -> None:
-    stop_flag = Event()
-
-    def opens() -> Connection:
-        stop_flag.set()
-        raise psycopg.OperationalError(FULL)
-
-    with pytest.raises(StopRun, match=r"stopped while the database was not ready: .* too many"):
-        open_patiently(opens, patience=LIMIT_S, stop_flag=stop_flag)
 
 
 def test_a_server_that_refuses_is_not_waited_for() -> None:

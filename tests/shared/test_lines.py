@@ -281,3 +281,40 @@ def test_a_header_of_an_archive_takes_no_memory() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 16_000_000
+
+
+@pytest.mark.parametrize("content_bytes", [512, 3_000_000])
+def test_a_sparse_file_of_an_archive_is_refused_and_the_others_are_read(content_bytes: int) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:xz", format=tarfile.PAX_FORMAT) as tar:
+        for name, sparse in (("first", False), ("sparse", True), ("last", False)):
+            info = tarfile.TarInfo(name)
+            content = b"x" * content_bytes if sparse else b"one\n"
+            info.size = len(content)
+            if sparse:
+                # A terabyte, in an archive of some hundred bytes.
+                info.pax_headers = {
+                    "GNU.sparse.map": f"0,{content_bytes}",
+                    "GNU.sparse.size": str(1 << 40),
+                }
+            tar.addfile(info, io.BytesIO(content))
+    lines: dict[str, list[bytes] | str] = {}
+    for part in read_parts(io.BytesIO(buffer.getvalue())):
+        try:
+            lines[part.name] = [line for block in read_blocks(part.stream) for line in block.lines]
+        except DamagedInput as error:
+            lines[part.name] = str(error)
+    assert lines == {
+        "first": [b"one"],
+        "sparse": "it is a sparse file: unpack the archive first",
+        "last": [b"one"],
+    }
+
+
+def test_a_sparse_file_that_is_not_read_is_not_unpacked_either() -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("sparse")
+        info.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 40)}
+        tar.addfile(info)
+    assert [part.name for part in read_parts(io.BytesIO(buffer.getvalue()))] == ["sparse"]

@@ -168,6 +168,36 @@ def test_a_real_lock_that_is_held_too_long_is_waited_for_again(work: str) -> Non
     assert doubled(work) == []
 
 
+def test_a_batch_that_takes_too_long_is_written_in_parts(work: str) -> None:
+    sizes: list[int] = []
+
+    class Slow(TinyJob):
+        def write(self, conn: Connection, results: Sequence[int]) -> Written:
+            sizes.append(len(results))
+            if len(results) > 5:
+                conn.execute("SELECT pg_sleep(600)")
+            return super().write(conn, results)
+
+    report = driver(work, write_timeout=2.0).run(Slow, limit=10)
+    assert (report.exit_code, report.totals["written"]) == (0, 10)
+    assert (sizes[0], max(sizes[1:])) == (10, 5)
+    assert doubled(work) == []
+
+
+def test_a_row_that_takes_too_long_by_itself_is_reported_and_the_others_written(work: str) -> None:
+    class Slow(TinyJob):
+        def write(self, conn: Connection, results: Sequence[int]) -> Written:
+            if 2 in results:
+                conn.execute("SELECT pg_sleep(600)")
+            return super().write(conn, results)
+
+    report = driver(work, write_timeout=2.0).run(Slow, batch_size=2, limit=4)
+    assert (report.outcome, report.exit_code) == (Outcome.UNVERIFIED, 3)
+    assert (report.totals["written"], report.totals["failed"]) == (3, 1)
+    (problem,) = report.problems
+    assert (problem.what, "57014" in problem.detail) == ("2", True)
+
+
 def test_a_real_deadlock_is_resolved_by_writing_again(work: str) -> None:
     locked = threading.Event()
 
@@ -322,12 +352,12 @@ def test_nobody_waits_for_a_lost_database_once_the_run_is_to_end(work: str) -> N
 def test_a_signal_while_the_database_is_in_trouble_stops_the_run(work: str, verb: str) -> None:
     drive = driver(work)
 
-    def wait_in_vain(conn: Connection) -> None:
+    def wait_for_others(conn: Connection) -> None:
         drive.stop_flag.request("stopped by SIGTERM", 15)
         # Such as a transaction of somebody that is open for minutes.
         raise_in_server("55P03")(conn)
 
-    report = drive.run(troubled(verb, wait_in_vain, times=1_000))
+    report = drive.run(troubled(verb, wait_for_others, times=1_000))
     assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 143), report.reason
     assert report.reason == "stopped by SIGTERM"
     assert doubled(work) == []
@@ -350,12 +380,12 @@ def test_a_signal_ends_a_verification_whatever_it_waits_for(work: str) -> None:
     class Counts(TinyJob):
         def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification]:
             threading.Timer(0.1, drive.stop_flag.request, ["stopped by SIGTERM", 15]).start()
-            conn.execute("SELECT pg_sleep(60)")
-            yield Verification.equal("seconds", 60, 60)
+            conn.execute("SELECT pg_sleep(600)")
+            yield Verification.equal("seconds", 600, 600)
 
     report = drive.runner(Counts).verify()
     assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 143)
-    assert report.duration_s < 10
+    assert report.duration_s < 100
 
 
 def test_a_row_that_failed_is_reported_although_the_next_claim_fails_as_well(work: str) -> None:
