@@ -159,7 +159,7 @@ class Health:
             self._note(failed=False)
 
     def failed(self, reason: str, took_s: float = 0.0) -> bool:
-        """Record a request that failed after so many seconds; return whether to slow down now."""
+        """Record a request that failed after `took_s` seconds; return whether to slow down now."""
         with self._lock:
             began = self._clock() - took_s
             if self._silent_since is None or began - self._heard_at > self.IDLE_AFTER_S:
