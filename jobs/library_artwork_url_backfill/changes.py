@@ -31,8 +31,9 @@ from typing import Any, Final
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Found, Match
 from artwork_backfill.shared.engine.errors import RunFailed
 
-#: No line of a changes file is longer.
+#: No line of a changes file is longer, because its few texts are truncated.
 _LONGEST_LINE: Final = 64 * 1024
+_LONGEST_TEXT: Final = 1_000
 #: The beginning of each line, also of one that was truncated when its run was killed.
 _LINE_BEGINS: Final = '{"run_id": '
 
@@ -197,7 +198,7 @@ def _is_cut_short(path: Path) -> bool:
 def _line(decided: Decided, run_id: str) -> dict[str, Any]:
     found, row = decided.found, decided.found.row
     artwork = found.artwork
-    return {
+    values = {
         "run_id": run_id,
         "library_id": row.id,
         "artist": row.artist,
@@ -211,6 +212,10 @@ def _line(decided: Decided, run_id: str) -> dict[str, Any]:
         "artwork_artist": artwork and artwork.artist,
         "artwork_album": artwork and artwork.album,
         "confidence": artwork and artwork.confidence,
+    }
+    return {
+        name: value[:_LONGEST_TEXT] if isinstance(value, str) else value
+        for name, value in values.items()
     }
 
 

@@ -191,8 +191,9 @@ def _best(row: Row, answer: LookupAnswer, rules: Rules) -> Found:
         match None if artwork is None else _likeness(row, artwork):
             case None:
                 misses.append(Miss(row, Reason.NO_ARTWORK))
-            case Reason() as reason:
-                misses.append(Miss(row, reason, artwork))
+            case Reason() as reason if artwork is not None:
+                detail = _CONTRADICTION if _is_trusted(row, artwork) else ""
+                misses.append(Miss(row, reason, artwork, detail))
             case _Likeness() as likeness if artwork is not None:
                 judged.append((likeness, artwork))
     # A stable sort: LML's order decides among equals.
@@ -207,6 +208,7 @@ def _best(row: Row, answer: LookupAnswer, rules: Rules) -> Found:
     return (refused + _most_telling(misses))[0]
 
 
+_CONTRADICTION: Final = "the catalogue names this release, but the names contradict"
 _TELLING: Final = (Reason.OTHER_ALBUM, Reason.OTHER_ARTIST, Reason.NO_ARTWORK)
 
 

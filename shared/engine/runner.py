@@ -570,8 +570,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, psycopg.Error):
         if db.is_locked_out(error):
             return (
-                "another session has locked for minutes what this run needs: end its transaction"
-                f" or run again later ({db.explain(error)})"
+                "another session keeps a lock that this run needs: end its transaction or run again"
+                f" later ({db.explain(error)})"
             )
         return f"the database failed: {db.explain(error)}"
     return str(error) if _is_known(error) else f"{type(error).__name__}: {error}"
