@@ -1,6 +1,6 @@
-# The image holds the jobs and what they need to run, nothing else: `make image` builds it.
+# The image contains only the jobs and what they need to run; `make image` builds it.
 #
-# The base is named once, so that Dependabot, or `make base-digest`, can pin it to a digest.
+# The base is named once, so that Dependabot or `make base-digest` can pin it to a digest.
 FROM python:3.14-slim-trixie AS base
 
 
@@ -15,7 +15,7 @@ RUN if [ -n "${CA_CERTIFICATE}" ]; then \
      && pip config --global set global.cert /opt/ca.pem; \
     fi
 COPY requirements.txt requirements-build.txt ./
-# What changes seldom comes first: a change of a job then needs none of it again.
+# Layers that rarely change come first, so that a change of a job does not rebuild them.
 RUN pip install --no-cache-dir --require-hashes --requirement requirements-build.txt \
  && python -m venv --without-pip /opt/artwork-backfill \
  && pip --python /opt/artwork-backfill/bin/python install --no-cache-dir \
@@ -25,7 +25,7 @@ COPY dashboard dashboard
 COPY jobs jobs
 COPY shared shared
 COPY sql sql
-# There is no history in here to take the version from.
+# The build context has no history to take the version from.
 ARG VERSION=0.0.0
 RUN SETUPTOOLS_SCM_PRETEND_VERSION_FOR_ARTWORK_BACKFILL="${VERSION}" \
     pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /opt/wheels . \

@@ -1,4 +1,4 @@
-# Every target does its own set-up: the only things needed beforehand are Python 3.11+ and make.
+# Every target does its own set-up; it only needs Python 3.11+ and make.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -9,12 +9,12 @@ IMAGE    ?= artwork-backfill
 VERSION   = $(shell .ci/version)
 REVISION  = $(shell git rev-parse HEAD 2>/dev/null)
 CREATED   = $(shell date -u +%Y-%m-%dT%H:%M:%SZ)
-# As a URL, and without a password or token that stands in it.
+# As a URL, without a password or token in it.
 SOURCE    = $(shell git remote get-url origin 2>/dev/null | sed -E 's,^git@([^:]+):,https://\1/,; s,//[^/@]*@,//,; s,\.git$$,,')
-# A plus sign, as in the version of an untagged commit, cannot stand in the name of an image.
+# The name of an image cannot contain a plus sign, as in the version of an untagged commit.
 TAG       = $(subst +,-,$(VERSION))
 
-# Compiling every module again would slow down the hundreds of processes of the suite and the demo.
+# Compiling every module again would slow down the hundreds of processes of the tests and the demo.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -25,9 +25,9 @@ help:  ## list the targets
 
 install: $(VENV)/.demo  ## create .venv with what the jobs, the demo and the sandbox need
 
-dev: $(VENV)/.installed  ## add the dashboard and the tools for testing and linting to it
+dev: $(VENV)/.installed  ## add the dashboard and the tools for testing and linting
 
-# The tools that build the project are pinned as well, so pip need not fetch others to build it.
+# The build tools are pinned as well, so pip need not fetch others to build the project.
 PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check
 INSTALL     = $(PIP_INSTALL) --require-hashes -r requirements-build.txt
 INSTALL_ALL = $(PIP_INSTALL) --no-build-isolation --no-deps -e .
@@ -79,7 +79,7 @@ lint: dev  ## check the code, the workflows, the Compose file and the Dockerfile
 	$(BIN)/zizmor --offline --quiet .github
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
 
-docs: dev  ## rewrite the parts of the documentation that are generated
+docs: dev  ## rewrite the generated parts of the documentation
 	$(BIN)/python docs/generate.py
 
 image:  ## build the container image (needs docker, or DOCKER=podman)
@@ -88,7 +88,7 @@ image:  ## build the container image (needs docker, or DOCKER=podman)
 		--tag $(IMAGE):$(TAG) --tag $(IMAGE):latest .
 
 # Needs docker with buildx and the registry. Dependabot keeps the digest current afterwards.
-base-digest:  ## pin the base of the image to the digest that its tag has now
+base-digest:  ## pin the base of the image to the current digest of its tag
 	base=$$(sed -n 's/^FROM \(python:[^@ ]*\).*/\1/p' Dockerfile) && \
 	digest=$$($(DOCKER) buildx imagetools inspect "$$base" --format '{{.Manifest.Digest}}') && \
 	sed -i "s|^FROM python:[^ ]*|FROM $$base@$$digest|" Dockerfile
@@ -98,7 +98,7 @@ bench: dev  ## measure speed and memory
 
 PIN = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-# The others are constrained by that of the developers, so that all can be installed together.
+# The developers' file constrains the others, so that all can be installed together.
 requirements:  ## pin the newest requirements (needs uv)
 	$(PIN) --upgrade --extra dev --extra dashboard pyproject.toml -o requirements-dev.txt
 	$(PIN) --upgrade -c requirements-dev.txt pyproject.toml -o requirements.txt
@@ -106,6 +106,6 @@ requirements:  ## pin the newest requirements (needs uv)
 	$(PIN) --upgrade -c requirements-dev.txt --extra dashboard pyproject.toml -o requirements-dashboard.txt
 	printf 'setuptools>=77\nsetuptools-scm>=9\n' | $(PIN) --upgrade -c requirements-dev.txt - -o requirements-build.txt
 
-clean:  ## remove everything that the other targets have made
+clean:  ## remove everything that the other targets create
 	rm -rf $(VENV) .sandbox reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """Benchmarks, one module each: `make bench`, or `python -m bench NAME...`.
 
-A benchmark's `run` measures on a private, durable PostgreSQL, next to the simplest thing that does
-the same, and prints one line: what was measured, the figure, the ratio, and the target. Machines
-differ; ratios say more than figures.
+The `run` of a benchmark measures on a private, durable PostgreSQL, next to the simplest program
+that does the same, and prints one line: what was measured, the figure, the ratio, and the target.
+Machines differ; ratios say more than figures.
 """

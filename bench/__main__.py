@@ -1,4 +1,4 @@
-"""``python -m bench [NAME...]`` runs the benchmarks of those names, or all of them."""
+"""``python -m bench [NAME...]`` runs the named benchmarks, or all of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pkgutil
 
 import bench
 
-#: What the benchmarks share, and this module.
+#: Modules that are not benchmarks.
 _NOT_BENCHMARKS = ("__main__", "commands")
 
 

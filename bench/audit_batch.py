@@ -1,7 +1,7 @@
-"""audit-batch on clean entities, against a bare loop that sends the same requests.
+"""audit-batch on clean entities, compared with a bare loop that sends the same requests.
 
-Both use as many threads, against the same stand-ins on this machine. The bare loop reads the
-answers and throws them away; the audit has to understand, compare and record them.
+Both use the same number of threads and the same stand-ins on this machine. The bare loop reads the
+answers and discards them; the audit has to parse, compare and record them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sandbox.services import Services
 from sandbox.world import Spec, World
 
 ENTITIES: Final = 5_000
-#: Each is measured so often, in turn; ratios are those of neighbours.
+#: Each is measured this often, alternately; ratios are those of neighbours.
 ROUNDS: Final = 3
 CONCURRENCY: Final = 16
 
@@ -35,7 +35,7 @@ TARGET_RATIO: Final = 0.60
 TARGET_LATENCY_RATIO: Final = 0.80
 TARGET_MB: Final = 200
 
-# Nothing has drifted and nothing is gone: every entity costs the same.
+# No drift and no orphans, so that every entity costs the same.
 _SPEC: Final = Spec(
     size=ENTITIES, drift_rate=0, orphan_share=0, dark_share=0, untidy_share=0, art_share=1
 )
@@ -110,7 +110,7 @@ def _set_latency(services: Services, seconds: float) -> None:
 
 
 def _bare_loop(world: World, services: Services) -> float:
-    """Ask what the audit asks, and nothing else; return how long that takes, in seconds."""
+    """Send the requests of the audit and nothing else; return the duration in seconds."""
     local = threading.local()
     urls = [_urls(world.entity(number), services) for number in range(ENTITIES)]
 

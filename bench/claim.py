@@ -1,6 +1,6 @@
 """The claim of audit-batch on two million waiting entities, before and after ANALYZE.
 
-All have the same priority, which is the worst case: nothing but the index tells who comes first.
+All have the same priority, which is the worst case: only the index knows the order.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sandbox import schema
 from sandbox.postgres import DURABLE, start_server
 
 ENTITIES: Final = 2_000_000
-#: What a run takes at a time with its default limits, and the first batch of one without a limit.
+#: What a run claims at a time with its default limits, and the first batch without a limit.
 SIZE: Final = 25
 LARGE_SIZE: Final = AuditBatch.batch_size
 CLAIMS: Final = 200
@@ -40,7 +40,7 @@ FROM generate_series(1, %(entities)s)
 
 def run() -> None:
     """Measure and print one line."""
-    # Statistics come when this benchmark wants them.
+    # No statistics before this benchmark wants them.
     with start_server(settings={**DURABLE, "autovacuum": "off"}) as server:
         dsn = server.create_database("musicbrainz")
         with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as conn:
@@ -72,7 +72,7 @@ def _median_ms(conn: Connection, size: int) -> float:
 
 
 def _check_plan(conn: Connection) -> None:
-    """Raise `RuntimeError` when the claim would sort, or not read the index."""
+    """Raise `RuntimeError` if the claim would sort, or would not read the index."""
     run = Claims(claims.TABLE, RunRecord(uuid4()), claims.claim)
     values = {"size": LARGE_SIZE, "started": run.started(conn), "run": run.record.id}
     statement = SQL("EXPLAIN ") + claims.TABLE.format(CLAIM)

@@ -1,4 +1,4 @@
-"""Runs the project's commands for benchmarks, and measures their time and memory."""
+"""Running the project's commands for benchmarks, with measurement of time and memory."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _PROGRAM = str(Path(sys.executable).with_name("artwork-backfill"))
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a command took, from its start to its end; of that, until its last batch."""
+    """What a command took, from its start to its end; and up to its last batch."""
 
     seconds: float
     working_s: float
-    #: The most memory that it had resident, in megabytes.
+    #: The maximum resident memory, in megabytes.
     peak_mb: float
 
 
 def run_command(*arguments: str, environment: Mapping[str, str]) -> Usage:
     """Run ``artwork-backfill`` with these arguments.
 
-    Raises `RuntimeError` when it does not end with exit code 0.
+    Raises `RuntimeError` if it does not end with exit code 0.
     """
     began = time.monotonic()
     process = subprocess.Popen(
         [_PROGRAM, *arguments],
-        # Lines of the log must not wait in a buffer: one of them is timed.
+        # Lines of the log must not wait in a buffer, because one of them is timed.
         env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
         stdout=subprocess.PIPE,
         text=True,

@@ -1,4 +1,4 @@
-"""What a full audit and a day's changes cost in requests, as one table."""
+"""The requests of a full audit and of a day's changes, as one table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sandbox.postgres import DURABLE, start_server
 from sandbox.services import ServiceName, Services
 from sandbox.world import Spec, World
 
-#: Three of ten live entities have no art; hardly anything has drifted, since what has costs more.
+#: Three of ten live entities have no art; there is hardly any drift, because drift costs more.
 _SPEC: Final = Spec(
     size=20_000,
     drift_rate=0.002,
@@ -102,7 +102,7 @@ def _number(world: World, gid: str) -> int:
 
 
 def _cost(dsn: str, services: Services, *commands: Sequence[str]) -> _Cost:
-    """Run the commands; return what they asked for."""
+    """Run the commands; return the number of their requests."""
     for service in _SERVICES:
         services.control(service, reset_stats=True)
     for command in commands:

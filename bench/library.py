@@ -1,7 +1,7 @@
-"""library-artwork-url-backfill on a library of the real size, while a live caller asks LML as well.
+"""library-artwork-url-backfill on a library of the real size, beside a live caller of LML.
 
 LML is the sandbox's: five permits for all callers, 14 ms for a cached album, 4 s for one that
-Discogs has to be asked about. WXYC's own job asks for one album after another, at 50 a minute.
+Discogs has to be asked about. WXYC's own job looks up one album after another, at 50 a minute.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sandbox.services import Services
 
 ROWS: Final = 64_000
 CANDIDATES: Final = 18_500
-#: As many as take about a minute at 20 questions to Discogs a minute.
+#: As many as take about a minute at 20 requests to Discogs a minute.
 UNCACHED_CANDIDATES: Final = 80
 ONE_BY_ONE_PER_S: Final = 50 / 60
 
@@ -34,10 +34,10 @@ TARGET_S: Final = 360
 TARGET_P95_S: Final = 0.25
 TARGET_MB: Final = 100
 
-#: The live site asks so often, in seconds.
+#: The interval of the live site's requests, in seconds.
 _EVERY_S: Final = 0.1
 
-# Discogs knows just so many artists that the wanted number of albums are candidates.
+# Discogs knows this share of artists, so that the wanted number of albums are candidates.
 _FORGET_ARTISTS: Final = """
 UPDATE wxyc_schema.artists
 SET discogs_artist_id = NULL
@@ -85,7 +85,7 @@ def run() -> None:
 def _measure(
     server: Server, spec: LibrarySpec, candidates: int
 ) -> tuple[int, Usage, float, dict[str, int]]:
-    """Return candidates, what the run took, the live caller's p95, and what LML counted."""
+    """Return candidates, the usage of the run, the live caller's p95, and LML's counts."""
     library = Library(spec)
     name = f"wxyc_{spec.seed}"
     with Services(library=spec) as services:
@@ -97,7 +97,7 @@ def _measure(
             "LML_API_KEY": str(services.lml_api_key),
             "BACKFILL_LOG_LEVEL": "info",
         }
-        # Albums that the run does not ask for.
+        # Albums that the run does not look up.
         rows = [row for row in map(library.row, range(spec.size - 200, spec.size)) if row.is_cached]
         with _live_caller(services, rows) as waits:
             usage = run_command("library-artwork-url-backfill", environment=environment)

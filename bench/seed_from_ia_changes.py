@@ -13,7 +13,7 @@ from sandbox.postgres import DURABLE, start_server
 from sandbox.services import Services
 from sandbox.world import Spec, World
 
-#: Of 500 identifiers, one is ours: archive.org has a hundred million items and more.
+#: One of 500 identifiers is ours: archive.org has over a hundred million items.
 STRANGERS: Final = 499
 PAGE_SIZE: Final = 20
 

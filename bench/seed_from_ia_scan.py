@@ -13,7 +13,7 @@ from sandbox.postgres import DURABLE, start_server
 from sandbox.services import Services
 from sandbox.world import Spec, World
 
-#: A little more than a million, since the art of some entities is dark and of some is gone.
+#: A little more than a million, because the art of some entities is dark or gone.
 ENTITIES: Final = 1_045_000
 PAGE_SIZE: Final = 5_000
 
@@ -25,7 +25,7 @@ _COUNT: Final = "SELECT count(*) FROM artwork_indexer.audit_entity"
 
 def run() -> None:
     """Measure and print one line."""
-    # Releases with art and nothing else: the stand-in finds their identifiers quickest.
+    # Only releases with art, whose identifiers the stand-in finds fastest.
     spec = Spec(size=ENTITIES, drift_rate=0, drifts=(), event_share=0, art_share=1)
     with start_server(settings=DURABLE) as server, Services(spec) as services:
         services.control("archive", page_size=PAGE_SIZE)

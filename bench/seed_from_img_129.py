@@ -1,4 +1,4 @@
-"""seed-from-img-129: 900,000 rows of a table against a bare COPY, and a long results cache."""
+"""seed-from-img-129: 900,000 rows of a table, against a bare COPY; and a long results cache."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sandbox.postgres import DURABLE, start_server
 ITEMS: Final = 900_000
 CACHE_LINES: Final = 20_000_000
 LINES_PER_ITEM: Final = 100
-#: The job and the bare statements are measured so often, in turn; the medians are compared.
+#: The job and the bare statements are measured this often, alternately; medians are compared.
 ROUNDS: Final = 3
 
 TARGET_RATIO: Final = 0.5
@@ -120,7 +120,7 @@ def _write_table(conn: Connection, path: Path) -> None:
 
 
 def _bare(conn: Connection, table: Path) -> float:
-    """Return the seconds that it takes to have the gids in the audit table at all."""
+    """Return how many seconds it takes to get the gids into the audit table at all."""
     _empty(conn)
     conn.execute("CREATE TEMPORARY TABLE bare (gid UUID)")
     began = time.monotonic()

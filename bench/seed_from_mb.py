@@ -1,4 +1,4 @@
-"""seed-from-mb for a million releases, against one INSERT ... SELECT that does the same."""
+"""seed-from-mb for a million releases, compared with one INSERT ... SELECT that does the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sandbox import schema
 from sandbox.postgres import DURABLE, start_server
 
 RELEASES: Final = 1_000_000
-#: Each is measured so often, in turn; the medians are compared.
+#: Each is measured this often, alternately; medians are compared.
 ROUNDS: Final = 3
 
 TARGET_RATIO: Final = 0.85

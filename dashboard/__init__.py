@@ -3,7 +3,7 @@
 | module      | what lives there                                                                |
 |-------------|---------------------------------------------------------------------------------|
 | `access`    | who gets in, and at which addresses and names the dashboard answers             |
-| `guard`     | what the server answers, to whom, and what a page of it may load                |
+| `guard`     | which requests the server answers, and what its page may load                   |
 | `config`    | what the page is told through the environment                                   |
 | `database`  | a visitor's way to the database: reads, and one transaction per change          |
 | `tables`    | the tables that the questions read, known without pandas                        |

@@ -105,7 +105,7 @@ class Bulk:
             self.state = "stopped"
 
     def resume(self) -> None:
-        """Go on where it stopped."""
+        """Continue where it stopped."""
         self.trouble = ""
         self.state = "running"
 

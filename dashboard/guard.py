@@ -1,7 +1,7 @@
-"""What the server answers, and to whom: the layer in front of everything that Streamlit serves.
+"""The requests that the server answers: a layer in front of everything that Streamlit serves.
 
 Streamlit answers any page on any port of this machine, asks outside hosts about foreign origins,
-and serves metrics and files to everyone who knows their address. Here is said what remains of it.
+and serves metrics and files to everyone who knows their URL. This layer restricts all of that.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import file_util
+
+from artwork_backfill.dashboard.pictures import SCRIPT_HASH
 
 #: A browser, for as long as it runs: ties downloads, drafts and the journal to it.
 VISITOR: Final = "artwork_backfill_visitor"
@@ -65,7 +67,13 @@ def content_security_policy(*, pictures: bool) -> str:
     return "; ".join(
         (
             "default-src 'self'",
-            " ".join(("script-src 'self' 'unsafe-eval'", *_inline_scripts())),
+            " ".join(
+                (
+                    "script-src 'self' 'unsafe-eval'",
+                    *_inline_scripts(),
+                    *((SCRIPT_HASH,) if pictures else ()),
+                )
+            ),
             "style-src 'self' 'unsafe-inline'",
             " ".join(("img-src 'self' data: blob:", *(PICTURE_HOSTS if pictures else ()))),
             "font-src 'self' data:",

@@ -11,9 +11,8 @@ import streamlit as st
 from artwork_backfill.dashboard.database import DashboardDb
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.auditing.examination import Examiner
-from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.owners import looking_up
-from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.auditing.services import Listings, Services
 from artwork_backfill.shared.settings import Settings
 
 #: Visitors who are answered at the same time.

@@ -154,8 +154,8 @@ def _head(database: DashboardDb, *, login: bool) -> None:
 def _say_when_read_again() -> None:
     """Say that the lists were read again, where a browser was shown those of another session.
 
-    Streamlit forgets a session some time after its connection is lost. A browser that comes back
-    brings the values of its fields along, and with them that of this one, which nobody sees.
+    Streamlit forgets a session some time after its connection is lost. A browser that reconnects
+    sends the values of its fields, including that of this hidden one.
     """
     own = st.session_state.setdefault("session.own", secrets.token_hex(8))
     with st.container(key="session-token"):

@@ -1,4 +1,4 @@
-"""What stands on the page: text, tables, differences, links and pictures.
+"""What stands on the page: text, tables, differences and links.
 
 Titles, comments, reasons and error messages come from outside, and Streamlit takes most strings for
 Markdown. So whatever is not written in this project is shown by `text`, `table` or `differences`
@@ -209,7 +209,10 @@ def write(kept: Memory, key: str, content: str) -> None:
 
 
 def _keep_draft(kept: Memory, key: str) -> None:
-    content = st.session_state.get(key, "")
+    # A browser may still send a field that is not on the page any more; its text is lost by then.
+    content = st.session_state.get(key)
+    if content is None:
+        return
     st.session_state[_own_draft(key)] = content
     if content:
         kept.drafts[key] = content
@@ -274,15 +277,3 @@ def line_differences(expected: str, found: str) -> None:
         st.caption("They are the same.")
         return
     st.html(f'<div class="differences"><div><pre>{"<br>".join(shown[:400])}</pre></div></div>')
-
-
-def picture(address: str, name: str) -> None:
-    """Show a picture at an address that this project has made; its host learns no more than that.
-
-    `name` is what it is, for those who cannot see it.
-    """
-    st.html(
-        f'<a href="{html.escape(address)}" target="_blank" rel="noreferrer noopener">'
-        f'<img class="picture" src="{html.escape(address)}" alt="{html.escape(plain(name))}"'
-        ' referrerpolicy="no-referrer" loading="lazy"></a>'
-    )

@@ -40,7 +40,10 @@ CSS: Final = """
 
 [class*="st-key-case-title"] { font-size: 1.4rem; font-weight: 600; }
 [class*="st-key-case-title"] [data-testid="stText"] { font: inherit; }
-.st-key-case-question { border-left: 4px solid #e9a03b; padding-left: .8rem; }
+.st-key-case-question, .st-key-case-decision {
+  border-left: 4px solid #e9a03b; padding-left: .8rem;
+}
+.st-key-case-decision { border-color: #4c78d0; }
 [data-testid="stText"] { white-space: pre-wrap; overflow-wrap: anywhere; }
 
 a.download {
@@ -59,7 +62,9 @@ a.download:hover, a.download:focus-visible { border-color: light-dark(#9c1b2b, #
 }
 .differences del { background: light-dark(#ffd7d5, #67211f); text-decoration: none; }
 .differences ins { background: light-dark(#c4f0ce, #14532d); text-decoration: none; }
-img.picture { max-width: 100%; max-height: 22rem; border-radius: .4rem; }
+figure.picture { margin: 0; }
+figure.picture img { max-width: 100%; max-height: 22rem; border-radius: .4rem; }
+figure.picture figcaption { font-size: .85rem; color: light-dark(#4a4f5c, #c4c8d0); }
 
 .bar { display: flex; height: 1.6rem; border-radius: .4rem; overflow: hidden; margin: .2rem 0; }
 .bar > div { min-width: 2px; }

@@ -1,18 +1,18 @@
 """A list that stays as it was seen while a person works on it.
 
-The page is drawn again at every click. Were the list read each time, rows would move beneath the
-ticks, and nobody could say what a person saw when a button was pressed. So a list is read when its
-filters change, after an action, and when the person asks for it.
+The page is drawn again at every click. If the list were read each time, rows would move beneath the
+ticks, and it would be unknown what a person saw when a button was pressed. So a list is read only
+when its filters change, after an action, and when the person asks for it.
 
-What is ticked belongs to one reading: its table has a key that no other reading ever had, in this
-session or another. A browser that comes back after a lost connection brings the positions of its
-ticks along; they find no table, and tick nothing.
+Ticks belong to one reading: its table has a key that no other reading ever had, in this session or
+another. A browser that reconnects after a lost connection sends the positions of its ticks; there
+is no table for them, so they tick nothing.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar, cast
@@ -56,22 +56,26 @@ class Listing(Generic[T]):
 class Notice:
     """What is said about the last action: a headline of ours, and lines from anywhere.
 
-    `undo` takes it back.
+    `undo` reverts the action; `more` is another possible action, by its label.
     """
 
     headline: str
     details: tuple[str, ...] = ()
     ok: bool = True
     undo: Callable[[], None] | None = None
+    more: tuple[str, Callable[[], None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a person is asked before many rows are touched; `about` is what they saw then."""
+    """What a person is asked before many rows are touched; `about` is what they saw then.
+
+    `answers` are what they can say by label, and what is done then.
+    """
 
     title: str
     details: tuple[str, ...]
-    act: Callable[[], None]
+    answers: Mapping[str, Callable[[], None]]
     about: object
 
 
@@ -282,9 +286,10 @@ class Worklist(Generic[T]):
         *,
         ok: bool = True,
         undo: Callable[[], None] | None = None,
+        more: tuple[str, Callable[[], None]] | None = None,
     ) -> None:
         """Say what came of an action, until the next one."""
-        st.session_state[self._key("notice")] = Notice(headline, tuple(details), ok, undo)
+        st.session_state[self._key("notice")] = Notice(headline, tuple(details), ok, undo, more)
 
     def show_notice(self) -> None:
         """Show what was said last; a screen reader says it when it appears."""
@@ -303,19 +308,24 @@ class Worklist(Generic[T]):
             st.button(
                 "Undo",
                 key=f"{self.name}.undo",
-                on_click=self._undo,
+                on_click=self._follow,
                 args=(notice.undo,),
                 help="Puts back what was done last.",
             )
+        if notice.more is not None:
+            label, act = notice.more
+            st.button(label, key=f"{self.name}.more", on_click=self._follow, args=(act,))
 
-    def _undo(self, undo: Callable[[], None]) -> None:
+    def _follow(self, act: Callable[[], None]) -> None:
         st.session_state.pop(self._key("notice"), None)
-        undo()
+        act()
 
-    def ask(self, title: str, details: Iterable[str], act: Callable[[], None]) -> None:
+    def ask(
+        self, title: str, details: Iterable[str], answers: Mapping[str, Callable[[], None]]
+    ) -> None:
         """Ask before something is done; `details` are lines from anywhere."""
         st.session_state.pop(self._key("notice"), None)
-        question = Question(title, tuple(details), act, self._about())
+        question = Question(title, tuple(details), answers, self._about())
         st.session_state[self._key("question")] = question
 
     def show_question(self) -> None:
@@ -334,18 +344,19 @@ class Worklist(Generic[T]):
         for line in question.details:
             show.text(line)
         with st.container(horizontal=True):
-            st.button(
-                "Yes, do it",
-                key=f"{self.name}.yes",
-                type="primary",
-                on_click=self._yes,
-                args=(question,),
-            )
+            for position, (label, act) in enumerate(question.answers.items()):
+                st.button(
+                    label,
+                    key=f"{self.name}.yes.{position}",
+                    type="secondary" if position else "primary",
+                    on_click=self._yes,
+                    args=(act,),
+                )
             st.button("No", key=f"{self.name}.no", on_click=self._drop)
 
-    def _yes(self, question: Question) -> None:
+    def _yes(self, act: Callable[[], None]) -> None:
         self._drop()
-        question.act()
+        act()
 
     def _drop(self) -> None:
         st.session_state.pop(self._key("question"), None)

@@ -1,4 +1,4 @@
-"""Writes the parts of the documentation that the code knows better, between their markers.
+"""Generation of the parts of the documentation that follow from the code.
 
     python docs/generate.py            rewrite the files
     python docs/generate.py --check    name the files that are out of date, and fail
@@ -34,7 +34,7 @@ _WIDTH: Final = 80
 
 
 def settings() -> str:
-    """Every environment variable that the jobs share."""
+    """Return every environment variable that the jobs share."""
     rows = [
         (
             f"`{variable.name}`",
@@ -48,13 +48,13 @@ def settings() -> str:
 
 
 def jobs() -> str:
-    """Every job with the first sentence of its help."""
+    """Return every job with the first sentence of its help."""
     rows = [(f"`{name}`", _first_sentence(load_job(name).run)) for name in JOBS]
     return _table(("Job", "What it does"), rows)
 
 
 def others() -> str:
-    """Every command that is not a job, with the first sentence of its help."""
+    """Return every command that is not a job, with the first sentence of its help."""
     rows = [
         (f"`{path}`", _first_sentence(command))
         for path, command in walk(main)
@@ -64,7 +64,7 @@ def others() -> str:
 
 
 def common_options() -> str:
-    """The options that every job has."""
+    """Return the options that every job has."""
     of_jobs = [load_job(name).run.params for name in JOBS]
     shared = set.intersection(*({param.name for param in params} for params in of_jobs))
     options = [param for param in of_jobs[0] if param.name in shared]
@@ -72,7 +72,7 @@ def common_options() -> str:
 
 
 def commands() -> str:
-    """The help of every command, as it is printed."""
+    """Return the help of every command, as it is printed."""
     parts = [f"## artwork-backfill\n\n{_help('')}"]
     parts += [f"## {path}\n\n{_help(path)}" for path, _ in walk(main)]
     return "\n\n".join(parts)

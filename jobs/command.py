@@ -336,7 +336,14 @@ def _execute(
                 read_only=run_options.dry_run or verify_only,
             )
             check(job_type.tables_for(settings))
-            run = Run(run_id, run_options, settings, stop_flag.event, open_connection)
+            run = Run(
+                run_id,
+                run_options,
+                settings,
+                stop_flag.event,
+                open_connection,
+                verify_only=verify_only,
+            )
             job = build(run, **options)
             check(job.more_tables)
     _tune_interpreter(run_options.concurrency)

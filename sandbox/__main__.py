@@ -1,4 +1,4 @@
-"""``python -m sandbox demo`` shows the jobs at work; ``python -m sandbox up`` lets you run them."""
+"""``python -m sandbox demo`` demonstrates the jobs; ``python -m sandbox up`` lets you run them."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def main() -> int:
     page = commands.add_parser(
         "dashboard", help="audit a small world and serve the dashboard on it"
     )
-    page.add_argument("--port", type=int, default=8501, help="where it listens (8501)")
+    page.add_argument("--port", type=int, default=8501, help="the port to listen on (8501)")
     up = commands.add_parser("up", help="start a world and keep it until Ctrl-C")
     up.add_argument("--size", type=int, default=2_000, help="entities in the world (2000)")
     up.add_argument("--library-size", type=int, default=1_000, help="rows of the library (1000)")
-    up.add_argument("--seed", type=int, default=1, help="another seed, another world (1)")
+    up.add_argument("--seed", type=int, default=1, help="determines the content of the world (1)")
     up.add_argument(
         "--seconds-per-event",
         type=float,
         default=1.0,
-        help="how long the indexer takes for each event (1)",
+        help="seconds that the indexer takes for each event (1)",
     )
     up.add_argument(
-        "--tcp", action="store_true", help="let PostgreSQL listen on TCP, as containers need it"
+        "--tcp", action="store_true", help="let PostgreSQL also listen on TCP, for containers"
     )
     up.add_argument(
         "--env-file",
@@ -95,7 +95,7 @@ def _up(
 
 
 def _write_env_file(path: Path, environment: Mapping[str, str]) -> None:
-    """Write settings as `docker run --env-file` reads them: no quotes, readable to the owner."""
+    """Write settings in the form of `docker run --env-file`, readable only for the owner."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.writelines(f"{name}={value}\n" for name, value in environment.items())

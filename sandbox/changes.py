@@ -1,9 +1,9 @@
 """A stand-in for archive.org's Changes API.
 
-It names identifiers in pages: after a cold start every item of the world, in the order of
-identifiers and among many that are not ours, and then what has changed since. What changes is told
-by `POST /_control` with ``{"changed": [GID, ...]}``, and by uploads to the archive's stand-in where
-both share their list of changes.
+It returns pages of identifiers: after a cold start every item of the world, in the order of
+identifiers and among many that are not ours, and then the changes since. Changes come from `POST
+/_control` with ``{"changed": [GID, ...]}``, and from uploads to archive.org's stand-in if both
+share their list of changes.
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ from sandbox.world import World
 class ChangesOptions:
     """How the Changes API behaves.
 
-    Parameters:
-        access_key, secret_key: the account that may see all changes.
-        page_size: how many identifiers a page names.
-        strangers: how many identifiers that are not ours come with each of ours.
-        distance: how many tasks there seem to be behind a page that asks for a rest.
+    Parameters
+    ----------
+    access_key, secret_key
+        The account that may see all changes.
+    page_size
+        How many identifiers a page names.
+    strangers
+        How many identifiers that are not ours come with each of ours.
+    distance
+        How many tasks there seem to be behind a page that asks for a rest.
     """
 
     access_key: str = "sandbox-access"
@@ -94,7 +99,7 @@ class Changes(StandIn):
         return response
 
     def _start(self, fields: dict[str, str]) -> tuple[bool, int]:
-        """Whether a cold start is still listing what there is, and the place in that list."""
+        """Return whether a cold start is still listing items, and the position in that list."""
         if "token" in fields:
             state = json.loads(base64.b64decode(fields["token"], validate=True))
             return bool(state["scan"]), int(state["at"])

@@ -1,7 +1,7 @@
-"""The dashboard on a small world: audited, partly repaired, with some events given up, and a past.
+"""The dashboard on a small world: audited, partly repaired, with failed events and a past.
 
-`prepare` makes such a world, also for the tests; `main` serves the dashboard on it while an indexer
-and audits are at work, so that what is done at the page comes to something within seconds.
+`prepare` makes such a world, also for the tests. `main` serves the dashboard on it while an indexer
+and audits are working, so that actions on the page show results within seconds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sandbox.surroundings import Surroundings
 
 COMMAND = Path(sys.executable).with_name("artwork-backfill")
 
-#: So many entities' repairs are refused by archive.org until their events are given up.
+#: The number of entities whose repairs archive.org refuses until their events are given up.
 REFUSED = 9
 
 AUDIT_EVERY_S = 2.0
@@ -32,8 +32,8 @@ _WAITING = """
 SELECT EXISTS (SELECT FROM artwork_indexer.audit_entity WHERE status = 'unchecked')
 """
 
-# A past in which everything was unchecked a week ago and came to where it is now, hour by hour;
-# the audits of it found what those of today found, a little each hour.
+# A past in which everything was unchecked a week ago and reached its present status hour by hour,
+# with the findings of today's audits spread over the hours.
 _MAKE_UP_STATUSES = """
 WITH present AS (
     SELECT status, count(*) AS entities FROM artwork_indexer.audit_entity GROUP BY status
@@ -70,11 +70,11 @@ ON CONFLICT DO NOTHING
 def prepare(around: Surroundings) -> None:
     """Seed and audit a world, carry out its repairs, let some of them fail, and audit again.
 
-    Raises `subprocess.CalledProcessError` when a job fails.
+    Raises `subprocess.CalledProcessError` if a job fails.
     """
     for job in ("migrate", "seed-from-mb", "seed-from-ia-scan"):
         run(around, job)
-    # No indexer works on the queue yet, so it must not be waited for.
+        # No indexer is working yet, so the audit must not wait for it.
     run(around, "audit-batch", "--max-queue-depth", "0")
     refused = [plan.gid for plan in around.world.drifted() if plan.status == "repair_queue"]
     fault = {"kind": "refuse", "paths": ["s3"], "gids": refused[:REFUSED]}
@@ -93,15 +93,20 @@ def prepare(around: Surroundings) -> None:
 
 
 def run(around: Surroundings, *arguments: str) -> None:
-    """Run a command line in this world; raises `subprocess.CalledProcessError` when it fails."""
-    subprocess.run(
+    """Run a command in this world; raise `subprocess.CalledProcessError` if it fails."""
+    ended = subprocess.run(
         [str(COMMAND), *arguments],
         env=environment(around.environment),
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=True,
     )
+    try:
+        ended.check_returncode()
+    except subprocess.CalledProcessError as error:
+        error.add_note(ended.stdout)
+        raise
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:
@@ -139,7 +144,7 @@ def main(port: int) -> int:
 
 
 def _serve(around: Surroundings, port: int, stop_flag: threading.Event) -> int:
-    # Its own session: a Ctrl-C reaches this process, which ends it in good order.
+    # Its own session: a Ctrl-C reaches this process, which ends the other in an orderly way.
     page = subprocess.Popen(
         [str(COMMAND), "dashboard", "--port", str(port), "--by", "you"],
         env=environment(around.environment),

@@ -1,7 +1,7 @@
-"""The whole story in a small world: seed, audit, repair, audit again, and the library job.
+"""A demonstration in a small world: seed, audit, repair, audit again, and the library job.
 
-Every step is the real command line in a process of its own, and what it brings about is compared
-with what the world had planned.
+Every step runs the real command line in a process of its own, and compares its result with what the
+world had planted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sandbox.library import LibrarySpec
 from sandbox.surroundings import WXYC_SCHEMA, Surroundings
 from sandbox.world import Spec
 
-# Some hundred drifted gids, of every kind.
+# About a hundred gids with drift, of every kind.
 SPEC = Spec(seed=129, size=400, drift_rate=0.24)
 LIBRARY_SPEC = LibrarySpec(seed=129, size=600, stranger_share=0.1)
 
@@ -40,11 +40,11 @@ _ARTWORK = "SELECT id, artwork_url FROM {}"
 
 
 class StepError(Exception):
-    """A step did not do what it should have done."""
+    """A step had another result than expected."""
 
 
 def main() -> int:
-    """Tell the story; return the exit code: 0, 1 when a step fails, or 130 after Ctrl-C."""
+    """Run the demonstration; return the exit code: 0, 1 if a step fails, or 130 after Ctrl-C."""
     console = Console(highlight=False)
     started = time.monotonic()
     try:
@@ -57,8 +57,10 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("\nStopped; nothing is left behind.")
         return 128 + signal.SIGINT
-    console.print(f"\nAll of it worked, in {time.monotonic() - started:.0f} seconds.")
-    console.print("`make dashboard` shows such a world as a page, and lets you settle its reviews.")
+    console.print(f"\nAll steps succeeded, in {time.monotonic() - started:.0f} seconds.")
+    console.print(
+        "`make dashboard` serves the dashboard on such a world; try to decide its reviews."
+    )
     return 0
 
 
@@ -71,29 +73,29 @@ class _Demo:
         self._plans = {plan.gid: plan for plan in around.world.plans()}
 
     def tell(self) -> None:
-        self._step("The audit's own tables are created beside artwork-indexer's.")
+        self._step("Create the tables of the audit beside artwork-indexer's.")
         self._run("migrate")
-        self._step("Every gid that MusicBrainz knows, or knew, gets a row that waits for an audit.")
+        self._step("Give every gid that MusicBrainz knows, or knew, a row that waits for an audit.")
         self._run("seed-from-mb", report=True)
-        self._step("archive.org still has items that MusicBrainz never heard of: they are added.")
+        self._step("Add the items of archive.org that MusicBrainz does not know.")
         self._run("seed-from-ia-scan", report=True)
         self._step(
-            f"The audit compares each item with what MusicBrainz says. Of {len(self._plans)} gids,"
-            f" {sum(plan.drift is not None for plan in self._plans.values())} have drifted;"
-            " it queues events for what can be mended and asks a person about the rest."
-            " artwork-indexer is not running yet, so its queue may become as long as it will."
+            f"Compare each item with what MusicBrainz says. Of {len(self._plans)} gids,"
+            f" {sum(plan.drift is not None for plan in self._plans.values())} have drifted. The"
+            " audit queues events for what artwork-indexer can repair, and opens reviews for the"
+            " rest. artwork-indexer is not running yet, so the queue has no limit here."
         )
         self._run("audit-batch", "--max-queue-depth", "0", report=True)
         audited = self._compare_statuses(lambda plan: plan.status)
-        self._step("artwork-indexer, or here its stand-in, carries the queued events out.")
+        self._step("Let artwork-indexer, here its stand-in, carry out the queued events.")
         events = self._repair()
-        self._step("The repaired entities are audited again: the proof that the repairs held.")
+        self._step("Audit the repaired entities again, which proves that the repairs held.")
         self._run("audit-batch", report=True)
         proved = self._compare_statuses(lambda plan: plan.repaired)
-        self._step("The WXYC library gets the artwork that Discogs has for its albums.")
+        self._step("Give albums of the WXYC library the artwork that Discogs has for them.")
         self._run("library-artwork-url-backfill", report=True)
         filled = self._compare_library()
-        self._step("This is how things stand now.")
+        self._step("Show the status.")
         self._run("status")
         self._sum_up(audited, events, proved, filled)
 
@@ -103,15 +105,14 @@ class _Demo:
         self._console.rule("What happened", align="left")
         mended = proved["clean"] - audited["clean"]
         self._console.print(
-            f"{audited.total()} gids were seeded and audited. {audited['clean']} had nothing wrong"
-            f" with them and {audited['legacy']} have nothing left on archive.org.\n"
-            f"For {audited['repair_queue']} the audit queued {events} events, which artwork-indexer"
-            f" carried out; the second audit found {mended} of them clean.\n"
-            f"{proved['manual_review']} wait for a person: `artwork-backfill review list` shows"
-            " them, `review show GID` what was found.\n"
-            f"{filled} albums of the library have artwork now.\n"
-            "Every outcome was compared with what had been planted. README.md says how to run the"
-            " same jobs on your own databases."
+            f"{audited.total()} gids were seeded and audited. {audited['clean']} had no difference,"
+            f" and {audited['legacy']} have nothing left on archive.org.\nThe audit queued {events}"
+            f" events for {audited['repair_queue']} entities. artwork-indexer carried them out, and"
+            f" the second audit found {mended} of the entities clean.\n{proved['manual_review']}"
+            " wait for a person: `artwork-backfill review list` lists them, `review show GID`"
+            f" shows the findings.\n{filled} albums of the library have artwork now.\nEvery result"
+            " was compared with what had been planted. README.md says how to run the same jobs on"
+            " your own databases."
         )
 
     def _step(self, sentence: str) -> None:
@@ -120,7 +121,7 @@ class _Demo:
         self._console.print(sentence)
 
     def _run(self, job: str, *options: str, report: bool = False) -> None:
-        """Run a command; show its report, or else what it prints."""
+        """Run a command; show its report, or else its output."""
         arguments = [job, *options]
         file = self._directory / f"{self._steps}.md"
         if report:

@@ -1,8 +1,8 @@
-"""The kinds of drift that a world can plant, each with what an audit should say of it.
+"""The kinds of drift that a world can plant, each with the findings that an audit should have.
 
 A drift is planted into a `Draft`: what archive.org holds for an entity, before it is turned into
-files. One planted fault often shows as several checks: archive.org extracts the metadata from the
-XML, so a stale title in the XML is a stale title in the metadata too.
+files. One planted fault often shows in several checks: archive.org extracts the metadata from the
+XML, so an outdated title in the XML is an outdated title in the metadata, too.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from sandbox.formats import (
 from sandbox.items import CREATED, File, Item
 
 HUGE_INDEX_BYTES = 64_000_000
-"""The listed size of an index.json that nobody should download."""
+"""The listed size of an index.json that must not be downloaded."""
 
 
 class Subject(Enum):
-    """What sort of entity a drift needs."""
+    """The sort of entity that a drift needs."""
 
     ART = auto()
     NO_ART = auto()
@@ -43,7 +43,7 @@ class Subject(Enum):
 
 
 class Owner(Enum):
-    """Whose artwork a drift borrows: the drift of its owner, nothing for a healthy one."""
+    """The entity whose artwork a drift borrows, by its drift; nothing for a healthy one."""
 
     HAS_IT = ""
     LACKS_IT = "original-missing"
@@ -58,10 +58,9 @@ class Owner(Enum):
 class Draft:
     """What archive.org holds for an entity.
 
-    `index` is the document of index.json, or its bytes; `xml` the facts that mb_metadata.xml
-    tells, or its bytes. `images` maps artwork id and suffix to the sizes of thumbnails. `foreign`
-    is an artwork that is not this entity's, for drifts that need one. `changes` are made to the
-    item in the end.
+    `index` is the document of index.json, or its bytes; `xml` the facts in mb_metadata.xml, or its
+    bytes. `images` maps artwork id and suffix to the sizes of thumbnails. `foreign` is a foreign
+    image, for drifts that need one. `changes` are applied to the finished item.
     """
 
     entity: Entity
@@ -96,12 +95,12 @@ class Draft:
 
     @property
     def xml_bytes(self) -> bytes:
-        """mb_metadata.xml as it should be."""
+        """Return mb_metadata.xml as it should be."""
         entity = self.entity
         return entity_xml(entity.entity_type, entity.gid, self.facts, len(entity.artwork))
 
     def tell(self, **changes: Any) -> None:
-        """Let the XML tell other facts, and archive.org have extracted those."""
+        """Put other facts into the XML and into the metadata extracted from it."""
         stale = replace(self.facts, **changes)
         self.xml = stale
         self.metadata.update(extracted(self.entity.entity_type, self.entity.gid, stale))
@@ -140,23 +139,32 @@ class Draft:
 
 
 Plant = Callable[[Draft], None]
-"""What plants a drift into the draft of a healthy entity."""
+"""Plants a drift into the draft of a healthy entity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
     """One kind of drift.
 
-    Parameters:
-        plant: changes the draft of a healthy entity (of an orphan: of an item with nothing left).
-        checks: what an audit should find; for events, less what only releases are compared in.
-        status: what it should decide.
-        repaired: what the next audit should, once the events have been carried out.
-        types: whose drift it can be.
-        images: how many images it needs at least.
-        owner: whose artwork `Draft.foreign` is; nobody's when None.
-        keeps_originals: whether the item proves that it holds the first image's original, so
-            that a copy elsewhere is a leftover.
+    Parameters
+    ----------
+    plant
+        Changes the draft of a healthy entity (of an orphan: of an item with nothing left).
+    checks
+        What an audit should find; for events, less what only releases are compared in.
+    status
+        What it should decide.
+    repaired
+        What it should decide after the events were carried out.
+    types
+        The entity types that can have it.
+    images
+        The minimum number of images.
+    owner
+        The owner of the artwork `Draft.foreign`; None for no owner.
+    keeps_originals
+        Whether the item proves that it holds the first image's original, so that a copy elsewhere
+        is a leftover.
     """
 
     name: str
@@ -171,14 +179,14 @@ class Drift:
     keeps_originals: bool = True
 
     def expected_checks(self, entity_type: EntityType) -> frozenset[str]:
-        """What an audit should find in an entity of this type."""
+        """Return what an audit should find in an entity of this type."""
         if entity_type is EntityType.RELEASE:
             return self.checks
         return frozenset(check for check in self.checks if not check.startswith("meta."))
 
 
 def _with(**changes: Any) -> Plant:
-    """A draft of which these attributes are others."""
+    """Return a plant that sets these attributes of a draft."""
 
     def plant(draft: Draft) -> None:
         for name, value in changes.items():
@@ -188,12 +196,12 @@ def _with(**changes: Any) -> Plant:
 
 
 def _telling(**facts: Any) -> Plant:
-    """An XML that tells other facts, which archive.org has extracted."""
+    """Return a plant that puts other facts into the XML and the extracted metadata."""
     return lambda draft: draft.tell(**facts)
 
 
 def _without(key: str, value: str) -> Plant:
-    """Metadata that lack a key, or have another value under it."""
+    """Return a plant that removes a key of the metadata, or replaces its value."""
 
     def plant(draft: Draft) -> None:
         if draft.variant % 2:
@@ -205,7 +213,7 @@ def _without(key: str, value: str) -> Plant:
 
 
 def _in_turn(*plants: Plant) -> Plant:
-    """Several drifts at once."""
+    """Return a plant that applies several drifts."""
 
     def plant(draft: Draft) -> None:
         for each in plants:
@@ -214,7 +222,7 @@ def _in_turn(*plants: Plant) -> Plant:
     return plant
 
 
-# What is wrong with the item as a whole.
+# Drifts of the item as a whole.
 
 
 def _of_other_archive(draft: Draft) -> None:
@@ -222,7 +230,7 @@ def _of_other_archive(draft: Draft) -> None:
     draft.metadata["collection"] = ARCHIVES[other].collection
 
 
-# What is wrong with its files.
+# Drifts of its files.
 
 
 def _no_original(draft: Draft) -> None:
@@ -254,7 +262,7 @@ def _change_file(draft: Draft, image: tuple[int, str], **changes: Any) -> None:
 
 def _two_originals(draft: Draft) -> None:
     artwork_id, suffix = draft.first_image
-    # Both have derivatives of the same names: those of the right one come last and stay.
+    # Both have derivatives of the same names; those of the right one are last and stay.
     draft.images = {(artwork_id, _other_suffix(suffix)): THUMBNAIL_SIZES, **draft.images}
 
 
@@ -290,7 +298,7 @@ def _no_thumbnail(draft: Draft) -> None:
     draft.images[draft.first_image] = tuple(size for size in THUMBNAIL_SIZES if size != gone)
 
 
-# What is wrong in index.json.
+# Drifts of index.json.
 
 
 def _malformed_index(draft: Draft) -> None:
@@ -321,7 +329,7 @@ def _listed_without_file(draft: Draft) -> None:
 
 
 def _listed_copy(draft: Draft, artwork_id: int) -> dict[str, Any]:
-    """An entry for another image, as it was written when that image was this entity's."""
+    """Return an entry for another image, as written when that image belonged to this entity."""
     archive = ARCHIVES[draft.entity.entity_type]
     base = f"https://{archive.domain}/{draft.entity.entity_type}/{draft.entity.gid}/{artwork_id}"
     entry = {
@@ -407,7 +415,7 @@ def _unsafe(url: str) -> str:
     return url.replace("https://", "http://", 1)
 
 
-# What is wrong in mb_metadata.xml, and in what archive.org extracted.
+# Drifts of mb_metadata.xml, and of what archive.org extracted from it.
 
 
 def _malformed_xml(draft: Draft) -> None:
@@ -450,7 +458,7 @@ def _stale_other(draft: Draft) -> None:
 
 
 def empty_item(draft: Draft) -> None:
-    """What the indexer leaves when the last image is removed; not drift."""
+    """Plant what the indexer leaves when the last image is removed, which is no drift."""
     draft.index = index_document(draft.entity.entity_type, draft.entity.gid, ())
 
 
@@ -498,7 +506,7 @@ def _orphan_leftover(draft: Draft) -> None:
     )
 
 
-# What differs in form and not in meaning.
+# Differences in form, not in meaning.
 
 
 def _shuffled_types(draft: Draft) -> None:
@@ -545,7 +553,7 @@ def _old_versions(draft: Draft) -> None:
     draft.changes.append(change)
 
 
-# What passes by itself: an audit now would be too early, or could not be relied on.
+# Temporary states: an audit now would be too early, or unreliable.
 
 
 def _unfinished(draft: Draft) -> None:
@@ -575,7 +583,7 @@ def _cut_listing(draft: Draft) -> None:
         if variant < 2:
             item.cut = (0, 3)[variant]
         else:
-            # Complete by its own count, and yet not whole.
+            # Complete by its own count, but truncated.
             del item.files[f"{item_name(gid)}_{('meta', 'files')[variant - 2]}.xml"]
 
     draft.changes.append(change)
@@ -592,7 +600,7 @@ UNTIDY: Sequence[Plant] = (
     _nothing_at_first,
     _old_versions,
 )
-"""Ways in which a clean item, or what is answered for it, may differ from the plain case."""
+"""Forms that a clean item, or an answer about it, may have."""
 
 
 RELEASE_ONLY = (EntityType.RELEASE,)
@@ -653,7 +661,7 @@ _LOSES_ORIGINALS = {"keeps_originals": False}
 _EXTRA = "files.original.extra"
 
 DRIFTS: Sequence[Drift] = (
-    # What others borrow from comes first.
+    # Drifts from which others borrow come first.
     _review("original-missing", _no_original, "files.original.missing", **_LOSES_ORIGINALS),
     _review("item-missing", _with(absent=True), "item.missing", **_LOSES_ORIGINALS),
     _review("item-dark", _with(dark=True), "item.dark", **_LOSES_ORIGINALS),
@@ -664,14 +672,14 @@ DRIFTS: Sequence[Drift] = (
         **_LOSES_ORIGINALS,
     ),
     _review("original-empty", _original_empty, "files.original.empty", **_LOSES_ORIGINALS),
-    # Nothing is wrong with it as long as it is where it belongs.
+    # Harmless in its right place.
     _live("original-private", _original_private, "", "clean", **_LOSES_ORIGINALS),
     _review("item-collection", _without("collection", "opensource"), "item.collection"),
     _review("item-mediatype", _without("mediatype", "data"), "item.mediatype"),
     _review("item-noindex", _without("noindex", "false"), "item.noindex"),
     _review("item-other-archive", _of_other_archive, "item.archive", **_LOSES_ORIGINALS),
     _review("original-duplicate", _two_originals, "files.original.duplicate"),
-    # Only of an orphan is an image deleted: a merge may make a live entity its owner at any time.
+    # Images are deleted only from orphans: a merge may make a live entity the owner at any time.
     _review("foreign-owned", _foreign_image, _EXTRA, owner=Owner.HAS_IT),
     _review("foreign-owned-listed", _listed_foreign_image, _EXTRA, owner=Owner.HAS_IT),
     _review("foreign-only-copy", _foreign_image, _EXTRA, owner=Owner.LACKS_IT),
@@ -710,7 +718,7 @@ DRIFTS: Sequence[Drift] = (
         "xml.field meta.external_identifier",
         types=RELEASE_ONLY,
     ),
-    # The date also stands in the list of release events, of which archive.org shows nothing.
+    # The date is also in the list of release events, which archive.org does not show.
     _repair(
         "xml-date",
         _telling(date="1901-02-03"),
@@ -791,7 +799,7 @@ DRIFTS: Sequence[Drift] = (
     _orphan_repair("index-with-xml", _orphan_index_with_xml, "orphan.index"),
     _orphan_review("leftover", _orphan_leftover, checks="orphan.leftover"),
 )
-"""Every kind of drift that stays until it is repaired, in the order in which worlds plant them."""
+"""Every kind of permanent drift, in the order in which worlds plant them."""
 
 
 PASSING: Sequence[Drift] = (
@@ -807,4 +815,4 @@ PASSING: Sequence[Drift] = (
         Owner.HAS_IT,
     ),
 )
-"""Kinds of drift that an audit can only defer: they are planted where they are named."""
+"""Kinds of drift that an audit can only defer; planted only where named."""

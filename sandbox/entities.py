@@ -1,6 +1,7 @@
-"""The things of a world: entities of MusicBrainz, their artwork, and what is known of them.
+"""The things of a world: entities of MusicBrainz, their artwork, and their facts.
 
-What is made by the million is a named tuple: it takes a third of the time of a frozen dataclass.
+Things that are made by the million are named tuples, which take a third of the time of frozen
+dataclasses.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ from enum import Enum, StrEnum, auto
 from typing import Literal, NamedTuple
 
 Status = Literal["clean", "repair_queue", "manual_review", "legacy", "unchecked"]
-"""What an audit should decide; ``unchecked`` where it should be deferred."""
+"""What an audit should decide; ``unchecked`` if it should be deferred."""
 
 
 class EntityType(StrEnum):
-    """What may have art."""
+    """An entity type that has art."""
 
     RELEASE = "release"
     EVENT = "event"
 
 
 class Presence(Enum):
-    """What MusicBrainz knows of a gid."""
+    """How MusicBrainz knows a gid."""
 
     LIVE = auto()
     MERGED = auto()
@@ -30,7 +31,7 @@ class Presence(Enum):
 
 
 class Artwork(NamedTuple):
-    """One image of an entity, as a row of an art table and its types say."""
+    """One image of an entity, with the columns of its art table and its types."""
 
     id: int
     mime_type: str
@@ -41,7 +42,7 @@ class Artwork(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Artist:
-    """One name of an artist credit; `credited` is how this release writes the name."""
+    """One name of an artist credit; `credited` is the name as this release writes it."""
 
     gid: str
     name: str
@@ -51,7 +52,7 @@ class Artist:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the web service tells of an entity; `place` of events, the rest below of releases."""
+    """What the web service says about an entity; `place` is for events, the rest for releases."""
 
     title: str
     artists: tuple[Artist, ...]
@@ -67,9 +68,9 @@ class Facts:
 class Entity(NamedTuple):
     """One gid of a world.
 
-    `number` is its place in the world and `row_id` its id in MusicBrainz. The artwork stands in
-    the order of the listing. `approved` says of all of it whether its edit is closed; `dark`
-    whether MusicBrainz itself knows the item to be dark.
+    `number` is its position in the world and `row_id` its id in MusicBrainz. The artwork is in the
+    order of the listing. `approved` says whether its edits are closed; `dark` whether MusicBrainz
+    itself knows that the item is dark.
     """
 
     number: int
@@ -95,9 +96,9 @@ class Entity(NamedTuple):
 class Plan:
     """What an audit of one gid should find.
 
-    `checks` holds every check that should be found, and no other should be. `status` is what the
-    audit should decide, `repaired` what the next one should, once the queued events have been
-    carried out. `drift` names the planted drift, if any.
+    `checks` holds exactly the checks that should be found. `status` is what the audit should
+    decide, `repaired` what the next one should decide after the queued events were carried out.
+    `drift` names the planted drift, if any.
     """
 
     entity_type: EntityType

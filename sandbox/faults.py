@@ -1,4 +1,4 @@
-"""What may go wrong with a service, as the services' behaviour that can be changed at run time."""
+"""Faults of services, and their behaviour, which can be changed at run time."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ FaultKind = Literal[
     "late",  # answers after `seconds`
     "drip",  # takes `seconds` to send the body
     "redirect",  # 302 to `location`
-    "garbage",  # 200 with HTML where something else is due
+    "garbage",  # 200 with HTML in place of the expected body
     "empty",  # 200 with no body
     # The metadata API.
     "error_key",  # 200 with an "error" key
     "servers_unavailable",
     "pending_tasks",
     "has_redrow",
-    "changing",  # item_last_updated is another one every time
+    "changing",  # item_last_updated changes with each answer
     "hostile_node",  # d1 and d2 are `location`
     # The scrape API.
     "scrape_error",  # {"error": ...} with `status`
-    "foreign_page",  # the answer to somebody else's query
+    "foreign_page",  # the answer to another query
     "stuck_cursor",  # the cursor that was sent comes back
     "changes_error",  # the Changes API reports an error with HTTP 200
     "repeated_token",  # it gives the token that was sent as the next one
@@ -43,13 +43,18 @@ FaultKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that goes wrong in a share of the requests.
+    """A fault in a share of the requests.
 
-    Parameters:
-        rate: which share of the requests it strikes.
-        paths: the kinds of path that it strikes; all when empty. See each stand-in for its kinds.
-        gids: the gids that it strikes; all when empty.
-        times: after how many strikes it ends; never when None.
+    Parameters
+    ----------
+    rate
+        The share of the requests that it affects.
+    paths
+        The kinds of path that it affects; all if empty. See each stand-in for its kinds.
+    gids
+        The gids that it affects; all if empty.
+    times
+        The number of requests after which it ends; never if None.
     """
 
     kind: FaultKind
@@ -73,9 +78,12 @@ class Fault:
 class Behaviour:
     """How a service behaves towards every request; changed through its control endpoint.
 
-    Parameters:
-        latency_s: how long every answer takes; varied by up to `jitter` of itself.
-        limit: how many requests per second are answered; those beyond are refused with 503.
+    Parameters
+    ----------
+    latency_s
+        The delay of every answer; varied by up to `jitter` of itself.
+    limit
+        The number of requests per second that are answered; others are refused with 503.
     """
 
     latency_s: float = 0.0
@@ -86,9 +94,9 @@ class Behaviour:
 
 @dataclass(slots=True)
 class Stats:
-    """What a service has seen; `log` holds the latest requests, when it is asked to.
+    """What a service has seen; `log` holds the latest requests, if enabled.
 
-    `counts` is for what only one stand-in counts.
+    `counts` is for numbers that only one stand-in counts.
     """
 
     paths: Counter[str] = field(default_factory=Counter)
@@ -98,7 +106,7 @@ class Stats:
     log: deque[Request] = field(default_factory=lambda: deque(maxlen=20_000))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, for an answer."""
+        """Return plain values, for an answer."""
         return {
             "paths": dict(self.paths),
             "statuses": {str(status): number for status, number in self.statuses.items()},
@@ -111,9 +119,9 @@ class Stats:
 
 
 class Trouble:
-    """Decides which fault, if any, strikes a request.
+    """Decides which fault, if any, affects a request.
 
-    The same requests after `plan` meet the same luck every time, whatever happened before it.
+    The same requests after `plan` always meet the same faults, whatever happened before.
     """
 
     def __init__(self, seed: int) -> None:
@@ -125,13 +133,13 @@ class Trouble:
         self._allowed_at = 0.0
 
     def plan(self, faults: Iterable[Fault]) -> None:
-        """Start anew with these faults."""
+        """Start again with these faults."""
         self._luck.seed(self._seed)
         self._faults = tuple(faults)
         self._left = {fault: fault.times for fault in self._faults if fault.times is not None}
 
     def strike(self, path: str, gid: str | None) -> Fault | None:
-        """The fault that strikes a request with that kind of path."""
+        """Return the fault that affects a request with this kind of path, or None."""
         for fault in self._faults:
             if fault.paths and path not in fault.paths:
                 continue
@@ -145,25 +153,25 @@ class Trouble:
         return None
 
     def exceeds(self, limit: float | None) -> bool:
-        """Whether one more request now is beyond the limit per second."""
+        """Return whether one more request now exceeds the limit per second."""
         if limit is None:
             return False
         now = time.monotonic()
         if now < self._allowed_at:
             return True
-        # A tenth of the gap is forgiven: a client that keeps the limit arrives unevenly.
+            # A tenth of the gap is tolerated, because a client that keeps the limit is uneven.
         self._allowed_at = max(self._allowed_at, now - 0.1 / limit) + 0.9 / limit
         return False
 
     def delay(self, behaviour: Behaviour) -> float:
-        """How long to let a request wait."""
+        """Return how long to delay a request."""
         if not behaviour.latency_s:
             return 0.0
         return behaviour.latency_s * (1 + behaviour.jitter * self._jitter.uniform(-1, 1))
 
 
 def spoil(response: Response, fault: Fault) -> Response:
-    """Apply one of the faults that any request may suffer; the others change nothing here."""
+    """Apply one of the faults that any request may have; others change nothing here."""
     match fault.kind:
         case "refuse" | "fail":
             status = fault.status or (503 if fault.kind == "refuse" else 500)

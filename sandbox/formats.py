@@ -1,6 +1,6 @@
-"""The outside formats, stated here on their own: index.json, web service XML, what is extracted.
+"""The outside formats, defined independently: index.json, web service XML, extracted metadata.
 
-The sandbox is the yardstick for the jobs' idea of these formats, so it shares no code with them.
+The sandbox is the reference for the jobs' idea of these formats, so it shares no code with them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Metadata = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """Where the art of one type of entity is kept."""
+    """The archive for the art of one entity type."""
 
     collection: str
     domain: str
@@ -72,7 +72,7 @@ def xml_name(gid: str) -> str:
 
 
 def xml_log_name(gid: str) -> str:
-    """What archive.org keeps of its reading of the XML."""
+    """Return the name of archive.org's log of what it extracted from the XML."""
     return f"mbid-{gid}_mb_metadata_meta.log"
 
 
@@ -81,7 +81,7 @@ def entity_url(entity_type: EntityType, gid: str) -> str:
 
 
 def index_document(entity_type: EntityType, gid: str, images: Iterable[Listed]) -> dict[str, Any]:
-    """The content of a current index.json, as plain JSON values."""
+    """Return the content of a current index.json, as plain JSON values."""
     return {
         "images": [_index_image(entity_type, gid, image) for image in images],
         str(entity_type): entity_url(entity_type, gid),
@@ -117,7 +117,7 @@ def index_json(document: object) -> bytes:
 
 
 def entity_xml(entity_type: EntityType, gid: str, facts: Facts, images: int) -> bytes:
-    """What the web service answers for an entity with that many images."""
+    """Return the web service's answer for an entity with that many images."""
     if entity_type is EntityType.EVENT:
         body = _event_element(gid, facts)
     else:
@@ -175,9 +175,9 @@ def _event_element(gid: str, facts: Facts) -> str:
 
 
 def extracted(entity_type: EntityType, gid: str, facts: Facts) -> Metadata:
-    """What archive.org takes from the XML of `entity_xml` into an item's metadata.
+    """Return what archive.org extracts from the XML of `entity_xml` into an item's metadata.
 
-    For events it is not known; they get a title, on which nothing may rely.
+    For events this is unknown; they get a title, on which nothing may rely.
     """
     if entity_type is EntityType.EVENT:
         return {"title": facts.title}
@@ -210,7 +210,7 @@ EXTRACTED_KEYS = (
 
 
 def extract(xml: bytes) -> Metadata:
-    """What archive.org takes from an uploaded mb_metadata.xml; nothing when it cannot be read."""
+    """Return what archive.org extracts from an uploaded mb_metadata.xml; nothing if unreadable."""
     try:
         root = ElementTree.fromstring(xml)
     except ElementTree.ParseError:
@@ -244,10 +244,10 @@ def extract(xml: bytes) -> Metadata:
 
 
 def _extracted_date(date: str | None) -> str:
-    """Of a date that MusicBrainz knows in part, what comes before the first unknown part."""
+    """Return the part of a partial date before its first unknown part."""
     return (date or "").partition("?")[0].rstrip("-")
 
 
 def _unlisted(values: list[str]) -> str | list[str]:
-    """archive.org shows a list of one as a plain string."""
+    """Return a list of one as a plain string, as archive.org shows it."""
     return values[0] if len(values) == 1 else values

@@ -1,9 +1,9 @@
-"""Cleans up after a PostgreSQL server once the process that owns it is gone.
+"""Cleanup after a PostgreSQL server whose owner process is gone.
 
 Run as a program: ``python guard.py DATA_DIRECTORY [DIRECTORY ...]``. It reads standard input until
-that ends, which happens when the owner closes the pipe or dies, however it dies; then it stops the
-server of DATA_DIRECTORY and removes the directories. It imports nothing but the standard library,
-so that it starts at once and stays small.
+the end, which comes when the owner closes the pipe or dies; then it stops the server of
+DATA_DIRECTORY and removes the directories. It imports only the standard library, so that it starts
+quickly and stays small.
 """
 
 from __future__ import annotations

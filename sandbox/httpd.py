@@ -1,8 +1,8 @@
-"""A small, fast HTTP/1.1 server for stand-ins, which can also answer badly on purpose.
+"""A small, fast HTTP/1.1 server for stand-ins, which can also give bad answers on purpose.
 
-It exists because a stand-in shares its machine with the client that is being measured: it parses
-no more of a request than the handler asks for, and needs no more than a callback per request.
-It is no general server: no chunked uploads, no pipelining, no TLS.
+A stand-in shares its machine with the client that is being measured. Therefore it parses no more of
+a request than the handler needs, and takes one callback per request. It is not a general server: no
+chunked uploads, no pipelining, no TLS.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _STATUS_LINES = {
 
 _PAD = b" " * 65_536
 
-# In how many pieces a body drips.
+# The number of pieces of a slowly sent body.
 _DRIPS = 50
 
 
@@ -36,11 +36,11 @@ class Request:
         self.body = body
 
     def header(self, name: str) -> str | None:
-        """The value of a header; `name` in lower case."""
+        """Return the value of a header; `name` is in lower case."""
         return self.headers().get(name)
 
     def headers(self) -> dict[str, str]:
-        """Every header, with its name in lower case."""
+        """Return every header, with its name in lower case."""
         headers = {}
         for line in self._head.decode("latin-1").split("\r\n"):
             name, colon, value = line.partition(":")
@@ -53,13 +53,20 @@ class Request:
 class Response:
     """One answer, and how to spoil it.
 
-    Parameters:
-        headers: further header lines, each with its line end.
-        delay_s: how long to wait before answering.
-        padding: how many spaces follow the body; they are sent as they are wanted.
-        cut: whether to hang up half-way through the body.
-        hang_up: whether to hang up without any answer.
-        drip_s: how long to take for sending the body, in small pieces.
+    Parameters
+    ----------
+    headers
+        Further header lines, each with its line end.
+    delay_s
+        How long to wait before answering.
+    padding
+        How many spaces follow the body; they are sent on demand.
+    cut
+        Whether to hang up half-way through the body.
+    hang_up
+        Whether to hang up without any answer.
+    drip_s
+        How long to take for sending the body, in small pieces.
     """
 
     status: int
@@ -86,7 +93,7 @@ class Handler(Protocol):
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: takes requests one after another."""
+    """One connection, which takes requests one after another."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
@@ -184,7 +191,7 @@ def _content_length(head: bytes) -> int:
 
 
 async def serve(handler: Handler, port: int = 0) -> asyncio.Server:
-    """Listen on loopback; on any free port unless one is given."""
+    """Listen on loopback, on `port` or on any free port."""
     return await asyncio.get_running_loop().create_server(
         lambda: _Connection(handler), "127.0.0.1", port, backlog=512
     )

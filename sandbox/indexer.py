@@ -1,10 +1,10 @@
 """A stand-in for artwork-indexer: carries out queued events against the stand-in archive.org.
 
-It takes the real one's steps, since others meet each of them. An event is locked, and set running a
-quarter of a second later; events run in order of creation, one at a time per indexer, and several
-indexers share the queue. A failed attempt puts the event back for an hour, then two, until its
-attempts are used up; what depends on other events waits for them, and fails with them. An idle
-indexer fails events that began to run too late.
+It follows the real one's steps, because other programs observe each of them. An event is locked,
+and set running a quarter of a second later. Events run in the order of creation, one at a time per
+indexer, and several indexers share the queue. A failed attempt puts the event back for an hour,
+then two, until its attempts are used up; events that depend on it wait for it, and fail with it. An
+idle indexer fails events that began to run too late.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ MAX_ATTEMPTS = 5
 
 _TIMEOUT_S = 30.0
 
-# The services are on this machine: a proxy that is set for the world outside has no part in it.
+# The services are on this machine, so a proxy for outside connections must not be used.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-# The oldest event that may run now: each failed attempt makes the wait an hour longer. A parent
-# that is gone holds nothing up.
+# The oldest event that may run now: each failed attempt makes the wait an hour longer. A missing
+# parent blocks nothing.
 _NEXT = """
 SELECT id, entity_type, action, message, depends_on, created
   FROM artwork_indexer.event_queue event
@@ -69,7 +69,7 @@ UPDATE artwork_indexer.event_queue
  WHERE id = %(id)s
 """
 
-# Back into the queue, unless the attempts are used up or an identical event waits there already.
+# Back into the queue, unless the attempts are used up or an identical event is queued already.
 _FAIL = """
 UPDATE artwork_indexer.event_queue event
    SET state = CASE
@@ -110,8 +110,8 @@ INSERT INTO artwork_indexer.event_failure_reason (event, failure_reason)
 SELECT id, format('event %%s, which this one depends on, has failed', %(id)s) FROM failed
 """
 
-# Both by an idle indexer. What counts is when an event began, after it was created: not how long it
-# has been running.
+# Both by an idle indexer. What counts is when an event began after its creation, not for how long
+# it has been running.
 _FORGET = """
 DELETE FROM artwork_indexer.event_queue
  WHERE state = 'completed' AND now() - created > interval '90 days'
@@ -132,7 +132,7 @@ UPDATE artwork_indexer.event_queue
    SET created = created - %(length)s, last_updated = last_updated - %(length)s
 """
 
-# A copy of the image that is asked for later must find it.
+# A later request to copy the image must still find it.
 _LATER_COPY = """
 SELECT id
   FROM artwork_indexer.event_queue
@@ -185,20 +185,27 @@ class EventError(Exception):
 
 
 def advance(conn: psycopg.Connection, length: timedelta) -> None:
-    """Move the time of all indexers ahead: everything in the queue becomes that much older."""
+    """Move the time of all indexers ahead, by making everything in the queue older."""
     conn.execute(_AGE, {"length": length})
 
 
 class Indexer:
     """One indexer.
 
-    Parameters:
-        dsn: the database with the queue.
-        archive_url, musicbrainz_url: the services.
-        seconds_per_event: how long an event takes at least.
-        retry_delay_s: by how much an event waits longer after each failed attempt.
-        taking_s: how long an event is locked before it is set running.
-        clean_up_every_s: how often it looks, when idle, for events that time has run out for.
+    Parameters
+    ----------
+    dsn
+        The database with the queue.
+    archive_url, musicbrainz_url
+        The services.
+    seconds_per_event
+        How long an event takes at least.
+    retry_delay_s
+        By how much longer an event waits after each failed attempt.
+    taking_s
+        How long an event is locked before it is set running.
+    clean_up_every_s
+        How often an idle indexer fails events whose time has run out.
     """
 
     def __init__(
@@ -223,7 +230,7 @@ class Indexer:
         self._stop_flag = threading.Event()
 
     def stop(self) -> None:
-        """Let `run` and `run_until_idle` return after the event in hand."""
+        """Make `run` and `run_until_idle` return after the current event."""
         self._stop_flag.set()
 
     def run(self, poll_s: float = 0.1) -> None:
@@ -242,7 +249,7 @@ class Indexer:
         return done
 
     def run_one(self, conn: psycopg.Connection) -> bool:
-        """Run the next event; False when there is none. `conn` is in autocommit mode."""
+        """Run the next event; return False if there is none. `conn` is in autocommit mode."""
         event = self._take(conn)
         if event is None:
             self._clean_up(conn)
@@ -267,8 +274,8 @@ class Indexer:
         return event
 
     def _put_back(self, conn: psycopg.Connection, event: Event, reason: str) -> None:
-        # In this order: a trigger that takes the event away at once would leave the reason nothing
-        # to refer to.
+        # In this order: a trigger that deletes the event at once would leave the reason without a
+        # row to refer to.
         with conn.transaction():
             conn.execute(_FAIL, {"id": event.id, "max_attempts": MAX_ATTEMPTS})
             conn.execute(_EXPLAIN, (event.id, reason))
@@ -361,7 +368,7 @@ def _send(
 
 
 def run_until_idle(dsn: str, archive_url: str, musicbrainz_url: str) -> int:
-    """Carry out every event that can run now, without the real one's pauses; return how many."""
+    """Carry out every event that can run now, without the real pauses; return how many."""
     return Indexer(dsn, archive_url, musicbrainz_url, taking_s=0).run_until_idle()
 
 

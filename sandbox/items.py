@@ -1,4 +1,4 @@
-"""An item of archive.org: its files, what it serves of them, and what uploads do to it."""
+"""An item of archive.org: its files, their content, and the effect of uploads."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from sandbox.formats import (
 )
 
 CREATED = 1_700_000_000
-"""When every file of a fresh world was uploaded: epoch seconds."""
+"""The upload time of every file of a fresh world, in epoch seconds."""
 
 IMAGE_FORMATS = {"jpg": "JPEG", "png": "PNG", "gif": "GIF", "pdf": "Image Container PDF"}
 
 IMAGE_BYTES = b"no picture: the sandbox keeps image files by name only\n"
-"""What a download of any image file answers."""
+"""The content of every image file."""
 
 
-#: What archive.org makes of a PDF, by the end of the file's name. Some of it it calls an original.
+#: What archive.org derives from a PDF, by the end of the file's name. It calls some of it original.
 PDF_DERIVATIVES = (
     ("_jp2.zip", "derivative", "Single Page Processed JP2 ZIP"),
     ("_text.pdf", "original", "Additional Text PDF"),
@@ -59,15 +59,22 @@ class File(NamedTuple):
 
 @dataclass(slots=True)
 class Item:
-    """An item that exists.
+    """An existing item.
 
-    Parameters:
-        contents: the bytes of index.json and mb_metadata.xml.
-        updated: when it last changed; epoch seconds.
-        shown: further keys of its answers, such as ``pending_tasks``.
-        cut: how many files its answers list; all unless given. ``files_count`` counts them all.
-        numbers: whether sizes and times are numbers in its answers, not strings.
-        first_answers: what the metadata API answers before it answers rightly.
+    Parameters
+    ----------
+    contents
+        The bytes of index.json and mb_metadata.xml.
+    updated
+        The time of the last change, in epoch seconds.
+    shown
+        Further keys of its answers, such as ``pending_tasks``.
+    cut
+        How many files its answers list; by default all. ``files_count`` counts them all.
+    numbers
+        Whether sizes and times are numbers in its answers, not strings.
+    first_answers
+        What the metadata API answers before it gives the right answer.
     """
 
     gid: str
@@ -86,7 +93,7 @@ class Item:
         return f"/{int(self.gid[:2], 16) % 20}/items/{item_name(self.gid)}"
 
     def document(self, node: str) -> bytes:
-        """The answer of the metadata API, with `node` (host and port) as d1, d2 and server."""
+        """Return the answer of the metadata API, with `node` as d1, d2 and server."""
         place = f'"created":{self.updated},"d1":"{node}","dir":"{self.directory}","server":"{node}"'
         if self.dark:
             return f'{{{place},"is_dark":true,"uniq":{self.updated}}}'.encode()
@@ -103,7 +110,7 @@ class Item:
         ).encode()
 
     def content(self, name: str) -> bytes | None:
-        """The bytes of a file; None when there is no such file."""
+        """Return the bytes of a file, or None if it does not exist."""
         if name in self.contents:
             return self.contents[name]
         return IMAGE_BYTES if name in self.files else None
@@ -126,7 +133,7 @@ class Item:
     ) -> None:
         """Add an image with what archive.org derives from it.
 
-        Wherever an artwork id is the picture is the same, and so are its checksums.
+        The same artwork id always has the same picture, and so the same checksums.
         """
         name = image_name(self.gid, artwork_id, suffix)
         self._add(name, "original", IMAGE_FORMATS[suffix], content=f"{artwork_id}")
@@ -155,7 +162,7 @@ class Item:
             self._add(xml_log_name(self.gid), "derivative", "MusicBrainz Metadata Log", name)
 
     def upload(self, name: str, content: bytes) -> None:
-        """Do what an upload does: keep the old version, and extract what an XML file tells."""
+        """Do what an upload does: keep the old version, and extract the metadata of an XML file."""
         self._keep_old_version(name)
         if name.endswith((".json", ".xml")):
             self.add_text(name, content)
@@ -178,7 +185,7 @@ class Item:
         self._touch()
 
     def delete(self, name: str) -> None:
-        """Delete a file with its derivatives, keeping the old version; fine when it is gone."""
+        """Delete a file with its derivatives, keeping the old version; ignore a missing file."""
         self._keep_old_version(name)
         self.files.pop(name, None)
         self.contents.pop(name, None)
@@ -194,7 +201,7 @@ class Item:
         original: str | None = None,
         content: str | None = None,
     ) -> None:
-        # Where there is no content the name stands in for it: different files, different sums.
+        # Without content, the name stands in for it: different files have different checksums.
         text = name if content is None else content
         digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
         self.files[name] = File(name, source, kind, 9_000, digest, original)
@@ -209,13 +216,13 @@ class Item:
         self.files[kept] = file._replace(name=kept, old_version=True)
 
     def _touch(self) -> None:
-        # A client compares this to learn whether the item changed while it was being read.
+        # Clients compare this to notice that the item changed while it was being read.
         self.updated = max(int(time.time()), self.updated + 1)
 
 
 @dataclass(slots=True)
 class Planted:
-    """An item whose every answer is given: the answers in turn, of which the last one repeats."""
+    """An item with given answers: one after another, the last one repeats."""
 
     gid: str
     answers: list[bytes]
@@ -227,12 +234,12 @@ class Planted:
         return f"/1/items/{item_name(self.gid)}"
 
     def document(self, node: str) -> bytes:
-        """The next answer of the metadata API."""
+        """Return the next answer of the metadata API."""
         del node
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     def content(self, name: str) -> bytes | None:
-        """The bytes of a file; None when there is no such file."""
+        """Return the bytes of a file, or None if it does not exist."""
         return self.contents.get(name)
 
 

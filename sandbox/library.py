@@ -1,4 +1,4 @@
-"""A deterministic WXYC library: its rows, what the lookup service says of them, what a run writes.
+"""A deterministic WXYC library: its rows, the lookup service's answers, and the result of a run.
 
 As in `sandbox.world`, everything follows from a seed and a number.
 """
@@ -26,9 +26,9 @@ Outcome = Literal[
     "other_album",  # the artwork is that of another volume
     "other_artist",  # the artwork is that of an artist of nearly the same name
     "no_match",  # nothing is found
-    "timeout",  # the lookup gives up, every time: HTTP 200, nothing found
+    "timeout",  # the lookup gives up every time: HTTP 200, nothing found
     "degraded",  # Discogs cannot be asked: HTTP 200, no artwork
-    "error",  # the service fails on this one, every time
+    "error",  # the service fails for this album every time
 ]
 #: The outcomes that say nothing about the album.
 COULD_NOT_SAY: frozenset[Outcome] = frozenset({"timeout", "degraded", "error"})
@@ -53,11 +53,11 @@ SELECT 1 FROM information_schema.columns
 
 @dataclass(frozen=True, slots=True)
 class LibrarySpec:
-    """The parameters of a library; the shares are of all rows, and what remains is no match.
+    """The parameters of a library; the shares are of all rows, and the rest is no match.
 
-    The defaults are near the real library's: some 18,500 of 64,000 rows can be resolved.
-    `stranger_share` is of the artists: those of whom Discogs does not know, so that their albums
-    are not looked up. `uncached_share` is of the rows: those for which LML has to ask Discogs.
+    The defaults are close to the real library's, where some 18,500 of 64,000 rows can be resolved.
+    `stranger_share` is the share of artists that Discogs does not know, whose albums are not looked
+    up. `uncached_share` is the share of rows for which LML has to ask Discogs.
     """
 
     seed: int = 1
@@ -78,20 +78,20 @@ class LibrarySpec:
     uncached_share: float = 0.0
 
     def to_json(self) -> str:
-        """Write the parameters for another process."""
+        """Return the parameters as JSON, for another process."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> LibrarySpec:
-        """Read what `to_json` has written."""
+        """Parse the result of `to_json`."""
         return cls(**json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)
 class LibraryRow:
-    """One row, and in `expected` the artwork_url that it should have after a run.
+    """One row, with the artwork_url that it should have after a run in `expected`.
 
-    `is_cached` says whether LML knows the row's answer without asking Discogs.
+    `is_cached` says whether LML knows the answer without asking Discogs.
     """
 
     id: int
@@ -131,7 +131,7 @@ class Library:
         self._weights = [share for _, share in shares] + [rest]
 
     def row(self, number: int) -> LibraryRow:
-        """The row of a number, 1 to size."""
+        """Return the row with a number from 1 to size."""
         dice = random.Random(self.spec.seed << 32 | number)
         outcome: Any = dice.choices(self._outcomes, self._weights)[0]
         artist_id = 1 + number // _ROWS_PER_ARTIST
@@ -153,19 +153,19 @@ class Library:
         )
 
     def rows(self) -> Iterator[LibraryRow]:
-        """Every row, in order of id."""
+        """Yield every row in the order of ids."""
         return map(self.row, range(1, self.spec.size + 1))
 
     def artist(self, artist_id: int) -> str:
         return f"{_ARTISTS[artist_id % len(_ARTISTS)]} {artist_id}"
 
     def discogs_artist_id(self, artist_id: int) -> int | None:
-        """The artist's id at Discogs; None when Discogs does not know of them."""
+        """Return the artist's id at Discogs, or None if Discogs does not know the artist."""
         dice = random.Random(-(self.spec.seed << 32 | artist_id))
         return None if dice.random() < self.spec.stranger_share else 700_000 + artist_id
 
     def find(self, artist: str, album: str) -> LibraryRow | None:
-        """The row of an album; None when the library has no such album."""
+        """Return the row of an album, or None if the library does not have it."""
         number = album.rpartition(" ")[2]
         if not number.isdecimal() or not 1 <= int(number) <= self.spec.size:
             return None
@@ -174,7 +174,7 @@ class Library:
 
 
 def artwork_url(number: int, letter: str = "R") -> str:
-    """Where Discogs has a picture: R of a release, M of a master, A of an artist, L of a label."""
+    """Return the URL of a picture at Discogs: R release, M master, A artist, L label."""
     name = f"s3://discogs-database-images/{letter}-{number}-1234567890-1234.jpeg"
     encoded = base64.urlsafe_b64encode(name.encode()).decode().rstrip("=")
     return f"https://i.discogs.com/{number:08x}/rs:fit/g:sm/q:90/h:600/w:600/{encoded}.jpeg"

@@ -1,12 +1,12 @@
-"""Stand-ins for Library Metadata Lookup (LML): today's server, and an old one.
+"""Stand-ins for Library Metadata Lookup (LML): the current server, and an old one.
 
-Both answer from a `sandbox.library.Library`. Today's behaves as the real one does under load: every
-item of a bulk request, and every lookup of a batch or of the live site, needs one of a few permits;
-cached albums take milliseconds, others ask Discogs; a request that its client has given up goes on
-all the same. `library_item` is the row that was asked for, whatever the artwork is of.
+Both answer from a `sandbox.library.Library`. The current one behaves as the real one does under
+load: every item of a bulk request, and every lookup of a batch or of the live site, needs one of a
+few permits; cached albums take milliseconds, others ask Discogs; a request continues after its
+client has given up. `library_item` is the requested row, whatever the artwork belongs to.
 
-Besides what every stand-in counts (see `sandbox.stand_ins`), ``counts`` has ``discogs`` (questions
-to Discogs) and ``asked_again`` (albums that were looked up before).
+In addition to what every stand-in counts (see `sandbox.stand_ins`), ``counts`` has ``discogs``
+(requests to Discogs) and ``asked_again`` (albums that were looked up before).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sandbox.library import Library, LibraryRow, artwork_url
 from sandbox.stand_ins import StandIn
 
 _NOT_FOUND = b'{"detail":"Not Found"}'
-#: A caller that sends a budget, whatever it is, gets an answer after so long at the latest.
+#: A caller that sends any budget gets an answer after this time at the latest.
 _BUDGET_S = 4.0
 
 
@@ -32,12 +32,18 @@ _BUDGET_S = 4.0
 class LmlOptions:
     """How Library Metadata Lookup behaves.
 
-    Parameters:
-        api_key: what it asks for; nothing when None.
-        permits: how many albums are looked up at once, for all callers together.
-        lookup_s: how long a cached album takes.
-        uncached_s: how long one takes that Discogs has to be asked about.
-        gone: whether every route answers 404, as while a new version is deployed.
+    Parameters
+    ----------
+    api_key
+        The key that it requires; none if None.
+    permits
+        How many albums are looked up at once, for all callers together.
+    lookup_s
+        How long a cached album takes.
+    uncached_s
+        How long an album takes for which Discogs has to be asked.
+    gone
+        Whether every route answers 404, as during a deployment.
     """
 
     api_key: str | None = "sandbox-lml-key"
@@ -48,7 +54,7 @@ class LmlOptions:
 
 
 class Lml(StandIn):
-    """Today's server. Kinds of path: ``lookup``, ``bulk``."""
+    """The current server. Kinds of path: ``lookup``, ``bulk``."""
 
     _BULK_LIMIT = 100
     _PATHS: ClassVar = {"/api/v1/lookup": "lookup", "/api/v1/lookup/bulk": "bulk"}
@@ -59,7 +65,7 @@ class Lml(StandIn):
         super().__init__(library.spec.seed + 2, behaviour)
         self._library = library
         self._options = options or LmlOptions()
-        # When each permit is free again.
+        # When each permit becomes free again.
         self._permits = [0.0] * self._options.permits
         self._asked: set[int] = set()
 
@@ -94,7 +100,7 @@ class Lml(StandIn):
 
     def _lookup(self, query: dict[str, str], request: Request) -> Response:
         row = self._find(query)
-        # The live site's enrichment waits for a permit like everybody else.
+        # The live site's requests wait for a permit, too.
         delay_s = self._take_permits([self._seconds(row, request)])
         if row is not None and row.outcome == "error":
             return _json({"detail": "Internal Server Error"}, status=500, delay_s=delay_s)
@@ -136,7 +142,7 @@ class Lml(StandIn):
         return self._library.find(query["artist"], query["album"])
 
     def _is_known(self, row: LibraryRow | None) -> bool:
-        """Whether Discogs need not be asked: it is cached, or was asked for before."""
+        """Return whether Discogs need not be asked: the album is cached or was asked for."""
         return row is None or row.is_cached or row.id in self._asked
 
     def _seconds(self, row: LibraryRow | None, request: Request) -> float:
@@ -152,7 +158,7 @@ class Lml(StandIn):
         )
 
     def _take_permits(self, seconds: Sequence[float]) -> float:
-        """Return after how long lookups that take so long are all done."""
+        """Return after how long lookups of these durations are all done."""
         now = done = time.monotonic()
         for each in seconds:
             ready = max(now, heapq.heappop(self._permits)) + each
@@ -202,7 +208,7 @@ class Lml(StandIn):
 
 
 class OldLml(Lml):
-    """An old server: no bulk lookup, no word of time-outs or costs, logos among its pictures."""
+    """An old server: no bulk lookup, no reports of time-outs or costs, logos among its pictures."""
 
     _PATHS: ClassVar = {"/api/v1/lookup": "lookup"}
     _UNKNOWN_KEYS = ("timeout", "degraded", "degraded_reason", "cache_stats")

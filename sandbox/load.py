@@ -1,4 +1,4 @@
-"""Puts a world into a MusicBrainz database, by COPY, so that millions of entities take seconds."""
+"""Loading of a world into a MusicBrainz database by COPY: millions of entities take seconds."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from sandbox import schema
 from sandbox.entities import Entity, EntityType, Presence
 from sandbox.world import LANGUAGES, Spec, World
 
-# Entities that are sent in one go: enough to be quick, few enough to keep memory flat.
+# The number of entities sent at once: enough to be fast, few enough to keep memory constant.
 _CHUNK = 10_000
 
-# Entities that are worth a process of their own.
+# The number of entities that justify a process of their own.
 _WORTH_A_PROCESS = 50_000
 
 _ART_COLUMNS = "edit, ordering, comment, mime_type"
 
-# More than the artists of any credit.
+# More than the number of artists in any credit.
 _MOST_ARTISTS = 4
 
 # NULL in COPY's text format.
 _NULL = r"\N"
 
-# From where the package can be imported.
+# The directory from which the package can be imported.
 _ROOT = Path(__file__).resolve().parent.parent
 
 # In an order in which every row finds the rows that it refers to.
@@ -53,7 +53,7 @@ _TABLES = {
     "event_art_type": "event_art_archive.event_art_type (id, type_id)",
 }
 
-# Filled at the very end: who was merged may stand before the one it was merged into.
+# Filled at the end, because a merged entity may come before its target.
 _REDIRECTS = {
     EntityType.RELEASE: "musicbrainz.release_gid_redirect (gid, new_id)",
     EntityType.EVENT: "musicbrainz.event_gid_redirect (gid, new_id)",
@@ -69,10 +69,9 @@ _DATES = tuple(
 
 
 def build_database(dsn: str, world: World) -> None:
-    """Create the outside schemas in an empty database and load a world: the quickest way.
+    """Create the outside schemas in an empty database and load a world, as fast as possible.
 
-    Large worlds are loaded by several processes, since making the rows takes longer than storing
-    them.
+    Several processes load large worlds, because making the rows takes longer than storing them.
     """
     with psycopg.connect(dsn, autocommit=True) as conn:
         schema.create_musicbrainz_tables(conn)
@@ -134,7 +133,7 @@ class _Loader:
         self.redirects: dict[EntityType, list[str]] = {kind: [] for kind in EntityType}
 
     def take(self, name: str) -> str:
-        """The lines for a table since the last call."""
+        """Return the lines for a table since the last call."""
         lines = self._lines[name]
         text = "".join(lines)
         lines.clear()
@@ -162,7 +161,7 @@ class _Loader:
     def _add_release(self, entity: Entity, added: str) -> None:
         row_id = entity.row_id
         if not entity.artwork:
-            # Nothing is compared that its facts would matter for, and there are millions of these.
+            # Its facts matter for no comparison, and there are millions of such entities.
             self._lines["release"].append(
                 f"{row_id}\t{entity.gid}\t{entity.title}\t{row_id}\t\\N\t\\N\n"
             )
@@ -192,7 +191,7 @@ class _Loader:
 
     def _add_event(self, entity: Entity, added: str) -> None:
         row_id = entity.row_id
-        # MusicBrainz does not keep when an event was added, only the edit that did it.
+        # MusicBrainz stores only the edit that added an event, not the time.
         edit_id = self._world.spec.size + entity.edit_id
         self._lines["event"].append(f"{row_id}\t{entity.gid}\t{entity.title}\n")
         self._lines["event_meta"].append(f"{row_id}\t{_art_presence(entity)}\n")
@@ -225,7 +224,7 @@ def _art_presence(entity: Entity) -> str:
 
 
 def _main() -> None:
-    """Load one part of a world: the parameters of the world, the first number, the one after."""
+    """Load one part of a world: its parameters, the first number, and the one after the last."""
     spec, start, stop = sys.argv[1:]
     with psycopg.connect(os.environ["PGDSN"]) as conn:
         _load_part(conn, World(Spec.from_json(spec)), int(start), int(stop))

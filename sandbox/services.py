@@ -1,7 +1,7 @@
-"""Runs the stand-ins in a process of their own, and lets tests steer and question them.
+"""Running the stand-ins in a process of their own, and controlling them.
 
-The process is another one so that it does not share the interpreter lock with the client that is
-being tested or measured. It ends when its owner leaves the ``with`` block or dies.
+A separate process, so that it does not share the interpreter lock with the client that is tested or
+measured. It ends when its owner leaves the ``with`` block or dies.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from sandbox.world import Spec, World
 
 ServiceName = Literal["archive", "musicbrainz", "lml", "old_lml", "changes"]
 
-# From where the package can be imported.
+# The directory from which the package can be imported.
 _ROOT = Path(__file__).resolve().parent.parent
 
 _TIMEOUT_S = 10.0
 
-# The stand-ins' server takes a body in one piece, which must not become too large.
+# The stand-ins' server reads a body as a whole, so it must not be too large.
 _PLANTED_AT_A_TIME = 100
 
-# The stand-ins are on this machine: a proxy that is set for the world outside has no part in it.
+# The stand-ins are on this machine, so a proxy for outside connections must not be used.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceStats:
-    """What a stand-in has seen: numbers of requests, and the log when it was asked for.
+    """What a stand-in has seen: numbers of requests, and the log if enabled.
 
-    `paths` counts by kind of path (see `sandbox.stand_ins`), `statuses` by status answered,
-    `faults` by kind of fault that struck, `counts` what only that stand-in counts.
+    `paths` counts by kind of path (see `sandbox.stand_ins`), `statuses` by answered status,
+    `faults` by kind of fault, `counts` what only that stand-in counts.
     """
 
     paths: dict[str, int]
@@ -63,12 +63,16 @@ class ServiceStats:
 
 
 class Services:
-    """The stand-ins, running as long as the ``with`` block lasts.
+    """The stand-ins, which run during the ``with`` block.
 
-    Parameters:
-        spec: the world that archive.org and MusicBrainz answer from.
-        library: the library that the lookup services know.
-        ports: of archive.org, MusicBrainz and LML; free ones unless given.
+    Parameters
+    ----------
+    spec
+        The world that archive.org and MusicBrainz answer from.
+    library
+        The library that the lookup services know.
+    ports
+        Of archive.org, MusicBrainz and LML; free ones by default.
     """
 
     def __init__(
@@ -93,7 +97,7 @@ class Services:
             "library": self.library.to_json(),
             "ports": self._wanted_ports,
         }
-        # Its own session: a Ctrl-C in the terminal reaches the owner, who ends it in good order.
+        # Its own session: a Ctrl-C in the terminal reaches the owner, who ends it.
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
@@ -128,7 +132,7 @@ class Services:
 
     @property
     def changes_url(self) -> str:
-        """Archive.org's Changes API."""
+        """The URL of archive.org's Changes API."""
         return self._urls["changes"]
 
     @property
@@ -141,37 +145,44 @@ class Services:
 
     @property
     def old_lml_url(self) -> str:
-        """An LML that only knows single lookups."""
+        """The URL of an LML that only knows single lookups."""
         return self._urls["old_lml"]
 
     def stats(self, service: ServiceName) -> ServiceStats:
-        """What a service has seen since it started, or since its statistics were reset."""
+        """Return what a service has seen since its start or the last reset of its statistics."""
         with _DIRECT.open(f"{self._urls[service]}/_stats", timeout=_TIMEOUT_S) as answer:
             return ServiceStats(**json.load(answer))
 
     def control(self, service: ServiceName, **changes: Any) -> None:
         """Change how a service behaves.
 
-        Parameters:
-            changes: fields of `Behaviour`, with faults as mappings of the fields of `Fault`;
-                fields of `ArchiveOptions`, `LmlOptions` or `ChangesOptions`; ``log`` and
-                ``reset_stats``.
+        Parameters
+        ----------
+        changes
+            Fields of `Behaviour`, with faults as mappings of the fields of `Fault`; fields of
+            `ArchiveOptions`, `LmlOptions` or `ChangesOptions`; ``log`` and ``reset_stats``.
 
-        Raises:
-            ValueError: a change is unknown; the message says which.
+        Raises
+        ------
+        ValueError
+            A change is unknown; the message says which.
         """
         self._post(service, "_control", changes)
 
     def plant(self, service: ServiceName, answers: Mapping[str, Any]) -> None:
-        """Put answers in the place of the world's.
+        """Replace answers of the world.
 
-        Parameters:
-            answers: of archive.org by gid: ``answers`` of the metadata API in turn, of which the
-                last one repeats, and ``files`` by name; of MusicBrainz by ``TYPE/GID``: ``gid`` and
-                ``xml`` of what answers, or None where nothing does.
+        Parameters
+        ----------
+        answers
+            Of archive.org by gid: ``answers`` of the metadata API, one after another, where the
+            last one repeats, and ``files`` by name; of MusicBrainz by ``TYPE/GID``: ``gid`` and
+            ``xml`` of the answering entity, or None if there is none.
 
-        Raises:
-            ValueError: the service takes none, or one of them is not as described.
+        Raises
+        ------
+        ValueError
+            The service takes no answers, or one of them is malformed.
         """
         entries = list(answers.items())
         for start in range(0, len(entries), _PLANTED_AT_A_TIME):
@@ -187,7 +198,7 @@ class Services:
             raise ValueError(error.read().decode()) from None
 
     def upload(self, gid: str, name: str, content: bytes, **metadata: str) -> None:
-        """Put a file into an item, as the indexer would; `metadata` is the item's own."""
+        """Put a file into an item, as the indexer would; `metadata` is that of the item."""
         headers = {f"x-archive-meta-{key}": value for key, value in metadata.items()}
         self._s3("PUT", gid, name, content, headers)
 
@@ -237,9 +248,9 @@ async def _end_of_input() -> None:
 
 
 def _main() -> None:
-    """Serve what the first line of standard input orders, until standard input ends."""
+    """Serve as the first line of standard input says, until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Answering makes no reference cycles to speak of; looking for them costs a tenth of the time.
+    # Answering makes hardly any reference cycles; looking for them takes a tenth of the time.
     gc.set_threshold(100_000, 50, 50)
     asyncio.run(_serve(json.loads(sys.stdin.readline())))
 

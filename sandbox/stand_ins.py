@@ -1,15 +1,15 @@
 """Stand-ins for archive.org and the MusicBrainz web service; that for LML is in `sandbox.lml`.
 
-Each answers from a `sandbox.world.World` as the real service would, traps included, and misbehaves
-as its `Behaviour` says. `sandbox.services` runs them.
+Each answers from a `sandbox.world.World` as the real service would, traps included, with the faults
+of its `Behaviour`. `sandbox.services` runs them.
 
 Every stand-in also has, for tests and benchmarks:
 
 * ``GET /_stats``: what it has seen so far (see `sandbox.faults.Stats`), by kind of path;
 * ``POST /_control``: a JSON object that changes its behaviour; the keys are the fields of
   `Behaviour` and those of its ``Options``, and ``reset_stats``;
-* ``POST /_plant`` (archive.org, MusicBrainz): a JSON object of answers that take the place of the
-  world's (see `ArchiveOrg.plant` and `MusicBrainz.plant`).
+* ``POST /_plant`` (archive.org, MusicBrainz): a JSON object of answers that replace those of the
+  world (see `ArchiveOrg.plant` and `MusicBrainz.plant`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _GID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _NOT_FOUND = b'{"error":"not found"}'
 
-# What the metadata API answers where there is no item, when it is asked for the reason.
+# The answer of the metadata API for a missing item, if the reason is requested.
 _NO_ITEM = b'{"errcode":104,"error":"item does not exist or was deleted"}'
 
 _XML_BOMB = (
@@ -52,7 +52,7 @@ _XML_BOMB = (
 
 
 class StandIn(ABC):
-    """What the stand-ins have in common: behaviour, faults, statistics and control."""
+    """The common part of all stand-ins: behaviour, faults, statistics and control."""
 
     def __init__(self, seed: int, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
@@ -97,8 +97,10 @@ class StandIn(ABC):
     def control(self, changes: dict[str, Any]) -> None:
         """Change the behaviour.
 
-        Raises:
-            TypeError, ValueError: a key or a kind of fault is unknown.
+        Raises
+        ------
+        TypeError, ValueError
+            A key or a kind of fault is unknown.
         """
         changes = dict(changes)
         if changes.pop("reset_stats", False):
@@ -117,20 +119,22 @@ class StandIn(ABC):
         self.set_options({key: value for key, value in changes.items() if key not in known})
 
     def plant(self, answers: dict[str, Any]) -> None:
-        """Put answers in the place of the world's.
+        """Replace answers of the world.
 
-        Raises:
-            ValueError: this service takes none.
+        Raises
+        ------
+        ValueError
+            This service takes no answers.
         """
         raise ValueError(f"{type(self).__name__} takes no planted answers")
 
     @abstractmethod
     def kind(self, request: Request) -> str:
-        """The kind of path of a request, by which it is counted and faults are chosen."""
+        """Return the kind of path of a request, by which it is counted and faults are chosen."""
 
     @abstractmethod
     def answer(self, path: str, request: Request) -> Response:
-        """Answer as the service does when all is well."""
+        """Answer without a fault."""
 
     def answer_badly(self, path: str, request: Request, fault: Fault) -> Response:
         """Answer with a fault that only this service knows; the common ones are added later."""
@@ -139,17 +143,21 @@ class StandIn(ABC):
 
     @abstractmethod
     def set_options(self, changes: dict[str, Any]) -> None:
-        """Change what only this service has."""
+        """Change the options of this service."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveOptions:
     """How archive.org behaves.
 
-    Parameters:
-        access_key, secret_key: the account that may see the collections.
-        page_size: how many items a page of the scrape API holds.
-        nothing: what the metadata API answers where there is no item: ``[]`` today, ``{}`` before.
+    Parameters
+    ----------
+    access_key, secret_key
+        The account that may see the collections.
+    page_size
+        How many items a page of the scrape API holds.
+    nothing
+        The metadata API's answer for a missing item: ``[]`` today, ``{}`` before.
     """
 
     access_key: str = "sandbox-access"
@@ -186,9 +194,9 @@ class ArchiveOrg(StandIn):
         self._planted: dict[str, Planted] = {}
         #: Identifiers of items that uploads and deletions have changed, for the Changes API.
         self.changed: list[str] = []
-        # How often the metadata API was asked for items that answer wrongly at first.
+        # How often the metadata API was asked for items that first get wrong answers.
         self._asked: Counter[str] = Counter()
-        # Somebody else's query is another one each time.
+        # The page of another query is a different one each time.
         self._strangers = itertools.count()
 
     def set_options(self, changes: dict[str, Any]) -> None:
@@ -224,7 +232,7 @@ class ArchiveOrg(StandIn):
         return self.answer(path, request)
 
     def plant(self, answers: dict[str, Any]) -> None:
-        """Plant items: by gid, ``answers`` in turn and ``files`` by name, all of them text."""
+        """Plant items: by gid, ``answers`` one after another and ``files`` by name, all as text."""
         for gid, planted in answers.items():
             bodies = [answer.encode() for answer in planted["answers"]]
             if not bodies:
@@ -307,7 +315,7 @@ class ArchiveOrg(StandIn):
             return _json({"items": [], "count": 0, "total": 0})
         rights = f"LOW {self._options.access_key}:{self._options.secret_key}"
         if request.header("authorization") != rights or query.get("scope") != "all":
-            # Items are noindex: who may not see them is told of a few others, and of no error.
+            # Items are noindex: without rights, a few other items are shown, and no error.
             return _json({"items": [], "count": 0, "total": 230})
         if query.get("total_only") == "true":
             return _json({"items": [], "count": 0, "total": 1})
@@ -354,7 +362,7 @@ class ArchiveOrg(StandIn):
         return _json(document)
 
     def _s3(self, request: Request) -> Response:
-        """Uploads and deletions: ``PUT`` and ``DELETE /s3/mbid-GID/NAME``."""
+        """Handle uploads and deletions: ``PUT`` and ``DELETE /s3/mbid-GID/NAME``."""
         _, _, bucket, name = request.path.split("/", 3)
         gid = bucket.removeprefix("mbid-")
         item = self._item(gid)
@@ -369,7 +377,7 @@ class ArchiveOrg(StandIn):
         if source is not None and copied is None:
             return Response(404, b"<Error><Code>NoSuchKey</Code></Error>", "", "application/xml")
         if item is None:
-            # What an upload says of the item itself counts for new items only.
+            # The headers of an upload about the item itself count for new items only.
             prefix = "x-archive-meta-"
             item = Item(
                 gid, {k[len(prefix) :]: v for k, v in headers.items() if k.startswith(prefix)}
@@ -401,7 +409,7 @@ class MusicBrainz(StandIn):
         self._planted: dict[str, dict[str, str] | None] = {}
 
     def plant(self, answers: dict[str, Any]) -> None:
-        """Plant entities: by ``TYPE/GID``, ``gid`` and ``xml`` of what answers, or null."""
+        """Plant entities: by ``TYPE/GID``, ``gid`` and ``xml`` of the answering entity, or null."""
         self._planted.update(answers)
 
     def set_options(self, changes: dict[str, Any]) -> None:

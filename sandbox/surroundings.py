@@ -1,4 +1,4 @@
-"""Everything that the jobs need around them: databases with a world in them, and the services."""
+"""Everything that the jobs need: databases with a world in them, and the services."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WXYC_SCHEMA = "wxyc_schema"
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What `start` has started. `world` and `library` say what the jobs should bring about."""
+    """What `start` has started. `world` and `library` say what the jobs should do."""
 
     server: Server
     services: Services
@@ -51,7 +51,7 @@ class Surroundings:
         }
 
     def indexer(self, *, seconds_per_event: float = 0.0) -> Indexer:
-        """A stand-in for artwork-indexer, not yet running, without the real one's pauses."""
+        """Return a stand-in for artwork-indexer, not yet running, without the real pauses."""
         return Indexer(
             self.musicbrainz_dsn,
             self.services.archive_url,
@@ -69,11 +69,14 @@ def start(
     settings: Mapping[str, str] = FAST,
     tcp: bool = False,
 ) -> Iterator[Surroundings]:
-    """Start everything, as long as the ``with`` block lasts.
+    """Start everything, for the duration of the ``with`` block.
 
-    Parameters:
-        settings: of PostgreSQL; see `sandbox.postgres`.
-        tcp: whether the URLs of the databases name a TCP port, as containers need it.
+    Parameters
+    ----------
+    settings
+        Of PostgreSQL; see `sandbox.postgres`.
+    tcp
+        Whether the URLs of the databases name a TCP port, for containers.
     """
     world = World(spec or Spec())
     library = Library(library_spec or LibrarySpec())

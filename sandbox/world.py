@@ -1,8 +1,8 @@
 """Deterministic worlds: what MusicBrainz has, what archive.org holds, and what an audit should say.
 
 Everything about an entity follows from the world's parameters and the entity's number, so that a
-world of millions takes no memory: rows, items and answers are computed when they are asked for.
-`sandbox.load` puts a world into a database, `sandbox.services` serves it.
+world of millions takes no memory: rows, items and answers are computed on demand. `sandbox.load`
+puts a world into a database, `sandbox.services` serves it.
 """
 
 from __future__ import annotations
@@ -68,19 +68,30 @@ _MIME_TYPES = (
 class Spec:
     """The parameters of a world; equal parameters make equal worlds.
 
-    Parameters:
-        seed: any integer.
-        size: how many gids there are, live and gone.
-        drift_rate: the share of gids with a planted drift; they take turns in `drifts`.
-        drifts: names of the drifts to plant (see `sandbox.drift`); all of `DRIFTS` unless given.
-        event_share: the share of events; without drift. Drifts go by turns to releases and
-            events, and to releases only when this is 0.
-        art_share: the share of entities with art among those in MusicBrainz.
-        orphan_share: the share of gids that are merged, deleted or unknown to MusicBrainz.
-        dark_share: the share of entities with art whose item is dark, as MusicBrainz knows.
-        untidy_share: the share of clean items whose files differ in form but not in meaning, so
-            that an audit must download them to know.
-        recent_share: the share of entities added to MusicBrainz within the last day.
+    Parameters
+    ----------
+    seed
+        Any integer.
+    size
+        How many gids there are, live and gone.
+    drift_rate
+        The share of gids with a planted drift; they take turns in `drifts`.
+    drifts
+        Names of the drifts to plant (see `sandbox.drift`); all of `DRIFTS` unless given.
+    event_share
+        The share of events; without drift. Drifts go by turns to releases and events, and to
+        releases only when this is 0.
+    art_share
+        The share of entities with art among those in MusicBrainz.
+    orphan_share
+        The share of gids that are merged, deleted or unknown to MusicBrainz.
+    dark_share
+        The share of entities with art whose item is dark, as MusicBrainz knows.
+    untidy_share
+        The share of clean items whose files differ in form but not in meaning, so that an audit
+        must download them to know.
+    recent_share
+        The share of entities added to MusicBrainz within the last day.
     """
 
     seed: int = 1
@@ -95,18 +106,18 @@ class Spec:
     recent_share: float = 0.01
 
     def to_json(self) -> str:
-        """Write the parameters for another process."""
+        """Return the parameters as JSON, for another process."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Spec:
-        """Read what `to_json` has written."""
+        """Parse the result of `to_json`."""
         fields = json.loads(text)
         return cls(**{**fields, "drifts": tuple(fields["drifts"])})
 
 
 class _Shape(NamedTuple):
-    """What sort of entity a number stands for."""
+    """The sort of entity that a number stands for."""
 
     entity_type: EntityType
     presence: Presence
@@ -118,8 +129,10 @@ class _Shape(NamedTuple):
 class World:
     """One world. See the module's docstring.
 
-    Raises:
-        ValueError: the parameters contradict each other or name an unknown drift.
+    Raises
+    ------
+    ValueError
+        The parameters contradict each other or name an unknown drift.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -130,7 +143,7 @@ class World:
         self.spec = spec
         self._drifts = tuple(drift for name, drift in known.items() if name in spec.drifts)
         self._drifted = round(spec.size * spec.drift_rate) if self._drifts else 0
-        # Owners come before those that borrow from them, so that each borrower has one in its turn.
+        # Owners come before the entities that borrow from them, so that each borrower has one.
         self._places = {drift.name: place for place, drift in enumerate(self._drifts)}
         for drift in self._drifts:
             if drift.owner is not None and drift.owner.value not in {"", *self._places}:
@@ -138,7 +151,7 @@ class World:
                     f"{drift.name} borrows from {drift.owner.value}: plant that as well"
                 )
         self._salt = _mix(spec.seed & _MASK)
-        # Numbers are dealt out by an affine permutation; the first ranks are the drifted ones.
+        # An affine permutation distributes the numbers; the first ranks are those with drift.
         self._stride = _coprime(spec.size, self._salt >> 20)
         self._unstride = pow(self._stride, -1, spec.size)
         self._scramble = (self._salt | 1) & _NODE_MASK
@@ -150,10 +163,10 @@ class World:
         self._recent = _threshold(spec.recent_share)
         self._untidy = _threshold(spec.untidy_share)
 
-    # Who there is.
+    # Entities.
 
     def gid(self, number: int) -> str:
-        """The gid of an entity: a UUID whose last part tells the number."""
+        """Return the gid of an entity: a UUID whose last part contains the number."""
         h = _mix(number ^ self._salt)
         node = (number * self._scramble + self._salt) & _NODE_MASK
         return (
@@ -162,7 +175,7 @@ class World:
         )
 
     def number(self, gid: str) -> int | None:
-        """The number of a gid; None when it is not of this world."""
+        """Return the number of a gid, or None if it is not of this world."""
         try:
             number = (int(gid[-12:], 16) - self._salt) * self._unscramble & _NODE_MASK
         except ValueError:
@@ -170,15 +183,15 @@ class World:
         return number if number < self.spec.size and self.gid(number) == gid else None
 
     def entity(self, number: int) -> Entity:
-        """The entity of a number, 0 to size - 1."""
+        """Return the entity of a number from 0 to size - 1."""
         return self._entity(number, self._shape(number))
 
     def is_recent(self, number: int) -> bool:
-        """Whether an entity was added to MusicBrainz within the last day."""
+        """Return whether an entity was added to MusicBrainz within the last day."""
         return _mix(number ^ self._salt ^ 4 << 50) & _FIELD < self._recent
 
     def merged_into(self, entity: Entity) -> Entity | None:
-        """The entity that a merged one went into; None for the others."""
+        """Return the target of a merged entity; None for others."""
         if entity.presence is not Presence.MERGED:
             return None
         number = self._heir(entity.number, self._shape(entity.number))
@@ -186,7 +199,7 @@ class World:
         return self.entity(number)
 
     def listing(self, entity: Entity) -> list[Listed]:
-        """The entity's rows of index_listing, in order."""
+        """Return the entity's rows of index_listing, in order."""
         types = ARCHIVES[entity.entity_type].type_names
         has_back = entity.entity_type is EntityType.RELEASE
         fronts = [artwork.id for artwork in entity.artwork if 1 in artwork.type_ids]
@@ -205,12 +218,12 @@ class World:
             for artwork in entity.artwork
         ]
 
-    # What the services say.
+    # Answers of the services.
 
     def xml(self, entity_type: EntityType, gid: str) -> tuple[str, bytes] | None:
-        """The web service's answer: the gid of the entity that answers, and its XML.
+        """Return the web service's answer: the gid of the answering entity, and its XML.
 
-        The gid differs from the one asked for when that was merged. None: there is none.
+        The gid differs from the requested one if that was merged. None if there is no such entity.
         """
         number = self.number(gid)
         if number is None:
@@ -226,7 +239,7 @@ class World:
         return entity.gid, entity_xml(entity_type, entity.gid, self.facts(entity.number), images)
 
     def item(self, gid: str) -> Item | None:
-        """The item that archive.org holds; None when there is none."""
+        """Return the item that archive.org holds, or None."""
         number = self.number(gid)
         if number is None:
             return None
@@ -238,7 +251,7 @@ class World:
         return draft.item()
 
     def collected(self, entity_type: EntityType, start: int, count: int) -> tuple[list[str], int]:
-        """Some gids whose items are found in a collection, and the number to go on from.
+        """Return some gids whose items are found in a collection, and the next number.
 
         The search starts at the entity with the number `start` and ends with `count` gids, or at
         the end of the world.
@@ -252,10 +265,10 @@ class World:
             number += 1
         return found, number
 
-    # What an audit should say.
+    # Expected results of audits.
 
     def plan(self, number: int) -> Plan:
-        """What an audit of an entity should find and decide."""
+        """Return what an audit of an entity should find and decide."""
         shape = self._shape(number)
         entity_type, drift = shape.entity_type, shape.drift
         if drift is None:
@@ -265,14 +278,14 @@ class World:
         return Plan(entity_type, self.gid(number), drift.name, checks, drift.status, drift.repaired)
 
     def plans(self) -> Iterator[Plan]:
-        """The plan of every gid, in order of number."""
+        """Yield the plan of every gid, in the order of numbers."""
         return map(self.plan, range(self.spec.size))
 
     def drifted(self) -> Iterator[Plan]:
-        """The plan of every gid with drift; quick also in large worlds."""
+        """Yield the plan of every gid with drift; fast also in large worlds."""
         return (self.plan(self._at_rank(rank)) for rank in range(self._drifted))
 
-    # How it all follows from a number.
+    # Everything follows from a number.
 
     def _shape(self, number: int) -> _Shape:
         rank = number * self._stride % self.spec.size
@@ -312,7 +325,7 @@ class World:
         )
 
     def _chance(self, number: int) -> int:
-        """What decides about the details of an entity."""
+        """Return the random bits that decide about the details of an entity."""
         return _mix(number ^ self._salt ^ 1 << 50)
 
     def _is_dark(self, shape: _Shape, h: int) -> bool:
@@ -333,14 +346,14 @@ class World:
         return tuple(artwork)
 
     def facts(self, number: int) -> Facts:
-        """What the web service tells of an entity."""
+        """Return what the web service says about an entity."""
         shape = self._shape(number)
         return self._facts(self._entity(number, shape), shape)
 
     def _facts(self, entity: Entity, shape: _Shape) -> Facts:
         number = entity.number
         h = _mix(number ^ self._salt ^ 2 << 50)
-        # A drifted entity has every field, so that each may have drifted.
+        # An entity with drift has every field, so that each may have drifted.
         full = shape.drift is not None
         return Facts(
             title=entity.title,
@@ -374,7 +387,7 @@ class World:
         return draft
 
     def _vary(self, draft: Draft) -> None:
-        """What healthy items may look like."""
+        """Vary a healthy item."""
         number = draft.entity.number
         if draft.entity.artwork:
             h = self._fate(number)
@@ -402,7 +415,7 @@ class World:
         return self._fate(number) & 3 == 1
 
     def _is_collected(self, number: int, shape: _Shape) -> bool:
-        """Whether a search of the collection finds the item."""
+        """Return whether a search of the collection finds the item."""
         if shape.drift is not None:
             item = self.item(self.gid(number))
             collection = ARCHIVES[shape.entity_type].collection
@@ -418,7 +431,7 @@ class World:
         return not self._left_nothing(number) and not self._left_darkness(number)
 
     def _foreign(self, number: int, shape: _Shape) -> tuple[int, str]:
-        """An artwork that is not this entity's."""
+        """Return an artwork that is not this entity's."""
         if shape.drift is None or shape.drift.owner is None:
             return UNKNOWN_ARTWORK_ID + number, "jpg"
         owner = self._owner(number, shape)
@@ -426,7 +439,7 @@ class World:
         return artwork.id, artwork.suffix
 
     def _heir(self, number: int, shape: _Shape) -> int | None:
-        """Whom an entity was merged into: the owner of its image, or a neighbour."""
+        """Return the target of a merged entity: the owner of its image, or a neighbour."""
         if shape.drift is not None and shape.drift.owner is not None:
             return self._owner(number, shape)
         return self._neighbour(number, shape.entity_type, with_original=False)
@@ -435,7 +448,7 @@ class World:
         assert shape.drift is not None
         assert shape.drift.owner is not None
         if shape.drift.owner is not Owner.HAS_IT:
-            # The drifts of one turn are of the same type.
+            # All drifts of one turn have the same entity type.
             rank = number * self._stride % self.spec.size
             place = self._places[shape.drift.owner.value]
             return self._at_rank(rank - rank % len(self._drifts) + place)
@@ -448,7 +461,7 @@ class World:
         return owner
 
     def _neighbour(self, number: int, entity_type: EntityType, with_original: bool) -> int | None:
-        """The next entity in MusicBrainz, if need be one whose item has its first original."""
+        """Return the next entity in MusicBrainz, or the next whose item has its first original."""
         for step in range(1, min(self.spec.size, _SEARCH)):
             other = (number + step) % self.spec.size
             if self._is_live(other, entity_type, with_original):
@@ -457,7 +470,7 @@ class World:
 
     def _is_live(self, number: int, entity_type: EntityType, with_original: bool) -> bool:
         if self._is_healthy_orphan(number):
-            # Asking for its shape would search for its heir in turn.
+            # Determining its shape would search for its target in turn.
             return False
         shape = self._shape(number)
         if shape.entity_type is not entity_type or shape.presence is not Presence.LIVE:
@@ -502,12 +515,12 @@ def _mix(value: int) -> int:
 
 
 def _threshold(share: float) -> int:
-    """The share of the values of a field."""
+    """Return the threshold for a share of the values of a field."""
     return round(share * (_FIELD + 1))
 
 
 def _coprime(size: int, start: int) -> int:
-    """A number not far from `start` that shares no factor with `size`."""
+    """Return a number close to `start` that shares no factor with `size`."""
     stride = start % size or 1
     while gcd(stride, size) != 1:
         stride += 1

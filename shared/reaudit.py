@@ -1,12 +1,13 @@
 """Making audited entities unchecked again, for jobs that find them due.
 
 Only clean and legacy entities: those that wait for an audit, a repair or a person are not done yet.
+What a person has left as it is since its audit stays so, unless it was merged or deleted since.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from psycopg import Connection
@@ -19,6 +20,12 @@ from artwork_backfill.shared.engine.tables import Table
 #: The statuses of entities that are not audited again by themselves.
 DONE: Final = (Status.CLEAN, Status.LEGACY)
 
+#: The statuses of entities whose items an audit has read, or may be reading.
+_READ: Final = (*DONE, Status.IN_PROGRESS)
+
+#: How long after it has read an item an audit may be written, and then count as the latest.
+WRITTEN_WITHIN: Final = timedelta(hours=1)
+
 #: Priorities of entities that were audited before, and of those merged or deleted since.
 AGAIN: Final = 50
 GONE: Final = 150
@@ -28,7 +35,18 @@ TABLES: Final = (
     Table("musicbrainz.event"),
     Table("artwork_indexer.event_queue"),
     Table("artwork_indexer.audit_entity", ("SELECT", "UPDATE")),
+    Table("artwork_indexer.needs_manual_review"),
 )
+
+#: Whether a person has decided, since the audit of an `{entity}`, not to fix what it found.
+LEFT_AS_IS: Final = """
+EXISTS (
+    SELECT
+    FROM artwork_indexer.needs_manual_review review
+    WHERE review.audit_entity_id = {entity}.id
+    AND review.status = 'wont_fix'
+    AND review.resolved_at >= coalesce({entity}.last_audit_at, '-infinity'))
+"""
 
 # Live at its audit, or audited before that was recorded.
 _IS_GONE: Final = """
@@ -41,6 +59,11 @@ AND CASE entity.entity_type
     END
 """
 
+#: Whether an `entity` that is done may be audited again.
+MAY_BE_AUDITED: Final = (
+    "(NOT" + LEFT_AS_IS.format(entity="entity") + f"OR (entity.was_live IS TRUE AND {_IS_GONE}))"
+)
+
 # In the order of ids, so that two simultaneous runs do not deadlock.
 _MAKE_UNCHECKED: Final = """
 WITH due AS (
@@ -49,12 +72,16 @@ WITH due AS (
     WHERE {which}
     AND entity.status = ANY (%(statuses)s::artwork_indexer.audit_entity_status[])
     AND entity.last_audit_at < %(before)s
+    AND {may_be_audited}
     ORDER BY entity.id
     FOR UPDATE
 ), changed AS (
     UPDATE artwork_indexer.audit_entity entity
-    SET status = 'unchecked',
-        priority = CASE WHEN due.is_gone THEN %(gone)s ELSE %(again)s END
+    SET status = 'unchecked', claimed_by = NULL,
+        priority = CASE WHEN due.is_gone THEN %(gone)s
+                        WHEN entity.status = 'audit_in_progress' THEN entity.priority
+                        ELSE %(again)s
+                   END
     FROM due
     WHERE entity.id = due.id
     RETURNING due.is_gone
@@ -68,6 +95,7 @@ FROM artwork_indexer.audit_entity entity
 WHERE {which}
 AND entity.status = ANY (%(statuses)s::artwork_indexer.audit_entity_status[])
 AND entity.last_audit_at < %(before)s
+AND {may_be_audited}
 """
 
 _BY_ID: Final = SQL("entity.id = ANY (%(which)s::bigint[])")
@@ -91,9 +119,14 @@ def make_unchecked(
     return _apply(conn, _MAKE_UNCHECKED, _BY_ID, ids, before, statuses)
 
 
-def make_gids_unchecked(conn: Connection, gids: object, before: datetime) -> Due:
-    """Do the same for gids of either entity type; `gids` is made by `seeding.uuid_array`."""
-    return _apply(conn, _MAKE_UNCHECKED, _BY_GID, gids, before, DONE)
+def make_gids_unchecked(conn: Connection, gids: object, changed_by: datetime) -> Due:
+    """Make entities of either type unchecked whose items had changed by a moment.
+
+    An audit that may have read its item before that counts as older, however late it was written;
+    one in progress loses its claim, so that it writes nothing. `gids` is made by
+    `seeding.uuid_array`.
+    """
+    return _apply(conn, _MAKE_UNCHECKED, _BY_GID, gids, changed_by + WRITTEN_WITHIN, _READ)
 
 
 def count(
@@ -103,9 +136,9 @@ def count(
     return _apply(conn, _COUNT, _BY_ID, ids, before, statuses)
 
 
-def count_gids(conn: Connection, gids: object, before: datetime) -> Due:
+def count_gids(conn: Connection, gids: object, changed_by: datetime) -> Due:
     """Return what `make_gids_unchecked` would do, reading only."""
-    return _apply(conn, _COUNT, _BY_GID, gids, before, DONE)
+    return _apply(conn, _COUNT, _BY_GID, gids, changed_by + WRITTEN_WITHIN, _READ)
 
 
 def _apply(
@@ -116,7 +149,9 @@ def _apply(
     before: datetime,
     statuses: Sequence[str],
 ) -> Due:
-    query = SQL(statement).format(which=which, is_gone=SQL(_IS_GONE))
+    query = SQL(statement).format(
+        which=which, is_gone=SQL(_IS_GONE), may_be_audited=SQL(MAY_BE_AUDITED)
+    )
     parameters = {
         "which": values,
         "before": before,

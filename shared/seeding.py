@@ -18,6 +18,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.pq import Format
 
 from artwork_backfill.shared.engine.session import count, holds, only_row
+from artwork_backfill.shared.engine.sources import Partition
 from artwork_backfill.shared.engine.tables import Table
 
 _CREATE_SEED: Final = """
@@ -114,6 +115,19 @@ FROM (
     FROM unnest(%(gids)s::uuid[], %(priorities)s::smallint[]) AS seed (gid, priority)
 ) seed
 """
+
+
+#: Priorities of gids that are live in MusicBrainz, and of all others.
+LIVE: Final = 100
+GONE: Final = 150
+
+
+def share(gids: Iterable[bytes], partition: Partition) -> Iterable[bytes]:
+    """Return the gids, each as its 16 bytes, that belong to a partition."""
+    if partition.count == 1:
+        return gids
+    index, shares = partition.index, partition.count
+    return [gid for gid in gids if int.from_bytes(gid[:4]) % shares == index]
 
 
 class Seeded(NamedTuple):

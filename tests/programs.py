@@ -55,6 +55,7 @@ def run(
     environ: Mapping[str, str],
     *,
     main: Main | None = None,
+    before: Callable[[], object] | None = None,
     seconds: float = LIMIT_S,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end, as `subprocess.run` does.
@@ -64,7 +65,7 @@ def run(
     """
     with tempfile.TemporaryDirectory() as directory:
         out, err = Path(directory, "out"), Path(directory, "err")
-        process = start(arguments, environ, out, err, main=main)
+        process = start(arguments, environ, out, err, main=main, before=before)
         process.join(seconds)
         if process.exitcode is None:
             process.kill()

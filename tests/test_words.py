@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -36,8 +36,8 @@ AVOIDED = {
     r"(go|goes|went|going) on (where|from)": "continue",
     r"to be had": "available",
     r"be it|be they": "whether",
-    r"ourselves|hereby|thereof|therein|wherein|whence|henceforth": "a shorter sentence",
-    r"ere|lest|albeit|notwithstanding": "before, so that not, although",
+    r"hereby|thereof|therein|wherein|whence|henceforth": "a shorter sentence",
+    r"lest|albeit|notwithstanding": "so that not, although",
     r"in vain": "without a result",
     r"comes? to grief|at a loss|makes? do with": "say what fails",
     r"took it for dead|takes? \w+ for dead": "declare dead",
@@ -55,6 +55,7 @@ CODE = ("jobs", "shared", "dashboard", "sandbox", "bench", "sql", "docs", "deplo
 
 def _problems(text: str) -> list[str]:
     """Return each avoided word of a text with what to write instead."""
+    text = re.sub(r"`[^`\n]+`", "``", text)  # names are not prose
     return [
         f"{found[0]!r} in {_around(text, found)!r}: {say}"
         for words, say in _AVOIDED.items()
@@ -161,40 +162,56 @@ REPORTED = {
 
 #: Verbs with which a message says what to do.
 _REMEDY = re.compile(
-    r"(?:^|[:;,.(…] ?|\b(?:or|and|either|then) )"
-    r"(?:to )?(?:add|agree|ask|check|choose|close|configure|correct|create|decide|fix|free|give|"
-    r"grant|install|leave out|list|look|make|name|narrow|omit|pass|put|read|remove|rename|reopen|"
-    r"restore|retry|run|select|set|show|start|stop|suspend|try|use|wait|write)\b"
-    r"|`[a-z ]+[^`]*` (?:lists?|shows?|opens?|lets?|prints?)",
+    r"(?:^|[:;,.(…] ?|\b(?:or|and|then) )"
+    r"(?:ask|check|choose|close|correct|free|give|grant|install|look|name|narrow|omit|pass|put|"
+    r"remove|restore|retry|run|see|set|start|stop|suspend|try|use|wait|write)\b"
+    r"|`[a-z]+ [^`]*` (?:lists|shows|opens|prints)|nothing to reopen",
     re.IGNORECASE,
 )
 
 
-def _template(node: ast.expr) -> str | None:
-    """Return a literal message with … for what is put into it, or None."""
+def _template(node: ast.expr, constants: Mapping[str, str]) -> str | None:
+    """Return a literal message with … for each value put into it, or None for any other."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
+    if isinstance(node, ast.Name):
+        return constants.get(node.id)
+    if isinstance(node, ast.FormattedValue):
+        return _template(node.value, constants) or "…"
     if isinstance(node, ast.JoinedStr):
-        return "".join(
-            str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values
-        )
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        left, right = _template(node.left), _template(node.right)
-        return left + right if left is not None and right is not None else None
+        return "".join(_template(part, constants) or "" for part in node.values)
     return None
+
+
+def _constants(module: ast.Module) -> dict[str, str]:
+    """Return the texts of a module that have a name."""
+    found: dict[str, str] = {}
+    for node in module.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+            text = _template(node.value, found)
+            if text is not None:
+                found[node.target.id] = text
+    return found
 
 
 def _messages() -> Iterator[tuple[str, str]]:
     """Yield every literal message of the exceptions that users read, with where it is raised."""
     for name in _files("jobs/**/*.py", "shared/**/*.py", "dashboard/**/*.py"):
-        for node in ast.walk(ast.parse((PROJECT / name).read_text(encoding="utf-8"))):
+        module = ast.parse((PROJECT / name).read_text(encoding="utf-8"))
+        constants = _constants(module)
+        for node in ast.walk(module):
             if not (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)):
                 continue
-            function, arguments = node.exc.func, node.exc.args
-            kind = function.attr if isinstance(function, ast.Attribute) else function.id  # type: ignore[attr-defined]
-            message = _template(arguments[0]) if kind in REPORTED and arguments else None
-            # One that only passes another's message on is checked where that is raised.
-            if message is not None and message.strip("… ") != "":
+            call = node.exc
+            kind = ast.unparse(call.func).rpartition(".")[2]
+            if kind not in REPORTED or not call.args:
+                continue
+            # What a person has asked for needs no remedy.
+            if any(keyword.arg == "planned" for keyword in call.keywords):
+                continue
+            message = _template(call.args[0], constants)
+            # A message that passes another one on is checked where that one is raised.
+            if message is not None and len(re.findall(r"[^\s…:,]{2,}", message)) > 2:
                 yield f"{name}:{node.lineno}", message
 
 

@@ -126,6 +126,9 @@ class TinySource:
     def count(self, session: Session) -> int | None:
         return session.transaction(self._job.count, read_only=True)
 
+    def upkeep(self, session: Session) -> None:
+        pass
+
     def next(self, session: Session, size: int) -> Sequence[int] | Wait:
         items = session.transaction(lambda conn: self._job.claim(conn, size))
         if items and not isinstance(items, Wait):

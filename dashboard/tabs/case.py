@@ -14,18 +14,14 @@ from uuid import UUID
 
 import streamlit as st
 
-from artwork_backfill.dashboard import address, outside, queries, show, words
+from artwork_backfill.dashboard import address, outside, pictures, queries, show, words
 from artwork_backfill.dashboard.database import DashboardDb, Trouble
 from artwork_backfill.dashboard.memory import Done, Memory
+from artwork_backfill.dashboard.tabs import comparison
 from artwork_backfill.shared.audit.archives import EntityType, item_name
 from artwork_backfill.shared.audit.catalogue import CHECKS
-from artwork_backfill.shared.audit.sides import Document
-from artwork_backfill.shared.auditing.models import BadRow
-from artwork_backfill.shared.engine.errors import StopRun
 from artwork_backfill.shared.review import actions, questions
-from artwork_backfill.shared.review.explain import Comparison, compare_whole
 from artwork_backfill.shared.review.questions import Case, PastAudit, Review, StoredFinding
-from artwork_backfill.shared.settings import SettingsError
 
 _SHOWN: Final = "case.review"
 _PURGE_NUMBER: Final = "case.purge.number"
@@ -117,7 +113,7 @@ def _show(database: DashboardDb, kept: Memory, case: Case, review: Review | None
         foreign = [image for image in images if image.owner != entity.gid]
         if foreign:
             _purge(database, kept, review, foreign)
-    _sides(database, case)
+    comparison.offer(database, entity)
     if case.audits:
         _latest(case.audits[0], now)
     else:
@@ -176,6 +172,8 @@ def _pictures(database: DashboardDb, case: Case, images: Sequence[Image]) -> Non
         key=f"case.pictures.{own}",
         help="Your browser then asks archive.org for them, without saying where it comes from.",
     )
+    if is_shown:
+        pictures.measure()
     for image in images:
         elsewhere = image.owner is not None and image.owner != own
         for column, gid in zip(
@@ -199,7 +197,8 @@ def _pictures(database: DashboardDb, case: Case, images: Sequence[Image]) -> Non
                             kwargs={"entities.query": str(gid)},
                         )
                 if is_shown:
-                    show.picture(
+                    pictures.show(
+                        original,
                         f"{where}-{image.artwork_id}_thumb500.jpg",
                         f"Artwork {image.artwork_id} of {gid}",
                     )
@@ -289,72 +288,6 @@ def _show_purge_notice() -> None:
         (st.success if ok else st.warning)(headline)
     if detail:
         show.text(detail)
-
-
-# -- both sides, now -----------------------------------------------------------------------------
-
-
-def _sides(database: DashboardDb, case: Case) -> None:
-    """Ask archive.org and MusicBrainz when a person wants it, and show both sides whole."""
-    key = f"case.sides.{case.entity.entity_type}.{case.entity.gid}"
-    st.button(
-        "Compare with archive.org now",
-        key=f"{key}.ask",
-        on_click=_ask_sides,
-        args=(database, case, key),
-        help="Reads the item, its owner's, index.json and the XML. Nothing is changed.",
-    )
-    found: Comparison | None = st.session_state.get(key)
-    if found is not None:
-        _show_sides(found)
-
-
-def _ask_sides(database: DashboardDb, case: Case, key: str) -> None:
-    # One at a time is remembered: they may be long.
-    for old in [name for name in st.session_state if str(name).startswith("case.sides.")]:
-        if not str(old).endswith(".ask"):
-            del st.session_state[old]
-    entity = case.entity
-    try:
-        st.session_state[key] = compare_whole(
-            database.reading, outside.examiner(database), entity.entity_type, entity.gid
-        )
-    except (Trouble, SettingsError, BadRow, StopRun) as trouble:
-        st.session_state[key] = Comparison(problem=str(trouble))
-
-
-def _show_sides(found: Comparison) -> None:
-    if found.problem:
-        show.text(found.problem)
-    for item in found.items:
-        show.text(f"Item of {item.gid}: {item.state} {item.problem}".strip())
-        if images := item.originals():
-            show.table(
-                queries.image_files(images),
-                {
-                    "artwork": show.words("Artwork"),
-                    "size": show.number("Bytes"),
-                    "md5": show.words("MD5"),
-                    "format": show.words("Format"),
-                    "name": show.words("Name"),
-                },
-                name=f"Images in the item of {item.gid}",
-                rows=6,
-            )
-    for document in found.documents:
-        st.markdown(f"**{show.literally(document.name)}**")
-        if document.problem:
-            show.text(document.problem)
-        if document.expected is None or document.found is None:
-            show.text(_one_side(document))
-        else:
-            show.line_differences(document.expected, document.found)
-
-
-def _one_side(document: Document) -> str:
-    if document.expected is None and document.found is None:
-        return "Neither side is known."
-    return "It should not be there." if document.expected is None else "It is not there."
 
 
 # -- what the audits found -----------------------------------------------------------------------

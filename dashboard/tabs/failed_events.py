@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -28,11 +28,9 @@ ACTIONS: Final = ("index", "copy_image", "delete_image", "deindex", "noop")
 
 _LIST: Final[Worklist[Event]] = Worklist("events", lambda event: event.id)
 
-_ANY: Final = "events.any"
-
 #: Where the command line says what to type.
 _OUTCOMES: Final = {
-    Requeued.NOT_OURS: "was queued by others: tick the box to queue it again all the same",
+    Requeued.NOT_OURS: "was queued by others, not by an audit",
     Requeued.UNSAFE: "would delete an image that may not be deleted now: audit its entity again",
 }
 
@@ -164,12 +162,6 @@ def _action_bar(database: DashboardDb, kept: Memory, wanted: EventFilter) -> Non
             on_click=_press,
             args=(database, kept, wanted),
         )
-        st.checkbox(
-            "Also events of others",
-            key=_ANY,
-            persist_state="session",
-            help="Those that no audit has queued, but MusicBrainz.",
-        )
         if _LIST.all_chosen:
             st.markdown(f"**All {total:,} that match are selected.**", width="content")
             st.button("Select none", key="events.none", on_click=_LIST.choose_all, args=(False,))
@@ -190,27 +182,35 @@ def _press(database: DashboardDb, kept: Memory, wanted: EventFilter) -> None:
     seen, selected = _LIST.seen(), _LIST.selected()
     if _LIST.all_chosen and seen is not None:
         count = seen.extent.count
-        _LIST.ask(
-            f"Requeue {count:,} events?",
-            (f"All {count:,} {filter_words(wanted)}, and what failed because of them.",),
-            partial(_start, database, kept, wanted),
-        )
+        to = f"All {count:,} {filter_words(wanted)}, and what failed because of them."
+        _ask(count, to, partial(_start, database, kept, wanted))
     elif not selected:
         _LIST.notify("Requeue: select events first.", ok=False)
     elif len(selected) > ASK_BEYOND:
-        _LIST.ask(
-            f"Requeue {len(selected):,} events?",
-            (f"The {len(selected):,} selected, and what failed because of them.",),
-            partial(_act, database, kept, selected),
-        )
+        to = f"The {len(selected):,} selected, and what failed because of them."
+        _ask(len(selected), to, partial(_act, database, kept, selected))
     else:
-        _act(database, kept, selected)
+        _act(database, kept, selected, any_event=False)
 
 
-def _act(database: DashboardDb, kept: Memory, selected: Sequence[Event]) -> None:
+def _ask(count: int, to: str, act: Callable[..., None]) -> None:
+    """Ask about many events; who queued them is not to be seen, so both can be had."""
+    _LIST.ask(
+        f"Requeue {count:,} events?",
+        (to,),
+        {
+            f"Requeue all {count:,}": partial(act, any_event=True),
+            "Only those that audits have queued": partial(act, any_event=False),
+        },
+    )
+
+
+def _act(
+    database: DashboardDb, kept: Memory, selected: Sequence[Event], *, any_event: bool
+) -> None:
     ids = {event.id for event in selected}
     try:
-        requeued = database.act(partial(_requeue, ids, st.session_state.get(_ANY, False)))
+        requeued = database.act(partial(_requeue, ids, any_event))
     except Trouble as trouble:
         _LIST.notify("Nothing was changed.", [str(trouble)], ok=False)
         _LIST.reload()
@@ -234,17 +234,28 @@ def _act(database: DashboardDb, kept: Memory, selected: Sequence[Event]) -> None
     left = _left(requeued)
     if left:
         headline += " The others were left as they are, and the list has been read again:"
-    _LIST.notify(headline, left, ok=bool(done))
+    others = {event.id for event in requeued if event.outcome is Requeued.NOT_OURS}
+    again = [event for event in selected if event.id in others]
+    _LIST.notify(
+        headline,
+        left,
+        ok=bool(done),
+        more=(
+            f"Requeue the {len(again):,} of others, too" if len(again) > 1 else "Requeue it anyway",
+            partial(_act, database, kept, again, any_event=True),
+        )
+        if again
+        else None,
+    )
     _LIST.reload()
 
 
-def _start(database: DashboardDb, kept: Memory, wanted: EventFilter) -> None:
+def _start(database: DashboardDb, kept: Memory, wanted: EventFilter, *, any_event: bool) -> None:
     """Begin to requeue all events that a filter lets through."""
     seen = _LIST.seen()
     if seen is None:
         return
     up_to = seen.extent.last_id
-    any_event = st.session_state.get(_ANY, False)
 
     def step(after: int) -> Batch:
         with database.reading() as conn:

@@ -20,6 +20,7 @@ from artwork_backfill.dashboard.latest import Counted, Latest
 from artwork_backfill.dashboard.memory import Memory
 from artwork_backfill.dashboard.tabs.entities import QUERY as ENTITIES_QUERY
 from artwork_backfill.dashboard.tabs.entities import STATUS as ENTITIES_STATUS
+from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.review import status as audit_status
 from artwork_backfill.shared.review.status import AuditStatus, QueueCount, Repairs
 
@@ -73,6 +74,9 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
     with database.reading() as conn:
         _course(conn, counted, PERIODS[str(period)])
         _findings(conn, PERIODS[str(period)])
+        estimate = runs.latest_run(conn, "estimate") if runs.exist(conn) else None
+    if estimate is not None and estimate.report:
+        _estimate(estimate.report, words.age(estimate.finished, datetime.now(UTC)))
 
 
 def _show_present(database: DashboardDb, *, first: bool) -> None:
@@ -483,3 +487,38 @@ def _queue(events: Mapping[str, QueueCount]) -> None:
         )
     else:
         st.caption("The queue is empty.")
+
+
+def _estimate(report: Mapping[str, Any], age: str) -> None:
+    """Show what the latest estimate expects of a full audit."""
+    st.subheader("The latest estimate", anchor=False)
+    st.caption(
+        f"Made {age} ago from {report['sampled']:,} of {report['population']:,} entities."
+        f" A full audit takes at least {words.duration(report['audit_s'])}, artwork-indexer then"
+        f" {words.duration(report['indexer_s'])}. The command estimate makes a new one."
+    )
+    lines = [
+        *((words.OUTCOMES.get(name, name), found) for name, found in report["outcomes"].items()),
+        *(
+            (check, found)
+            for check, found in sorted(
+                report["checks"].items(), key=lambda item: -item[1]["estimate"]
+            )
+        ),
+        ("events for artwork-indexer", report["events"]),
+        ("of these, images deleted", report["deletions"]),
+    ]
+    show.table(
+        pd.DataFrame(
+            [(what, found["estimate"], found["low"], found["high"]) for what, found in lines],
+            columns=["what", "estimate", "low", "high"],
+        ),
+        {
+            "what": show.words("What a full audit would find"),
+            "estimate": show.number("About", 110),
+            "low": show.number("At least", 110),
+            "high": show.number("At most", 110),
+        },
+        name="The latest estimate",
+        rows=12,
+    )

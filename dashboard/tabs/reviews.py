@@ -41,6 +41,7 @@ AGES: Final = {
 
 _LIST: Final[Worklist[Review]] = Worklist("reviews", lambda review: review.id)
 _NOTE: Final = "reviews.note"
+_YES: Final = "Yes, do it"
 
 #: The key of the kind that the list is narrowed to; other tabs set it, too.
 KIND: Final = "reviews.kind"
@@ -313,7 +314,7 @@ def _press(
         _LIST.ask(
             f"{action.label}: {seen.extent.count:,} reviews?",
             filter(None, to),
-            partial(_start, database, kept, action, wanted, note),
+            {_YES: partial(_start, database, kept, action, wanted, note)},
         )
         return
     if not selected and opened is not None:
@@ -324,7 +325,7 @@ def _press(
     act = partial(_act, database, kept, action, selected, note)
     if len(selected) > ASK_BEYOND:
         to = (f"The {len(selected):,} selected of the {filter_words(wanted)}.", f"Note: {note}")
-        _LIST.ask(f"{action.label}: {len(selected):,} reviews?", to, act)
+        _LIST.ask(f"{action.label}: {len(selected):,} reviews?", to, {_YES: act})
     else:
         act()
 

@@ -5,7 +5,6 @@
 | `job`          | the job, composed of the modules below                                    |
 | `command`      | its command line; `policy` holds the options that choose what to act on   |
 | `claims`       | the table of claims, and the audit's own queries on it                    |
-| `narrowing`    | findings that a narrower policy has skipped                               |
 | `guardrails`   | whether entities may be claimed now, and how many                         |
 | `writing`      | writing decisions to the tables and to artwork-indexer's queue            |
 | `tallies`      | counts of findings and repairs over time                                  |

@@ -21,7 +21,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import Connection
 
-from artwork_backfill.jobs.audit_batch import claims, narrowing
+from artwork_backfill.jobs.audit_batch import claims
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
 from artwork_backfill.jobs.audit_batch.writing import Writer, count_dead, fail, queues
 from artwork_backfill.shared.audit.archives import EntityType
@@ -151,7 +151,7 @@ class Auditor:
             taken=self._taken,
             failed=lambda conn, failed: fail(conn, failed, self._record.id),
             reclaimed=lambda conn, ids: count_dead(conn, ids, self._record.id),
-            reserve=narrowing.Reserve(policy, Partition()),
+            reserve=claims.Reserve(policy, Partition()),
             revisit_after=REVISIT_AFTER.total_seconds(),
         )
         self._services = Services.from_settings(settings, concurrency=1, stop_flag=self._stop_flag)
@@ -204,7 +204,7 @@ class Auditor:
         self._is_open = False
         self._stop_flag.set()
         self._services.close()
-        with suppress(psycopg.Error):
+        with suppress(psycopg.Error, StopRun):
             self._record.finish(self._session, "stopped", 0, {})
         self._session.close()
         if self._left_behind is None or not self._left_behind.is_running:
@@ -291,6 +291,8 @@ class Auditor:
         self._record.begin(self._session, NAME, {})
         claims.tidy(self._session)
         try:
+            # An earlier call may not have reached the database to give back what it held.
+            self._claims.release(self._session)
             # A hold or a pause keeps it from auditing, but raises nothing to its caller.
             claimed = self._record.ask(self._session) or claim()
         except StopRun as stop:
@@ -334,7 +336,11 @@ class Auditor:
         except StopRun as stop:
             waits_for = str(stop)
         finally:
-            self._claims.give_back(self._session, list(left))
+            try:
+                self._claims.give_back(self._session, list(left))
+            except StopRun as stop:
+                # Others have taken it for dead, and take back what it held.
+                waits_for = str(stop)
         retry_after = _LOOK_AGAIN_S if waits_for else 0.0
         return AuditSummary(counts, tuple(problems), waits_for, retry_after)
 

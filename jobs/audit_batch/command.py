@@ -25,7 +25,7 @@ from artwork_backfill.shared.engine.job import Run
     type=DurationType(),
     default="10m",
     envvar="BACKFILL_QUEUE_PATIENCE",
-    help="Stop if the full queue has not drained at all for this time.",
+    help="Stop if events wait and artwork-indexer has begun none for this time.",
 )
 @option(
     "--only-when-idle",

@@ -6,10 +6,11 @@ audit delays later edits of users, so audits keep the queue short and wait for o
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,12 +24,26 @@ _HOUR_S: Final = 3600.0
 #: The delay before another look, in seconds: entities being audited soon free their places.
 _LOOK_AGAIN_S: Final = 0.05
 
-# Claimed entities count as well: each may queue an event soon.
+# Claimed entities count as well: each may queue an event soon. The first events in the queue show
+# whether artwork-indexer works, each with a number that grows when it is begun.
 _QUEUED: Final = """
-SELECT array_agg(id),
-       (SELECT count(*) FROM artwork_indexer.audit_entity WHERE status = 'audit_in_progress')
-FROM artwork_indexer.event_queue
-WHERE state IN ('queued', 'running')
+SELECT (SELECT count(*) FROM artwork_indexer.event_queue WHERE state IN ('queued', 'running')),
+       (SELECT count(*) FROM artwork_indexer.audit_entity WHERE status = 'audit_in_progress'),
+       array_agg(id), array_agg(begun)
+FROM (
+    (SELECT id, attempts + 1 AS begun FROM artwork_indexer.event_queue WHERE state = 'running')
+    UNION ALL
+    (SELECT id, attempts FROM artwork_indexer.event_queue WHERE state = 'queued'
+     ORDER BY created, id LIMIT 1000)
+) AS first
+"""
+
+# What is gone was withdrawn, which is no sign of work.
+_HAS_ENDED: Final = """
+SELECT EXISTS (
+    SELECT
+    FROM artwork_indexer.event_queue
+    WHERE id = ANY (%(ids)s::bigint[]) AND state IN ('completed', 'failed'))
 """
 
 # The events that artwork-indexer can work on now: attempts are left, the delay after a failure has
@@ -74,8 +89,7 @@ class Guardrails:
         self._clock = clock
         self._lock = threading.Lock()
         self._claimed: deque[tuple[float, int]] = deque()
-        self._waits_since: float | None = None
-        self._queued: frozenset[int] = frozenset()
+        self._neglect = _Neglect(limits.queue_patience)
         self._wanted = 1
 
     def room(self, conn: Connection, size: int) -> int | Wait:
@@ -93,14 +107,16 @@ class Guardrails:
         allowed = self._room_this_hour(size)
         if isinstance(allowed, Wait) or not self._looks_at_queue():
             return allowed
-        ids, in_progress = only_row(conn, _QUEUED)
-        queued = frozenset(ids or ())
-        if (obstacle := self._obstacle(conn, len(queued))) is not None:
-            return self._wait_for_indexer(queued, obstacle)
-        self._waits_since = None
+        queued, in_progress, ids, begun = only_row(conn, _QUEUED)
+        first = dict(zip(ids or (), begun or (), strict=True))
+        is_busy = holds(conn, _IS_INDEXER_BUSY)
+        obstacle = self._obstacle(queued, is_busy=is_busy)
+        self._check_indexer(conn, queued, first if is_busy or obstacle else {}, obstacle)
+        if obstacle is not None:
+            return Wait(f"{obstacle}: waiting for artwork-indexer")
         if self._limits.max_queue_depth == 0:
             return allowed
-        return self._room_in_queue(allowed, len(queued), int(in_progress))
+        return self._room_in_queue(allowed, queued, in_progress)
 
     def claimed(self, entities: int) -> None:
         """Record that this many entities were claimed now."""
@@ -131,9 +147,9 @@ class Guardrails:
             seconds=self._claimed[0][0] + _HOUR_S - now,
         )
 
-    def _obstacle(self, conn: Connection, queued: int) -> str | None:
+    def _obstacle(self, queued: int, *, is_busy: bool) -> str | None:
         """Return why the run may not claim until artwork-indexer has worked, or None."""
-        if self._limits.only_when_idle and holds(conn, _IS_INDEXER_BUSY):
+        if self._limits.only_when_idle and is_busy:
             return f"artwork-indexer has {queued:,} events to work on"
         limit = self._limits.max_queue_depth
         if limit and queued + self._wanted > limit:
@@ -142,19 +158,21 @@ class Guardrails:
             )
         return None
 
-    def _wait_for_indexer(self, queued: frozenset[int], obstacle: str) -> Wait:
-        now = self._clock()
-        has_drained = not self._queued <= queued
-        if self._waits_since is None or has_drained:
-            self._waits_since = now
-        self._queued = queued
-        waited = now - self._waits_since
-        if waited >= self._limits.queue_patience:
+    def _check_indexer(
+        self, conn: Connection, queued: int, waiting: Mapping[int, int], obstacle: str | None
+    ) -> None:
+        """Raise `StopRun` if artwork-indexer has left alone for too long what waits for it."""
+
+        def has_ended(ids: Collection[int]) -> bool:
+            return holds(conn, _HAS_ENDED, {"ids": sorted(ids)})
+
+        neglected = self._neglect.look(waiting, self._clock(), has_ended)
+        if waiting and neglected >= self._limits.queue_patience:
+            state = obstacle or f"the event queue holds {queued:,} events"
             raise StopRun(
-                f"{obstacle}, and none was finished for {waited:,.0f} s:"
+                f"{state}, and none was finished for {neglected:,.0f} s:"
                 " artwork-indexer is not working"
             )
-        return Wait(f"{obstacle}: waiting for artwork-indexer")
 
     def _room_in_queue(self, allowed: int, queued: int, in_progress: int) -> int | Wait:
         limit = self._limits.max_queue_depth
@@ -166,3 +184,46 @@ class Guardrails:
             )
         # Several small batches keep the fetching threads busier than one that fills the queue.
         return min(allowed, room, max(1, limit // 4))
+
+
+class _Neglect:
+    """For how long events have waited in all since artwork-indexer was last seen to work.
+
+    Events come and go without it: the audit withdraws deletions that wait, and edits withdraw what
+    they replace. So only time counts in which an event waited from one look to the next.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._seconds = 0.0
+        self._waiting: Mapping[int, int] = {}
+        self._looked_at = -math.inf
+        self._waited_until = -math.inf
+
+    def look(
+        self, waiting: Mapping[int, int], now: float, has_ended: Callable[[Collection[int]], bool]
+    ) -> float:
+        """Return the seconds.
+
+        Parameters
+        ----------
+        waiting
+            Events that wait for artwork-indexer; a number that grows when it begins one.
+        has_ended
+            Whether it has finished one of these events, which are not queued any more.
+        """
+        known = self._waiting
+        left = known.keys() & waiting.keys()
+        if any(waiting[id_] > known[id_] for id_ in left) or (
+            known.keys() - left and has_ended(known.keys() - left)
+        ):
+            self._seconds = 0.0
+        elif left:
+            self._seconds += now - self._looked_at
+            self._waited_until = now
+        elif now - self._waited_until >= self._patience:
+            # Too long ago to say anything about artwork-indexer as it is now.
+            self._seconds = 0.0
+        self._waiting = waiting
+        self._looked_at = now
+        return self._seconds

@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 from psycopg import Connection
 
-from artwork_backfill.jobs.audit_batch import claims, narrowing, tallies, verification, writing
+from artwork_backfill.jobs.audit_batch import claims, tallies, verification, writing
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
 from artwork_backfill.jobs.audit_batch.writing import AuditsWritten, Writer, queues
 from artwork_backfill.shared.audit.decide import Policy, Status
@@ -25,6 +25,7 @@ from artwork_backfill.shared.engine.job import (
     Alone,
     Failed,
     Job,
+    Left,
     Metric,
     Note,
     Problem,
@@ -43,8 +44,11 @@ from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.id_set import IdSet
 from artwork_backfill.shared.settings import Settings
 
-#: How often a run handles what a trigger missed and stores the counts of statuses, in seconds.
+#: How often a run handles what a trigger missed, in seconds.
 _TIDY_EVERY_S: Final = 60.0
+
+#: How long the end of a run waits for the counts of statuses, in seconds.
+_COUNTS_S: Final = 10.0
 
 #: How long reading the entities of a batch may take at the permitted rate, in seconds.
 _BATCH_S: Final = 60.0
@@ -140,12 +144,15 @@ class AuditBatch(Job[Claim, Audit]):
             room=self._room,
             complete=bind(add_expectations, screen=xml is Xml.SCREEN),
             taken=self._guardrails.claimed,
-            before=self._tidy,
+            tended=self._tidy,
             failed=lambda conn, failed: writing.fail(conn, failed, run.id),
             reclaimed=lambda conn, ids: writing.count_dead(conn, ids, run.id),
-            reserve=narrowing.Reserve(policy, partition),
+            reserve=claims.Reserve(policy, partition),
             partition=partition,
             browse=claims.browse(partition),
+        )
+        self._statuses = tallies.StatusHistory(
+            lambda: Session(run.open_connection, guard=run.record.guard, patience=0.0)
         )
         self._has_edits = False
         self._given_up: list[str] = []
@@ -167,8 +174,8 @@ class AuditBatch(Job[Claim, Audit]):
     ) -> Iterator[Sequence[Audit] | Alone[Audit] | Failed[Audit]]:
         rest: list[Audit] = []
         for audit, seen in zip(results, self._examiner.look_again(results), strict=True):
-            # Here and not for all at once: what others may change meanwhile is to be read just
-            # before the transaction that relies on it.
+            # Here and not for all at once: facts that others may change must be read just before
+            # the transaction that relies on them.
             confirmed = self._examiner.confirm_deletions(seen) if isinstance(seen, Audit) else seen
             match confirmed:
                 case Failure():
@@ -201,13 +208,17 @@ class AuditBatch(Job[Claim, Audit]):
 
     def verify(
         self, conn: Connection, run: RunResult | None
-    ) -> Iterator[Verification | Note | Problem]:
+    ) -> Iterator[Verification | Note | Problem | Left]:
         if run is None:
             dead = self._claims.count_dead(conn)
             yield Verification.equal("claims of dead runs", 0, dead, "audit-batch reclaims them")
         else:
+            if not self.run.stop_flag.is_set():
+                self._statuses.wait(_COUNTS_S)
             left = self._claims.count_held(conn)
             yield Verification.equal("claims of this run left over", 0, left)
+            if run.is_complete:
+                yield Left(self._claims.count_waiting(conn))
             yield from verification.verify_decisions(
                 conn,
                 self._decided,
@@ -230,14 +241,23 @@ class AuditBatch(Job[Claim, Audit]):
         yield from self._given_up
         if warning := self._examiner.listings.warning():
             yield warning
-        if repairs := self._decided.get(Status.REPAIR_QUEUE):
+        yield from self._next_steps()
+
+    def _next_steps(self) -> Iterator[str]:
+        repairs = len(self._decided.get(Status.REPAIR_QUEUE, ()))
+        reviews = len(self._decided.get(Status.MANUAL_REVIEW, ()))
+        if self.run.options.dry_run:
+            if repairs or reviews:
+                yield f"{repairs:,} entities would be repaired, and {reviews:,} wait for a person."
+            return
+        if repairs:
             yield (
-                f"{len(repairs):,} entities are in repair; run audit-batch again after"
+                f"{repairs:,} entities are in repair; run audit-batch again after"
                 " artwork-indexer has worked, to prove the repairs."
             )
-        if reviews := self._decided.get(Status.MANUAL_REVIEW):
+        if reviews:
             yield (
-                f"{len(reviews):,} entities wait for a person; `artwork-backfill review list`"
+                f"{reviews:,} entities wait for a person; `artwork-backfill review list`"
                 " shows them."
             )
 
@@ -280,7 +300,7 @@ class AuditBatch(Job[Claim, Audit]):
         """Clean up the tables and store the counts of statuses, from time to time."""
         if time.monotonic() >= self._tidies_at:
             claims.tidy(session)
-            session.transaction(tallies.keep_statuses)
+            self._statuses.keep()
             self._tidies_at = time.monotonic() + _TIDY_EVERY_S
 
     def _room(self, conn: Connection, size: int) -> int | Wait:

@@ -6,16 +6,30 @@ other's rows. The findings of each entity are in `audit_result`, which `writing`
 
 from __future__ import annotations
 
+import logging
+import math
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from threading import Thread
 from typing import Final
 from uuid import UUID
 
+import psycopg
 from psycopg import Connection
 
 from artwork_backfill.shared.audit.decide import PROOFS, Decision, Status
 from artwork_backfill.shared.auditing.models import Audit
-from artwork_backfill.shared.engine.session import holds
+from artwork_backfill.shared.engine.job import StopRun
+from artwork_backfill.shared.engine.session import Session, explain, holds
+
+log = logging.getLogger(__name__)
+
+_HOUR_S: Final = 3600.0
+
+#: A count of the statuses that takes longer is given up.
+_COUNT_TIMEOUT: Final = "2min"
 
 #: The number of entities of each batch and check that are kept as examples.
 EXAMPLES: Final = 5
@@ -158,18 +172,67 @@ def _not_held_at_the_end(outcomes: Sequence[bool]) -> int:
     return next((n for n, held in enumerate(reversed(outcomes)) if held), len(outcomes))
 
 
-def keep_statuses(conn: Connection) -> None:
-    """Store the number of entities by status, unless that was done within the last hour."""
+class StatusHistory:
+    """Stores the number of entities by status, once an hour.
+
+    Counting takes its time where there are millions. It has a thread and a session of its own, so
+    that no batch waits for it. A count that fails is a warning, and the next one is an hour later.
+
+    Parameters
+    ----------
+    session
+        Opens a session that repeats nothing.
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self, session: Callable[[], Session], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._session = session
+        self._clock = clock
+        self._due_at = -math.inf
+        self._thread: Thread | None = None
+
+    def keep(self) -> None:
+        """Begin to count, unless this or another run did so within the last hour."""
+        if self._clock() < self._due_at or (self._thread and self._thread.is_alive()):
+            return
+        self._due_at = self._clock() + _HOUR_S
+        # A daemon thread: the process can end without waiting for it.
+        self._thread = Thread(target=self._keep, name="statuses", daemon=True)
+        self._thread.start()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the latest count is stored, but not for long."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def _keep(self) -> None:
+        try:
+            with closing(self._session()) as session:
+                counted = session.transaction(
+                    _count_statuses, read_only=True, statement_timeout=_COUNT_TIMEOUT
+                )
+                if counted:
+                    session.transaction(lambda conn: _keep_statuses(conn, counted))
+        except StopRun:
+            # Whatever the run does next finds that out as well.
+            log.debug("the numbers of entities by status were not stored: the run was given up")
+        except psycopg.Error as error:
+            log.warning("the numbers of entities by status were not stored: %s", explain(error))
+
+
+def _count_statuses(conn: Connection) -> dict[str, int]:
     if holds(conn, _IS_RECENT):
-        return
-    counted = conn.execute(_COUNT_STATUSES).fetchall()
-    conn.execute(
-        _KEEP_STATUSES,
-        {
-            "statuses": [status for status, _ in counted],
-            "entities": [entities for _, entities in counted],
-        },
-    )
+        return {}
+    return dict(conn.execute(_COUNT_STATUSES).fetchall())
+
+
+def _keep_statuses(conn: Connection, counted: Mapping[str, int]) -> None:
+    if not holds(conn, _IS_RECENT):
+        values = {"statuses": list(counted), "entities": list(counted.values())}
+        conn.execute(_KEEP_STATUSES, values)
 
 
 def _array(ids: Sequence[int]) -> str:

@@ -10,7 +10,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from artwork_backfill.shared.audit.decide import Status
-from artwork_backfill.shared.auditing import triggers
+from artwork_backfill.shared.auditing import queueing
 from artwork_backfill.shared.engine.job import Problem, Verification
 from artwork_backfill.shared.engine.session import count, only_row
 from artwork_backfill.shared.id_set import IdSet
@@ -78,7 +78,7 @@ def verify_repairs_and_reviews(conn: Connection) -> Iterator[Verification]:
 
 def missing_triggers(conn: Connection) -> Iterator[Problem]:
     """Yield the triggers that the audit relies on and that are missing or disabled."""
-    for name, meaning in triggers.missing_triggers(conn).items():
+    for name, meaning in queueing.missing_triggers(conn).items():
         yield Problem(f"trigger {name} is missing or disabled", meaning)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from artwork_backfill.shared.audit.finding import storable
 from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
 from artwork_backfill.shared.auditing.expectation import changed
 from artwork_backfill.shared.auditing.models import (
+    NOT_COMPARED,
     STREAK_LIMIT,
     STREAKS,
     UNREADABLE,
@@ -86,11 +88,22 @@ JOIN unnest(%(ids)s::bigint[], %(entity_types)s::text[], %(gids)s::text[],
 WHERE event.last_updated >= wanted.claimed_at
 """
 
+# An open review keeps its reasons of checks that this audit has passed over: their findings are
+# still there, and would be forgotten.
 _OPEN_REVIEWS: Final = """
-INSERT INTO artwork_indexer.needs_manual_review (audit_entity_id, review_reason, reasons)
+INSERT INTO artwork_indexer.needs_manual_review AS review (audit_entity_id, review_reason, reasons)
 SELECT * FROM unnest(%(ids)s::bigint[], %(texts)s::text[], %(reasons)s::jsonb[])
 ON CONFLICT (audit_entity_id) WHERE status = 'open'
-DO UPDATE SET review_reason = excluded.review_reason, reasons = excluded.reasons
+DO UPDATE SET (review_reason, reasons) = (
+    SELECT concat_ws('; ', excluded.review_reason,
+                     string_agg(coalesce(kept.reason->>'text',
+                                         concat_ws(': ', kept.reason->>'check',
+                                                   nullif(kept.reason->>'subject', ''))),
+                                '; ')),
+           excluded.reasons || coalesce(jsonb_agg(kept.reason), '[]')
+    FROM jsonb_array_elements(review.reasons) AS kept (reason)
+    WHERE %(passed)s::jsonb->review.audit_entity_id::text ? (kept.reason->>'check')
+    AND NOT excluded.reasons @> jsonb_build_array(kept.reason))
 """
 
 _WITH_OPEN_REVIEW: Final = """
@@ -112,10 +125,13 @@ INSERT INTO artwork_indexer.audit_result (audit_entity_id, run_id, outcome, find
 VALUES (%s, %s, %s, %s, %s)
 """
 
+# A decision without events ends the row of withdrawals; a deferral (unchecked) does not.
 _SET_STATUS: Final = """
 UPDATE artwork_indexer.audit_entity entity
 SET status = decided.status::artwork_indexer.audit_entity_status, last_audit_at = now(),
-    was_live = coalesce(decided.was_live, entity.was_live)
+    was_live = coalesce(decided.was_live, entity.was_live),
+    withdrawals = CASE decided.status WHEN 'unchecked' THEN entity.withdrawals ELSE 0 END,
+    not_before = CASE decided.status WHEN 'unchecked' THEN entity.not_before END
 FROM unnest(%(ids)s::bigint[], %(statuses)s::text[], %(were_live)s::boolean[])
      AS decided (id, status, was_live)
 WHERE entity.id = decided.id
@@ -187,7 +203,7 @@ class _Recent:
         self._unreadable: dict[int, bool] = {}
 
     def add(self, audits: Sequence[Audit]) -> None:
-        """Learn of audits; of the same ones again, where a transaction is repeated."""
+        """Record audits; the same ones again if a transaction is repeated."""
         for audit in audits[-self._MOST :]:
             self._unreadable.pop(audit.claim.id, None)
             self._unreadable[audit.claim.id] = _is_unreadable(audit.outcome)
@@ -195,7 +211,7 @@ class _Recent:
             del self._unreadable[id_]
 
     def excuse(self, audit: Audit) -> Audit:
-        """Return an audit; a deferral instead of a review if most others were unreadable, too.
+        """Return an audit, or a deferral instead of a review if most others were unreadable, too.
 
         That is an outage then, and not the fault of the entity.
         """
@@ -553,7 +569,10 @@ def _write_reviews(conn: Connection, decided: Sequence[_Decided], run_id: UUID) 
         if entry.decision.review_reasons
     }
     if reviews:
-        _open_reviews(conn, reviews)
+        passed = {
+            entry.id: sorted({each.check for each in entry.decision.passed}) for entry in decided
+        }
+        _open_reviews(conn, reviews, passed)
     clean = [
         entry.id for entry in decided if entry.decision.status in (Status.CLEAN, Status.LEGACY)
     ]
@@ -562,7 +581,12 @@ def _write_reviews(conn: Connection, decided: Sequence[_Decided], run_id: UUID) 
         conn.execute(_RESOLVE_REVIEWS, {"ids": clean, "note": note})
 
 
-def _open_reviews(conn: Connection, reviews: Mapping[int, Sequence[ReviewReason]]) -> None:
+def _open_reviews(
+    conn: Connection,
+    reviews: Mapping[int, Sequence[ReviewReason]],
+    passed: Mapping[int, Sequence[str]] = MappingProxyType({}),
+) -> None:
+    """Open reviews, or give new reasons to open ones; `passed` are checks by entity."""
     conn.execute(
         _OPEN_REVIEWS,
         {
@@ -571,6 +595,7 @@ def _open_reviews(conn: Connection, reviews: Mapping[int, Sequence[ReviewReason]
             "reasons": [
                 Jsonb([reason.to_json() for reason in reasons]) for reasons in reviews.values()
             ],
+            "passed": Jsonb(dict(passed)),
         },
     )
 
@@ -656,10 +681,13 @@ def _findings(entry: _Decided) -> list[dict[str, object]]:
         # Nothing was compared, so this audit must not count as one without differences.
         reason = entry.decision.review_reasons[0]
         return _not_read(reason.code, reason.text)
-    return [
+    findings: list[dict[str, object]] = [
         {**finding.to_json(), "repair": finding.check in entry.decision.causes}
         for finding in entry.audit.findings
     ]
+    for check in sorted(entry.audit.not_compared):
+        findings += _not_read(NOT_COMPARED, check)
+    return findings
 
 
 def _not_read(code: str, text: str) -> list[dict[str, object]]:

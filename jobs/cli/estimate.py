@@ -23,6 +23,7 @@ from artwork_backfill.jobs.audit_batch.policy import policy_options
 from artwork_backfill.jobs.cli import views
 from artwork_backfill.jobs.command import (
     OutputType,
+    UnavailableError,
     musicbrainz_database,
     option,
     terminal,
@@ -45,6 +46,7 @@ from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import StopRun
 from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.report import REPORT_SUFFIXES
+from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.settings import Settings
 
 _COMMAND: Final = "estimate"
@@ -107,7 +109,8 @@ def command(
 
     Draws entities from MusicBrainz's tables, audits them without changing anything, and
     extrapolates the number of repairs, reviews, deletions and requests and the duration, with 95 %
-    confidence intervals. Nothing needs to be seeded first.
+    confidence intervals. Nothing needs to be seeded first. If the database keeps records of runs,
+    the estimate is one of them, for `runs show` and the dashboard.
 
     Example: artwork-backfill estimate --sample 2000 --report estimate.md
     """
@@ -120,9 +123,13 @@ def command(
             "archive.org": settings.archive_org().rate,
             "MusicBrainz": settings.musicbrainz().rate,
         }
+    started = datetime.now(UTC)
     with closing(services):
         found = _estimate(services, policy, seed, sample)
     result = _Result(found, policy, seed, rates, seconds_per_event, datetime.now(UTC))
+    with musicbrainz_database(_COMMAND) as conn:
+        options = {"sample": sample, "seed": seed}
+        runs.keep_report(conn, _COMMAND, result.to_json(), options=options, started=started)
     for path in reports:
         _save(result, path)
     if as_json:
@@ -145,7 +152,7 @@ def _estimate(services: Services, policy: Policy, seed: int, sample: int) -> Est
         try:
             return estimator.estimate(sample)
         except StopRun as problem:
-            raise click.ClickException(str(problem)) from None
+            raise UnavailableError(str(problem)) from None
 
 
 # -- output formats ------------------------------------------------------------------------------

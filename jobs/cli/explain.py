@@ -16,7 +16,7 @@ from rich.text import Text
 
 from artwork_backfill.jobs.cli import views
 from artwork_backfill.jobs.cli.review import GidType
-from artwork_backfill.jobs.command import musicbrainz_database, usage_errors
+from artwork_backfill.jobs.command import UnavailableError, musicbrainz_database, usage_errors
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.audit.sides import Side
@@ -77,7 +77,7 @@ def _explain(gid: UUID, entity_type: EntityType | None) -> list[Explanation]:
                 f"{gid} cannot be audited: {problem}. Correct the row in MusicBrainz"
             ) from None
         except StopRun as problem:
-            raise click.ClickException(str(problem)) from None
+            raise UnavailableError(str(problem)) from None
 
 
 # -- terminal output -----------------------------------------------------------------------------

@@ -27,8 +27,7 @@ from artwork_backfill.jobs.command import (
     musicbrainz_database,
 )
 from artwork_backfill.shared.audit.archives import EntityType
-from artwork_backfill.shared.auditing.listing import Listings
-from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.auditing.services import Listings, Services
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 from artwork_backfill.shared.engine.log import plain
 from artwork_backfill.shared.engine.tables import Table

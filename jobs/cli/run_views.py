@@ -127,7 +127,7 @@ def runs_table(runs: Sequence[RunView]) -> RenderableType:
         )
         for run in runs
     ]
-    return views.table(columns, rows)
+    return views.table(columns, rows, whole={"Run", "Job", "Since", "State"})
 
 
 def holds_table(holds: Sequence[Hold]) -> RenderableType:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -164,10 +164,12 @@ def table(
     *,
     title: str = "",
     has_numbers: bool = False,
+    whole: Collection[str] = (),
 ) -> RenderableType:
     """Return a table, or a note if there are no rows.
 
-    With `has_numbers`, all columns but the first hold numbers.
+    With `has_numbers`, all columns but the first hold numbers. The words of the columns in `whole`
+    are never broken, whatever the width.
     """
     lines = Table(
         title=f"\n{title}" if title else None,
@@ -180,7 +182,7 @@ def table(
     )
     for position, column in enumerate(columns):
         justify: JustifyMethod = "right" if has_numbers and position else "left"
-        lines.add_column(column, justify=justify, overflow="fold")
+        lines.add_column(column, justify=justify, overflow="fold", no_wrap=column in whole)
     for row in rows:
         lines.add_row(*(Text(plain(cell)) for cell in row))
     return lines if lines.row_count or title else Text("none")

@@ -9,8 +9,7 @@
 | `names`     | whether two spellings name the same artist or album                            |
 | `pictures`  | what a URL says about its picture, and whether the catalogue may hold it       |
 | `library`   | reading: the kind of database, and the candidates                              |
-| `lookups`   | requests to Library Metadata Lookup (LML)                                      |
-| `pace`      | limits on lookups at Discogs and on rows written                               |
+| `lookups`   | lookups at Library Metadata Lookup (LML), and limits on the speed of the job     |
 | `decisions` | the decision about a batch, and writing it                                     |
 | `writes`    | writing to the library so that its users never wait                            |
 | `attempts`  | our table of rows that were looked up without a result                         |

@@ -18,6 +18,7 @@ from artwork_backfill.shared.engine.session import holds, only_row
 
 _TABLE: Final = "artwork_backfill.library_attempt"
 _RIGHTS: Final = ("SELECT", "INSERT", "UPDATE")
+_RIGHTS_OF_READING: Final = ("SELECT",)
 
 #: The condition that a row of `library` with its `artist` is not yet due for another lookup.
 IS_RESTING: Final = """EXISTS (
@@ -45,8 +46,9 @@ SET artist = excluded.artist, title = excluded.title,
 _ALWAYS_ASKED_AGAIN: Final = frozenset({Reason.COULD_NOT_SAY, Reason.NO_NAME})
 
 
-def check(conn: Connection) -> None:
+def check(conn: Connection, *, read_only: bool = False) -> None:
     """Check that the table exists and the role may use it; raise `DatabaseError` otherwise."""
+    rights = _RIGHTS_OF_READING if read_only else _RIGHTS
     # A schema without USAGE hides the table.
     found, role = only_row(conn, "SELECT to_regclass(%s), current_user", (_TABLE,))
     if found is None:
@@ -55,9 +57,9 @@ def check(conn: Connection) -> None:
             " omit --attempts-table"
         )
     may_use = "SELECT bool_and(has_table_privilege(%s, name)) FROM unnest(%s::text[]) name"
-    if not holds(conn, may_use, (_TABLE, list(_RIGHTS))):
+    if not holds(conn, may_use, (_TABLE, list(rights))):
         raise DatabaseError(
-            f"role {role} may not use {_TABLE}: ask the owner to GRANT {', '.join(_RIGHTS)}"
+            f"role {role} may not use {_TABLE}: ask the owner to GRANT {', '.join(rights)}"
             f" ON {_TABLE} TO {role}"
         )
 

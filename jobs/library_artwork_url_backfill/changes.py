@@ -12,13 +12,16 @@
 | release_id, artwork_artist, artwork_album, confidence: what LML says about the picture           |
 
 `--undo FILE` empties the rows with the outcome `written`. These lines are written before the
-transaction ends, so a run that is killed leaves at most one line too many and never one too few. A
-row that does not hold the URL of its line is not changed.
+transaction ends, so a run that is killed leaves at most one batch too many and never one too few.
+If the transaction fails, another line says what became of the row: the last line of a run about a
+row counts. A row that does not hold the URL of its line is not changed.
 """
 
 from __future__ import annotations
 
 import json
+import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,9 +29,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Found, Match
+from artwork_backfill.shared.engine.errors import RunFailed
 
 #: No line of a changes file is longer.
 _LONGEST_LINE: Final = 64 * 1024
+#: Each line begins so, also one that was cut short when its run was killed.
+_LINE_BEGINS: Final = '{"run_id": '
 
 
 class BadChangesFile(Exception):
@@ -57,28 +63,67 @@ class Decided:
 
 
 class ChangesFile:
-    """A file to which lines are appended without buffering; it may hold lines of earlier runs.
+    """A file to which lines are appended; it may hold lines of earlier runs.
 
-    Its methods raise `OSError` if the file cannot be written.
+    Every method passes its lines to the operating system at once.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    RunFailed
+        A line cannot be written.
     """
 
     def __init__(self, path: Path, run_id: str) -> None:
+        self._path = path
         self._run_id = run_id
-        self._file = path.open("a", encoding="utf-8")
-        self._added: set[int] = set()
+        # Services may send half of a surrogate pair, which UTF-8 has no form for, but JSON has.
+        self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
+        if _is_cut_short(path):
+            self._file.write("\n")
+        #: The lines about rows whose transaction has not ended yet.
+        self._open: dict[int, Decided] = {}
 
-    def add(self, decided: Iterable[Decided]) -> None:
-        """Append a line for each row, and pass them to the operating system at once."""
+    def begin(self, decided: Iterable[Decided]) -> None:
+        """Append a line for each row that is about to be written, before its transaction ends.
+
+        A repeated transaction adds a line only for a row with another result.
+        """
+        self._add(
+            each for each in decided if each.fate is Fate.WRITTEN or each.found.row.id in self._open
+        )
+
+    def end(self, decided: Iterable[Decided]) -> None:
+        """Append a line for each row that has none yet, because its transaction has ended."""
+        kept = list(decided)
+        self._add(kept)
+        for each in kept:
+            self._open.pop(each.found.row.id, None)
+
+    def take_back(self, ids: Iterable[int]) -> None:
+        """Append a line for each row whose transaction has failed after its line was written."""
+        self._add(
+            Decided(self._open[id_].found, Fate.FAILED)
+            for id_ in ids
+            if id_ in self._open and self._open[id_].fate is Fate.WRITTEN
+        )
+
+    def _add(self, decided: Iterable[Decided]) -> None:
+        lines: list[str] = []
         for each in decided:
-            # A retried transaction must not add its rows twice.
-            if each.found.row.id not in self._added:
-                self._added.add(each.found.row.id)
-                self._file.write(json.dumps(_line(each, self._run_id), ensure_ascii=False) + "\n")
-        self._file.flush()
-
-    def end_batch(self) -> None:
-        """Forget the rows of the batch, because they do not come again."""
-        self._added.clear()
+            before = self._open.get(each.found.row.id)
+            if before is None or before.fate is not each.fate:
+                self._open[each.found.row.id] = each
+                lines.append(json.dumps(_line(each, self._run_id), ensure_ascii=False) + "\n")
+        try:
+            self._file.writelines(lines)
+            self._file.flush()
+        except OSError as error:
+            raise RunFailed(
+                f"{self._path} cannot be written: {error.strerror or error}; make room or choose"
+                " another file for --changes, and run again"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +140,8 @@ class WrittenCover:
 def read_written(path: Path) -> Iterator[WrittenCover]:
     """Yield the covers that the runs of a file have written, line by line.
 
-    The last line may be truncated if a run was killed.
+    Of the lines of a run about a row, the last counts. Lines that were cut short, because a run was
+    killed, are skipped.
 
     Raises
     ------
@@ -104,19 +150,48 @@ def read_written(path: Path) -> Iterator[WrittenCover]:
     OSError
         The file cannot be read.
     """
+    last: defaultdict[str, dict[int, int]] = defaultdict(dict)
+    for number, entry in _read_entries(path):
+        if entry.cover is not None:
+            last[entry.run_id][entry.library_id] = number
+        else:
+            last[entry.run_id].pop(entry.library_id, None)
+    for number, entry in _read_entries(path):
+        if entry.cover is not None and last[entry.run_id].get(entry.library_id) == number:
+            yield entry.cover
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What a line says of a row: the cover that was written, or that none was."""
+
+    run_id: str
+    library_id: int
+    cover: WrittenCover | None
+
+
+def _read_entries(path: Path) -> Iterator[tuple[int, _Entry]]:
     with path.open(encoding="utf-8", errors="replace") as lines:
         number = 0
         while line := lines.readline(_LONGEST_LINE):
             number += 1
             if not line.strip() or not line.endswith("\n"):
                 continue
-            cover = _read(line)
-            if isinstance(cover, str):
+            entry = _read(line)
+            if isinstance(entry, str):
                 raise BadChangesFile(
-                    f"{path}, line {number}: {cover}; pass a file that --changes has written"
+                    f"{path}, line {number}: {entry}; pass a file that --changes has written"
                 )
-            if cover is not None:
-                yield cover
+            if entry is not None:
+                yield number, entry
+
+
+def _is_cut_short(path: Path) -> bool:
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 def _line(decided: Decided, run_id: str) -> dict[str, Any]:
@@ -139,17 +214,28 @@ def _line(decided: Decided, run_id: str) -> dict[str, Any]:
     }
 
 
-def _read(line: str) -> WrittenCover | str | None:
-    """Return the cover of a line, `None` if it wrote none, or what is wrong with the line."""
+def _read(line: str) -> _Entry | str | None:
+    """Return what a line says, `None` if it says nothing, or what is wrong with it."""
     try:
         document = json.loads(line)
     except (ValueError, RecursionError):
-        return "not a line of JSON"
+        return None if line.startswith(_LINE_BEGINS) else "not a line of JSON"
     if not isinstance(document, dict) or "outcome" not in document:
         return "not a line of a changes file"
-    if document["outcome"] != Fate.WRITTEN:
-        return None
     library_id, url = document.get("library_id"), document.get("url")
-    if type(library_id) is not int or not 0 < library_id < 1 << 63 or not isinstance(url, str):
-        return "a written cover without library_id or url"
-    return None if "\0" in url else WrittenCover(library_id, url)
+    is_written = document["outcome"] == Fate.WRITTEN
+    if type(library_id) is not int or not 0 < library_id < 1 << 63:
+        return "a written cover without library_id or url" if is_written else None
+    cover = None
+    if is_written:
+        if not isinstance(url, str):
+            return "a written cover without library_id or url"
+        cover = WrittenCover(library_id, url) if _can_be_stored(url) else None
+    return _Entry(str(document.get("run_id")), library_id, cover)
+
+
+def _can_be_stored(url: str) -> bool:
+    try:
+        return b"\0" not in url.encode()
+    except UnicodeEncodeError:
+        return False

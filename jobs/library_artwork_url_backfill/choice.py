@@ -5,8 +5,8 @@ counts is whose release the artwork is. A wrong cover is worse than none.
 
 | the artwork                                              | decision                          |
 |----------------------------------------------------------|-----------------------------------|
-| its release or its picture's master is the one that the  | certain: accepted whatever the    |
-| catalogue names (`canonical_entity_id` and others)       | names                             |
+| its release or its picture's master is the one that the  | certain: accepted, unless the     |
+| catalogue names (`canonical_entity_id` and others)       | names contradict (see `names`)    |
 | artist is neither the row's nor its alternate name       | `other_artist`                    |
 | album is another one                                     | `other_album`                     |
 | various artists, and the album is not exactly the same   | `other_album`                     |
@@ -22,6 +22,13 @@ counts is whose release the artwork is. A wrong cover is worse than none.
 | several acceptable artworks                              | certain, then equal, then similar |
 | no acceptable one, and LML timed out or was cut off      | `could_not_say`                   |
 | no result                                                | `no_match`                        |
+
+An equal id is no proof by itself. WXYC's own jobs fill `canonical_entity_id` with the release of
+LML's first result and a constant confidence, so LML's answer may be compared with itself. Hence an
+equal id makes up for names that are not recognised (another spelling or script, an alias, none at
+all), but not for names that contradict: other numbers, a live album for a studio album, or both a
+clearly different artist and a clearly different album. An id that only `canonical_entity_id` has
+must also have --min-confidence, and its picture must not be that of another album of the artist.
 """
 
 from __future__ import annotations
@@ -43,6 +50,8 @@ from artwork_backfill.jobs.library_artwork_url_backfill.models import (
 from artwork_backfill.jobs.library_artwork_url_backfill.names import (
     Title,
     alike_title,
+    clearly_differ,
+    contradict,
     is_various,
     same_artist,
     same_title,
@@ -65,7 +74,8 @@ class Rules:
     Parameters
     ----------
     min_confidence
-        The minimum confidence of LML, from 0 to 1, for artwork that is identified by names alone.
+        The minimum confidence of LML, from 0 to 1, for artwork that is identified by its names or
+        by `canonical_entity_id`.
     accept_first
         Whether to accept the first result, of any album, except for photos and logos.
     hosts
@@ -110,12 +120,13 @@ def choose_metadata(row: Row, rules: Rules) -> Match | None:
     if len(ids) > 1:
         return None
     url = metadata.artwork_url
-    artwork = Artwork(None, None, metadata.release_id, url, None)
+    # Its columns are filled at different times, and often only the picture names the release.
+    release = metadata.release_id or release_of(url)
+    artwork = Artwork(None, None, release, url, None)
     trusted = _is_trusted(row, artwork)
-    if (row.trusted_releases or row.trusted_masters) and metadata.release_id and not trusted:
+    if (row.trusted_releases or row.trusted_masters) and release and not trusted:
         return None
-    # Its columns are filled at different times.
-    if metadata.release_id and release_of(url) not in (metadata.release_id, None):
+    if release_of(url) not in (release, None):
         return None
     if _refusal(url, rules) is not None:
         return None
@@ -134,11 +145,16 @@ def refuse_shared(found: Sequence[Found]) -> list[Found]:
     return [
         shared_url(each, "another album of the artist in this batch would get it as well")
         if isinstance(each, Match)
-        and each.ground is not Ground.RELEASE_ID
+        and not is_certain(each)
         and len(albums[each.row.artist_id, each.url]) > 1
         else each
         for each in found
     ]
+
+
+def is_certain(match: Match) -> bool:
+    """Return whether an id that LML cannot have named itself says that it is the cover."""
+    return match.ground is Ground.RELEASE_ID and not _is_stamped(match.row, match.artwork)
 
 
 def shared_url(match: Match, detail: str) -> Miss:
@@ -183,7 +199,7 @@ def _best(row: Row, answer: LookupAnswer, rules: Rules) -> Found:
     judged.sort(key=lambda each: -each[0])
     refused: list[Miss] = []
     for likeness, artwork in judged:
-        refusal = _refusal(artwork.url, rules) or _doubt(likeness, artwork, rules)
+        refusal = _refusal(artwork.url, rules) or _doubt(row, likeness, artwork, rules)
         if refusal is None and artwork.url is not None:
             by_id = likeness is _Likeness.CERTAIN
             return Match(row, artwork, artwork.url, Ground.RELEASE_ID if by_id else Ground.NAMES)
@@ -200,8 +216,15 @@ def _most_telling(misses: Sequence[Miss]) -> list[Miss]:
 
 def _likeness(row: Row, artwork: Artwork) -> _Likeness | Reason:
     """Return how similar the artwork's album is to the row's, or why it is another one."""
-    if _is_trusted(row, artwork):
-        return _Likeness.CERTAIN
+    by_names = _likeness_of_names(row, artwork)
+    if not _is_trusted(row, artwork):
+        return by_names
+    if isinstance(by_names, Reason) and _names_contradict(row, artwork):
+        return by_names
+    return _Likeness.CERTAIN
+
+
+def _likeness_of_names(row: Row, artwork: Artwork) -> _Likeness | Reason:
     if artwork.url is None and not (artwork.artist or artwork.album):
         return Reason.NO_ARTWORK
     artist, album = artwork.artist or "", artwork.album or ""
@@ -216,15 +239,38 @@ def _likeness(row: Row, artwork: Artwork) -> _Likeness | Reason:
     return Reason.OTHER_ALBUM
 
 
-def _is_trusted(row: Row, artwork: Artwork) -> bool:
-    # 0 means no release.
-    if artwork.release_id and artwork.release_id in row.trusted_releases:
+def _names_contradict(row: Row, artwork: Artwork) -> bool:
+    artist, album = artwork.artist or "", artwork.album or ""
+    if contradict(row.title, album):
         return True
-    return artwork.url is not None and master_of(artwork.url) in row.trusted_masters
+    return clearly_differ(row.title, album) and all(
+        clearly_differ(name, artist) for name in row.artists
+    )
 
 
-def _doubt(likeness: _Likeness, artwork: Artwork, rules: Rules) -> Reason | None:
-    if likeness is _Likeness.CERTAIN or not rules.min_confidence:
+def _is_trusted(row: Row, artwork: Artwork) -> bool:
+    return _is_among(artwork, row.trusted_releases, row.trusted_masters)
+
+
+def _is_stamped(row: Row, artwork: Artwork) -> bool:
+    """Return whether only `canonical_entity_id` names the artwork's release or master."""
+    return not _is_among(
+        artwork,
+        row.trusted_releases - row.stamped_releases,
+        row.trusted_masters - row.stamped_masters,
+    ) and _is_among(artwork, row.stamped_releases, row.stamped_masters)
+
+
+def _is_among(artwork: Artwork, releases: frozenset[int], masters: frozenset[int]) -> bool:
+    # 0 means no release.
+    if artwork.release_id and artwork.release_id in releases:
+        return True
+    return artwork.url is not None and master_of(artwork.url) in masters
+
+
+def _doubt(row: Row, likeness: _Likeness, artwork: Artwork, rules: Rules) -> Reason | None:
+    is_sure = likeness is _Likeness.CERTAIN and not _is_stamped(row, artwork)
+    if is_sure or not rules.min_confidence:
         return None
     return Reason.LOW_CONFIDENCE if (artwork.confidence or 0.0) < rules.min_confidence else None
 

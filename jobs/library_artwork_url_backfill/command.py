@@ -52,7 +52,8 @@ _OF_EVERY_JOB: Final = frozenset(
     type=FiniteRange(0, 1),
     default=0.0,
     envvar="BACKFILL_MIN_CONFIDENCE",
-    help="Minimum confidence of LML (0.2 to 1) for artwork that is identified by its names alone.",
+    help="Minimum confidence of LML (0.2 to 1) for artwork that is identified by its names or by"
+    " canonical_entity_id.",
 )
 @option(
     "--bulk-size",

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import psycopg
 from psycopg import Connection
 
 from artwork_backfill.jobs.library_artwork_url_backfill import attempts
 from artwork_backfill.jobs.library_artwork_url_backfill.changes import ChangesFile, Decided, Fate
 from artwork_backfill.jobs.library_artwork_url_backfill.choice import (
     album_key,
+    is_certain,
     refuse_shared,
     shared_url,
 )
 from artwork_backfill.jobs.library_artwork_url_backfill.models import (
     Found,
-    Ground,
     Match,
     Miss,
+    Row,
 )
 from artwork_backfill.jobs.library_artwork_url_backfill.writes import Filling, Writes
 
@@ -48,14 +50,14 @@ class Decisions:
 
     def write(self, conn: Connection, found: Sequence[Found]) -> list[Decided]:
         """Write the covers of a batch in the open transaction; return the result of every row."""
-        checked = self._refuse_shared(conn, found)
-        filling = self._writes.fill(conn, _matches(checked))
-        decided = _decide(checked, filling, Fate.WRITTEN)
-        if self._attempts_of is not None:
-            misses = [each for each in checked if isinstance(each, Miss)]
-            attempts.note(conn, self._attempts_of, misses)
+        try:
+            decided = self._fill(conn, found)
+        except psycopg.Error:
+            # If there are lines about these rows, they are of an earlier, failed transaction.
+            self.failed([each.row for each in found])
+            raise
         if self._changes is not None:
-            self._changes.add(each for each in decided if each.fate is Fate.WRITTEN)
+            self._changes.begin(decided)
         return decided
 
     def preview(self, conn: Connection, found: Sequence[Found]) -> list[Decided]:
@@ -70,14 +72,26 @@ class Decisions:
                 row = each.found.row
                 self._would_write[row.artist_id, each.found.url] = (row.id, row.title)
         if self._changes is not None:
-            self._changes.add(decided)
-            self._changes.end_batch()
+            self._changes.end(decided)
+
+    def failed(self, rows: Sequence[Row]) -> None:
+        """Record that the transaction of these rows was rolled back."""
+        if self._changes is not None:
+            self._changes.take_back(row.id for row in rows)
+
+    def _fill(self, conn: Connection, found: Sequence[Found]) -> list[Decided]:
+        checked = self._refuse_shared(conn, found)
+        filling = self._writes.fill(conn, _matches(checked))
+        if self._attempts_of is not None:
+            misses = [each for each in checked if isinstance(each, Miss)]
+            attempts.note(conn, self._attempts_of, misses)
+        return _decide(checked, filling, Fate.WRITTEN)
 
     def _refuse_shared(self, conn: Connection, found: Sequence[Found]) -> list[Found]:
         checked = refuse_shared(found)
         others = self._writes.others_with(conn, _matches(checked))
         for place, each in enumerate(checked):
-            if not isinstance(each, Match) or each.ground is Ground.RELEASE_ID:
+            if not isinstance(each, Match) or is_certain(each):
                 continue
             having = list(others.get(each.row.id, ()))
             if planned := self._would_write.get((each.row.artist_id, each.url)):

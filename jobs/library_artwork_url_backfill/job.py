@@ -6,11 +6,11 @@ import html
 import logging
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from psycopg import Connection
 
@@ -27,6 +27,7 @@ from artwork_backfill.jobs.library_artwork_url_backfill.lookups import (
     Answer,
     LookupFailed,
     Lookups,
+    Pace,
     WrongAddress,
 )
 from artwork_backfill.jobs.library_artwork_url_backfill.models import (
@@ -37,13 +38,13 @@ from artwork_backfill.jobs.library_artwork_url_backfill.models import (
     Reason,
     Row,
 )
-from artwork_backfill.jobs.library_artwork_url_backfill.pace import Pace
 from artwork_backfill.jobs.library_artwork_url_backfill.writes import Writes
 from artwork_backfill.shared.clients.http import CredentialsRefused, Interrupted, ServiceDown
 from artwork_backfill.shared.clients.lml import LmlClient, LmlQuery
 from artwork_backfill.shared.engine.errors import DatabaseError, RunFailed
 from artwork_backfill.shared.engine.job import (
     Job,
+    Left,
     Note,
     Problem,
     Run,
@@ -53,6 +54,7 @@ from artwork_backfill.shared.engine.job import (
     Verification,
     Written,
 )
+from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.settings import Settings, SettingsError
 
@@ -110,20 +112,10 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
             self._options.accept_first,
             run.settings.artwork_hosts(),
         )
-        client = client or LmlClient.from_settings(
-            run.settings,
-            stop_flag=run.stop_flag,
-            concurrency=run.options.concurrency,
-            bulk_size=self._options.bulk_size,
-            quick=self._options.quick,
-        )
-        self._lookups = Lookups(
-            run.use(client),
-            discogs=Pace(self._options.discogs_rate, run.stop_flag),
-            stop_flag=run.stop_flag,
-        )
+        # A verification needs no settings of LML.
+        self._lookups = None if run.verify_only else _open_lookups(run, self._options, client)
         self._pace = Pace(self._options.write_rate, run.stop_flag)
-        self._changes = _open_changes(run, self._options)
+        self._changes = None if run.verify_only else _open_changes(run, self._options)
         self._summary = summary.Summary()
         self._written_ids = array("q")
         self._before: Census | None = None
@@ -133,7 +125,7 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
         )
 
     def source(self) -> Keyset[Row]:
-        return Keyset(self._page, lambda row: row.id, self._count)
+        return _Source(self._page, lambda row: row.id, self._count, on_fail=self._failed)
 
     def fetch(self, items: Sequence[Row]) -> Sequence[Found]:
         found: dict[int, Found] = {}
@@ -169,7 +161,7 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
 
     def verify(
         self, conn: Connection, run: RunResult | None
-    ) -> Iterable[Verification | Note | Problem]:
+    ) -> Iterable[Verification | Note | Left]:
         if run is not None:
             emptied = self._library.writes.count_empty(conn, self._written_ids)
             yield Verification.equal("rows written by this run that are empty again", 0, emptied)
@@ -178,6 +170,7 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
         yield Note("rows with artwork", now.with_artwork)
         resting = f"{now.resting:,} of them not yet due for another lookup" if now.resting else ""
         yield Note("candidates left", now.candidates, resting)
+        yield Left(now.candidates)
 
     def sections(self) -> Iterable[Section]:
         return self._summary.sections()
@@ -194,7 +187,12 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
             conn, after=after or 0, last=last, size=min(size, BATCH_MAX)
         )
 
+    def _failed(self, rows: Sequence[Row]) -> None:
+        self._library.decisions.failed(rows)
+
     def _ask(self, rows: Sequence[Row]) -> Sequence[Answer]:
+        if self._lookups is None:
+            raise TypeError("a verification looks nothing up")
         queries = [LmlQuery(_as_text(row.artist), _as_text(row.title)) for row in rows]
         try:
             return self._lookups.ask(queries)
@@ -208,6 +206,24 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
         with suppress(Interrupted):
             self._pace.wait()
         self.run.stop_flag.wait(seconds)
+
+
+class _Source(Keyset[Row]):
+    """The candidates, with `on_fail` being told which rows the database has refused."""
+
+    def __init__(
+        self,
+        rows: Callable[[Connection, Any, int], Sequence[Row]],
+        key: Callable[[Row], Any],
+        count: Callable[[Connection], int | None],
+        *,
+        on_fail: Callable[[Sequence[Row]], None],
+    ) -> None:
+        super().__init__(rows, key, count)
+        self._on_fail = on_fail
+
+    def fail(self, session: Session, failed: Sequence[tuple[Row, str]]) -> None:
+        self._on_fail([row for row, _ in failed])
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,14 +245,16 @@ class _Library:
         DatabaseError
             A table or a right is missing.
         """
-        shape = library.read_shape(conn, run.settings.wxyc_schema(), read_only=run.options.dry_run)
+        shape = library.read_shape(conn, run.settings.wxyc_schema())
+        if not run.verify_only:
+            library.check_rights(conn, shape, read_only=run.options.dry_run)
         if options.from_metadata and not shape.has("album_metadata", "album_id", "artwork_url"):
             raise DatabaseError(
                 f"{shape.schema}.album_metadata does not exist or may not be read: omit"
                 " --from-metadata"
             )
         if options.attempts_table:
-            attempts.check(conn)
+            attempts.check(conn, read_only=run.verify_only or run.options.dry_run)
         writes = Writes(shape)
         return cls(
             Candidates(
@@ -252,6 +270,21 @@ class _Library:
                 changes=changes,
             ),
         )
+
+
+def _open_lookups(run: Run, options: Options, client: LmlClient | None) -> Lookups:
+    client = client or LmlClient.from_settings(
+        run.settings,
+        stop_flag=run.stop_flag,
+        concurrency=run.options.concurrency,
+        bulk_size=options.bulk_size,
+        quick=options.quick,
+    )
+    return Lookups(
+        run.use(client),
+        discogs=Pace(options.discogs_rate, run.stop_flag),
+        stop_flag=run.stop_flag,
+    )
 
 
 def _open_changes(run: Run, options: Options) -> ChangesFile | None:
@@ -287,9 +320,10 @@ def _fields(row: Row, reason: Reason | Fate) -> dict[str, object]:
 
 
 def _tally(decided: Sequence[Decided]) -> _Decided:
-    """Count a batch: every row is written, skipped or failed, and has one reason if not written.
+    """Count a batch: every row is written, skipped, deferred or failed.
 
-    Failed rows count as `failed`, as in every job; the other reasons are parts of `skipped`.
+    As in every job, failed rows count as `failed`, and rows that a later run writes, because they
+    were locked, as `deferred`. Every row that is not written also counts under its reason.
     """
     counts: Counter[str] = Counter()
     problems: list[Problem] = []
@@ -306,5 +340,5 @@ def _tally(decided: Sequence[Decided]) -> _Decided:
             counts["from_metadata"] += found.ground is Ground.METADATA
         else:
             counts[str(each.fate)] += 1
-            counts["skipped"] += 1
+            counts["deferred" if each.fate is Fate.BUSY else "skipped"] += 1
     return _Decided(+counts, problems, decided)

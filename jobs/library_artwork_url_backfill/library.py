@@ -7,7 +7,7 @@ first six columns. Writing is in `writes`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -61,7 +61,8 @@ SELECT count(*), count(*) FILTER (WHERE {is_resting})
 
 _PAGE: Final = """
 SELECT library.id, library.artist_id, artist.artist_name, library.album_title,
-       {alternate_artist}, artist.discogs_artist_id, {entities}, {metadata}
+       {alternate_artist}, artist.discogs_artist_id, {stamp}, {entities},
+       {metadata}
 """ + _CANDIDATES + """
 AND library.id > %(after)s
 AND NOT ({is_resting})
@@ -109,8 +110,16 @@ def tables(schema: str) -> tuple[Table, ...]:
     )
 
 
-def read_shape(conn: Connection, schema: str, *, read_only: bool = False) -> Shape:
-    """Determine the kind of database, and check the rights that writing to it needs.
+def read_shape(conn: Connection, schema: str) -> Shape:
+    """Determine the kind of database."""
+    columns: dict[str, set[str]] = {}
+    for table, column in conn.execute(_COLUMNS, {"schema": schema}):
+        columns.setdefault(table, set()).add(column)
+    return Shape(schema, {table: frozenset(names) for table, names in columns.items()})
+
+
+def check_rights(conn: Connection, shape: Shape, *, read_only: bool) -> None:
+    """Check the rights on the watermark that writing to the library needs.
 
     With `read_only`, the rights are checked only if the role may write to the library: a role that
     may not is meant for dry runs, while one that may would lack the right on the watermark in its
@@ -122,13 +131,9 @@ def read_shape(conn: Connection, schema: str, *, read_only: bool = False) -> Sha
         Writing would fail, because the watermark's trigger runs with the rights of the role that
         writes.
     """
-    columns: dict[str, set[str]] = {}
-    for table, column in conn.execute(_COLUMNS, {"schema": schema}):
-        columns.setdefault(table, set()).add(column)
-    shape = Shape(schema, {table: frozenset(names) for table, names in columns.items()})
+    schema = shape.schema
     if shape.has_watermark and (not read_only or _may_write(conn, schema)):
         _check_watermark(conn, f"{schema}.{_WATERMARK}", f'"{schema}"."{_WATERMARK}"')
-    return shape
 
 
 def _may_write(conn: Connection, schema: str) -> bool:
@@ -236,12 +241,13 @@ def _parts(shape: Shape, *, from_metadata: bool, rests: bool) -> dict[str, Compo
                 for name in ("discogs_url", "discogs_artist_id", "artist_image_url")
             )
         )
-    entities: list[Composable] = []
+    stamp: Composable = SQL("NULL")
     if shape.has("library", "canonical_entity_id"):
         trusted = "true"
         if shape.has("library", "canonical_entity_confidence"):
             trusted = "coalesce(library.canonical_entity_confidence, 1) >= %(trusted)s"
-        entities.append(SQL(f"CASE WHEN {trusted} THEN library.canonical_entity_id END"))
+        stamp = SQL(f"CASE WHEN {trusted} THEN library.canonical_entity_id END")
+    entities: list[Composable] = []
     if shape.has("library", "discogs_release_id"):
         entities.append(SQL("'discogs:release:' || library.discogs_release_id"))
     if shape.has("library_identity", "library_id", "confidence"):
@@ -264,6 +270,7 @@ def _parts(shape: Shape, *, from_metadata: bool, rests: bool) -> dict[str, Compo
         "is_available": is_available(shape),
         "is_resting": SQL(attempts.IS_RESTING) if rests else SQL("false"),
         "alternate_artist": SQL("library.alternate_artist_name" if has_alternate else "NULL"),
+        "stamp": stamp,
         "entities": _array(entities),
         "metadata": metadata,
     }
@@ -280,13 +287,17 @@ def _row(
     title: str | None,
     alternate_artist: str | None,
     discogs_artist_id: int | None,
+    stamp: str | None,
     entities: list[str],
     artwork_url: str | None,
     discogs_url: str | None,
     metadata_artist_id: int | None,
     artist_image_url: str | None,
 ) -> Row:
-    found = [match for match in map(_ENTITY.fullmatch, entities) if match is not None]
+    releases, masters = _ids(entities, "release"), _ids(entities, "master")
+    stamps = [stamp or ""]
+    stamped_releases = _ids(stamps, "release") - releases
+    stamped_masters = _ids(stamps, "master") - masters
     release = _RELEASE_URL.search(discogs_url or "")
     return Row(
         id=id_,
@@ -295,9 +306,10 @@ def _row(
         title=title or "",
         alternate_artist=alternate_artist or "",
         discogs_artist_id=discogs_artist_id,
-        # 0 means no release.
-        trusted_releases=frozenset(int(m["id"]) for m in found if m["kind"] != "master") - {0},
-        trusted_masters=frozenset(int(m["id"]) for m in found if m["kind"] == "master") - {0},
+        trusted_releases=releases | stamped_releases,
+        trusted_masters=masters | stamped_masters,
+        stamped_releases=stamped_releases,
+        stamped_masters=stamped_masters,
         metadata=Metadata(
             artwork_url,
             int(release[1]) if release else None,
@@ -307,3 +319,10 @@ def _row(
         if artwork_url
         else None,
     )
+
+
+def _ids(entities: Sequence[str], kind: str) -> frozenset[int]:
+    """Return the Discogs ids of a kind; an id without a kind is that of a release."""
+    matches = filter(None, map(_ENTITY.fullmatch, entities))
+    # 0 means no release.
+    return frozenset(int(m["id"]) for m in matches if (m["kind"] or "release") == kind) - {0}

@@ -2,7 +2,8 @@
 
 LML looks up five albums at once for all its callers, including the live site, so one request of
 five albums at a time is as fast as possible. A refused request is retried later as a whole, never
-in pieces. A failed request says nothing about the albums.
+in pieces. A request that takes too long is not retried, because LML has worked on it in vain; the
+next run looks its albums up again. A failed request says nothing about the albums.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from artwork_backfill.jobs.library_artwork_url_backfill.pace import Clock, Pace
 from artwork_backfill.shared.clients.http import (
     CredentialsRefused,
     Interrupted,
     NotFound,
     ServiceDown,
     ServiceError,
+    TimedOut,
     Unreadable,
 )
 from artwork_backfill.shared.clients.lml import (
@@ -118,6 +119,8 @@ class Lookups:
             answers = self._patiently(lambda: self._client.lookup_bulk(queries))
         except BulkUnsupported as refusal:
             return self._without_bulk(queries, refusal)
+        except TimedOut as failure:
+            return [LookupFailed(str(failure)) for _ in queries]
         except Unreadable as failure:
             log.info("looking up %d albums one by one: %s", len(queries), failure)
             return self._apart(queries)
@@ -203,3 +206,48 @@ def _down(refusal: ServiceError, patience_s: float) -> ServiceDown:
         url=refusal.url,
         status=refusal.status,
     )
+
+
+Clock = Callable[[], float]
+
+
+class Pace:
+    """Keep the use of a resource below a rate, over all threads.
+
+    LML asks Discogs for albums that are not in its cache, and Discogs limits LML's requests per
+    minute; each written row makes the database notify the live site's listeners. A limit is
+    enforced after the fact: wait until the use so far is due. Unused time is not saved for a burst.
+
+    Parameters
+    ----------
+    per_second
+        The rate; `None` for no limit.
+    stop_flag
+        When it is set, waiting ends at once with `Interrupted`.
+    clock
+        A monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        per_second: float | None,
+        stop_flag: threading.Event,
+        *,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._seconds_each = 1 / per_second if per_second else 0.0
+        self._stop_flag = stop_flag
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._due = clock()
+
+    def used(self, count: int) -> None:
+        """Record a use of `count`; `wait` then lasts until it is due."""
+        with self._lock:
+            self._due = max(self._due, self._clock()) + count * self._seconds_each
+
+    def wait(self) -> None:
+        """Wait until all use so far is due. Raises `Interrupted`."""
+        while (left := self._due - self._clock()) > 0:
+            if self._stop_flag.wait(left):
+                raise Interrupted("the run is stopping")

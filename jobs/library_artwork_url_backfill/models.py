@@ -53,7 +53,9 @@ class Row:
     """A candidate: a library row without artwork, whose artist Discogs knows.
 
     `artist` and `title` are those of the tables, empty if missing. The trusted ids are Discogs ids
-    that the catalogue has for the album.
+    that the catalogue has for the album. The stamped ones are those of them that only
+    `canonical_entity_id` has: WXYC's jobs fill it with LML's own first result, so LML's answer may
+    be compared with itself.
     """
 
     id: int
@@ -64,6 +66,8 @@ class Row:
     discogs_artist_id: int | None = None
     trusted_releases: frozenset[int] = frozenset()
     trusted_masters: frozenset[int] = frozenset()
+    stamped_releases: frozenset[int] = frozenset()
+    stamped_masters: frozenset[int] = frozenset()
     metadata: Metadata | None = None
 
     def __str__(self) -> str:
@@ -87,6 +91,11 @@ class Match:
     def __str__(self) -> str:
         return str(self.row)
 
+    @property
+    def item(self) -> Row:
+        """The candidate, as the runner calls it."""
+        return self.row
+
 
 @dataclass(frozen=True, slots=True)
 class Miss:
@@ -102,6 +111,11 @@ class Miss:
 
     def __str__(self) -> str:
         return str(self.row)
+
+    @property
+    def item(self) -> Row:
+        """The candidate, as the runner calls it."""
+        return self.row
 
 
 Found = Match | Miss

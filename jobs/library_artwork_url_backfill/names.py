@@ -68,7 +68,7 @@ _APOSTROPHES: Final = str.maketrans(
 _LONGEST_NAME: Final = 1_000
 
 _DISCOGS_NUMBER: Final = re.compile(r"\s*\((\d{1,4})\)$")
-# "Feat" without a dot is a word as well: there is "Little Feat & Friends".
+# "Feat" without a dot may be a word: there is "Little Feat & Friends".
 _GUESTS: Final = re.compile(
     r"(?:\s*[(\[]\s*(?i:feat|ft|featuring)\b\.?|\s+(?:(?i:feat\.|ft\.|featuring)|feat|ft))\s+"
     r"(?P<guests>.+)$"
@@ -91,7 +91,7 @@ _TAIL: Final = re.compile(r"(?:\s+[-\N{EN DASH}\N{EM DASH}]|[:,])\s+([^-:,]+)$")
 _COUNT_SIGN: Final = re.compile(r"#\s*(?=\d)")
 _FORMATS: Final = frozenset({"ep", "lp"})
 
-# These name the same album at another time, whatever their numbers.
+# These words name the same album at another time, whatever their numbers.
 _RELEASED_AGAIN: Final = frozenset(
     {"anniversary", "reissue", "reissued", "remaster", "remastered", "remasters"}
 )
@@ -100,9 +100,9 @@ _EDITION_WORDS: Final = _RELEASED_AGAIN | frozenset(
     {"bonus", "deluxe", "edition", "expanded", "limited", "special", "clean", "explicit"}
     | {"cd", "digital", "import", "mono", "stereo", "promo", "vinyl", "soundtrack", "ost"}
 )
-# "2011 Edition" alone is rather a record of a yearly series.
+# "2011 Edition" alone is more likely a record of a yearly series.
 _DATED_EDITIONS: Final = frozenset({"deluxe", "expanded"})
-# A bonus record has its own sleeve, unlike an album with one, or with bonus tracks.
+# A bonus record has its own sleeve, unlike an album that includes one, or bonus tracks.
 _CARRIERS: Final = _FORMATS | {"cd", "vinyl"}
 # After a dash, colon or comma, one of these words is required.
 _SURE_EDITION_WORDS: Final = frozenset(
@@ -141,10 +141,10 @@ _NUMERALS: Final = {
 # At the end of a title these are nearly always numerals, not words or initials.
 _SURE_NUMERALS: Final = frozenset({"ii", "iii", "iv", "vi", "vii", "viii", "ix", "xi", "xii"})
 _NUMBER_WORDS: Final = frozenset(name for name in _NUMERALS if set(name) - set("ivx"))
-# Before "ft", they make it a length.
+# Before "ft", these make it a length.
 _LENGTHS: Final = _NUMBER_WORDS | {"twenty", "thirty", "forty", "fifty", "hundred", "thousand"}
 
-# Words that tell a recording from another one of the same songs.
+# Words that distinguish recordings of the same songs.
 _VERSIONS: Final = {
     "live": "live", "vivo": "live", "concert": "live", "unplugged": "live",
     "remix": "remix", "remixes": "remix", "remixed": "remix", "rmx": "remix", "remixs": "remix",
@@ -158,7 +158,7 @@ _VERSIONS: Final = {
     "rerecorded": "rerecorded", "orchestral": "orchestral", "symphonic": "orchestral",
 }  # fmt: skip
 
-#: Names of the same script whose letters agree less than this are no spellings of each other.
+#: Names in the same script whose letters agree less than this are not spellings of each other.
 _SPELLING: Final = 0.75
 
 
@@ -244,7 +244,7 @@ def alike_title(ours: str, found: str) -> bool:
 
 
 def contradict(ours: str, found: str) -> bool:
-    """Return whether two titles differ in what surely tells records apart.
+    """Return whether two titles differ in a detail that distinguishes records.
 
     Marks on one side only count if both titles have letters of the same script, because they
     could be missed in another.
@@ -264,13 +264,14 @@ def contradict(ours: str, found: str) -> bool:
 
 
 def clearly_differ(one: str, other: str) -> bool:
-    """Return whether two names cannot be spellings of each other, as far as can be seen."""
+    """Return whether two names can be recognised as different, not as spellings of each other."""
     if _scripts(one).isdisjoint(_scripts(other)):
         return False
-    mine, theirs = normal_form(one), normal_form(other)
-    if mine in theirs or theirs in mine:
+    mine, theirs = (set(_words(_spell_out_and(_fold(name)))) for name in (one, other))
+    if mine <= theirs or theirs <= mine:
         return False
-    return SequenceMatcher(None, mine, theirs).ratio() < _SPELLING
+    forms = normal_form(one), normal_form(other)
+    return SequenceMatcher(None, *forms, autojunk=False).ratio() < _SPELLING
 
 
 def _is_self_titled(mine: str, theirs: str, artists: Iterable[str]) -> bool:
@@ -292,7 +293,7 @@ def _agree(one: object, other: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Artist:
-    """An artist's name in its parts.
+    """The parts of an artist's name.
 
     `forms` are the normal forms under which the artist may be listed, none for blank text;
     `number` is the one that Discogs appends to the second artist of a name.
@@ -336,7 +337,7 @@ def _split_guests(text: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """The text of a title without guests, `whole` and without editions and format."""
+    """The text of a title without guests: `whole`, and without editions and format."""
 
     whole: str
     bare: str
@@ -362,7 +363,7 @@ class _Parts:
 
 @dataclass(frozen=True, slots=True)
 class _Marks:
-    """What surely tells a record from others of the same name.
+    """The details that distinguish a record from others of the same name.
 
     `numbers` are those of volumes and parts, and all others but years.
     """
@@ -387,7 +388,7 @@ class _Marks:
 
 
 def _number_at(words: Sequence[str], position: int) -> str:
-    """Return the number or the letter of a volume that a word spells, or nothing."""
+    """Return the number or the letter of a volume that a word denotes, or nothing."""
     word = words[position]
     is_counted = position > 0 and words[position - 1] in _VOLUME_WORDS
     if word in _NUMBER_WORDS | _SURE_NUMERALS or (is_counted and word in _NUMERALS):
@@ -396,7 +397,7 @@ def _number_at(words: Sequence[str], position: int) -> str:
 
 
 def _without_guests(text: str) -> str:
-    """Return a title without its guests, but with all that tells it from other records."""
+    """Return a title without its guests, but with all that distinguishes it from other records."""
     text = (
         _NOTED_GUESTS.sub(lambda note: note[0] if _told_apart(note["guests"]) else "", text) or text
     )
@@ -404,9 +405,9 @@ def _without_guests(text: str) -> str:
 
 
 def _told_apart(guests: str) -> str:
-    """Return what follows the names of guests from the first word that tells records apart."""
+    """Return the text after the names of guests, from the first word that distinguishes records."""
     words = guests.split()
-    # The first word is a name in any case: there is "2 Chainz".
+    # The first word is always a name: there is "2 Chainz".
     for position, word in enumerate(words[1:], 1):
         parts = set(_words(_fold(word)))
         is_last = position == len(words) - 1
@@ -462,7 +463,7 @@ def _names_edition(note: str, telling: frozenset[str]) -> bool:
     if not words & telling or ("bonus" in words and words & _CARRIERS and "with" not in words):
         return False
     others = words - _EDITION_WORDS - _EDITION_FILLERS - _FORMATS
-    # "Remastered 77" is a year, but "Remastered CD 12" is one of several records.
+    # "Remastered 77" names a year, but "Remastered CD 12" one of several records.
     if words & _RELEASED_AGAIN and not words & _CARRIERS:
         return all(map(_YEAR_OR_COUNT.fullmatch, others))
     is_dated = words & (_DATED_EDITIONS | _RELEASED_AGAIN)

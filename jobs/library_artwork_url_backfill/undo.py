@@ -17,7 +17,7 @@ from artwork_backfill.jobs.library_artwork_url_backfill.changes import (
     WrittenCover,
     read_written,
 )
-from artwork_backfill.jobs.library_artwork_url_backfill.pace import Pace
+from artwork_backfill.jobs.library_artwork_url_backfill.lookups import Pace
 from artwork_backfill.jobs.library_artwork_url_backfill.writes import Emptying, Writes
 from artwork_backfill.shared.clients.http import Interrupted
 from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
@@ -51,6 +51,9 @@ class _Covers:
 
     def count(self, session: Session) -> int:
         return self._count
+
+    def upkeep(self, session: Session) -> None:
+        """Do nothing: nothing is ever due."""
 
     def next(self, session: Session, size: int) -> Sequence[WrittenCover]:
         return list(islice(self._covers, min(size, BATCH_MAX)))
@@ -86,7 +89,7 @@ class Undo(Job[WrittenCover, WrittenCover]):
         schema = run.settings.wxyc_schema()
         dry_run = run.options.dry_run
         self._writes = run.session().look(
-            lambda conn: Writes(library.read_shape(conn, schema, read_only=dry_run))
+            lambda conn: _open_writes(conn, schema, read_only=dry_run)
         )
         # Read the whole file first: an invalid file must not be half undone.
         self._count = sum(1 for _ in self._read())
@@ -130,6 +133,12 @@ class Undo(Job[WrittenCover, WrittenCover]):
                 f"{self._path} cannot be read: {error.strerror or error}; pass the file that"
                 " --changes has written"
             ) from None
+
+
+def _open_writes(conn: Connection, schema: str, *, read_only: bool) -> Writes:
+    shape = library.read_shape(conn, schema)
+    library.check_rights(conn, shape, read_only=read_only)
+    return Writes(shape)
 
 
 def _tally(emptying: Emptying, results: Sequence[WrittenCover]) -> _Emptied:

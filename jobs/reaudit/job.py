@@ -10,7 +10,7 @@ from typing import ClassVar, Final, NamedTuple
 from psycopg import Connection
 
 from artwork_backfill.shared import reaudit
-from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
+from artwork_backfill.shared.engine.job import Job, Left, Run, RunResult, Verification, Written
 from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.session import count, only_row
 from artwork_backfill.shared.engine.sources import Keyset
@@ -22,7 +22,8 @@ OLD_AFTER_S: Final = 365 * 86_400.0
 
 _BEFORE: Final = "SELECT now() - make_interval(secs => %(seconds)s)"
 
-_DUE: Final = """
+_DUE: Final = (
+    """
 FROM artwork_indexer.audit_entity entity
 WHERE entity.status = ANY (%(statuses)s::artwork_indexer.audit_entity_status[])
 AND entity.status IN ('clean', 'legacy')
@@ -32,7 +33,9 @@ AND (%(checks)s::text[] IS NULL OR EXISTS (
     SELECT
     FROM artwork_indexer.audit_passed passed
     WHERE passed.audit_entity_id = entity.id AND passed.check_name = ANY (%(checks)s::text[])))
-"""
+AND """
+    + reaudit.MAY_BE_AUDITED
+)
 
 _AFTER: Final = "AND (entity.last_audit_at, entity.id) > (%(audited_at)s, %(id)s)"
 
@@ -114,10 +117,12 @@ class Reaudit(Job[Old, Old]):
         due = reaudit.count(conn, _ids(results), self._limit(conn), self._statuses)
         return _written(due, results)
 
-    def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification]:
+    def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification | Left]:
         name = "entities that are due again"
         if run is None or run.is_complete:
-            yield Verification.equal(name, 0, self._count(conn))
+            left = self._count(conn)
+            yield Verification.equal(name, 0, left)
+            yield Left(left)
         elif run.last is not None:
             last = _Key(run.last.audited_at, run.last.id)
             left = self._count(conn, last)

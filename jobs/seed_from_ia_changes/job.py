@@ -21,14 +21,15 @@ from artwork_backfill.jobs.seed_from_ia_changes.pages import Page, Pages
 from artwork_backfill.jobs.seed_from_ia_changes.types import Looked
 from artwork_backfill.shared import reaudit, seeding
 from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.auditing.services import SECOND_LOOK_AFTER_S
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 from artwork_backfill.shared.clients.ia_changes import ChangesClient
+from artwork_backfill.shared.engine.errors import WrongUsage
 from artwork_backfill.shared.engine.job import (
     Job,
     Note,
     Problem,
     Run,
-    RunFailed,
     RunResult,
     Verification,
     Written,
@@ -47,12 +48,15 @@ WHERE entity_type = ANY (enum_range(NULL::artwork_indexer.indexable_entity_type)
 AND gid = ANY (%(gids)s)
 """
 
-_COUNT_STALE: Final = """
+_COUNT_STALE: Final = (
+    """
 SELECT count(*)
-FROM artwork_indexer.audit_entity
-WHERE id = ANY (%(ids)s::bigint[])
-AND status IN ('clean', 'legacy') AND last_audit_at < %(since)s
-"""
+FROM artwork_indexer.audit_entity entity
+WHERE entity.id = ANY (%(ids)s::bigint[])
+AND entity.status IN ('clean', 'legacy') AND entity.last_audit_at < %(since)s
+AND """
+    + reaudit.MAY_BE_AUDITED
+)
 
 _COUNT_PRESENT: Final = """
 SELECT count(*) FROM artwork_indexer.audit_entity WHERE id = ANY (%(ids)s::bigint[])
@@ -114,6 +118,7 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
         *seeding.TABLES,
         Table("artwork_indexer.event_queue"),
         Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
+        Table("artwork_indexer.needs_manual_review"),
         Table("artwork_indexer.ia_changes", ("SELECT", "INSERT", "UPDATE")),
         *RUN_TABLES,
     )
@@ -122,6 +127,8 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
     max_batch_size: ClassVar[int] = 10_000
     # Each page leads to the next, so only one can be requested at a time.
     concurrency: ClassVar[int] = 1
+    #: In seconds.
+    second_look_after: ClassVar[float] = SECOND_LOOK_AFTER_S
 
     def __init__(
         self, run: Run, *, since: datetime | None = None, from_beginning: bool = False
@@ -192,7 +199,7 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
         if self._from_beginning and (stored is None or not stored.is_cold):
             return checkpoints.from_beginning(now)
         if stored is None:
-            raise RunFailed(
+            raise WrongUsage(
                 "no run has followed archive.org's changes yet: pass --since DATE, such as the day"
                 " on which the first audit began, or --from-beginning"
             )
@@ -202,10 +209,15 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
 
     def _see(self, page: Page) -> SeenPage:
         known = self._reads.look(lambda conn: types.ask_musicbrainz(conn, page.gids))
-        looked = types.ask_archive_org(self._archive, known.unknown)
+        looked = types.ask_archive_org(
+            self._archive,
+            known.unknown,
+            second_look_after=self.second_look_after,
+            stop_flag=self.run.stop_flag,
+        )
         priorities = {each: dict(known.priorities[each]) for each in EntityType}
         for gid, entity_type in looked.types.items():
-            priorities[entity_type][gid] = types.GONE
+            priorities[entity_type][gid] = seeding.GONE
         return SeenPage(page, priorities, looked)
 
     def _apply(

@@ -22,6 +22,7 @@ from artwork_backfill.shared.clients.http import (
 )
 from artwork_backfill.shared.clients.ia_changes import ChangesClient, ChangesError, ChangesPage
 from artwork_backfill.shared.engine.job import Partition, RunFailed, StopRun
+from artwork_backfill.shared.seeding import share
 
 #: How many pages with few gids are combined, and for how many seconds: nearly all items are not
 #: ours, and each transaction has its cost.
@@ -143,7 +144,7 @@ class Pages:
                 self._error = error
                 break
             asked_at = now
-            gids.update(_share(ours, self._partition))
+            gids.update(share(ours, self._partition))
             is_enough = len(gids) >= size or self._clock() >= ends_at
             # A cold start is treated differently from the changes that follow it.
             if self._is_finished or is_enough or self._place.is_cold != before.is_cold:
@@ -207,10 +208,3 @@ def _gids(identifiers: Iterable[str]) -> list[bytes]:
     # Checking the beginning first takes a fifth of the time, because hardly any item is ours.
     matches = map(_IDENTIFIER.fullmatch, [name for name in identifiers if name.startswith("mbid-")])
     return [bytes.fromhex(match[1].replace("-", "")) for match in matches if match is not None]
-
-
-def _share(gids: Iterable[bytes], partition: Partition) -> Iterable[bytes]:
-    if partition.count == 1:
-        return gids
-    share, shares = partition.index, partition.count
-    return (gid for gid in gids if int.from_bytes(gid[:4]) % shares == share)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -14,12 +16,8 @@ from artwork_backfill.shared import seeding
 from artwork_backfill.shared.audit.actual import ItemState, classify, collections_of
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType, item_name
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
-from artwork_backfill.shared.clients.http import ServiceDown, Unreadable
+from artwork_backfill.shared.clients.http import Interrupted, ServiceDown, Unreadable
 from artwork_backfill.shared.engine.job import StopRun
-
-#: Priorities of gids that are live in MusicBrainz, and of all others.
-LIVE: Final = 100
-GONE: Final = 150
 
 #: The maximum number of simultaneous requests.
 CONCURRENCY: Final = 8
@@ -91,12 +89,26 @@ def ask_musicbrainz(conn: Connection, gids: Collection[bytes]) -> Known:
         if entity_type is None:
             unknown.append(gid.bytes)
         else:
-            priorities[EntityType(entity_type)][gid.bytes] = LIVE if is_live else GONE
+            priorities[EntityType(entity_type)][gid.bytes] = (
+                seeding.LIVE if is_live else seeding.GONE
+            )
     return Known(priorities, tuple(unknown))
 
 
-def ask_archive_org(archive: ArchiveOrgClient, gids: Iterable[bytes]) -> Looked:
+def ask_archive_org(
+    archive: ArchiveOrgClient,
+    gids: Iterable[bytes],
+    *,
+    second_look_after: float,
+    stop_flag: Event,
+) -> Looked:
     """Return what the items say, with one request each; an absence is confirmed by a second one.
+
+    Parameters
+    ----------
+    second_look_after
+        Seconds from an answer that calls an item absent to the second request, at least. The other
+        items are asked about meanwhile.
 
     Raises
     ------
@@ -111,7 +123,16 @@ def ask_archive_org(archive: ArchiveOrgClient, gids: Iterable[bytes]) -> Looked:
         return looked
     with ThreadPoolExecutor(min(CONCURRENCY, len(names))) as pool:
         items = list(pool.map(lambda name: _look(archive, name), names.values()))
-    for (gid, name), item in zip(names.items(), items, strict=True):
+
+        def confirm(name: str, item: _Look | Unreadable) -> _Look | Unreadable:
+            if isinstance(item, Unreadable) or item.state is not ItemState.ABSENT:
+                return item
+            if stop_flag.wait(max(0.0, item.read_at + second_look_after - time.monotonic())):
+                raise Interrupted("the run is stopping")
+            return _look(archive, name, extended_err=True)
+
+        confirmed = list(pool.map(confirm, names.values(), items))
+    for (gid, name), item in zip(names.items(), confirmed, strict=True):
         if isinstance(item, Unreadable):
             looked.unclear.append((item_name(name), str(item)))
         elif item.state is ItemState.ABSENT:
@@ -132,21 +153,20 @@ class _Look(NamedTuple):
 
     state: ItemState
     collections: tuple[str, ...]
+    #: When it came, in monotonic seconds.
+    read_at: float
 
 
-def _look(archive: ArchiveOrgClient, gid: str) -> _Look | Unreadable:
+def _look(archive: ArchiveOrgClient, gid: str, *, extended_err: bool = False) -> _Look | Unreadable:
     """Return what an item says, or why it could not be read."""
     try:
-        document = archive.metadata(gid)
-        state = classify(document, gid).state
-        if state is ItemState.ABSENT:
-            document = archive.metadata(gid, extended_err=True)
-            state = classify(document, gid).state
+        document = archive.metadata(gid, extended_err=extended_err)
     except ServiceDown as error:
         raise StopRun(str(error)) from error
     except Unreadable as error:
         return error
-    return _Look(state, collections_of(document, gid))
+    state = classify(document, gid).state
+    return _Look(state, collections_of(document, gid), time.monotonic())
 
 
 def _type(collections: Collection[str]) -> EntityType | None:

@@ -18,11 +18,10 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.sql import SQL, Identifier
 
-from artwork_backfill.jobs.seed_from_ia_scan import standing as standings
+from artwork_backfill.jobs.seed_from_ia_scan import scan as scans
 from artwork_backfill.jobs.seed_from_ia_scan import verification
 from artwork_backfill.jobs.seed_from_ia_scan.pages import ListedPages, Page, ScrapedPages
-from artwork_backfill.jobs.seed_from_ia_scan.scan import Scan
-from artwork_backfill.jobs.seed_from_ia_scan.standing import Standing
+from artwork_backfill.jobs.seed_from_ia_scan.scan import Checkpoint, Scan
 from artwork_backfill.shared import seeding
 from artwork_backfill.shared.audit.archives import ArtArchive, item_name, other_archive
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
@@ -42,10 +41,6 @@ from artwork_backfill.shared.settings import Settings
 
 #: Either of the two functions of `shared.seeding`.
 Seed = Callable[[Connection, str, Mapping[bytes, int]], seeding.Seeded]
-
-#: Priorities of gids that are live in MusicBrainz, and of all others.
-LIVE: Final = 100
-GONE: Final = 150
 
 #: The number of foreign identifiers of a collection that are reported one by one.
 _REPORTED: Final = 5
@@ -102,7 +97,7 @@ class _SeededPage:
     """The result of a page: the position of the scan after it, and its rows."""
 
     page: ScanPage
-    standing: Standing
+    checkpoint: Checkpoint
     ids: Sequence[int]
 
 
@@ -184,7 +179,7 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
             scan = self._scans[seeded.page.scan]
             scan.ids.update(seeded.ids)
             if not seeded.page.is_part:
-                scan.take(seeded.page.page, seeded.standing)
+                scan.take(seeded.page.page, seeded.checkpoint)
         self._reported.update(written.passed_over)
 
     def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification | Note]:
@@ -233,14 +228,14 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
         """Return a scan from the beginning, or from the position of an interrupted one."""
         partition = self.run.options.partition
         if isinstance(self._source, Path):
-            return Scan(archive, ListedPages(self._source, partition), Standing(has_rights=True))
-        standing = standings.load(conn, archive.collection, partition)
+            return Scan(archive, ListedPages(self._source, partition), Checkpoint(has_rights=True))
+        checkpoint = scans.load(conn, archive.collection, partition)
         has_rights = self._source.has_credentials
-        if standing is None or self._restart or not standing.may_go_on(has_rights):
-            standing = Standing(has_rights)
-        after = standing.pages, standing.cursor
+        if checkpoint is None or self._restart or not checkpoint.may_continue(has_rights):
+            checkpoint = Checkpoint(has_rights)
+        after = checkpoint.pages, checkpoint.cursor
         pages = ScrapedPages(self._source, archive, partition, self.run.stop_flag, after)
-        return Scan(archive, pages, standing, gids_before=standing.gids)
+        return Scan(archive, pages, checkpoint, gids_before=checkpoint.gids)
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -256,7 +251,9 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
             entity_type = scan.archive.entity_type
             gone, others = _not_live(conn, scan.archive, page.gids)
             priorities = {
-                gid: GONE if gid in gone else LIVE for gid in page.gids if gid not in others
+                gid: seeding.GONE if gid in gone else seeding.LIVE
+                for gid in page.gids
+                if gid not in others
             }
             seeded = seed(conn, entity_type, priorities)
             counts.update(seeded.counts)
@@ -268,10 +265,10 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
             elif new < len(priorities):
                 ids = verification.look_up(conn, entity_type, priorities)
                 new = scan.count_new(ids)
-            standing = scan.after(page, new)
+            checkpoint = scan.after(page, new)
             if stores and not result.is_part:
                 partition = self.run.options.partition
-                standings.store(conn, scan.archive.collection, partition, standing)
+                scans.store(conn, scan.archive.collection, partition, checkpoint)
             counts.update(not_live=len(gone), of_another_type=len(others))
             if not result.is_part:
                 counts.update(identifiers=page.identifiers, foreign=page.foreign)
@@ -282,7 +279,7 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
                 for text in texts[:left]
             ]
             passed_over[result.scan] += len(texts)
-            pages.append(_SeededPage(result, standing, ids))
+            pages.append(_SeededPage(result, checkpoint, ids))
         return _Seeded(+counts, problems, pages, passed_over)
 
     def _missing(self) -> list[Problem]:

@@ -24,6 +24,7 @@ from artwork_backfill.shared.clients.http import CredentialsRefused, ServiceDown
 from artwork_backfill.shared.engine.job import Partition, RunFailed, StopRun
 from artwork_backfill.shared.id_set import IdSet
 from artwork_backfill.shared.lines import DamagedInput, read_blocks
+from artwork_backfill.shared.seeding import share
 
 #: How often an implausible page is requested, and the delay between, in seconds.
 _ATTEMPTS: Final = 4
@@ -248,7 +249,7 @@ def _page(
 ) -> Page:
     every = list(identifiers)
     all_gids = frozenset(_gids(every))
-    gids = all_gids if partition.count == 1 else frozenset(_share(all_gids, partition))
+    gids = all_gids if partition.count == 1 else frozenset(share(all_gids, partition))
     foreign = [identifier for identifier in every if not _IDENTIFIER.fullmatch(identifier)]
     others = {identifier.encode("utf-8", "surrogatepass") for identifier in foreign}
     return Page(
@@ -262,11 +263,6 @@ def _page(
         frozenset(map(number_of, gids)),
         frozenset(map(number_of, others | (all_gids - gids))),
     )
-
-
-def _share(gids: Iterable[bytes], partition: Partition) -> list[bytes]:
-    share, shares = partition.index, partition.count
-    return [gid for gid in gids if int.from_bytes(gid[:4]) % shares == share]
 
 
 def _gids(identifiers: Iterable[str]) -> Iterator[bytes]:

@@ -1,14 +1,154 @@
-"""One enumeration of a collection, and what this run has written of it."""
+"""The stored position of a scan, in artwork_indexer.ia_scan, from which the next run continues."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Final
 
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from artwork_backfill.jobs.seed_from_ia_scan.distinct import Distinct
 from artwork_backfill.jobs.seed_from_ia_scan.pages import Page, Pages
-from artwork_backfill.jobs.seed_from_ia_scan.standing import Standing
 from artwork_backfill.shared.audit.archives import ArtArchive
+from artwork_backfill.shared.engine.job import Partition, RunFailed
 from artwork_backfill.shared.id_set import IdSet
+
+_LOAD: Final = """
+SELECT has_rights, cursor, pages, identifiers, foreign_identifiers, gids, total,
+       seen_gids, seen_others
+FROM artwork_indexer.ia_scan
+WHERE collection = %(collection)s
+AND partition_index = %(partition)s AND partition_count = %(partitions)s
+"""
+
+# Absolute numbers, so that a retried transaction counts nothing twice. If another run has taken
+# over the scan in the meantime, its checkpoint stays.
+_STORE: Final = """
+INSERT INTO artwork_indexer.ia_scan AS scan (
+    collection, partition_index, partition_count, has_rights,
+    cursor, pages, identifiers, foreign_identifiers, gids, total, seen_gids, seen_others)
+VALUES (
+    %(collection)s, %(partition)s, %(partitions)s, %(has_rights)s,
+    %(cursor)s, %(pages)s, %(identifiers)s, %(foreign_identifiers)s, %(gids)s, %(total)s,
+    %(seen_gids)s, %(seen_others)s)
+ON CONFLICT (collection, partition_index, partition_count) DO UPDATE
+SET has_rights = excluded.has_rights,
+    cursor = excluded.cursor,
+    pages = excluded.pages,
+    identifiers = excluded.identifiers,
+    foreign_identifiers = excluded.foreign_identifiers,
+    gids = excluded.gids,
+    total = excluded.total,
+    seen_gids = excluded.seen_gids,
+    seen_others = excluded.seen_others,
+    started_at = CASE WHEN excluded.pages = 1 THEN now() ELSE scan.started_at END,
+    last_page_at = now()
+WHERE %(pages)s = 1 OR scan.pages IN (%(pages)s, %(pages)s - 1)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The position and the counts of a scan.
+
+    Parameters
+    ----------
+    has_rights
+        Whether the scan uses the keys of an account.
+    cursor
+        Leads to the next page; `None` before the first and after the last.
+    identifiers, foreign_identifiers
+        The numbers of identifiers, those included that came more than once.
+    gids
+        The number of distinct gids.
+    total
+        The size of the collection according to archive.org.
+    seen_gids, seen_others
+        What is known of distinct gids and of all other identifiers, see `Distinct`. `None` for a
+        scan that began before this was stored.
+    """
+
+    has_rights: bool
+    cursor: str | None = None
+    pages: int = 0
+    identifiers: int = 0
+    foreign_identifiers: int = 0
+    gids: int = 0
+    total: int | None = None
+    seen_gids: bytes | None = b""
+    seen_others: bytes | None = b""
+
+    @property
+    def distinct_identifiers(self) -> int:
+        """The number of distinct identifiers, as far as that is known."""
+        if self.seen_gids is None or self.seen_others is None:
+            return self.identifiers
+        others = Distinct(self.seen_others).count(self.identifiers)
+        return others + Distinct(self.seen_gids).count(self.identifiers - others)
+
+    @property
+    def is_finished(self) -> bool:
+        return self.pages > 0 and self.cursor is None
+
+    def may_continue(self, has_rights: bool) -> bool:
+        """Return whether the next run may continue here, because it sees the same items.
+
+        And it must be known what was seen.
+        """
+        is_known = self.seen_gids is not None and self.seen_others is not None
+        return self.cursor is not None and self.has_rights == has_rights and is_known
+
+    def after(self, page: Page, gids: int) -> Checkpoint:
+        """Return the position after a page, with at most `gids` distinct gids in all."""
+        # An enumeration whose cursor had expired starts over.
+        before = Checkpoint(self.has_rights) if page.number == 1 else self
+        seen_gids = Distinct(before.seen_gids or b"")
+        seen_gids.update(page.gid_numbers)
+        seen_others = Distinct(before.seen_others or b"")
+        seen_others.update(page.other_numbers)
+        return Checkpoint(
+            has_rights=self.has_rights,
+            cursor=page.cursor,
+            pages=page.number,
+            identifiers=before.identifiers + page.identifiers,
+            foreign_identifiers=before.foreign_identifiers + page.foreign,
+            # Each run of an interrupted scan counts its own, the later one some of them again.
+            gids=seen_gids.count(gids),
+            total=page.total if page.total is not None else before.total,
+            seen_gids=seen_gids.stored(),
+            seen_others=seen_others.stored(),
+        )
+
+
+def load(conn: Connection, collection: str, partition: Partition) -> Checkpoint | None:
+    """Return the position of the last scan of a collection, or None."""
+    with conn.cursor(row_factory=class_row(Checkpoint)) as cursor:
+        return cursor.execute(_LOAD, _key(collection, partition)).fetchone()
+
+
+def store(conn: Connection, collection: str, partition: Partition, checkpoint: Checkpoint) -> None:
+    """Store the position of a scan.
+
+    Raises
+    ------
+    RunFailed
+        Another run has scanned the same partition in the meantime.
+    """
+    if not conn.execute(_STORE, _key(collection, partition) | asdict(checkpoint)).rowcount:
+        raise RunFailed(
+            f"another run is scanning {collection} from another position: wait until one of them"
+            " has ended, and run this again"
+        )
+
+
+def _key(collection: str, partition: Partition) -> dict[str, object]:
+    return {
+        "collection": collection,
+        "partition": partition.index,
+        "partitions": partition.count,
+    }
 
 
 @dataclass(slots=True)
@@ -17,7 +157,7 @@ class Scan:
 
     Parameters
     ----------
-    standing
+    checkpoint
         The position; at first, that of an interrupted run.
     gids_before
         The number of distinct gids of the interrupted run.
@@ -27,34 +167,34 @@ class Scan:
 
     archive: ArtArchive
     pages: Pages
-    standing: Standing
+    checkpoint: Checkpoint
     gids_before: int = 0
     ids: IdSet = field(default_factory=IdSet)
 
     @property
     def is_finished(self) -> bool:
         """Whether the last page is committed."""
-        return self.pages.finished and self.standing.is_finished
+        return self.pages.finished and self.checkpoint.is_finished
 
     @property
     def has_begun(self) -> bool:
-        return self.standing.pages > 0
+        return self.checkpoint.pages > 0
 
     def count_new(self, ids: Sequence[int]) -> int:
         """Return how many rows this run has not met before."""
         return sum(id_ not in self.ids for id_ in ids)
 
-    def after(self, page: Page, new: int) -> Standing:
+    def after(self, page: Page, new: int) -> Checkpoint:
         """Return the position after a page with `new` new rows is committed."""
         if page.number == 1:
-            return self.standing.after(page, len(self.ids) + new)
+            return self.checkpoint.after(page, len(self.ids) + new)
         # A dry run has met no rows.
-        met = max(self.gids_before + len(self.ids), self.standing.gids)
-        return self.standing.after(page, met + new)
+        met = max(self.gids_before + len(self.ids), self.checkpoint.gids)
+        return self.checkpoint.after(page, met + new)
 
-    def take(self, page: Page, standing: Standing) -> None:
+    def take(self, page: Page, checkpoint: Checkpoint) -> None:
         """Record that a page is committed."""
-        self.standing = standing
+        self.checkpoint = checkpoint
         if page.number == 1:
             # The interrupted run's cursor had expired, so its gids are counted again.
             self.gids_before = 0

@@ -8,10 +8,9 @@ from typing import Final
 
 from psycopg import Connection
 
-from artwork_backfill.jobs.seed_from_ia_scan import standing as standings
+from artwork_backfill.jobs.seed_from_ia_scan import scan as scans
 from artwork_backfill.jobs.seed_from_ia_scan.pages import ListedPages
-from artwork_backfill.jobs.seed_from_ia_scan.scan import Scan
-from artwork_backfill.jobs.seed_from_ia_scan.standing import Standing
+from artwork_backfill.jobs.seed_from_ia_scan.scan import Checkpoint, Scan
 from artwork_backfill.shared import seeding
 from artwork_backfill.shared.audit.archives import ArtArchive, EntityType
 from artwork_backfill.shared.engine.job import Note, Partition, StopRun, Verification
@@ -103,7 +102,7 @@ def of_scan(
         yield _read_whole(scan.pages)
         yield _list_coverage(conn, scan, partition)
     else:
-        yield from _completeness(conn, scan.archive, scan.standing, partition, accept_total)
+        yield from _completeness(conn, scan.archive, scan.checkpoint, partition, accept_total)
 
 
 def of_list(
@@ -116,9 +115,9 @@ def of_list(
             raise StopRun("stopped before the whole list was read: run it again", planned=True)
         page = scan.pages.next_page(_PAGE)
         ids = look_up(conn, scan.archive.entity_type, page.gids)
-        standing = scan.after(page, scan.count_new(ids))
+        checkpoint = scan.after(page, scan.count_new(ids))
         scan.ids.update(ids)
-        scan.take(page, standing)
+        scan.take(page, checkpoint)
         absent += len(page.gids) - len(ids)
     yield _present(conn, scan, absent)
     if isinstance(scan.pages, ListedPages):
@@ -135,8 +134,8 @@ def of_earlier_scans(
 ) -> Iterator[Verification | Note]:
     """Verify without a run the stored counts of the last scan of each collection."""
     for archive in archives:
-        standing = standings.load(conn, archive.collection, partition)
-        if standing is None:
+        checkpoint = scans.load(conn, archive.collection, partition)
+        if checkpoint is None:
             detail = "there is none: run `artwork-backfill seed-from-ia-scan` first"
             yield Verification.equal(f"scan of {archive.collection} on record", 1, 0, detail)
             continue
@@ -144,16 +143,16 @@ def of_earlier_scans(
         rows = count(conn, _COUNT_ALL, values)
         yield Verification(
             f"rows of type {archive.entity_type} in audit_entity",
-            standing.gids,
+            checkpoint.gids,
             rows,
             "at least as many as the scan found gids",
-            ok=rows >= standing.gids,
+            ok=rows >= checkpoint.gids,
         )
-        yield from _completeness(conn, archive, standing, partition, accept_total)
+        yield from _completeness(conn, archive, checkpoint, partition, accept_total)
 
 
 def _present(conn: Connection, scan: Scan, absent: int = 0) -> Verification:
-    entity_type, standing = scan.archive.entity_type, scan.standing
+    entity_type, checkpoint = scan.archive.entity_type, scan.checkpoint
     found = sum(
         # As text, which psycopg need not convert number by number.
         count(
@@ -167,43 +166,43 @@ def _present(conn: Connection, scan: Scan, absent: int = 0) -> Verification:
         f"gids of {scan.archive.collection} in audit_entity",
         len(scan.ids) + absent,
         found,
-        f"{standing.identifiers:,} identifiers seen,"
-        f" {standing.foreign_identifiers:,} of them not an entity's",
+        f"{checkpoint.identifiers:,} identifiers seen,"
+        f" {checkpoint.foreign_identifiers:,} of them not an entity's",
     )
 
 
 def _completeness(
     conn: Connection,
     archive: ArtArchive,
-    standing: Standing,
+    checkpoint: Checkpoint,
     partition: Partition,
     accept_total: bool,
 ) -> Iterator[Verification | Note]:
     """Compare a scan with what archive.org and MusicBrainz say there should be."""
     name = f"gids of {archive.collection} against entities with art in MusicBrainz"
     with_art = count_with_art(conn, archive, partition)
-    if not standing.is_finished:
+    if not checkpoint.is_finished:
         detail = "the scan has not reached its end: run it again to continue"
-        yield Note(name, standing.gids, f"of {with_art:,}; {detail}")
+        yield Note(name, checkpoint.gids, f"of {with_art:,}; {detail}")
         return
-    if standing.total is not None:
-        seen = standing.distinct_identifiers
-        is_enough = seen >= (1 - TOLERATED_SHARE) * standing.total
+    if checkpoint.total is not None:
+        seen = checkpoint.distinct_identifiers
+        is_enough = seen >= (1 - TOLERATED_SHARE) * checkpoint.total
         yield Verification(
             f"identifiers of {archive.collection} against archive.org's total",
-            standing.total,
+            checkpoint.total,
             seen,
             "" if is_enough else "accepted" if accept_total else _TOTAL,
             ok=is_enough or accept_total,
         )
-    ok = standing.gids >= PLAUSIBLE_SHARE * with_art
-    detail = "" if ok else _what_is_missing(archive, standing) + _OTHER_WAYS
-    yield Verification(name, with_art, standing.gids, detail, ok=ok)
+    ok = checkpoint.gids >= PLAUSIBLE_SHARE * with_art
+    detail = "" if ok else _what_is_missing(archive, checkpoint) + _OTHER_WAYS
+    yield Verification(name, with_art, checkpoint.gids, detail, ok=ok)
 
 
-def _what_is_missing(archive: ArtArchive, standing: Standing) -> str:
+def _what_is_missing(archive: ArtArchive, checkpoint: Checkpoint) -> str:
     keys = "ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY"
-    if standing.has_rights:
+    if checkpoint.has_rights:
         return (
             f"implausibly few: the account of {keys} seems to have no rights on"
             f" {archive.collection}; ask archive.org for them and scan with --restart"
@@ -216,17 +215,17 @@ def _what_is_missing(archive: ArtArchive, standing: Standing) -> str:
 
 def _list_coverage(conn: Connection, scan: Scan, partition: Partition) -> Verification:
     """Compare a list with MusicBrainz; a list may be partial, but must be one of items."""
-    standing = scan.standing
-    usable = standing.identifiers - standing.foreign_identifiers
-    ok = usable > 0 and usable >= IDENTIFIERS_SHARE * standing.identifiers
+    checkpoint = scan.checkpoint
+    usable = checkpoint.identifiers - checkpoint.foreign_identifiers
+    ok = usable > 0 and usable >= IDENTIFIERS_SHARE * checkpoint.identifiers
     detail = (
-        f"{usable:,} of {standing.identifiers:,} lines are an identifier of"
+        f"{usable:,} of {checkpoint.identifiers:,} lines are an identifier of"
         f" {scan.archive.collection}, like mbid-GID"
     )
     return Verification(
         "gids of the list against entities with art in MusicBrainz",
         count_with_art(conn, scan.archive, partition),
-        standing.gids,
+        checkpoint.gids,
         "" if ok else detail,
         ok=ok,
     )

@@ -188,8 +188,8 @@ class SeedFromImg129(Job[Chunk, Chunk]):
                 of_priority.prioritised,
                 "at least of this priority, or no longer unchecked",
             )
-        for standing in ("live", "merged", "deleted", "unknown"):
-            yield Note(f"gids {standing} in MusicBrainz", getattr(everything, standing))
+        for presence in ("live", "merged", "deleted", "unknown"):
+            yield Note(f"gids {presence} in MusicBrainz", getattr(everything, presence))
 
     def _verify_readable(self) -> Iterator[Verification]:
         for name, count in (

@@ -27,6 +27,7 @@ from artwork_backfill.jobs.seed_from_img_129.formats import (
 from artwork_backfill.jobs.seed_from_img_129.sources import UNKNOWN_KIND, Source, explain
 from artwork_backfill.shared.engine.job import Partition, Problem, StopRun
 from artwork_backfill.shared.lines import Block, DamagedInput, Part, read_blocks
+from artwork_backfill.shared.seeding import share
 
 #: The number of lines of one source that are reported one by one; the counts include all.
 _REPORTED_LINES: Final = 20
@@ -197,15 +198,9 @@ class Reading:
 
     def _chunk(self, position: int, seeds: dict[bytes, int], counts: Counter[str]) -> Chunk:
         """Move seeds and counts from what was read to a chunk."""
-        share, shares = self._partition.index, self._partition.count
         # Sorted here, while the last chunk is written, because rows are written in order.
         taken = {gid: seeds.pop(gid) for gid in sorted(islice(seeds, self._size))}
-        if shares > 1:
-            taken = {
-                gid: priority
-                for gid, priority in taken.items()
-                if int.from_bytes(gid[:4]) % shares == share
-            }
+        taken = {gid: taken[gid] for gid in share(taken, self._partition)}
         if self._priority is not None:
             taken = dict.fromkeys(taken, self._priority)
         chunk = Chunk(

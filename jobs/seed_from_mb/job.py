@@ -15,11 +15,12 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composed
 
 from artwork_backfill.jobs.seed_from_mb.gids import GIDS, Gids, Key, Kind
-from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
+from artwork_backfill.shared.engine.job import Job, Left, Run, RunResult, Verification, Written
 from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.reaudit import LEFT_AS_IS
 from artwork_backfill.shared.settings import Settings
 
 # Gids that are added later are left to the next run.
@@ -91,14 +92,19 @@ NOT EXISTS (
 )
 """
 
-# Found clean while it was live, or before that was recorded, and merged or deleted since.
-_WAS_LIVE: Final = "audit_entity.status = 'clean' AND audit_entity.was_live IS NOT FALSE"
+# Found clean while it was live, or before that was recorded, and merged or deleted since. Of what a
+# person has left as it is, that has to be certain.
+_WAS_LIVE: Final = f"""
+audit_entity.status = 'clean'
+AND (audit_entity.was_live IS TRUE
+     OR (audit_entity.was_live IS NULL AND NOT {LEFT_AS_IS.format(entity="audit_entity")}))
+"""
 
 _NEVER: Final = "FALSE"
 
-_MAKE_UNCHECKED: Final = """
+_MAKE_UNCHECKED: Final = f"""
 DO UPDATE SET status = 'unchecked', priority = greatest(audit_entity.priority, excluded.priority)
-WHERE audit_entity.status = 'clean' AND audit_entity.was_live IS NOT FALSE
+WHERE {_WAS_LIVE}
 """
 
 # Otherwise the planner builds a hash of the whole audit table for each page.
@@ -172,6 +178,7 @@ class SeedFromMb(Job[Page, Page]):
         Table("musicbrainz.deleted_entity"),
         Table("artwork_indexer.event_queue"),
         Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
+        Table("artwork_indexer.needs_manual_review"),
         *RUN_TABLES,
     )
     # For `--only-with-art`.
@@ -224,10 +231,12 @@ class SeedFromMb(Job[Page, Page]):
             written += conn.execute(statement, values).rowcount
         return Written.of(written, max(written, sum(page.rows for page in results)))
 
-    def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification]:
+    def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification | Left]:
         self._snapshot = self._snapshot or _take_snapshot(conn)
         for position, gids in enumerate(self._gids):
-            yield self._verify_gids(conn, position, gids, run)
+            check = self._verify_gids(conn, position, gids, run)
+            yield check
+            yield Left(check.expected - check.actual)
 
     # -- pages -----------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
-"""The schemas of the outside databases, as far as the jobs read or write them.
+"""The schemas of the outside databases, as far as the jobs use them.
 
-Only columns that the jobs use are here, with their real types. The data is in `sandbox.world` and
-`sandbox.library`.
+They contain only columns that the jobs use, with their real types. The data is in `sandbox.world`
+and `sandbox.library`.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ def create_musicbrainz(conn: Connection) -> None:
 
 
 def create_musicbrainz_tables(conn: Connection) -> None:
-    """The first half of `create_musicbrainz`: large loads are faster without indexes."""
+    """Create the tables of `create_musicbrainz`; large loads are faster without indexes."""
     conn.execute(_read("musicbrainz_tables.sql"))
     conn.execute(_read("artwork_indexer.sql"))
 
 
 def create_musicbrainz_indexes(conn: Connection) -> None:
-    """The second half of `create_musicbrainz`: keys, indexes and MusicBrainz's triggers."""
+    """Create the keys, indexes and triggers of `create_musicbrainz`."""
     conn.execute(_read("musicbrainz_indexes.sql"))
     conn.execute(_read("artwork_triggers.sql"))
 
 
 @contextmanager
 def without_triggers(conn: Connection) -> Iterator[None]:
-    """Load rows as a backup does: within the block, no edit queues an event.
+    """Load rows as from a backup: within the block, no edit queues an event.
 
-    To be used inside a transaction.
+    Use it inside a transaction.
     """
     for table in _EDITED:
         conn.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
@@ -58,9 +58,12 @@ def without_triggers(conn: Connection) -> Iterator[None]:
 def create_wxyc(conn: Connection, schema: str = "wxyc_schema", *, is_old: bool = False) -> None:
     """Create the library's tables.
 
-    Parameters:
-        schema: the name of their schema.
-        is_old: whether the library only has its first six columns, and no trigger.
+    Parameters
+    ----------
+    schema
+        The name of their schema.
+    is_old
+        Whether the library only has its first six columns, and no trigger.
     """
     conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
     with conn.transaction():

@@ -1,5 +1,5 @@
--- The queue of artwork-indexer. Its rules matter to whoever adds events: queued events are unique,
--- a row is updated in place, and last_updated moves with every update.
+-- The queue of artwork-indexer. Its rules matter to programs that add events: queued events are
+-- unique, a row is updated in place, and last_updated changes with every update.
 
 CREATE SCHEMA artwork_indexer;
 
@@ -36,7 +36,7 @@ CREATE INDEX event_failure_reason_idx_event
 
 CREATE FUNCTION artwork_indexer.b_upd_event_queue() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    -- A statement that sets last_updated itself has its way.
+    -- A last_updated that the statement sets itself takes precedence.
     IF NEW.last_updated = OLD.last_updated THEN
         NEW.last_updated := now();
     END IF;

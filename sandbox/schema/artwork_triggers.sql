@@ -1,11 +1,12 @@
 -- What MusicBrainz's own triggers queue for artwork-indexer when people edit.
 --
--- What others meet of them is the conflict handling. An index event yields to an identical one that
--- is queued, or makes it wait for the deletion of an image. delete_image and copy_image have no such
--- clause: an identical queued event makes the edit fail. The exception is the deletion of an entity.
+-- Other programs are affected by the conflict handling. An index event yields to an identical
+-- queued one, or makes it wait for the deletion of an image. delete_image and copy_image have no
+-- such clause: an identical queued event makes the edit fail. The exception is the deletion of an
+-- entity.
 --
--- One set of functions serves both archives; a trigger's argument is the type of entity, which is
--- also the name of the column that refers to it.
+-- One set of functions serves both archives. A trigger's argument is the entity type, which is also
+-- the name of the column that refers to it.
 
 CREATE FUNCTION artwork_indexer.sandbox_gid(kind TEXT, entity_id INT) RETURNS UUID
 LANGUAGE plpgsql STABLE AS $$
@@ -28,7 +29,7 @@ RETURNS BOOLEAN LANGUAGE sql STABLE AS $$
     END
 $$;
 
--- Without a conflict clause, as MusicBrainz queues what touches an image.
+-- Without a conflict clause, like MusicBrainz's own events for images.
 CREATE FUNCTION artwork_indexer.sandbox_queue_image(
     kind TEXT, action TEXT, message JSONB, parent BIGINT DEFAULT NULL
 ) RETURNS BIGINT LANGUAGE sql AS $$
@@ -46,7 +47,7 @@ LANGUAGE sql AS $$
     ON CONFLICT DO NOTHING
 $$;
 
--- After the deletion of an image: an index event that waits already then waits for that as well.
+-- After the deletion of an image: an already queued index event then waits for the deletion, too.
 CREATE FUNCTION artwork_indexer.sandbox_queue_index_after(kind TEXT, gid UUID, parent BIGINT)
 RETURNS VOID LANGUAGE sql AS $$
     INSERT INTO artwork_indexer.event_queue AS queued (entity_type, action, message, depends_on)
@@ -80,7 +81,7 @@ BEGIN
 END
 $$;
 
--- A changed owner is a merge or a move: the image is copied, and deleted where it was.
+-- A changed owner is a merge or a move: the image is copied, and deleted in its old place.
 CREATE FUNCTION artwork_indexer.sandbox_art_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     kind        TEXT := TG_ARGV[0];
@@ -116,7 +117,7 @@ BEGIN
 END
 $$;
 
--- Not when the image goes because its entity goes: that is `sandbox_entity_deleted`.
+-- Not if the image is deleted with its entity: that is `sandbox_entity_deleted`.
 CREATE FUNCTION artwork_indexer.sandbox_art_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     kind    TEXT := TG_ARGV[0];
@@ -150,7 +151,7 @@ BEGIN
         FROM event_art_archive.event_art art
         JOIN musicbrainz.event ON event.id = art.event WHERE art.id = image;
     END IF;
-    -- Types that go with their image are no news.
+    -- Types that are deleted with their image need no event.
     IF its_gid IS NOT NULL THEN
         PERFORM artwork_indexer.sandbox_queue_index(kind, its_gid);
     END IF;

@@ -1,4 +1,4 @@
--- MusicBrainz: entities, what became of them, edits, and the two art archives.
+-- MusicBrainz: entities, their redirects and deletions, edits, and the two art archives.
 
 CREATE SCHEMA musicbrainz;
 CREATE SCHEMA cover_art_archive;
@@ -132,8 +132,8 @@ CREATE TABLE event_art_archive.event_art (
 
 CREATE TABLE event_art_archive.event_art_type (id BIGINT NOT NULL, type_id INTEGER NOT NULL);
 
--- What an index.json is written from. Of several images of type 1, only the first is the front;
--- the order of types means nothing.
+-- The source of index.json. Of several images of type 1, only the first is the front; the order of
+-- types means nothing.
 CREATE VIEW cover_art_archive.index_listing AS
 SELECT art.*,
        edit.close_time IS NOT NULL AS approved,

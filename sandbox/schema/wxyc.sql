@@ -1,5 +1,5 @@
--- The library's tables as the oldest libraries have them, in the schema that is first on the search
--- path. What came later is in wxyc_today.sql.
+-- The library's tables as in the oldest libraries, in the first schema of the search path. Later
+-- additions are in wxyc_today.sql.
 
 CREATE TABLE artists (
     id                 SERIAL PRIMARY KEY,

@@ -1,4 +1,4 @@
--- What a library of today has beside wxyc.sql: more columns and tables, and the triggers.
+-- What a current library has in addition to wxyc.sql: columns, tables, and the triggers.
 
 ALTER TABLE library
     ADD COLUMN alternate_artist_name        VARCHAR(128),
@@ -25,15 +25,15 @@ CREATE TABLE library_identity (
     confidence          REAL NOT NULL
 );
 
--- One row: when the catalogue last changed. Clients fetch all of it again when it moves.
+-- One row: when the catalogue last changed. Clients fetch all of it again when it changes.
 CREATE TABLE library_watermark (
     id                BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (id),
     last_modified_at  TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 INSERT INTO library_watermark DEFAULT VALUES;
 
--- Runs with the rights of whoever writes, also for a statement that changes no row. The table it
--- means is the one beside its own.
+-- Runs with the rights of the writing role, also for a statement that changes no row. It updates
+-- the table beside its own.
 CREATE FUNCTION touch_library_watermark() RETURNS TRIGGER LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format(
@@ -50,7 +50,7 @@ CREATE TRIGGER touch_library_watermark
         album_artist, label, canonical_entity_id
     ON library FOR EACH STATEMENT EXECUTE FUNCTION touch_library_watermark();
 
--- Tells the live site's listeners of each row.
+-- Notifies the live site's listeners of each row.
 CREATE FUNCTION cdc_notify() RETURNS TRIGGER LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_notify('cdc', json_build_object(

@@ -101,11 +101,13 @@ class PreviousAudits:
 
     Attributes
     ----------
+    unfixed
+        Checks that led to events at a previous audit, and that no audit has judged and found fixed
+        since.
     repaired
-        Checks that led to events at a previous audit, have not been found fixed since, and whose
-        events have all completed.
+        Those of them whose events have all completed.
     unproved
-        Those of them whose repair no audit has proved yet.
+        Those of the repaired ones that no audit has judged yet.
     failed
         The entity's events in state `failed` without an identical one completed since.
     distrusted
@@ -115,6 +117,7 @@ class PreviousAudits:
         no check has the member "".
     """
 
+    unfixed: frozenset[str] = frozenset()
     repaired: frozenset[str] = frozenset()
     unproved: frozenset[str] = frozenset()
     failed: tuple[FailedEvent, ...] = ()
@@ -257,20 +260,12 @@ def decide(
     return Decision(status, passed=passed)
 
 
-def proofs(findings: Sequence[Finding], previous: PreviousAudits) -> dict[str, bool]:
-    """Return for each check whose repair these findings prove whether it held.
-
-    An item that could not be compared, because it is missing, dark or of the other archive, proves
-    nothing.
-    """
+def proofs(
+    findings: Sequence[Finding], judged: frozenset[str], previous: PreviousAudits
+) -> dict[str, bool]:
+    """Return, for each unproved repair whose check was judged, whether it held."""
     found = {finding.check for finding in findings}
-    if found & INCONCLUSIVE:
-        return {}
-    return {check: check not in found for check in sorted(previous.unproved)}
-
-
-INCONCLUSIVE: Final = frozenset({"item.missing", "item.dark", "item.archive"})
-"""Checks that leave the rest of the item uncompared."""
+    return {check: check not in found for check in sorted(previous.unproved & judged)}
 
 
 def is_still_tried(check: str, gid: str) -> bool:

@@ -61,7 +61,12 @@ class ReviewReason:
 
     def to_json(self) -> dict[str, str | None]:
         """Return the reason as stored."""
-        return {"code": self.code, "check": self.check, "subject": self.subject}
+        return {
+            "code": self.code,
+            "check": self.check,
+            "subject": self.subject,
+            "text": self.text,
+        }
 
 
 def of_finding(finding: Finding) -> ReviewReason:

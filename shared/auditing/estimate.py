@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -123,7 +124,8 @@ class _Tally:
     """The counts in the sample of one stratum."""
 
     stratum: Stratum
-    examined: list[Audit] = field(default_factory=list)
+    #: Examined, and not counted before the time for a second look has come.
+    waiting: list[Audit] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     checks: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
@@ -175,12 +177,13 @@ class Estimator:
             tally = _Tally(Stratum(source.name, population, len(gids)))
             for start in range(0, len(gids), _BATCH):
                 self._examine(source.entity_type, gids[start : start + _BATCH], tally)
+                self._confirm(tally, until=time.monotonic())
                 done += len(gids[start : start + _BATCH])
                 self._on_progress(done, sum(wanted))
             tallies.append(tally)
         # Last, because a second look must be some seconds later than the first.
         for tally in tallies:
-            self._confirm(tally)
+            self._confirm(tally, until=math.inf)
         return _extrapolated(tallies)
 
     def _count(self, source: _Source) -> int:
@@ -211,7 +214,7 @@ class Estimator:
         before = self._requests()
         with ThreadPoolExecutor(self._services.concurrency) as pool:
             examined = list(pool.map(self._examine_one, claims))
-        tally.examined += [audit for audit in examined if audit is not None]
+        tally.waiting += [audit for audit in examined if audit is not None]
         tally.outcomes["failed"] += examined.count(None)
         tally.requests.update(self._requests() - before)
 
@@ -221,9 +224,14 @@ class Estimator:
         except BadRow:
             return None
 
-    def _confirm(self, tally: _Tally) -> None:
+    def _confirm(self, tally: _Tally, *, until: float) -> None:
+        """Count the audits that are ready by then, and keep no more of them than the counts."""
         before = self._requests()
-        for seen in self._examiner.look_again(tally.examined):
+        """Count the audits that are ready by `until`, and keep only their counts."""
+        before = self._requests()
+        ready = [audit for audit in tally.waiting if audit.ready_at <= until]
+        tally.waiting = [audit for audit in tally.waiting if audit.ready_at > until]
+        for seen in self._examiner.look_again(ready):
             audit = self._examiner.confirm_deletions(seen) if isinstance(seen, Audit) else seen
             if isinstance(audit, Failure):
                 tally.outcomes["failed"] += 1

@@ -43,8 +43,8 @@ from artwork_backfill.shared.audit.decide import (
 )
 from artwork_backfill.shared.audit.expected import Expected, md5
 from artwork_backfill.shared.audit.finding import storable
+from artwork_backfill.shared.audit.judged import judged
 from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
-from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.models import (
     STREAK_LIMIT,
     STUCK_AFTER,
@@ -58,7 +58,7 @@ from artwork_backfill.shared.auditing.models import (
     Streak,
 )
 from artwork_backfill.shared.auditing.owners import ReadOwners
-from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.auditing.services import Listings, Services
 from artwork_backfill.shared.clients.http import Interrupted, NotFound, ServiceDown, Unreadable
 from artwork_backfill.shared.engine.errors import EngineError, StopRun
 from artwork_backfill.shared.engine.session import is_passing
@@ -266,7 +266,15 @@ class Examiner:
         decision = decide(expected, findings, owners, claim.previous, self._policy)
         evidence = _evidence(expected, decision, look, self._second_look_after)
         # Everything that is kept until the batch is written is small, whatever the item was.
-        audit = Audit(claim, decision, capped(findings), proofs(findings, claim.previous), evidence)
+        seen = judged(claim.previous.unfixed, expected, actual, findings)
+        audit = Audit(
+            claim,
+            decision,
+            capped(findings),
+            proofs(findings, seen, claim.previous),
+            claim.previous.unfixed - seen,
+            evidence,
+        )
         return Inspection(expected, audit, actual, owners, tuple(look.items.values()))
 
     def _owners_of(
@@ -315,7 +323,7 @@ class Examiner:
     # -- the second look -----------------------------------------------------------------------
 
     def _wait_until(self, moment: float) -> None:
-        """Wait. Raises `Interrupted` if the run is to stop before."""
+        """Wait; raise `Interrupted` if the run is to stop before."""
         seconds = moment - self._clock()
         if seconds > 0 and self._stop_flag.wait(seconds):
             raise Interrupted("the run is stopping")
@@ -324,7 +332,7 @@ class Examiner:
         return self._isolated(audit, lambda: self._with_absences_confirmed(audit))
 
     def _isolated(self, audit: Audit, work: Callable[[], Audit]) -> Audit | Failure | None:
-        """Return what `work` returns; an error that nothing accounts for fails this audit alone."""
+        """Return the result of `work`; an unforeseen error fails only this audit."""
         try:
             return self._guarded(audit.claim, work)
         except Interrupted:

@@ -17,16 +17,17 @@ from psycopg.rows import namedtuple_row
 
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
 from artwork_backfill.shared.audit.decide import (
-    INCONCLUSIVE,
     PROOFS,
     FailedEvent,
     PreviousAudits,
     Status,
 )
 from artwork_backfill.shared.audit.expected import Artwork, Expected, Presence
+from artwork_backfill.shared.audit.judged import INCONCLUSIVE
 from artwork_backfill.shared.audit.reasons import ReasonCode
 from artwork_backfill.shared.auditing.facts import release_facts
 from artwork_backfill.shared.auditing.models import (
+    NOT_COMPARED,
     BadRow,
     Claim,
     Entity,
@@ -110,15 +111,33 @@ JOIN unnest(%(ids)s::bigint[], %(entity_types)s::text[], %(gids)s::text[])
 # Identical events that completed since do not count against a repair that is needed now. The queue
 # is unique, so an identical event was hardly created before the failed one; the margin allows for
 # one that was already running.
+#
+# Completed events have no index on their entity, and an event may have failed long ago. Therefore
+# only the latest ones are read, which takes 50 ms, and those that the audit itself has queued. If
+# an older one is missed, the failed event becomes a review.
 _COMPLETED_SINCE: Final = """
+WITH failed AS MATERIALIZED (
+    SELECT id, entity_type, action, message, created, last_updated
+    FROM artwork_indexer.event_queue
+    WHERE id = ANY (%(event_ids)s::bigint[])
+), done AS MATERIALIZED (
+    (SELECT entity_type, action, message, created, last_updated
+     FROM artwork_indexer.event_queue
+     WHERE state = 'completed'
+     AND created >= (SELECT min(created) - interval '2 days' FROM failed)
+     ORDER BY created DESC
+     LIMIT 20000)
+    UNION ALL
+    (SELECT entity_type, action, message, created, last_updated
+     FROM artwork_indexer.event_queue
+     WHERE state = 'completed' AND id = ANY (%(ours)s::bigint[]))
+)
 SELECT failed.id
-FROM artwork_indexer.event_queue failed
-WHERE failed.id = ANY (%(event_ids)s::bigint[])
-AND EXISTS (
+FROM failed
+WHERE EXISTS (
     SELECT
-    FROM artwork_indexer.event_queue done
-    WHERE done.state = 'completed'
-    AND done.created >= failed.created - interval '2 days'
+    FROM done
+    WHERE done.created >= failed.created - interval '2 days'
     AND done.last_updated >= failed.last_updated
     AND done.entity_type = failed.entity_type
     AND done.action = failed.action
@@ -132,7 +151,10 @@ SELECT result.audit_entity_id AS entity_id, result.outcome, result.event_ids,
              FROM jsonb_array_elements(result.findings) AS finding) AS found,
        ARRAY(SELECT DISTINCT finding->>'check'
              FROM jsonb_array_elements(result.findings) AS finding
-             WHERE finding->>'repair' = 'true') AS repaired
+             WHERE finding->>'repair' = 'true') AS repaired,
+       ARRAY(SELECT finding->>'subject'
+             FROM jsonb_array_elements(result.findings) AS finding
+             WHERE finding->>'check' = %(not_compared)s) AS not_compared
 FROM artwork_indexer.audit_result result
 WHERE result.audit_entity_id = ANY (%(ids)s::bigint[])
 AND result.outcome IN ('clean', 'manual_review', 'repair_queue', 'legacy')
@@ -176,7 +198,7 @@ WHERE not_held_in_a_row >= %(proofs)s
 """
 
 # Stored in place of findings for an audit that compared nothing.
-_NOT_COMPARED: Final = INCONCLUSIVE | {
+_NOTHING_COMPARED: Final = INCONCLUSIVE | {
     ReasonCode.UNREADABLE,
     ReasonCode.STUCK,
     ReasonCode.INCOMPARABLE,
@@ -191,12 +213,24 @@ WHERE entity_type::text = %(entity_type)s AND gid = ANY (%(gids)s::uuid[])
 
 
 class _PastAudit(NamedTuple):
-    """An audit that decided: the checks it found, and those that led to its events."""
+    """An audit that decided: the checks it found, and those that led to its events.
+
+    `not_compared` are checks that it could not judge.
+    """
 
     outcome: str
     found: frozenset[str]
     repaired: frozenset[str]
+    not_compared: frozenset[str]
     event_ids: frozenset[int]
+
+
+class _Repairs(NamedTuple):
+    """The checks that previous audits have had repaired, as `PreviousAudits` has them."""
+
+    unfixed: frozenset[str]
+    repaired: frozenset[str]
+    unproved: frozenset[str]
 
 
 class _OnRecord(NamedTuple):
@@ -418,12 +452,13 @@ def _on_record(
 ) -> dict[int, _OnRecord]:
     ids = [claim.entity.id for claim in claims]
     audits: dict[int, list[_PastAudit]] = defaultdict(list)
-    for row in _rows(conn, _PAST_AUDITS, ids=ids):
+    for row in _rows(conn, _PAST_AUDITS, ids=ids, not_compared=NOT_COMPARED):
         audits[row.entity_id].append(
             _PastAudit(
                 row.outcome,
                 frozenset(row.found),
                 frozenset(row.repaired),
+                frozenset(row.not_compared),
                 frozenset(row.event_ids),
             )
         )
@@ -433,18 +468,18 @@ def _on_record(
         streaks[row.entity_id][Streak(row.kind)] = StreakLength(row.audits, row.since)
     reviews = {row.entity_id: frozenset(row.checks) for row in _rows(conn, _OPEN_REVIEWS, ids=ids)}
     distrusted = frozenset(row.check_name for row in _rows(conn, _DISTRUSTED, proofs=PROOFS))
-    failed = _still_failed(conn, events)
+    failed = _still_failed(conn, events, completed)
+    repairs = {id_: _repairs(audits[id_], completed) for id_ in ids}
     return {
         id_: _OnRecord(
             PreviousAudits(
-                repaired=_not_fixed_since(audits[id_], completed),
-                unproved=_unproved(audits[id_], completed),
+                **repairs[id_]._asdict(),
                 failed=tuple(event for event in events[id_].failed if event.id in failed),
                 distrusted=distrusted,
                 in_review=reviews.get(id_),
             ),
             streaks[id_],
-            was_uneventful=not streaks[id_] and _was_uneventful(audits[id_]),
+            was_uneventful=not streaks[id_] and _was_uneventful(audits[id_], repairs[id_]),
         )
         for id_ in ids
     }
@@ -472,36 +507,43 @@ def _completed(
     return frozenset(row.id for row in rows)
 
 
-def _still_failed(conn: Connection, events: Mapping[int, _Events]) -> frozenset[int]:
-    """Return the ids of failed events without an identical one completed since."""
+def _still_failed(
+    conn: Connection, events: Mapping[int, _Events], completed: frozenset[int]
+) -> frozenset[int]:
+    """Return the ids of failed events without an identical one completed since.
+
+    `completed` are events that previous audits queued.
+    """
     ids = {event.id for each in events.values() for event in each.failed}
     if not ids:
         return frozenset()
-    return frozenset(ids - {row.id for row in _rows(conn, _COMPLETED_SINCE, event_ids=sorted(ids))})
+    rows = _rows(conn, _COMPLETED_SINCE, event_ids=sorted(ids), ours=sorted(completed))
+    return frozenset(ids - {row.id for row in rows})
 
 
-def _not_fixed_since(audits: Sequence[_PastAudit], completed: frozenset[int]) -> frozenset[str]:
-    """Return the checks whose completed repair no later audit has found fixed."""
+def _repairs(audits: Sequence[_PastAudit], completed: frozenset[int]) -> _Repairs:
+    """Return what previous audits have had repaired, and what became of it."""
+    unfixed: set[str] = set()
     repaired: set[str] = set()
+    unproved: set[str] = set()
     fixed_since: set[str] = set()
+    judged_since: set[str] = set()
     checks = frozenset().union(*(audit.repaired for audit in audits))
     for audit in audits:
+        unfixed |= audit.repaired - fixed_since
         if audit.event_ids and audit.event_ids <= completed:
             repaired |= audit.repaired - fixed_since
-        if not audit.found & _NOT_COMPARED:
-            fixed_since |= checks - audit.found
-    return frozenset(repaired)
+            unproved |= audit.repaired - judged_since
+        if not audit.found & _NOTHING_COMPARED:
+            judged_since |= checks - audit.not_compared
+            fixed_since |= checks - audit.not_compared - audit.found
+    return _Repairs(frozenset(unfixed), frozenset(repaired), frozenset(unproved))
 
 
-def _unproved(audits: Sequence[_PastAudit], completed: frozenset[int]) -> frozenset[str]:
-    """Return the checks that the latest audit has repaired."""
-    if not audits or not audits[0].event_ids or not audits[0].event_ids <= completed:
-        return frozenset()
-    return audits[0].repaired
-
-
-def _was_uneventful(audits: Sequence[_PastAudit]) -> bool:
-    return not audits or audits[0].outcome in (Status.CLEAN, Status.LEGACY)
+def _was_uneventful(audits: Sequence[_PastAudit], repairs: _Repairs) -> bool:
+    """Return whether another audit that finds nothing has nothing to prove, either."""
+    is_clean = not audits or audits[0].outcome in (Status.CLEAN, Status.LEGACY)
+    return is_clean and not repairs.unfixed
 
 
 def _rows(conn: Connection, query: str, **values: object) -> list[Any]:

@@ -21,6 +21,10 @@ STREAK_LIMIT: Final = 5
 #: An entity whose item archive.org has not finished for this long becomes a review.
 STUCK_AFTER: Final = timedelta(days=14)
 
+#: Stands in `audit_result.findings` in place of a check, with the check as its subject: one that an
+#: earlier audit has had repaired, and that this audit did not compare.
+NOT_COMPARED: Final = "not_compared"
+
 #: The outcome in `audit_result` of an audit that could not read what it needed.
 UNREADABLE: Final = "unreadable"
 
@@ -135,14 +139,14 @@ class Deferral:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A claim whose audit failed by an error that nothing accounts for."""
+    """A claim whose audit failed by an unforeseen error."""
 
     claim: Claim
     error: Exception
 
     @property
     def message(self) -> str:
-        """The error in words, for people."""
+        """The error as text for people."""
         return f"{type(self.error).__name__}: {self.error}"
 
 
@@ -165,13 +169,14 @@ class Audit:
     """One claim and its result: a decision with its findings, or a deferral.
 
     `evidence` is None if nothing needs a second look. `proofs` says for each check that was
-    repaired before whether that repair held.
+    repaired before whether that repair held, and `not_compared` which of them were not judged.
     """
 
     claim: Claim
     outcome: Decision | Deferral
     findings: tuple[Finding, ...] = ()
     proofs: Mapping[str, bool] = field(default_factory=dict)
+    not_compared: frozenset[str] = frozenset()
     evidence: Evidence | None = None
 
     def __str__(self) -> str:

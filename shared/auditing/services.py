@@ -1,12 +1,16 @@
-"""The outside services of an audit: archive.org and the MusicBrainz web service."""
+"""The outside services of an audit, and reading items of archive.org.
+
+One function classifies and counts every answer about an item.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from threading import Event
+from threading import Event, Lock
 from typing import Final, Self
 
+from artwork_backfill.shared.audit.actual import Item, ItemState, classify
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 from artwork_backfill.shared.clients.http import Budget, ServiceStats
 from artwork_backfill.shared.clients.musicbrainz import MusicBrainzClient
@@ -76,3 +80,44 @@ class Services:
         """Close idle connections."""
         self.archive.close()
         self.musicbrainz.close()
+
+
+#: A larger share of incomplete listings is no coincidence.
+_INCOMPLETE_SHARE: Final = 0.01
+
+
+class Listings:
+    """Request items, from any number of threads; only counts are kept.
+
+    `open_archive` is called before each request, for callers that open a client only if one is
+    needed.
+    """
+
+    def __init__(self, open_archive: Callable[[], ArchiveOrgClient]) -> None:
+        self._open_archive = open_archive
+        self._lock = Lock()
+        self._listed = 0
+        self._incomplete = 0
+
+    def read(self, gid: str, *, again: bool = False) -> Item:
+        """Return what archive.org says about an item now.
+
+        `again` marks the second request for an absent item, which also asks for the reason. Raises
+        the client's errors if there is no answer.
+        """
+        item = classify(self._open_archive().metadata(gid, extended_err=again), gid)
+        with self._lock:
+            self._listed += item.state is ItemState.LISTED
+            self._incomplete += item.is_incomplete
+        return item
+
+    def warning(self) -> str | None:
+        """Return a warning if too many listings were incomplete, or None."""
+        with self._lock:
+            incomplete, listings = self._incomplete, self._incomplete + self._listed
+        if incomplete <= listings * _INCOMPLETE_SHARE:
+            return None
+        return (
+            f"{incomplete:,} of {listings:,} listings of archive.org were incomplete, more than"
+            " 1 %; their form may have changed, and those entities were deferred"
+        )

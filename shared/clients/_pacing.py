@@ -65,7 +65,7 @@ class Pace:
         self._slowed_at = -math.inf
 
     def take_turn(self) -> None:
-        """Wait for this thread's turn. Raises `Interrupted`, at once if the run is stopping."""
+        """Wait for this thread's turn; raise `Interrupted` as soon as the run is stopping."""
         if self._stop_flag.is_set():
             raise Interrupted("the run is stopping")
         delay = self._reserve()
@@ -122,7 +122,8 @@ class Health:
     """Tracks the outcomes of recent requests.
 
     A service is in trouble while at least half of its last `WINDOW` requests failed (from `ENOUGH`
-    requests on), and down if it is still in trouble after `patience_s` seconds.
+    requests on), and down if it is still in trouble after `patience_s` seconds. With `silence_s`,
+    it is also down if no request at all was answered for so long, however few there were.
     """
 
     WINDOW = 50
@@ -130,9 +131,13 @@ class Health:
     # Outcomes from before a long silence say nothing about the service now.
     FORGET_AFTER_S = 300.0
     SLOW_DOWN_EVERY_S = 30.0
+    # If nothing was asked for so long, the silence is ours.
+    IDLE_AFTER_S = 120.0
 
-    def __init__(self, patience_s: float, *, clock: Clock) -> None:
+    def __init__(self, patience_s: float, *, silence_s: float | None = None, clock: Clock) -> None:
         self._patience_s = patience_s
+        self._silence_s = math.inf if silence_s is None else silence_s
+        self._silent_since: float | None = None
         self._clock = clock
         self._lock = threading.Lock()
         self._failed: deque[bool] = deque(maxlen=self.WINDOW)
@@ -150,12 +155,22 @@ class Health:
     def succeeded(self) -> None:
         """Record an answered request."""
         with self._lock:
+            self._silent_since = None
             self._note(failed=False)
 
-    def failed(self, reason: str) -> bool:
-        """Record a failed request; return whether to slow down now."""
+    def failed(self, reason: str, took_s: float = 0.0) -> bool:
+        """Record a request that failed after so many seconds; return whether to slow down now."""
         with self._lock:
+            began = self._clock() - took_s
+            if self._silent_since is None or began - self._heard_at > self.IDLE_AFTER_S:
+                self._silent_since = began
             now = self._note(failed=True)
+            silence_s = now - self._silent_since
+            if silence_s >= self._silence_s:
+                self._down = (
+                    f"it has not answered any request for {silence_s:.0f} s; the last failure: "
+                    f"{reason}"
+                )
             if self._trouble_began is None:
                 return False
             trouble_s = now - self._trouble_began

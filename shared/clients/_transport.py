@@ -12,10 +12,12 @@ import functools
 import http.client
 import math
 import os
+import socket
 import threading
+import time
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,7 +32,6 @@ from urllib3.exceptions import HTTPError as Urllib3Error
 from urllib3.exceptions import TimeoutError as Urllib3Timeout
 
 from artwork_backfill.shared.clients._budget import Budget, NoRoom
-from artwork_backfill.shared.clients._deadline import Deadlines, Exchange, attach
 
 _CHUNK_BYTES = 64 * 1024
 # An unwanted body up to this size is read, because a new connection would cost more.
@@ -77,6 +78,10 @@ class ExchangeFailed(Exception):
         self.transient = transient
         self.status = status
         self.retry_after_s = retry_after_s
+
+
+class TooLate(ExchangeFailed):
+    """The request was sent, and the answer did not arrive in time."""
 
 
 class BodyTooLarge(ExchangeFailed):
@@ -155,9 +160,9 @@ class Transport:
                 *(requests.RequestException, Urllib3Error, http.client.HTTPException),
                 *(OSError, zlib.error, UnicodeError, ValueError),
             ) as error:
-                raise ExchangeFailed(self._reason(error, exchange, limits)) from error
+                raise self._failure(error, exchange, limits) from error
             if exchange.is_cut:
-                raise ExchangeFailed(self._too_late(limits))
+                raise self._too_late(limits)
         return Response(answer.status_code, answer.headers, content, url)
 
     @contextmanager
@@ -191,21 +196,21 @@ class Transport:
             proxies=_proxies_for(_origin_of(url)),
         )
 
-    def _reason(self, error: Exception, exchange: Exchange, limits: Limits) -> str:
+    def _failure(self, error: Exception, exchange: Exchange, limits: Limits) -> ExchangeFailed:
         if exchange.is_cut:
             return self._too_late(limits)
         if isinstance(error, requests.ConnectTimeout):
-            return f"no connection within {self._connect_timeout_s:g} s"
+            return ExchangeFailed(f"no connection within {self._connect_timeout_s:g} s")
         if isinstance(error, (requests.Timeout, Urllib3Timeout)):
             return self._too_late(limits)
         root: BaseException = error
         # Beyond these, the context is whatever the caller was handling.
         while isinstance(cause := root.__cause__ or root.__context__, _NETWORK_ERRORS):
             root = cause
-        return f"{type(root).__name__}: {root}"[:200]
+        return ExchangeFailed(f"{type(root).__name__}: {root}"[:200])
 
-    def _too_late(self, limits: Limits) -> str:
-        return (
+    def _too_late(self, limits: Limits) -> TooLate:
+        return TooLate(
             f"no complete answer in time ({self._read_timeout_s:g} s of silence or "
             f"{limits.deadline_s:.3g} s in all)"
         )
@@ -330,3 +335,104 @@ def _proxies_for(origin: str) -> dict[str, str]:
     if urlsplit(origin).hostname in _LOOPBACK:
         return {}
     return requests.utils.get_environ_proxies(origin)
+
+
+class Exchange:
+    """One exchange in progress: its deadline, and the socket that it uses.
+
+    `until` is in monotonic seconds; once `stop_flag` is set, `grace_s` seconds are left.
+    """
+
+    def __init__(self, until: float, stop_flag: threading.Event, grace_s: float) -> None:
+        self.until = until
+        self.is_cut = False
+        self._stop_flag = stop_flag
+        self._grace_s = grace_s
+        self._socket: socket.socket | None = None
+
+    def attach(self, sock: socket.socket | None) -> None:
+        """Record the socket on which the answer arrives."""
+        self._socket = sock
+        if self.is_cut:
+            # Too late for the watching thread, which has already checked.
+            self.cut()
+
+    def is_due(self) -> bool:
+        """Return whether the exchange has to end now."""
+        now = time.monotonic()
+        if self._stop_flag.is_set() and self._grace_s < math.inf:
+            self.until, self._grace_s = min(self.until, now + self._grace_s), math.inf
+        return now >= self.until
+
+    def cut(self) -> None:
+        """Shut the socket down. What was read is not an answer, even if it looks complete."""
+        self.is_cut = True
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class Deadlines:
+    """Watches the exchanges of one transport, and cuts those that have to end.
+
+    A socket's own time-out starts again with every byte received, so a server that sends single
+    bytes could block a thread for ever, in the headers as well as in the body. A separate thread
+    shuts such a socket down, which ends every wait for it.
+    """
+
+    _LOOK_EVERY_S = 0.1
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._exchanges: set[Exchange] = set()
+        self._watcher: threading.Thread | None = None
+        self._closed = False
+
+    @contextmanager
+    def exchange(
+        self, seconds: float, stop_flag: threading.Event, *, grace_s: float
+    ) -> Iterator[Exchange]:
+        """Watch the exchange of this thread until its deadline, or until shortly after a stop."""
+        exchange = Exchange(time.monotonic() + seconds, stop_flag, grace_s)
+        with self._changed:
+            self._exchanges.add(exchange)
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch, name="deadlines", daemon=True)
+                self._watcher.start()
+            elif len(self._exchanges) == 1:
+                self._changed.notify()
+        _under_way.exchange = exchange
+        try:
+            yield exchange
+        finally:
+            _under_way.exchange = None
+            # The connection may serve another exchange from now on.
+            with self._changed:
+                self._exchanges.discard(exchange)
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _watch(self) -> None:
+        with self._changed:
+            while not self._closed:
+                for exchange in self._exchanges:
+                    if not exchange.is_cut and exchange.is_due():
+                        exchange.cut()
+                self._changed.wait(self._LOOK_EVERY_S if self._exchanges else None)
+
+
+class _UnderWay(threading.local):
+    exchange: Exchange | None = None
+
+
+_under_way = _UnderWay()
+
+
+def attach(sock: socket.socket | None) -> None:
+    """Record the socket of this thread's exchange."""
+    if _under_way.exchange is not None:
+        _under_way.exchange.attach(sock)

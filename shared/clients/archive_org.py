@@ -126,8 +126,8 @@ class ArchiveOrgClient(ServiceClient):
         """Return what the metadata API says about an entity's item: a parsed JSON document.
 
         The document is returned unchanged, including `[]` and `{}`, which stand for a missing item,
-        but at times also for an existing one. Answers that report a failure of archive.org
-        (`error`, or `servers_unavailable` without a list of files) are retried.
+        but at times also for an existing one. Answers that report nothing but a failure of
+        archive.org (`error`, or `servers_unavailable` without a list of files) are retried.
 
         Parameters
         ----------
@@ -243,10 +243,16 @@ def _body(response: Response) -> bytes:
     return response.body
 
 
+#: Fields that say more about an item than that archive.org failed: it is dark, missing or worked
+#: on. Such an answer is returned, whatever else it holds.
+_SAYS_MORE: Final = frozenset(
+    {"is_dark", "errcode", "pending_tasks", "has_redrow", "tasks", "nodownload"}
+)
+
+
 def _parse_metadata(response: Response) -> object:
     document = parse_json(response)
-    # A dark item, or a code that says why there is no item, is an answer.
-    if isinstance(document, dict) and not document.keys() & {"is_dark", "errcode"}:
+    if isinstance(document, dict) and not any(document.get(key) for key in _SAYS_MORE):
         if "error" in document:
             raise BadAnswer(f"it reports: {str(document['error'])[:200]}")
         if document.get("servers_unavailable") and not document.get("files"):

@@ -6,7 +6,7 @@ together), safely (redirects only to permitted hosts, credentials only to their 
 reliably (every failure is an error with a remedy, and never looks like a missing resource).
 
 Clients give it a `Service` and, for each call, a function that parses the answer. The parts are
-`_transport` (one exchange), `_deadline` (its end), `_budget` (memory) and `_pacing` (rate).
+`_transport` (one exchange), `_budget` (memory) and `_pacing` (rate).
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from artwork_backfill.shared.clients._transport import (
     ExchangeFailed,
     Limits,
     Response,
+    TooLate,
     Transport,
 )
 from artwork_backfill.shared.settings import SettingsError
@@ -56,6 +57,7 @@ __all__ = [
     "ServiceDown",
     "ServiceError",
     "ServiceStats",
+    "TimedOut",
     "Unreadable",
     "parse_json",
 ]
@@ -95,6 +97,10 @@ class ServiceError(Exception):
 
 class Unreadable(ServiceError):
     """This request got no usable answer, which says nothing about the requested resource."""
+
+
+class TimedOut(Unreadable):
+    """The service was still working on the request when the time was up."""
 
 
 class NotFound(ServiceError):
@@ -167,6 +173,10 @@ class Service:
         The maximum size of a decompressed body, if a call does not set its own limit.
     attempts, patience_s
         How often a call is tried, and how long the service may fail broadly before `ServiceDown`.
+    silence_s
+        How long no request at all may be answered before `ServiceDown`; `None` for no limit.
+    retries_timeouts
+        Whether to retry a request that the service was still working on when its time was up.
 
     Raises
     ------
@@ -192,6 +202,8 @@ class Service:
     max_bytes: int = 16 * MEBIBYTE
     attempts: int = 4
     patience_s: float = 180.0
+    silence_s: float | None = None
+    retries_timeouts: bool = True
 
     def __post_init__(self) -> None:
         try:
@@ -226,25 +238,18 @@ def parse_json(response: Response) -> object:
     return document
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Call:
-    """The parameters that all attempts at a call have in common."""
+    """The parameters that all attempts at a call have in common, and the seconds that are left."""
 
     method: str
     urls: tuple[str, ...]
-    body: bytes | None
-    content_type: str
-    authorized: bool
     wanted: frozenset[int]
+    seconds_left: float
     max_bytes: int
-    time: _TimeLeft
-
-
-class _TimeLeft:
-    """The seconds that a call may still take."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    authorized: bool = False
+    body: bytes | None = None
+    content_type: str = ""
 
 
 class HttpClient:
@@ -287,7 +292,7 @@ class HttpClient:
             **service.headers,
         }
         self._pace = Pace(service.rate, clock=clock, stop_flag=stop_flag)
-        self._health = Health(service.patience_s, clock=clock)
+        self._health = Health(service.patience_s, silence_s=service.silence_s, clock=clock)
         self._meter = Meter()
         self._transport = Transport(
             connections=service.concurrency,
@@ -336,11 +341,9 @@ class HttpClient:
         Interrupted
             The run is stopping.
         """
-        urls = (self._base_url + target, *alternatives)
-        wanted = _OK | also_wanted
-        limit = self.service.max_bytes if max_bytes is None else max_bytes
-        left = _TimeLeft(self.service.call_s)
-        call = _Call("GET", urls, None, "", authorized, wanted, limit, left)
+        call = self._call("GET", target, also_wanted, authorized)
+        call.urls += tuple(alternatives)
+        call.max_bytes = call.max_bytes if max_bytes is None else max_bytes
         return self._perform(call, parse)
 
     def post_json(
@@ -353,8 +356,9 @@ class HttpClient:
         also_wanted: frozenset[int] = frozenset(),
     ) -> T:
         """POST a JSON document; otherwise as `get`. Retried on failure, so only for look-ups."""
-        body = json.dumps(document).encode()
-        return self._post(target, body, "application/json", parse, authorized, also_wanted)
+        call = self._call("POST", target, also_wanted, authorized)
+        call.body, call.content_type = json.dumps(document).encode(), "application/json"
+        return self._perform(call, parse)
 
     def post_form(
         self,
@@ -365,24 +369,26 @@ class HttpClient:
         also_wanted: frozenset[int] = frozenset(),
     ) -> T:
         """POST a form; otherwise as `post_json`. Its fields appear in no log and no error."""
-        body = urlencode(fields).encode()
-        form = "application/x-www-form-urlencoded"
-        return self._post(target, body, form, parse, authorized=False, also_wanted=also_wanted)
-
-    def _post(
-        self,
-        target: str,
-        body: bytes,
-        content_type: str,
-        parse: Callable[[Response], T],
-        authorized: bool,
-        also_wanted: frozenset[int],
-    ) -> T:
-        urls = (self._base_url + target,)
-        wanted = _OK | also_wanted
-        limit, left = self.service.max_bytes, _TimeLeft(self.service.call_s)
-        call = _Call("POST", urls, body, content_type, authorized, wanted, limit, left)
+        call = self._call("POST", target, also_wanted)
+        call.body = urlencode(fields).encode()
+        call.content_type = "application/x-www-form-urlencoded"
         return self._perform(call, parse)
+
+    def _call(
+        self,
+        method: str,
+        target: str,
+        also_wanted: frozenset[int],
+        authorized: bool = False,
+    ) -> _Call:
+        return _Call(
+            method,
+            (self._base_url + target,),
+            _OK | also_wanted,
+            self.service.call_s,
+            self.service.max_bytes,
+            authorized,
+        )
 
     def stats(self) -> ServiceStats:
         """Return the statistics of the requests so far."""
@@ -396,13 +402,16 @@ class HttpClient:
         attempts_made = 0
         while True:
             attempts_made += 1
+            began = self._clock()
             try:
                 self._check_health(call)
                 with self._budget.scope():
                     value = self._attempt(call, parse)
             except ExchangeFailed as failure:
-                self._note_failure(failure)
-                if not failure.transient or attempts_made == self.service.attempts:
+                self._note_failure(failure, self._clock() - began)
+                self._check_health(call)
+                is_final = _is_timeout(failure) and not self.service.retries_timeouts
+                if not failure.transient or is_final or attempts_made == self.service.attempts:
                     self._raise_unreadable(call, failure, attempts_made)
                 self._back_off(call, failure, attempts_made)
             except (NotFound, CredentialsRefused):
@@ -453,10 +462,10 @@ class HttpClient:
             headers = {**headers, "Content-Type": call.content_type}
         if call.authorized and self._may_see_credentials(Origin.of(url)):
             headers = {**headers, **self.service.credentials}
-        if call.time.seconds <= 0:
+        if call.seconds_left <= 0:
             raise ExchangeFailed(f"not answered within {self.service.call_s:g} s")
         limits = Limits(
-            min(self.service.deadline_s, call.time.seconds),
+            min(self.service.deadline_s, call.seconds_left),
             call.max_bytes,
             self._budget,
             self._stop_flag,
@@ -479,7 +488,7 @@ class HttpClient:
             raise
         finally:
             took = self._clock() - began
-            call.time.seconds -= took
+            call.seconds_left -= took
             self._meter.request(took)
 
     def _may_see_credentials(self, origin: Origin) -> bool:
@@ -543,7 +552,7 @@ class HttpClient:
         self._health.succeeded()
         self._pace.succeeded()
 
-    def _note_failure(self, failure: ExchangeFailed) -> None:
+    def _note_failure(self, failure: ExchangeFailed, took_s: float) -> None:
         if not failure.transient and failure.status not in (401, 403):
             # The service works; it only rejects this request.
             self._note_success()
@@ -551,7 +560,7 @@ class HttpClient:
         if failure.status == 429 and failure.retry_after_s:
             # Too Many Requests concerns the client as a whole, not one of its threads.
             self._pace.hold(failure.retry_after_s)
-        is_in_trouble = self._health.failed(failure.reason)
+        is_in_trouble = self._health.failed(failure.reason, took_s)
         if is_in_trouble or failure.status in _REFUSALS:
             self._pace.slow_down()
 
@@ -561,16 +570,17 @@ class HttpClient:
         asked_for = 0.0 if failure.status == 429 else failure.retry_after_s or 0.0
         # Jitter over the whole range, so that threads that failed together do not retry together.
         pause = asked_for + self._uniform(0.0, ceiling)
-        if pause >= call.time.seconds:
+        if pause >= call.seconds_left:
             self._raise_unreadable(call, failure, attempts_made)
         self._meter.retry()
-        call.time.seconds -= pause
+        call.seconds_left -= pause
         self._pace.pause(pause)
 
     def _raise_unreadable(self, call: _Call, failure: ExchangeFailed, attempts: int) -> NoReturn:
         self._meter.error()
         tried = f" in {attempts} attempts" if attempts > 1 else ""
-        raise Unreadable(
+        error = TimedOut if _is_timeout(failure) else Unreadable
+        raise error(
             f"{self.service.name} did not answer {call.method} {call.urls[0]}{tried}: "
             f"{failure.reason}. Try again later; if it persists, check {self.service.url_setting}",
             service=self.service.name,
@@ -619,6 +629,10 @@ class ServiceClient:
     def close(self) -> None:
         """Close idle connections."""
         self._http.close()
+
+
+def _is_timeout(failure: ExchangeFailed) -> bool:
+    return isinstance(failure, TooLate) or failure.status == 504
 
 
 def _user_agent(contact: str | None) -> str:

@@ -32,8 +32,8 @@ TOKEN_MAX_CHARACTERS: Final = 10_000
 
 _KEYS: Final = "ARCHIVE_ORG_ACCESS_KEY and ARCHIVE_ORG_SECRET_KEY"
 _PRIVILEGE: Final = (
-    f"the account of {_KEYS} needs the privilege see_all_catalog_changes, which archive.org's"
-    " collections team grants"
+    f"the account of {_KEYS} needs the privilege see_all_catalog_changes; ask archive.org's"
+    " collections team for it"
 )
 
 #: A page that requests a pause with at most this many tasks after it is the last for the moment.

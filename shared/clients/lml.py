@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, Self
 
 from artwork_backfill.shared.clients.http import (
+    MEBIBYTE,
     BadAnswer,
     HttpClient,
     Response,
@@ -48,6 +49,16 @@ _NO_ANSWER: Final = frozenset({"deadline_exceeded", "upstream_unavailable"})
 #: How often a look-up is tried, and the maximum time of the pauses between attempts.
 _ATTEMPTS: Final = 4
 _PAUSES_S: Final = 120.0
+#: How long LML may leave all requests without an answer.
+_PATIENCE_S: Final = 300.0
+
+#: Reading a document takes up to thirty times its size, and all of this is more than LML sends.
+_LARGEST_ANSWER: Final = MEBIBYTE
+_LARGEST_PER_ALBUM: Final = 20 * 1024
+_MOST_RESULTS: Final = 50
+_LONGEST_NAME: Final = 500
+#: Longer than any URL that a catalogue may hold.
+_LONGEST_URL: Final = 1_000
 
 
 class BulkUnsupported(ServiceError):
@@ -67,7 +78,7 @@ class Artwork:
     """A picture that LML found, and the Discogs release that it belongs to.
 
     `release_id` is 0 for the cover of a track search; `confidence` is LML's own, from 0.2 to 1.
-    Every field is unchanged, `None` if missing.
+    Every field is as LML sent it, `None` if missing; very long texts are truncated.
     """
 
     artist: str | None
@@ -153,7 +164,11 @@ class LmlClient(ServiceClient):
             read_timeout_s=deadline_s,
             deadline_s=deadline_s,
             call_s=_ATTEMPTS * deadline_s + _PAUSES_S,
+            max_bytes=max(_LARGEST_ANSWER, bulk_size * _LARGEST_PER_ALBUM),
             attempts=_ATTEMPTS,
+            silence_s=_PATIENCE_S,
+            # LML throws away what it has found for a request that is given up.
+            retries_timeouts=False,
         )
         return cls(HttpClient(service, stop_flag=stop_flag))
 
@@ -164,7 +179,7 @@ class LmlClient(ServiceClient):
         ------
         NotFound
             There is no LML at this address, at least not now.
-        CredentialsRefused, Unreadable, ServiceDown, Interrupted
+        CredentialsRefused, TimedOut, Unreadable, ServiceDown, Interrupted
             As for `HttpClient.get`.
         """
         return self._http.post_json(
@@ -181,7 +196,7 @@ class LmlClient(ServiceClient):
         ------
         BulkUnsupported
             The server is too old for it, or there is no LML at this address now.
-        CredentialsRefused, Unreadable, ServiceDown, Interrupted
+        CredentialsRefused, TimedOut, Unreadable, ServiceDown, Interrupted
             As for `HttpClient.get`.
         """
         if len(queries) > BULK_MAX:
@@ -213,7 +228,7 @@ def _read_lookup(document: object) -> LookupAnswer:
     if not isinstance(document, dict) or not isinstance(results, list):
         raise BadAnswer("the answer has no list of results")
     return LookupAnswer(
-        tuple(_read_result(result) for result in results),
+        tuple(_read_result(result) for result in results[:_MOST_RESULTS]),
         _read_doubt(document),
         _read_api_calls(document.get("cache_stats")),
     )
@@ -247,7 +262,7 @@ def _read_result(document: object) -> Artwork | None:
         artist=_optional_text(artwork, "artist"),
         album=_optional_text(artwork, "album"),
         release_id=_optional_int(artwork, "release_id"),
-        url=_optional_text(artwork, "artwork_url"),
+        url=_optional_text(artwork, "artwork_url", longest=_LONGEST_URL),
         confidence=_optional_number(artwork, "confidence"),
     )
 
@@ -298,11 +313,13 @@ def _read_bulk_answer(document: object) -> BulkAnswer:
 # -- values ----------------------------------------------------------------------------------------
 
 
-def _optional_text(document: dict[str, object], key: str) -> str | None:
+def _optional_text(
+    document: dict[str, object], key: str, *, longest: int = _LONGEST_NAME
+) -> str | None:
     value = document.get(key)
     if not isinstance(value, str | None):
         raise BadAnswer(f"{key} is not a text")
-    return value or None
+    return value[:longest] if value else None
 
 
 def _optional_int(document: dict[str, object], key: str) -> int | None:

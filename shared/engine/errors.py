@@ -30,5 +30,9 @@ class RunFailed(EngineError):
     """The run cannot continue, and a person has to fix the cause (exit code 1)."""
 
 
+class WrongUsage(RunFailed):
+    """The run lacks an option that it needs, and has changed nothing (exit code 2)."""
+
+
 class DatabaseError(EngineError):
     """The database is not in the state that a command needs."""

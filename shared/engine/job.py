@@ -29,6 +29,7 @@ __all__ = [
     "Alone",
     "Failed",
     "Job",
+    "Left",
     "Metric",
     "Note",
     "Partition",
@@ -111,6 +112,13 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """A number of rows that were counted as left to do. The report says so if it is 0."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Metric:
     """A number, or several that differ in their labels, for monitoring.
 
@@ -165,7 +173,7 @@ class Alone(Generic[Result]):
 class Failed(Generic[Result]):
     """A result that cannot be written, with the reason; its item counts as one whose fetch failed.
 
-    `result` is one that `groups` was given.
+    `result` is one of the results that were passed to `groups`.
     """
 
     result: Result
@@ -249,6 +257,8 @@ class Run:
     #: Set when the run is to end soon; every wait must then end.
     stop_flag: Event
     open_connection: Callable[[], Connection]
+    #: Whether only `verify` is called: it reads, and sends no request.
+    verify_only: bool = field(default=False, kw_only=True)
     #: The time without a heartbeat after which others declare the run dead, in seconds.
     dead_after: float = field(default=DEAD_AFTER_S, kw_only=True)
     record: RunRecord = field(init=False)
@@ -407,7 +417,7 @@ class Job(ABC, Generic[Item, Result]):
 
     def verify(
         self, conn: Connection, run: RunResult | None
-    ) -> Iterable[Verification | Note | Problem]:
+    ) -> Iterable[Verification | Note | Problem | Left]:
         """Count again from the tables, not from what the run believes it did. Read only.
 
         `run` is `None` if only the verification was requested. May raise `StopRun`, for example if
@@ -417,7 +427,9 @@ class Job(ABC, Generic[Item, Result]):
         if not isinstance(source, Keyset):
             raise NotImplementedError(f"{type(self).__name__} has no verify")
         if run is None or run.is_complete:
-            yield Verification.equal("rows left", 0, source.left(conn, None))
+            left = source.left(conn, None)
+            yield Verification.equal("rows left", 0, left)
+            yield Left(left)
         elif run.last is not None:
             left = source.left(conn, run.last)
             yield Verification.equal("rows left", 0, left, "as far as this run got")

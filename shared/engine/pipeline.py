@@ -42,6 +42,9 @@ _MOST_FULL_AT_REST: Final = 8
 
 _POLL_S: Final = 0.2
 
+#: The claiming thread waits for no longer than this before it looks around again, in seconds.
+_LONGEST_WAIT_S: Final = 10.0
+
 
 class BatchSize:
     """The size of the next batch in rows, adapted so that a write takes about `TARGET_WRITE_S`."""
@@ -244,8 +247,10 @@ class Pipeline(Generic[Item, Result]):
             while self._is_more_wanted():
                 wait = self._ask(self._session)
                 self._pause(wait)
+                if not self._session.read_only:
+                    self._source.upkeep(self._session)
                 if wait is not None:
-                    self._stop_flag.event.wait(wait.seconds)
+                    self._rest(wait)
                 elif self._has_room():
                     self._claim()
         except StopRun as stop:
@@ -259,6 +264,9 @@ class Pipeline(Generic[Item, Result]):
         with self._changed:
             self._taken_all = True
             self._changed.notify_all()
+
+    def _rest(self, wait: Wait) -> None:
+        self._stop_flag.event.wait(min(wait.seconds, _LONGEST_WAIT_S))
 
     def _stop(self, reason: str, *, planned: bool) -> None:
         self._stop_flag.request(reason, planned=planned)
@@ -330,7 +338,7 @@ class Pipeline(Generic[Item, Result]):
         taken = self._source.next(self._session, size)
         if isinstance(taken, Wait):
             self._on_wait(taken)
-            self._stop_flag.event.wait(taken.seconds)
+            self._rest(taken)
         elif taken:
             self._on_wait(None)
             self._take(taken)

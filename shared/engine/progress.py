@@ -103,7 +103,7 @@ class Progress:
     def waiting(self, wait: Wait | None) -> None:
         """Show what the run waits for, or that it continues."""
         before, self._waits = self._waits, wait
-        if wait == before:
+        if (wait and wait.reason) == (before and before.reason):
             return
         # Requests of people are confirmed at once.
         is_urgent = any(each is not None and each.is_pause for each in (before, wait))

@@ -9,8 +9,9 @@ totals and the end of a run. It knows nothing about what a job does.
 | at its end or its limit, with a wrong count or failed rows | `unverified`  | 3            |
 | at its limit, its time limit, or on request                | `stopped`     | 0            |
 | by a signal                                                | `stopped`     | 128 + signal |
-| by `StopRun`, or because the database stays unavailable    | `interrupted` | 75           |
+| by `StopRun`, or by a database that has no room or a lock  | `interrupted` | 75           |
 | by `RunFailed`, or by an unforeseen error                  | `failed`      | 1            |
+| by `WrongUsage`, before anything was read                  | `failed`      | 2            |
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ import psycopg
 from psycopg import Connection
 
 from artwork_backfill.shared.engine import session as db
-from artwork_backfill.shared.engine.errors import EngineError, RunFailed, StopRun
+from artwork_backfill.shared.engine.errors import EngineError, RunFailed, StopRun, WrongUsage
 from artwork_backfill.shared.engine.job import (
     Alone,
     Failed,
     Item,
     Job,
+    Left,
     Note,
     Problem,
     Result,
@@ -62,11 +64,12 @@ T = TypeVar("T")
 #: If the database refuses this many rows in a row, the rows are not the problem.
 HOPELESS_AFTER: Final = 100
 
-#: How often a verification without a run looks at the stop flag, in seconds.
+#: How often a verification without a run checks the stop flag, in seconds.
 _LOOK_EVERY_S: Final = 0.5
 
 #: Exit codes; see the table above.
 FAILED: Final = 1
+WRONG_USAGE: Final = 2
 UNVERIFIED: Final = 3
 INTERRUPTED: Final = 75
 
@@ -78,6 +81,8 @@ class _Counted:
     checks: list[Verification] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    #: How many rows are left to do, `None` if nothing counted them.
+    left: int | None = None
     stop: StopRun | None = None
 
 
@@ -153,7 +158,7 @@ class Runner(Generic[Item, Result]):
 
         def work() -> Report:
             counted = self._verify(None)
-            # A verification that a signal cut short proves nothing.
+            # A verification that a signal has interrupted proves nothing.
             return self._ended(self._stop_flag.reason, counted, _HOLDS)
 
         over = Event()
@@ -165,7 +170,7 @@ class Runner(Generic[Item, Result]):
             self._close()
 
     def _cancel_when_stopped(self, over: Event) -> None:
-        """Cancel what a verification waits for once it is to end: a count may take minutes."""
+        """Cancel the query of a verification that is to end, because a count may take minutes."""
         while not over.wait(_LOOK_EVERY_S):
             if self._stop_flag.requested:
                 self._writes.cancel()
@@ -432,6 +437,8 @@ class Runner(Generic[Item, Result]):
                             counted.notes.append(said)
                         case Problem():
                             counted.problems.append(said)
+                        case Left():
+                            counted.left = (counted.left or 0) + said.count
             except StopRun as stop:
                 counted.stop = stop
             return counted
@@ -468,9 +475,11 @@ class Runner(Generic[Item, Result]):
         """Return what is left; that nothing is left only if that was counted."""
         if self._totals["deferred"]:
             return f"{self._totals['deferred']:,} rows were deferred to a later run"
-        if counted.checks:
-            return "nothing is left to do"
-        return "all rows were processed"
+        if counted.left is None:
+            return "all rows were processed"
+        if counted.left:
+            return f"all rows were processed, and {counted.left:,} rows are left"
+        return "nothing is left to do"
 
     def _interrupted(self, reason: str, counted: _Counted) -> Report:
         self._log.error(f"{self._job.name} was interrupted: {reason}")
@@ -480,15 +489,17 @@ class Runner(Generic[Item, Result]):
         reason = _reason(error)
         if isinstance(error, psycopg.Error):
             if self._stop_flag.signal is not None and db.is_passing(error):
-                # After a signal, trouble that may pass is hardly waited for: it proves no failure.
+                # After a signal there is hardly any time for retries, so a temporary error is no
+                # failure.
                 self._problem(self._job.name, f"stopped without waiting any longer: {reason}")
                 return self._ended(self._stop_flag.reason, _Counted())
-            if db.is_unavailable(error):
+            if db.is_unavailable(error) or db.is_locked_out(error):
                 return self._interrupted(reason, _Counted())
         self._log.enter("failed")
         self._log.error(f"{self._job.name} failed: {reason}", None if _is_known(error) else error)
         self._problems.append(Problem(self._job.name, reason))
-        return self._report(Outcome.FAILED, FAILED, reason, _Counted())
+        exit_code = WRONG_USAGE if isinstance(error, WrongUsage) else FAILED
+        return self._report(Outcome.FAILED, exit_code, reason, _Counted())
 
     def _report(self, outcome: Outcome, exit_code: int, reason: str, counted: _Counted) -> Report:
         redact = self._log.redactor.text
@@ -556,6 +567,11 @@ def _is_known(error: Exception) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, psycopg.Error):
+        if db.is_locked_out(error):
+            return (
+                "another session has locked for minutes what this run needs: end its transaction"
+                f" or run again later ({db.explain(error)})"
+            )
         return f"the database failed: {db.explain(error)}"
     return str(error) if _is_known(error) else f"{type(error).__name__}: {error}"
 

@@ -191,12 +191,14 @@ class RunRecord:
                     "job": job,
                     "version": VERSION,
                     "host": socket.gethostname(),
-                    "who": _user(),
+                    "who": user(),
                     "options": Jsonb(options),
                 },
             )
             return True
 
+        # It may have been declared dead: then it begins once more.
+        self._exists = False
         self._exists = session.transaction(work)
         self._beaten_at = self.clock()
 
@@ -339,7 +341,8 @@ def _dumps(value: object) -> str:
     return text.replace("\\u0000", "\\ufffd")
 
 
-def _user() -> str:
+def user() -> str:
+    """Return the name of the user of this machine whom this process belongs to."""
     with suppress(KeyError, OSError):
         return getpass.getuser()
     return f"uid {os.getuid()}"

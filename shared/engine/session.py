@@ -207,6 +207,11 @@ def is_unavailable(error: psycopg.Error) -> bool:
     )
 
 
+def is_locked_out(error: psycopg.Error) -> bool:
+    """Return whether another session has kept a lock for too long."""
+    return error.sqlstate == "55P03"
+
+
 _UNAVAILABLE: Final = (
     "the database system is starting up",
     "the database system is in recovery mode",
@@ -489,7 +494,7 @@ class Session:
         return self.autocommit(lambda conn: one_statement(conn, query, values, **timeouts))
 
     def cancel(self) -> None:
-        """Cancel the statement under way, if there is one. Safe to call from another thread."""
+        """Cancel the current statement, if there is one. Safe to call from another thread."""
         conn = self._conn
         if conn is not None and not conn.closed:
             with suppress(psycopg.Error):
@@ -510,13 +515,16 @@ class Session:
                 return attempt()
             except psycopg.Error as error:
                 if self._stop_flag.is_set():
-                    # An attempt that waited for a lock may have taken longer than that by itself.
+                    # The attempt may have waited for a lock for longer than that.
                     deadline = min(deadline, began + ENDING_PATIENCE_S)
-                # In a transaction that we made read only ourselves, 25006 is a bug of the job.
+                # In a transaction that a dry run made read only, 25006 is a bug of the job.
                 is_ours = read_only and error.sqlstate == "25006"
                 if is_ours or not is_passing(error) or time.monotonic() >= deadline:
                     raise
-                log.warning("the database did not answer, trying again: %s", explain(error))
+                if is_locked_out(error):
+                    log.warning("another session has a lock, trying again: %s", explain(error))
+                else:
+                    log.warning("the database did not answer, trying again: %s", explain(error))
                 self._drop_if_broken()
                 # Jitter, so that containers that lost the same server do not return at once.
                 pause = random.uniform(0.5, 1.0) * backoff
@@ -539,7 +547,7 @@ def open_patiently(
 ) -> Connection:
     """Open a connection; retry only while the server is starting up or full.
 
-    For the main thread, before a run begins: there a signal ends the wait.
+    For the main thread before a run begins, where a signal ends the wait.
 
     Raises
     ------

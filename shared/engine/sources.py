@@ -57,6 +57,12 @@ class Source(Protocol[Item]):
     def count(self, session: Session) -> int | None:
         """Return how many rows the run is expected to process, `None` if that is unknown."""
 
+    def upkeep(self, session: Session) -> None:
+        """Do what is due from time to time, also while nothing is taken; not in a dry run.
+
+        Called by the claiming thread, every few seconds at least.
+        """
+
     def next(self, session: Session, size: int) -> Sequence[Item] | Wait:
         """Return the next items, about `size` rows of them; none if there are no more."""
 
@@ -116,6 +122,9 @@ class Keyset(Generic[Item]):
 
     def count(self, session: Session) -> int | None:
         return session.look(self._count)
+
+    def upkeep(self, session: Session) -> None:
+        """Do nothing: nothing is ever due."""
 
     def next(self, session: Session, size: int) -> Sequence[Item]:
         items = session.transaction(
@@ -201,6 +210,9 @@ class Stream(Generic[Item]):
     def count(self, session: Session) -> int | None:
         return session.look(self._count)
 
+    def upkeep(self, session: Session) -> None:
+        """Do nothing: nothing is ever due."""
+
     def next(self, session: Session, size: int) -> Sequence[Item]:
         if self._next is None:
             raise RuntimeError("a stream is opened by `prepare`")
@@ -272,6 +284,14 @@ SET status = {waiting}, claimed_by = NULL,
 FROM dead
 WHERE entity.id = dead.id
 RETURNING entity.id
+"""
+
+# Likewise, of this run itself.
+_RELEASE: Final = """
+UPDATE {table} entity
+SET status = {waiting}, claimed_by = NULL,
+    {token} = least({token}, %(started)s - interval '1 microsecond')
+WHERE entity.status = {claimed} AND entity.claimed_by = %(run)s
 """
 
 _COUNT: Final = """
@@ -402,6 +422,8 @@ class Claims(Generic[ClaimedItem]):
         Called with the number of claimed items, after the commit.
     failed
         Gives back items that failed, each with the reason, in the open transaction.
+    tended
+        Does what is due from time to time, also while nothing is claimed.
     reclaimed
         Called with the ids of rows that were reclaimed from dead runs, in the same transaction.
     reserve
@@ -422,7 +444,7 @@ class Claims(Generic[ClaimedItem]):
     complete: Callable[[Connection, list[ClaimedItem]], list[ClaimedItem]] = lambda _, items: items
     taken: Callable[[int], None] = lambda _: None
     failed: Callable[[Connection, Sequence[tuple[ClaimedItem, str]]], None] = lambda _, __: None
-    before: Callable[[Session], None] = lambda _: None
+    tended: Callable[[Session], None] = lambda _: None
     reclaimed: Callable[[Connection, Sequence[int]], None] = lambda _, __: None
     reserve: Reserve | None = None
     partition: Partition = field(default_factory=Partition)
@@ -439,12 +461,15 @@ class Claims(Generic[ClaimedItem]):
 
     def count(self, session: Session) -> int:
         def work(conn: Connection) -> int:
-            waiting = count(conn, self.table.format(_COUNT), self.partition.values)
+            waiting = self.count_waiting(conn)
             # A dry run may not make them claimable.
             has_reserve = self.reserve is not None and not session.read_only
             return waiting + (self.reserve.count(conn) if self.reserve and has_reserve else 0)
 
         return session.transaction(work, read_only=True)
+
+    def upkeep(self, session: Session) -> None:
+        self.tended(session)
 
     def next(self, session: Session, size: int) -> Sequence[ClaimedItem] | Wait:
         if session.read_only:
@@ -469,7 +494,6 @@ class Claims(Generic[ClaimedItem]):
         claim: Callable[[Connection], list[ClaimedItem] | Wait],
     ) -> Sequence[ClaimedItem] | Wait:
         """Claim in another way; everything else as in `next`."""
-        self.before(session)
         attempt: list[ClaimedItem] = []
 
         def work(conn: Connection) -> list[ClaimedItem] | Wait:
@@ -494,6 +518,15 @@ class Claims(Generic[ClaimedItem]):
         if failed:
             session.transaction(lambda conn: self.failed(conn, failed))
 
+    def release(self, session: Session) -> None:
+        """Give back whatever this run still holds, for a caller that holds nothing it knows of."""
+
+        def work(conn: Connection) -> None:
+            values = {"run": self.record.id, "started": self.started(conn)}
+            conn.execute(self.table.format(_RELEASE), values)
+
+        session.transaction(work)
+
     def reclaim(self, conn: Connection) -> int:
         """Reclaim the rows of dead runs; return how many there were."""
         self.record.reap(conn)
@@ -509,6 +542,10 @@ class Claims(Generic[ClaimedItem]):
 
     def _take_up(self, conn: Connection, size: int) -> int:
         return 0 if self.reserve is None else self.reserve.take_up(conn, size)
+
+    def count_waiting(self, conn: Connection) -> int:
+        """Return how many rows of the partition can be claimed."""
+        return count(conn, self.table.format(_COUNT), self.partition.values)
 
     def count_held(self, conn: Connection) -> int:
         """Return how many rows this run holds."""

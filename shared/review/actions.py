@@ -35,7 +35,6 @@ from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.audit.expected import Presence
 from artwork_backfill.shared.auditing import expectation, queueing
 from artwork_backfill.shared.auditing.expectation import read_presence
-from artwork_backfill.shared.auditing.listing import Listings
 from artwork_backfill.shared.auditing.owners import read_owners
 from artwork_backfill.shared.auditing.queueing import (
     EVENT_IDS,
@@ -44,6 +43,7 @@ from artwork_backfill.shared.auditing.queueing import (
     QueueRequest,
     queue_events,
 )
+from artwork_backfill.shared.auditing.services import Listings
 from artwork_backfill.shared.clients.http import Interrupted, ServiceError
 from artwork_backfill.shared.engine.session import holds, one_statement, only_row
 from artwork_backfill.shared.engine.tables import Table
@@ -175,7 +175,7 @@ WHERE id = %(id)s
 
 _SET_ENTITY: Final = """
 UPDATE artwork_indexer.audit_entity
-SET status = %(status)s::artwork_indexer.audit_entity_status
+SET status = %(status)s::artwork_indexer.audit_entity_status, not_before = NULL
 WHERE id = %(id)s AND status::text = ANY (%(instead_of)s)
 """
 
@@ -194,7 +194,7 @@ FOR UPDATE
 
 _RETRY: Final = """
 UPDATE artwork_indexer.audit_entity
-SET status = 'unchecked', priority = greatest(priority, %(priority)s)
+SET status = 'unchecked', priority = greatest(priority, %(priority)s), not_before = NULL
 WHERE id = ANY (%(ids)s::bigint[])
 """
 
@@ -235,7 +235,7 @@ AND event.action IN ('index', 'delete_image', 'deindex')
 GROUP BY event.id
 """
 
-# An event that waits for one of those that are left out is no obstacle to it.
+# An event that waits for one of the omitted ones is no obstacle to it.
 _UNDER_WAY: Final = """
 SELECT EXISTS (
     SELECT
@@ -269,7 +269,7 @@ SELECT id FROM artwork_indexer.event_queue
 WHERE state = 'failed' AND id = ANY (%(ids)s::bigint[])
 """
 
-# As if it were new: artwork-indexer gives up what it runs 2.5 minutes after `created`.
+# As if it were new: artwork-indexer gives up an event that runs 2.5 minutes after `created`.
 _REQUEUE: Final = """
 UPDATE artwork_indexer.event_queue
 SET state = 'queued', attempts = 0, created = now()
@@ -896,13 +896,13 @@ def _parents_first(ids: Collection[int], parents: Mapping[int, Collection[int]])
 
 
 def _requeue_one(conn: Connection, id_: int) -> Requeued:
-    """Queue an event of others again; no lock of ours outlives the one statement."""
+    """Requeue an event of another program; no lock of ours outlives the statement."""
     try:
         requeued = one_statement(conn, _REQUEUE, {"id": id_})
     except UniqueViolation:
         return Requeued.DUPLICATE
     except (LockNotAvailable, QueryCanceled, DeadlockDetected):
-        # A twin of it is being queued just now, and may not be committed for long.
+        # An identical event is being queued, and may stay uncommitted for long.
         return Requeued.BUSY
     return Requeued.REQUEUED if requeued else Requeued.NOT_FAILED
 

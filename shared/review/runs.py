@@ -6,6 +6,7 @@ next claim. Nothing here starts a run.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,10 +14,13 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from psycopg import Connection
+from psycopg.types.json import Jsonb
 
+from artwork_backfill.shared.engine.runs import user
 from artwork_backfill.shared.engine.session import holds
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review.actions import Refused
+from artwork_backfill.shared.version import VERSION
 
 #: The tables that these functions read and write.
 TABLES: Final = (
@@ -106,6 +110,26 @@ LIMIT %(limit)s
 
 _RUN: Final = f"SELECT {_COLUMNS}, report FROM artwork_indexer.backfill_run WHERE id = %(id)s"  # noqa: S608
 
+_LATEST: Final = f"""
+SELECT {_COLUMNS}, report
+FROM artwork_indexer.backfill_run
+WHERE job = %(job)s AND finished IS NOT NULL
+ORDER BY started DESC
+LIMIT 1
+"""  # noqa: S608
+
+_MAY_KEEP: Final = """
+SELECT has_table_privilege(to_regclass('artwork_indexer.backfill_run'), 'INSERT')
+AND NOT pg_is_in_recovery()
+"""
+
+_KEEP: Final = """
+INSERT INTO artwork_indexer.backfill_run
+    (id, job, version, host, who, options, started, finished, outcome, exit_code, report)
+VALUES (gen_random_uuid(), %(job)s, %(version)s, %(host)s, %(who)s, %(options)s, %(started)s,
+        now(), 'done', 0, %(report)s)
+"""
+
 _FIND: Final = """
 SELECT id
 FROM artwork_indexer.backfill_run
@@ -194,6 +218,39 @@ def find_run(conn: Connection, run_id: UUID) -> Run | None:
     return None if row is None else Run(*row)
 
 
+def latest_run(conn: Connection, job: str) -> Run | None:
+    """Return the latest run of a job that has ended, with its report."""
+    row = conn.execute(_LATEST, {"job": job}).fetchone()
+    return None if row is None else Run(*row)
+
+
+def keep_report(
+    conn: Connection,
+    command: str,
+    report: Mapping[str, Any],
+    *,
+    options: Mapping[str, Any],
+    started: datetime,
+) -> None:
+    """Keep what a command that only reads has found as a run that has ended.
+
+    Does nothing without the table, without the right to write to it, or on a replica.
+    """
+    if holds(conn, _MAY_KEEP):
+        conn.execute(
+            _KEEP,
+            {
+                "job": command,
+                "version": VERSION,
+                "host": socket.gethostname(),
+                "who": user(),
+                "options": Jsonb(options),
+                "started": started,
+                "report": Jsonb(report),
+            },
+        )
+
+
 def list_holds(conn: Connection) -> list[Hold]:
     """Return the jobs that are held."""
     return [Hold(*row) for row in conn.execute(_HOLDS)]
@@ -229,7 +286,7 @@ def hold(conn: Connection, job: str, *, by: str, why: str) -> None:
         The job is already held.
     """
     if not conn.execute(_HOLD, {"job": job, "by": by, "why": why}).rowcount:
-        raise Refused(f"{job} is held already: `runs list` shows by whom")
+        raise Refused(f"{job} is held already: `runs list` shows the holds")
 
 
 def unhold(conn: Connection, job: str) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 from psycopg import Connection
 
 from artwork_backfill.shared.audit.decide import Status
-from artwork_backfill.shared.auditing.triggers import missing_triggers
+from artwork_backfill.shared.auditing.queueing import missing_triggers
 from artwork_backfill.shared.engine.tables import Table
 
 TABLES: Final = (

@@ -1,8 +1,8 @@
--- The runs of every job: who works, since when, what they have done, and what people ask of them.
+-- The runs of every job: who works, since when, what they have done, and requests of people.
 --
--- A run writes its heartbeat every few seconds. One that has not done so for a minute is dead: the
--- next run that notices sets `finished`, and takes its claims back. Nothing here is a lock that a
--- session holds, so a connection pool in transaction mode does no harm.
+-- A run writes its heartbeat every few seconds. A run that has not done so for a minute is dead:
+-- the next run that notices sets `finished`, and reclaims its rows. No lock here is held by a
+-- session, so a connection pool in transaction mode does no harm.
 
 CREATE TABLE artwork_indexer.backfill_run (
     id              UUID PRIMARY KEY,
@@ -14,18 +14,18 @@ CREATE TABLE artwork_indexer.backfill_run (
     started         TIMESTAMPTZ NOT NULL DEFAULT now(),
     heartbeat       TIMESTAMPTZ NOT NULL DEFAULT now(),
     finished        TIMESTAMPTZ NULL,
-    -- As in the report; 'dead' when another run found that its heartbeat had stopped.
+    -- As in the report; 'dead' if another run found that its heartbeat had stopped.
     outcome         TEXT NULL,
     exit_code       SMALLINT NULL,
     totals          JSONB NOT NULL DEFAULT '{}',
     report          JSONB NULL,
-    -- What people ask of it, see the command `runs`; NULL for nothing.
+    -- The request of a person, see the command `runs`; NULL for none.
     requested       TEXT NULL CHECK (requested IN ('pause', 'stop')),
     requested_by    TEXT NULL,
     requested_why   TEXT NULL
 );
 
--- The few that are at work: each of them looks for dead ones.
+-- The few working runs: each of them looks for dead ones.
 CREATE INDEX backfill_run_idx_unfinished
     ON artwork_indexer.backfill_run (heartbeat)
     WHERE finished IS NULL;
@@ -33,7 +33,7 @@ CREATE INDEX backfill_run_idx_unfinished
 CREATE INDEX backfill_run_idx_started
     ON artwork_indexer.backfill_run (started);
 
--- Jobs of which no run may begin anything.
+-- Jobs whose runs may not work.
 CREATE TABLE artwork_indexer.backfill_hold (
     job     TEXT PRIMARY KEY,
     who     TEXT NOT NULL,

@@ -1,13 +1,13 @@
--- What previous audits and repairs have shown, for the decisions of later ones.
+-- Results of previous audits and repairs, for the decisions of later ones.
 
--- Whether the entity was live at its last audit: one that was, and is merged or deleted now, is to be
--- audited again. NULL: not known.
+-- Whether the entity was live at its last audit: one that was, and is merged or deleted now, must
+-- be audited again. NULL: unknown.
 ALTER TABLE artwork_indexer.audit_entity ADD COLUMN was_live BOOLEAN NULL;
 
--- [{"code", "check", "subject"}, ...]: review_reason as codes, for everything but people's eyes.
+-- [{"code", "check", "subject"}, ...]: review_reason as codes, for programs.
 ALTER TABLE artwork_indexer.needs_manual_review ADD COLUMN reasons JSONB NOT NULL DEFAULT '[]';
 
--- For how many audits in a row, and since when, something has kept an entity from being decided.
+-- For how many audits in a row, and since when, an entity could not be decided.
 CREATE TABLE artwork_indexer.audit_streak (
     audit_entity_id BIGINT NOT NULL
                     REFERENCES artwork_indexer.audit_entity (id) ON DELETE CASCADE,
@@ -18,14 +18,14 @@ CREATE TABLE artwork_indexer.audit_streak (
     PRIMARY KEY (audit_entity_id, kind)
 );
 
--- Findings that a narrower policy left alone: the entity is clean under that policy only.
+-- Findings that a narrower policy has skipped: the entity is clean under that policy only.
 CREATE TABLE artwork_indexer.audit_passed (
     audit_entity_id BIGINT NOT NULL
                     REFERENCES artwork_indexer.audit_entity (id) ON DELETE CASCADE,
     check_name      TEXT NOT NULL,
     -- 1 minor, 2 major, 3 critical
     severity        SMALLINT NOT NULL,
-    -- Only --no-deletions stood against it.
+    -- Only --no-deletions prevented it.
     is_deletion     BOOLEAN NOT NULL,
     PRIMARY KEY (audit_entity_id, check_name, severity, is_deletion)
 );
@@ -33,7 +33,7 @@ CREATE TABLE artwork_indexer.audit_passed (
 CREATE INDEX audit_passed_idx_check
     ON artwork_indexer.audit_passed (check_name, severity, audit_entity_id);
 
--- How often a completed repair of a check was then found to hold.
+-- How often the completed repair of a check was found to hold.
 CREATE TABLE artwork_indexer.repair_tally (
     check_name          TEXT PRIMARY KEY,
     held                BIGINT NOT NULL DEFAULT 0,
@@ -42,8 +42,8 @@ CREATE TABLE artwork_indexer.repair_tally (
     last_at             TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 
--- As before, and: a completed event of an entity that counts as clean or legacy says that the item
--- is not what it was when it was audited, unless it is the index of one that exists.
+-- As before. In addition, a completed event of a clean or legacy entity means that the item has
+-- changed since its audit, unless it is the index event of an existing entity.
 CREATE OR REPLACE FUNCTION artwork_indexer.audit_feedback() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -54,8 +54,8 @@ DECLARE
     event_gid  TEXT;
     reason     TEXT;
 BEGIN
-    -- A copy_image event is about two entities: the one it copies from and the one it copies to.
-    -- What is no gid names no entity.
+    -- A copy_image event concerns two entities: the one it copies from and the one it copies to.
+    -- Text that is not a gid names no entity.
     FOR event_gid IN
         SELECT DISTINCT lower(named.gid)
         FROM unnest(ARRAY[NEW.message->>'gid', NEW.message->>'old_gid', NEW.message->>'new_gid'])
@@ -72,7 +72,7 @@ BEGIN
         ON CONFLICT (entity_type, gid) DO NOTHING;
 
         IF NEW.state = 'completed' THEN
-            -- artwork-indexer removes index.json only of what is merged or deleted.
+            -- artwork-indexer removes index.json only of merged or deleted entities.
             UPDATE artwork_indexer.audit_entity entity
             SET status = 'unchecked',
                 priority = CASE WHEN NEW.action = 'deindex' THEN greatest(entity.priority, 150)
@@ -82,9 +82,10 @@ BEGIN
             AND (entity.status = 'legacy'
                  OR (entity.status = 'clean' AND NEW.action <> 'index'));
 
-            -- Its next audit shows whether the repair holds, once nothing more is under way. The
-            -- row is locked before the queue is looked at, or two indexers that finish the last
-            -- two events at once would each take the other's for being under way.
+            -- The next audit shows whether the repair holds, once no more events are in progress.
+            -- The row is locked before the queue is read. Otherwise two indexers that finish the
+            -- last two events at the same time would each see the other's event as still in
+            -- progress.
             PERFORM
             FROM artwork_indexer.audit_entity entity
             WHERE entity.entity_type = NEW.entity_type
@@ -106,7 +107,7 @@ BEGIN
                 WHERE entity.entity_type = NEW.entity_type AND entity.gid = event_gid::uuid;
             END IF;
         ELSIF NOT EXISTS (
-            -- Queued once more while this one ran: then that one decides.
+            -- Queued again while this one ran: then the new event decides.
             SELECT
             FROM artwork_indexer.event_queue event
             WHERE event.state = 'queued'
@@ -136,7 +137,7 @@ BEGIN
     END LOOP;
     RETURN NULL;
 EXCEPTION
-    -- OTHERS does not include it: a statement time-out of artwork-indexer's own while it waits here.
+    -- OTHERS does not include it: artwork-indexer's own statement time-out during a wait here.
     WHEN query_canceled OR OTHERS THEN
         RAISE WARNING 'the audit did not hear of event %: %', NEW.id, SQLERRM;
         RETURN NULL;

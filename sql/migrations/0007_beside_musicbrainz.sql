@@ -1,15 +1,15 @@
--- Living beside MusicBrainz: an event of ours never stands in the way of an edit, and a deletion
--- never waits in the queue for a moment when it is wrong.
+-- Working beside MusicBrainz: an event of ours never blocks an edit, and a deletion never waits in
+-- the queue until it may be wrong.
 --
--- Three things work together. Triggers on the queue withdraw our events when MusicBrainz needs the
--- entity, and when a deletion has failed once. A handshake by advisory locks makes visible what a
--- transaction of MusicBrainz has queued and not committed yet. And one function queues the events
--- of one entity in one statement, so that no lock of ours outlives a network round trip.
+-- Three parts work together. Triggers on the queue withdraw our events when MusicBrainz needs the
+-- entity, and when a deletion has failed once. A handshake by advisory locks shows what a
+-- transaction of MusicBrainz has queued and not yet committed. And one function queues the events
+-- of an entity in one statement, so that no lock of ours outlives a network round trip.
 --
 -- The triggers run in other programs' transactions. They run with the rights of the role that
--- applied this migration, whichever role fires them, and everything in them that can fail lies
--- inside a guard that turns an error into a warning. The guard does not catch a cancelled
--- statement: a time-out or a cancel request of the other program works as ever.
+-- applied this migration, whichever role fires them, and everything in them that can fail is inside
+-- a guard that turns an error into a warning. The guard does not catch a cancelled statement: a
+-- time-out or a cancel request of the other program works as usual.
 
 ALTER TABLE artwork_indexer.audit_entity
     -- Not claimed before this time: its events were withdrawn.
@@ -17,16 +17,16 @@ ALTER TABLE artwork_indexer.audit_entity
     -- How many times in a row its events were withdrawn.
     ADD COLUMN withdrawals SMALLINT NOT NULL DEFAULT 0;
 
--- Our events that are not completed. An event is ours when its id, action and message agree: after
--- a TRUNCATE ... RESTART IDENTITY ids come back. No foreign key to the queue: artwork-indexer and
--- MusicBrainz delete events freely, and must not wait for us.
+-- Our events that are not completed. An event is ours if its id, action and message agree, because
+-- ids are reused after a TRUNCATE ... RESTART IDENTITY. No foreign key to the queue:
+-- artwork-indexer and MusicBrainz delete events freely, and must not wait for us.
 CREATE TABLE artwork_indexer.audit_event (
     event_id    BIGINT PRIMARY KEY,
     entity_type artwork_indexer.indexable_entity_type NOT NULL,
     gid         UUID NOT NULL,
     action      artwork_indexer.event_queue_action NOT NULL,
     message     JSONB NOT NULL,
-    -- Of a deletion: the image, and the entity whose copy of it made the deletion safe.
+    -- For a deletion: the image, and the entity whose copy of it makes the deletion safe.
     artwork_id  BIGINT NULL,
     owner_gid   UUID NULL,
     FOREIGN KEY (entity_type, gid)
@@ -37,7 +37,7 @@ CREATE INDEX audit_event_idx_entity ON artwork_indexer.audit_event (entity_type,
 CREATE INDEX audit_event_idx_owner ON artwork_indexer.audit_event (entity_type, owner_gid)
     WHERE owner_gid IS NOT NULL;
 
--- What earlier versions have queued.
+-- Events that earlier versions have queued.
 INSERT INTO artwork_indexer.audit_event
     (event_id, entity_type, gid, action, message, artwork_id)
 SELECT event.id, event.entity_type, entity.gid, event.action, event.message,
@@ -53,20 +53,20 @@ ON CONFLICT (event_id) DO NOTHING;
 
 -- -- withdrawal -----------------------------------------------------------------------------------
 
--- Every entity belongs to one of 256 buckets: a transaction of MusicBrainz takes that many locks at
--- most, however many entities it touches.
+-- Every entity belongs to one of 256 buckets, so a transaction of MusicBrainz takes at most that
+-- many locks, however many entities it changes.
 CREATE FUNCTION artwork_indexer.audit_bucket(gid UUID) RETURNS INT
 LANGUAGE sql IMMUTABLE
 AS $$
     SELECT pg_catalog.get_byte(pg_catalog.uuid_send(gid), 15)
 $$;
 
--- Remove our queued events of these entities from the queue; return how many. The entities' own rows
--- are left to `audit_sweep`, since this also runs in transactions of MusicBrainz.
+-- Remove our queued events of these entities from the queue; return how many. `audit_sweep` handles
+-- the entities' own rows, because this function also runs in transactions of MusicBrainz.
 --
--- An event that artwork-indexer is just taking up is locked by it for a quarter of a second. Only
--- for the one that is identical to the given event is that waited for: an INSERT of its twin would
--- meet it in the unique index otherwise.
+-- artwork-indexer locks an event that it is taking up for a quarter of a second. The function waits
+-- for that only if the event is identical to the given one: otherwise an INSERT of the identical
+-- event would meet it in the unique index.
 CREATE FUNCTION artwork_indexer.audit_withdraw_events(
     of_type         artwork_indexer.indexable_entity_type,
     of_gids         UUID[],
@@ -85,7 +85,7 @@ BEGIN
         SELECT known.event_id, known.action, known.message
         FROM artwork_indexer.audit_event known
         WHERE known.entity_type = of_type AND known.gid = ANY (of_gids)
-        -- What depends on others comes last and leaves first.
+        -- Dependent events come last and are deleted first.
         ORDER BY known.event_id DESC
     LOOP
         IF ours.action = twin_action AND ours.message = twin_message THEN
@@ -112,12 +112,13 @@ BEGIN
 END;
 $$;
 
--- Somebody else queues an event: all our queued events of the entities that it names are withdrawn.
--- A deletion relies on another entity's copy, so an event that may change that copy withdraws too.
+-- Another program queues an event: withdraw all our queued events of the entities that it names. A
+-- deletion relies on another entity's copy, so an event that may change that copy withdraws it,
+-- too.
 --
--- The lock time-out bounds a wait for a row that artwork-indexer is taking up, and for a statement
--- of ours that is queueing: the former takes a quarter of a second, the latter some milliseconds.
--- The plan must not depend on when the tables were last analysed, hence no sequential scans.
+-- The lock time-out limits the wait for a row that artwork-indexer is taking up (a quarter of a
+-- second), and for a statement of ours that is queueing (some milliseconds). The plan must not
+-- depend on when the tables were last analysed, hence no sequential scans.
 CREATE FUNCTION artwork_indexer.audit_withdraw() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -130,7 +131,7 @@ DECLARE
     dependent   UUID[];
 BEGIN
     BEGIN
-        -- What is no gid names no entity.
+        -- Text that is not a gid names no entity.
         SELECT array_agg(DISTINCT field.gid::uuid) INTO named
         FROM unnest(ARRAY[NEW.message->>'gid', NEW.message->>'old_gid', NEW.message->>'new_gid'])
              AS field (gid)
@@ -140,8 +141,8 @@ BEGIN
             RETURN NEW;
         END IF;
 
-        -- An index event is left out: there, the unique index on queued events shows one that is not
-        -- committed yet, and an edit that touches thousands of entities takes no lock.
+        -- Not for an index event: the unique index on queued events detects one that is not yet
+        -- committed, and an edit of thousands of entities takes no lock.
         IF NEW.action IN ('copy_image', 'delete_image', 'deindex') THEN
             PERFORM pg_advisory_xact_lock_shared(
                 1635087471, artwork_indexer.audit_bucket(entity.gid))
@@ -168,7 +169,7 @@ BEGIN
 END;
 $$;
 
--- Our own inserts are marked while the function below makes them.
+-- Our own inserts are marked while the function below executes them.
 CREATE TRIGGER audit_withdraw
     BEFORE INSERT ON artwork_indexer.event_queue
     FOR EACH ROW
@@ -176,7 +177,7 @@ CREATE TRIGGER audit_withdraw
           AND current_setting('artwork_backfill.queueing', true) IS DISTINCT FROM 'on')
     EXECUTE FUNCTION artwork_indexer.audit_withdraw();
 
--- Likewise when somebody queues a failed event again.
+-- Likewise if another program queues a failed event again.
 CREATE TRIGGER audit_withdraw_again
     BEFORE UPDATE OF state ON artwork_indexer.event_queue
     FOR EACH ROW
@@ -184,7 +185,8 @@ CREATE TRIGGER audit_withdraw_again
           AND current_setting('artwork_backfill.queueing', true) IS DISTINCT FROM 'on')
     EXECUTE FUNCTION artwork_indexer.audit_withdraw();
 
--- A deletion of ours has failed: artwork-indexer would try again an hour later, when it may be wrong.
+-- A deletion of ours has failed: artwork-indexer would try again an hour later, when it may be
+-- wrong.
 --
 -- Deferred, because artwork-indexer writes the reason of the failure after it has put the event
 -- back, in the same transaction, and the reason refers to the event.
@@ -224,17 +226,17 @@ CREATE CONSTRAINT TRIGGER audit_withdraw_failed
     EXECUTE FUNCTION artwork_indexer.audit_withdraw_failed();
 
 
--- -- sweeping up ----------------------------------------------------------------------------------
+-- -- sweeping -------------------------------------------------------------------------------------
 
--- Withdraw deletions that wait and events that can never run, and bring the entities of withdrawn
--- events back to the audit.
+-- Withdraw deletions that wait and events that can never run, and make the entities of withdrawn
+-- events unchecked.
 --
--- Called by every run and by every call of an Auditor. A deletion waits when it has not begun
--- `patience` after it was queued, or has failed once. An event can never run when one that it
--- depends on has failed: artwork-indexer fails both, except where it gives up an event because it
--- took too long, or because the indexer that ran it was killed. An entity whose events are gone and were not
--- completed is not claimed for 2^k times `unit` after the k-th time in a row, six hours at most; the
--- fifth time it becomes a review.
+-- Called by every run and by every call of an Auditor. A deletion waits if it has not begun
+-- `patience` after it was queued, or has failed once. An event can never run if one that it depends
+-- on has failed: artwork-indexer fails both, except if it gives up an event because it took too
+-- long, or because the indexer that ran it was killed. An entity whose events are gone and were not
+-- completed is not claimed for 2^k times `unit` after the k-th time in a row, six hours at most;
+-- the fifth time it becomes a review.
 CREATE FUNCTION artwork_indexer.audit_sweep(
     patience        INTERVAL DEFAULT '10 minutes',
     unit            INTERVAL DEFAULT '1 minute',
@@ -252,7 +254,7 @@ DECLARE
     entity      RECORD;
     its         RECORD;
     most        CONSTANT SMALLINT := 5;
-    -- So that a sweep is short, however much there is to do.
+    -- Limited, so that a sweep is short however much there is to do.
     at_once     CONSTANT INT := 500;
 BEGIN
     withdrawn := 0;
@@ -294,7 +296,7 @@ BEGIN
         ORDER BY known.entity_type, known.gid
         LIMIT at_once
     LOOP
-        -- What another run writes just now is not waited for, and what it audits it decides itself.
+        -- Skip rows that another run is writing; a run decides itself about what it audits.
         SELECT audited.id, audited.status::text AS status, audited.withdrawals INTO entity
         FROM artwork_indexer.audit_entity audited
         WHERE audited.entity_type = ended.entity_type
@@ -304,7 +306,7 @@ BEGIN
 
         CONTINUE WHEN NOT FOUND;
 
-        -- Only now, with the entity locked: two runs may sweep at once.
+        -- Only now, with the entity locked, because two runs may sweep at the same time.
         SELECT bool_or(event.id IS NULL) AS withdrawn,
                bool_or(coalesce(event.state = 'completed', false)) AS completed,
                bool_or(coalesce(event.state IN ('queued', 'running'), false)) AS under_way
@@ -349,7 +351,7 @@ BEGIN
                 WHERE audited.id = entity.id;
             END IF;
         ELSIF its.completed OR entity.status = 'repair_queue' THEN
-            -- In repair still: the feedback trigger gave up rather than hold up artwork-indexer.
+            -- Still in repair: the feedback trigger gave up rather than delay artwork-indexer.
             UPDATE artwork_indexer.audit_entity audited
             SET status = CASE audited.status
                              WHEN 'repair_queue' THEN 'unchecked' ELSE audited.status
@@ -359,7 +361,7 @@ BEGIN
             WHERE audited.id = entity.id;
         END IF;
 
-        -- A failed event may be queued again, and is still ours then.
+        -- A failed event may be queued again, and is then still ours.
         DELETE FROM artwork_indexer.audit_event known
         WHERE known.entity_type = ended.entity_type
         AND known.gid = ended.gid
@@ -377,7 +379,7 @@ $$;
 
 -- -- queueing -------------------------------------------------------------------------------------
 
--- Return why the events of an entity may not be queued now, NULL when they may; see `audit_queue`.
+-- Return why the events of an entity may not be queued now, or NULL if they may; see `audit_queue`.
 CREATE FUNCTION artwork_indexer.audit_obstacle(
     of_type     artwork_indexer.indexable_entity_type,
     of_gid      UUID,
@@ -414,15 +416,15 @@ BEGIN
                      lower(event.message->>'new_gid')] AS gids
     ) AS named
     WHERE event.state IN ('queued', 'running')
-    -- What waits for a failed event of these is no obstacle to them.
+    -- Events that wait for one of these failed events are no obstacle.
     AND NOT (event.state = 'queued' AND coalesce(event.depends_on && again, false));
 
     IF under_way.of_entity THEN
         RETURN 'event_queued';
     END IF;
 
-    -- What has ended since the claim was created after it, or it would have been found queued then;
-    -- `created` is the start of the transaction that queued it, hence the margin.
+    -- An event that has ended since the claim was created after it; otherwise the claim would have
+    -- found it queued. `created` is the start of the transaction that queued it, hence the margin.
     IF claimed_at IS NOT NULL AND EXISTS (
         SELECT
         FROM artwork_indexer.event_queue event
@@ -487,31 +489,31 @@ BEGIN
         AND under_way.events > 0
         AND under_way.events + jsonb_array_length(events) > max_depth
     THEN
-        -- One that needs more than the limit gets an empty queue for itself.
+        -- A repair with more events than the limit gets an empty queue for itself.
         RETURN 'no_room';
     END IF;
     RETURN NULL;
 END;
 $$;
 
--- Queue the events of one entity, or say why not; nothing is changed then.
+-- Queue the events of one entity, or return why not without changing anything.
 --
--- To be called in a transaction of its own in READ COMMITTED, with a statement_timeout of a second,
--- and in the same message as its BEGIN and COMMIT: while it runs, edits of the entity wait for it.
+-- Call it in a transaction of its own in READ COMMITTED, with a statement_timeout of a second, and
+-- in the same message as its BEGIN and COMMIT: while it runs, edits of the entity wait for it.
 --
--- `claimed_at` is the token of the claim, NULL on a person's word. `events` is an array of objects
--- with `action` and `message`; `depends_on`, an array of positions in `events` (from 0); of a
--- deletion also `owner_gid`, unless nothing is known of an owner; of a failed event that is to be
--- queued again its `event_id`. `result` and `findings` are kept in audit_result, unless they are NULL.
--- `note` is added to the open review, if there is one; {events} in it becomes the ids of the events.
--- `max_depth` is the length of the queue that must not be exceeded, 0 for no limit.
+-- `claimed_at` is the token of the claim, NULL for a person's decision. `events` is an array of
+-- objects with `action` and `message`; `depends_on`, an array of positions in `events` (from 0);
+-- for a deletion also `owner_gid`, unless the owner is unknown; for a failed event to queue again
+-- its `event_id`. `result` and `findings` are stored in audit_result, unless they are NULL. `note`
+-- is added to the open review, if there is one; {events} in it becomes the ids of the events.
+-- `max_depth` is the maximum length of the queue, 0 for no limit.
 --
--- Outcomes: `queued`; `lost`, the claim is not held any more; `no_room`; `being_audited`; `busy`, a
--- transaction that is not committed yet is at work on the entity or an owner; `event_queued`, the
--- entity has an event of anybody's; `event_since`, one has ended since the claim; `entity_changed`,
+-- Outcomes: `queued`; `lost`, the claim is not held any more; `no_room`; `being_audited`; `busy`,
+-- an uncommitted transaction is changing the entity or an owner; `event_queued`, another event of
+-- the entity is queued or running; `event_since`, one has ended since the claim; `entity_changed`,
 -- it was merged, deleted or restored; `owner_changed`, an image belongs to another entity now;
 -- `owner_busy`, an event may change an owner's copy, or another deletion relies on this entity's;
--- `event_changed`, an event to be queued again is not failed any more.
+-- `event_changed`, an event to queue again is not failed any more.
 CREATE FUNCTION artwork_indexer.audit_queue(
     entity_id       BIGINT,
     claimed_at      TIMESTAMPTZ,
@@ -544,7 +546,7 @@ BEGIN
             ' in READ COMMITTED only';
     END IF;
 
-    -- Runs that queue at once would each see the same room.
+    -- Otherwise runs that queue at the same time would each see the same room.
     IF max_depth > 0 THEN
         PERFORM pg_advisory_xact_lock(487300887909);
     END IF;
@@ -565,7 +567,7 @@ BEGIN
         AND (entity.status IS DISTINCT FROM 'audit_in_progress'
              OR entity.last_audit_at IS DISTINCT FROM claimed_at)
     THEN
-        -- Called once more because the answer to the commit was lost?
+        -- Called again because the commit got no answer?
         SELECT written.event_ids INTO event_ids
         FROM artwork_indexer.audit_result written
         WHERE written.audit_entity_id = entity_id
@@ -582,8 +584,8 @@ BEGIN
     INTO owners
     FROM jsonb_array_elements(events) AS event;
 
-    -- From here on, an edit that may change an image of one of these entities waits for us; or it has
-    -- been at work already, and we do not wait for it.
+    -- From here on, an edit that may change an image of one of these entities waits for us. If it
+    -- has started before, we do not wait for it.
     FOR wanted IN
         SELECT DISTINCT artwork_indexer.audit_bucket(named.gid) AS bucket
         FROM unnest(owners || entity.gid) AS named (gid)
@@ -600,8 +602,8 @@ BEGIN
         RETURN;
     END IF;
 
-    -- For this transaction, and turned off below; a SET clause would need a superuser here. Once a
-    -- session has had it, it reads as the empty string.
+    -- For this transaction, and turned off below; a SET clause would need a superuser here. After a
+    -- session has had the setting once, it reads as the empty string.
     PERFORM set_config('artwork_backfill.queueing', 'on', true);
     BEGIN
         FOR wanted IN
@@ -618,7 +620,7 @@ BEGIN
                         wanted.message, parents)
                 RETURNING id INTO new_id;
             ELSE
-                -- As if it were new: behind what waits already, and with all its time to run.
+                -- As if it were new: after all waiting events, and with its full time to run.
                 UPDATE artwork_indexer.event_queue queued
                 SET state = 'queued', attempts = 0, created = now()
                 WHERE queued.id = (wanted.event->>'event_id')::bigint
@@ -631,7 +633,7 @@ BEGIN
             event_ids := event_ids || new_id;
         END LOOP;
 
-        -- What has waited for one of these all the time begins anew with it.
+        -- Events that waited for one of these begin again with it.
         UPDATE artwork_indexer.event_queue waiting
         SET created = now()
         WHERE waiting.state = 'queued'
@@ -642,7 +644,7 @@ BEGIN
             FROM artwork_indexer.audit_event known
             WHERE known.event_id = waiting.id AND known.gid = entity.gid);
     EXCEPTION
-        -- Somebody has queued the same at this very moment, and committed it or not.
+        -- Another transaction has queued an identical event in the meantime, committed or not.
         WHEN unique_violation THEN
             outcome := 'event_queued';
         WHEN lock_not_available THEN

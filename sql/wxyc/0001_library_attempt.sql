@@ -1,6 +1,6 @@
--- Albums of the library that library-artwork-url-backfill asked for without a result, so that it
--- does not ask for them again at once (--attempts-table). Beside the library, in a schema of its
--- own: nothing of WXYC's refers to it, and `DROP SCHEMA artwork_backfill CASCADE` removes it.
+-- Albums of the library that library-artwork-url-backfill looked up without a result, so that it does
+-- not look them up again at once (--attempts-table). In a schema of its own beside the library:
+-- nothing of WXYC's refers to it, and `DROP SCHEMA artwork_backfill CASCADE` removes it.
 
 CREATE TABLE artwork_backfill.library_attempt (
     library_schema  TEXT NOT NULL,          -- one database may hold several libraries

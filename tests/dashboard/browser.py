@@ -35,13 +35,6 @@ AGE: Final = 1
 REASON: Final = 2
 ID: Final = 9
 
-#: Tables that tests add rows to; what belongs to these rows goes with them.
-ADDED: Final = (
-    "artwork_indexer.audit_entity",
-    "artwork_indexer.needs_manual_review",
-    "artwork_indexer.event_queue",
-)
-
 #: Pixels of a table's header and of a row.
 ROW: Final = 35
 

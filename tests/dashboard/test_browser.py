@@ -36,7 +36,6 @@ from sandbox import dashboard as sandbox_dashboard
 from sandbox import demo, surroundings
 from sandbox.surroundings import Surroundings
 from tests.dashboard.browser import (
-    ADDED,
     AGE,
     CHROMIUM,
     FLAGS,
@@ -142,13 +141,23 @@ def visit(contexts: dict[bool, BrowserContext], address: str) -> Iterator[Visit]
 
 @pytest.fixture
 def rows(around: Surroundings) -> Iterator[Rows]:
-    """Rows for one test, which are gone after it."""
+    """Rows for one test, which are gone after it with all that belongs to them.
+
+    What audits have queued for other entities meanwhile is left: they rely on it.
+    """
     with psycopg.connect(around.musicbrainz_dsn, autocommit=True) as conn:
         rows = Rows(conn)
-        last = {table: rows.value(f"SELECT coalesce(max(id), 0) FROM {table}") for table in ADDED}
+        entity, event = (
+            rows.value(f"SELECT coalesce(max(id), 0) FROM artwork_indexer.{table}")
+            for table in ("audit_entity", "event_queue")
+        )
         yield rows
-        for table, id_ in last.items():
-            conn.execute(f"DELETE FROM {table} WHERE id > {id_}".encode())
+        conn.execute("DELETE FROM artwork_indexer.audit_entity WHERE id > %s", (entity,))
+        conn.execute(
+            "DELETE FROM artwork_indexer.event_queue"
+            " WHERE id > %s AND id NOT IN (SELECT event_id FROM artwork_indexer.audit_event)",
+            (event,),
+        )
 
 
 # -- looking ---------------------------------------------------------------------------------------

@@ -134,7 +134,7 @@ def test_the_count_of_millions_is_made_once_for_all_visitors(page: Open, rows: R
     assert "1 of 1 entities" in said(page())
     rows.entity(status="clean")
     assert "1 of 1 entities" in said(page())
-    st.cache_data.clear()
+    st.cache_resource.clear()
     assert "2 of 2 entities" in said(page())
 
 
@@ -279,7 +279,7 @@ def test_more_than_a_hundred_rows_are_asked_about(page: Open, rows: Rows) -> Non
     press(app, "reviews.no")
     assert rows.seen(reviews[0].id).status == "open"
     settle(app, "Resolve", "all mended")
-    press(app, "reviews.yes")
+    press(app, "reviews.yes.0")
     assert {review.status for review in rows.reviews()} == {"resolved"}
 
 
@@ -310,12 +310,30 @@ def test_a_failed_event_is_requeued_with_what_depends_on_it(page: Open, rows: Ro
     other = rows.event(failure="gone")
     app = page("Failed events")
     app.text_input(key="events.reason").set_value("503")
-    app.checkbox(key="events.any").check()
     app = press(select(run(app), "events", 0), "events.Requeue")
+    assert f"event {parent} was queued by others" in shown(app)
+    app = press(app, "events.more")
     states = dict(rows.conn.execute("SELECT id, state::text FROM artwork_indexer.event_queue"))
     assert states == {parent: "queued", child: "queued", other: "failed"}
     assert "1 of 1 events are queued again, and 1 that depend on them." in said(app)
     assert sorted(app.dataframe[-1].value["now"]) == ["queued", "queued"]
+
+
+@pytest.mark.parametrize(("answer", "state"), [(0, "queued"), (1, "failed")])
+def test_all_that_failed_alike_are_requeued_in_four_clicks_whoever_queued_them(
+    page: Open, rows: Rows, answer: int, state: str
+) -> None:
+    alike = [rows.event(failure="archive.org answered 503") for _ in range(3)]
+    other = rows.event(failure="gone")
+    app = page("Failed events")
+    app = press(app, "events.group.index: archive.org answered 503")
+    app = press(app, "events.choose")
+    app = press(app, "events.Requeue")
+    assert "whose latest failure contains “archive.org answered 503”" in shown(app)
+    app = press(app, f"events.yes.{answer}")
+    run(app)
+    states = dict(rows.conn.execute("SELECT id, state::text FROM artwork_indexer.event_queue"))
+    assert states == {**dict.fromkeys(alike, state), other: "failed"}
 
 
 def test_an_event_that_was_requeued_meanwhile_is_left(page: Open, rows: Rows) -> None:
@@ -409,7 +427,9 @@ def test_a_read_only_page_offers_nothing_to_change(
         }  # fmt: skip
     app = page("Entities")
     app.text_input(key="entities.query").set_value(str(GID))
-    assert [button.label for button in run(app).button] == ["Compare with archive.org now"]
+    assert [button.label for button in run(app).button] == [
+        "Compare with archive.org now", "Explain what an audit would decide now",
+    ]  # fmt: skip
 
 
 # -- who gets in -----------------------------------------------------------------------------------

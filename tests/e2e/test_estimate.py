@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,14 +17,26 @@ from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.auditing.estimate import Estimate, Estimator
 from artwork_backfill.shared.auditing.examination import Examiner
+from artwork_backfill.shared.auditing.models import Audit
 from artwork_backfill.shared.auditing.owners import OwnerRows, look_up_owners
 from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.settings import Settings
 from sandbox.entities import Presence
 from sandbox.world import Spec
 from tests.e2e.place import Place
 
 SEEDS = range(6)
+
+
+class Counting(Examiner):
+    """Counts how many audits are held at most until they are confirmed."""
+
+    most = 0
+
+    def confirm(self, audits: Sequence[Audit]) -> list[Audit | None]:
+        Counting.most = max(Counting.most, len(audits))
+        return super().confirm(audits)
 
 
 def _estimates(here: Place, sample: int) -> Iterator[Estimate]:
@@ -42,7 +54,7 @@ def _estimates(here: Place, sample: int) -> Iterator[Estimate]:
     services = Services.from_settings(settings, concurrency=8, stop_flag=Event())
     services = replace(services, second_look_after=0.0)
     with closing(services):
-        examiner = Examiner(services, owners, Policy())
+        examiner = Counting(services, owners, Policy())
         for seed in SEEDS:
             yield Estimator(connect, examiner, services, seed=seed).estimate(sample)
 
@@ -67,6 +79,8 @@ def test_true_numbers_lie_inside_the_intervals(place: Callable[[Spec], Place]) -
                 if interval is not None:
                     inside.append(interval.low <= count <= interval.high)
     assert len(inside) > 100
+    # A sample may be of a million.
+    assert 0 < Counting.most <= 100
     assert sum(inside) / len(inside) > 0.92
 
 
@@ -94,3 +108,12 @@ def test_an_estimate_comes_before_anything_else(
     markdown = files[0].read_text()
     assert all(f"| {check} (" in markdown for check in truth)
     assert found["requests"]["archive.org"] > found["population"]
+
+
+def test_an_estimate_is_kept_where_runs_leave_records(place: Callable[[Spec], Place]) -> None:
+    here = place(Spec(size=40, drift_rate=0.5))
+    said = here.command("estimate", "--sample", 1_000, "--seed", 7, "--json")
+    found = json.loads(said[said.index("{") :])
+    kept = runs.latest_run(here.conn, "estimate")
+    assert kept is not None
+    assert (kept.report, kept.options["seed"], kept.exit_code) == (found, 7, 0)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import click
 import pytest
 from click.testing import CliRunner
+from rich.console import Console, RenderableType
 
+from artwork_backfill.jobs.cli import run_views
 from artwork_backfill.jobs.cli.main import main
 from artwork_backfill.shared.audit.catalogue import CHECKS
+from artwork_backfill.shared.engine.job import Problem, Verification
+from artwork_backfill.shared.engine.report import Outcome, Report, to_terminal
 
 WIDTH = 80
+MOMENT = datetime(2026, 11, 27, 8, 30, tzinfo=UTC)
 COMMAND = Path(sys.executable).with_name("artwork-backfill")
 
 
@@ -69,3 +77,58 @@ def test_status_fits(migrated_database: str) -> None:
     ).stdout
 
     assert _too_wide(shown) == []
+
+
+def _printed(renderable: RenderableType) -> str:
+    console = Console(width=WIDTH, record=True, file=io.StringIO())
+    console.print(renderable)
+    return console.export_text()
+
+
+def test_a_table_of_runs_fits_without_breaking_names() -> None:
+    run = run_views.RunView(
+        id=UUID("1f0c3287-6cda-33eb-8e9a-044b5e15ffdd"),
+        job="seed-from-ia-changes",
+        who="operator",
+        host="backfill-host-17",
+        started=MOMENT,
+        finished=None,
+        state="interrupted",
+        done=1_000_000,
+        total=5_900_000,
+        rate=1234.5,
+        eta_s=3600.0,
+        duration_s=60.0,
+        last_words="artwork-indexer has 40 events to work on: waiting for artwork-indexer",
+    )
+
+    shown = _printed(run_views.runs_table([run]))
+
+    assert _too_wide(shown) == []
+    for word in ("1f0c3287", "seed-from-ia-changes", "11-27 08:30", "interrupted"):
+        assert word in shown
+
+
+def test_a_report_fits_without_breaking_a_gid() -> None:
+    gid = "76df3287-6cda-33eb-8e9a-044b5e15ffdd"
+    report = Report(
+        run_id="1f0c3287-6cda-33eb-8e9a-044b5e15ffdd",
+        job="seed-from-ia-changes",
+        version="1.0.0.post301+g3af2cac94",
+        started_at=MOMENT,
+        finished_at=MOMENT,
+        reason="the verification does not hold (rows left as they were)",
+        outcome=Outcome.UNVERIFIED,
+        exit_code=3,
+        dry_run=False,
+        options={"batch_size": 200, "concurrency": 16, "remedies": ["item.*=index"] * 5},
+        totals={"scanned": 123_456_789, "deferred: an event of it is queued or running": 17},
+        requests={},
+        verification=[Verification.equal("gids against entities with art", 10**7, 10**6, "no")],
+        problems=[Problem(f"release {gid}", "a reason that takes several lines " * 5)],
+    )
+
+    shown = _printed(to_terminal(report))
+
+    assert _too_wide(shown) == []
+    assert gid in shown

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from threading import Event
 from uuid import UUID, uuid4
 
 import psycopg
@@ -14,6 +15,7 @@ from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import Decision, QueuedAction, Status
 from artwork_backfill.shared.audit.finding import found
 from artwork_backfill.shared.auditing.models import Audit, Claim, Deferral, Entity, Reason
+from artwork_backfill.shared.engine.session import Session
 
 RUN = UUID(int=1)
 
@@ -75,20 +77,67 @@ def test_a_batch_that_decided_nothing_leaves_nothing(conn: psycopg.Connection) -
     assert conn.execute("SELECT count(*) FROM artwork_indexer.audit_tally").fetchone() == (0,)
 
 
-def test_statuses_are_kept_once_an_hour(conn: psycopg.Connection) -> None:
+class Clock:
+    """A clock that stands still until it is told otherwise."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _history(connect: Callable[[], psycopg.Connection], clock: Clock) -> tallies.StatusHistory:
+    return tallies.StatusHistory(lambda: Session(connect, patience=0.0), clock)
+
+
+def test_statuses_are_kept_once_an_hour(conn: psycopg.Connection, migrated_database: str) -> None:
     conn.execute(
         "INSERT INTO artwork_indexer.audit_entity (entity_type, gid)"
         " VALUES ('release', gen_random_uuid()), ('event', gen_random_uuid())"
     )
-    tallies.keep_statuses(conn)
-    tallies.keep_statuses(conn)
+    clock = Clock()
+
+    def connect() -> psycopg.Connection:
+        return psycopg.connect(migrated_database)
+
+    for history in (_history(connect, clock), _history(connect, clock)):
+        history.keep()
+        history.wait(30)
     assert _kept(conn) == [("unchecked", 2)]
     conn.execute(
         "UPDATE artwork_indexer.audit_status_history SET taken_at = taken_at - interval '61 min'"
     )
     conn.execute("UPDATE artwork_indexer.audit_entity SET status = 'clean'")
-    tallies.keep_statuses(conn)
+    clock.now += 3600
+    history.keep()
+    history.wait(30)
     assert _kept(conn) == [("unchecked", 2), ("clean", 2)]
+
+
+def test_statuses_that_cannot_be_counted_hold_up_nothing_and_are_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    may_fail = Event()
+    attempts: list[bool] = []
+
+    def connect() -> psycopg.Connection:
+        attempts.append(may_fail.wait(30))
+        raise psycopg.OperationalError("the statement timed out")
+
+    clock = Clock()
+    history = _history(connect, clock)
+    history.keep()
+    assert not may_fail.is_set()
+    may_fail.set()
+    history.wait(30)
+    assert "the numbers of entities by status were not stored" in caplog.text
+    # Not again within the hour.
+    history.keep()
+    assert attempts == [True]
+    clock.now += 3600
+    history.keep()
+    history.wait(30)
+    assert attempts == [True, True]
 
 
 def _kept(conn: psycopg.Connection) -> list[tuple[str, int]]:

@@ -76,6 +76,22 @@ def test_what_is_gone_since_its_audit_comes_earlier(database: str) -> None:
     assert {n for n, priority in query(database, UNCHECKED) if priority == 150} == {52, 53}
 
 
+def test_what_a_person_left_as_it_is_stays_so_until_it_is_gone(database: str) -> None:
+    execute(
+        database,
+        "INSERT INTO artwork_indexer.needs_manual_review"
+        " (audit_entity_id, review_reason, status, resolved_at)"
+        " SELECT n, 'x', 'wont_fix', now() - CASE n WHEN 57 THEN interval '2 years'"
+        "        ELSE interval '1 day' END FROM generate_series(51, 58) n;"
+        "DELETE FROM musicbrainz.release WHERE id IN (51, 52, 53);"
+        "UPDATE artwork_indexer.audit_entity SET was_live = NULL WHERE id = 53",
+    )
+    report = reaudit(database)
+    assert report.outcome is Outcome.VERIFIED
+    # Of 53 it is not known whether it was live then, and 57 was audited after the decision.
+    assert {n for n, _ in query(database, UNCHECKED) if 51 <= n <= 58} == {51, 52, 57}
+
+
 def test_the_oldest_audits_come_first(database: str) -> None:
     report = reaudit(database, {"limit": 5, "batch_size": 2}, older_than=100 * DAY)
     assert report.outcome is Outcome.STOPPED

@@ -506,6 +506,23 @@ def test_a_retried_entity_is_audited_before_all_others(
     assert tables.status(entity) == "unchecked"
 
 
+@pytest.mark.parametrize("command", [["retry", str(GID)], ["resolve", "{review}", "--note", "x"]])
+def test_what_a_person_wants_audited_does_not_wait_for_its_withdrawals(
+    tables: Tables, review: Command, command: list[str]
+) -> None:
+    entity = tables.entity()
+    id_ = tables.review(entity)
+    tables.conn.execute(
+        "UPDATE artwork_indexer.audit_entity SET not_before = now() + interval '6 hours'"
+    )
+    result = review(*(word.format(review=id_) for word in command))
+    assert result.exit_code == 0, result.output
+    row = tables.conn.execute(
+        "SELECT status::text, not_before FROM artwork_indexer.audit_entity"
+    ).fetchone()
+    assert row == ("unchecked", None)
+
+
 def test_a_retry_is_noted_with_the_open_review(tables: Tables, review: Command) -> None:
     id_ = tables.review(tables.entity())
 

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from threading import Event
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from artwork_backfill.jobs.seed_from_ia_changes import checkpoint as checkpoints
+from artwork_backfill.jobs.seed_from_ia_changes import types
 from artwork_backfill.jobs.seed_from_ia_changes.checkpoint import Checkpoint
 from artwork_backfill.jobs.seed_from_ia_changes.job import SeedFromIaChanges
 from artwork_backfill.jobs.seed_from_ia_changes.pages import Pages
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
-from artwork_backfill.shared.clients.http import CredentialsRefused, ServiceDown, ServiceStats
+from artwork_backfill.shared.clients.http import (
+    CredentialsRefused,
+    Interrupted,
+    ServiceDown,
+    ServiceStats,
+)
 from artwork_backfill.shared.clients.ia_changes import ChangesClient, ChangesError, ChangesPage
 from artwork_backfill.shared.engine.job import Partition, StopRun
 from artwork_backfill.shared.engine.report import Outcome, Report
 from tests.tiny import driver, execute, query
+
+#: In seconds; the job's own is longer.
+SECOND_LOOK_AFTER_S = 0.2
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
@@ -71,9 +83,11 @@ class Archive:
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
         self.asked: list[str] = []
+        self.asked_at: dict[str, list[float]] = defaultdict(list)
 
     def metadata(self, gid: str, *, extended_err: bool = False) -> object:
         self.asked.append(gid)
+        self.asked_at[gid].append(time.monotonic())
         return self.answers.get(gid, {"errcode": 104} if extended_err else [])
 
     def stats(self) -> ServiceStats:
@@ -100,7 +114,7 @@ INSERT INTO artwork_indexer.audit_entity
     (103, 'release', '{gid(3)}', 'manual_review', 100, now() - interval '1 hour', TRUE),
     (104, 'release', '{gid(4)}', 'unchecked', 100, NULL, NULL),
     (105, 'release', '{gid(5)}', 'clean', 100, now() - interval '1 hour', TRUE),
-    (106, 'release', '{gid(6)}', 'clean', 100, now() + interval '1 hour', TRUE);
+    (106, 'release', '{gid(6)}', 'clean', 100, now() + interval '2 hours', TRUE);
 """
 
 ROWS = """
@@ -138,6 +152,8 @@ def changes(monkeypatch: pytest.MonkeyPatch, archive: Archive) -> Callable[..., 
 
 def follow(dsn: str, run: dict[str, Any] | None = None, **options: Any) -> Report:
     class Bound(SeedFromIaChanges):
+        second_look_after = SECOND_LOOK_AFTER_S
+
         def __init__(self, run: Any) -> None:
             super().__init__(run, **options)
 
@@ -170,6 +186,22 @@ def test_what_was_changed_since_its_audit_becomes_unchecked(
     assert report.totals["identifiers"] == 8
 
 
+def test_an_audit_that_may_have_read_the_item_before_its_change_does_not_count(
+    database: str, changes: Callable[..., Scripted]
+) -> None:
+    execute(
+        database,
+        "UPDATE artwork_indexer.audit_entity SET status = 'audit_in_progress',"
+        " last_audit_at = now(), claimed_by = gen_random_uuid() WHERE id = 101;"
+        "UPDATE artwork_indexer.audit_entity SET last_audit_at = now() + interval '20 minutes'"
+        " WHERE id = 102",
+    )
+    changes(named(1, 2))
+    assert follow(database, since=NOW).outcome is Outcome.VERIFIED
+    # What is audited at this moment loses its claim, and keeps its priority.
+    assert unchecked(database) == WAITING | {gid(1): ("release", 100), gid(2): ("event", 50)}
+
+
 def test_unknown_gids_are_seeded_as_what_musicbrainz_or_their_item_says(
     database: str, changes: Callable[..., Scripted], archive: Archive
 ) -> None:
@@ -192,6 +224,30 @@ def test_unknown_gids_are_seeded_as_what_musicbrainz_or_their_item_says(
     assert (report.totals["of_neither_archive"], report.totals["absent"]) == (1, 1)
     # An absence is asked for twice, everything else once.
     assert sorted(archive.asked) == sorted([gid(21), gid(22), gid(23), gid(24), gid(24)])
+
+
+def test_an_absence_is_asked_about_again_some_time_later_and_others_meanwhile(
+    database: str, changes: Callable[..., Scripted], archive: Archive
+) -> None:
+    archive.answers = {gid(23): {"metadata": {"collection": "test_collection"}, "files": []}}
+    changes(named(21, 22, 23))
+    assert follow(database, since=NOW).totals["absent"] == 2
+    times = archive.asked_at
+    for number in (21, 22):
+        first, second = times[gid(number)]
+        assert second - first >= SECOND_LOOK_AFTER_S
+        assert max(times[gid(23)]) < second
+
+
+def test_a_stop_cuts_the_wait_for_a_second_look_short() -> None:
+    stop_flag = Event()
+    stop_flag.set()
+    archive: Any = Archive()
+    with pytest.raises(Interrupted):
+        types.ask_archive_org(
+            archive, [UUID(gid(21)).bytes], second_look_after=600.0, stop_flag=stop_flag
+        )
+    assert archive.asked == [gid(21)]
 
 
 def test_an_item_that_cannot_be_read_is_named_and_not_taken_for_absent(
@@ -246,7 +302,7 @@ def test_without_a_place_to_start_nothing_is_asked(
 ) -> None:
     service = changes(named(1))
     report = follow(database)
-    assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
+    assert (report.outcome, report.exit_code) == (Outcome.FAILED, 2)
     assert "--since" in report.reason
     assert service.asked == []
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from artwork_backfill.jobs.cli import status as view
-from artwork_backfill.shared.auditing.triggers import TRIGGERS
+from artwork_backfill.shared.auditing.queueing import TRIGGERS
 from artwork_backfill.shared.review import status
 from artwork_backfill.shared.review.status import AuditStatus, EntityCount, QueueCount, Repairs
 

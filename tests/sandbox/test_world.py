@@ -29,7 +29,7 @@ from sandbox.world import (
     World,
 )
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).parents[1] / "samples"
 
 CHECKS = {
     "item.missing",

@@ -48,7 +48,7 @@ SPEC = Spec(seed=7, size=500, drift_rate=0.6)
 
 NODE = "node.archive.org"
 
-#: A server that has just started takes no run for dead.
+#: Short, because all runs count as alive for as long after the start of the server.
 DEAD_AFTER_S = 2.0
 
 
@@ -199,11 +199,13 @@ class Scene:
 
     # -- the steps of an audit -------------------------------------------------------------------
 
-    def claim(self, size: int = 10, conn: psycopg.Connection | None = None) -> list[Claim]:
+    def claim(
+        self, size: int = 10, conn: psycopg.Connection | None = None, *, screen: bool = False
+    ) -> list[Claim]:
         """Claim and commit."""
         conn = conn or self.conn
         with conn.transaction():
-            return add_expectations(conn, self.claims().take(conn, size))
+            return add_expectations(conn, self.claims().take(conn, size), screen=screen)
 
     def claims(self, index: int = 0, count: int = 1) -> Claims[Claim]:
         """The claims of a run that begins now."""
@@ -247,7 +249,9 @@ class Scene:
                 parts.append(writer.write(conn, rest))
         return _sum(parts)
 
-    def audit(self, *gids: str, policy: Policy | None = None) -> AuditsWritten:
+    def audit(
+        self, *gids: str, policy: Policy | None = None, screen: bool = False
+    ) -> AuditsWritten:
         """Audit these entities from claim to write, as a run of their own."""
         self.conn.execute(
             "UPDATE artwork_indexer.audit_entity"
@@ -256,7 +260,7 @@ class Scene:
         )
         self.only(*gids)
         self.run_id = uuid4()
-        return self.write(self.examine(self.claim(len(gids)), policy))
+        return self.write(self.examine(self.claim(len(gids), screen=screen), policy))
 
     def services(self) -> Services:
         archive: Any = self.archive

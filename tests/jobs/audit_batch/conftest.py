@@ -12,7 +12,14 @@ from artwork_backfill.shared.migrations import migrate
 from sandbox.load import build_database
 from sandbox.postgres import Cluster
 from sandbox.world import World
-from tests.jobs.audit_batch.audit_scene import SPEC, FakeArchive, FakeMusicBrainz, Scene
+from tests.jobs.audit_batch.audit_scene import (
+    DEAD_AFTER_S,
+    SPEC,
+    FakeArchive,
+    FakeMusicBrainz,
+    Scene,
+)
+from tests.tiny import wait_for
 
 _SEED = """
 INSERT INTO artwork_indexer.audit_entity (entity_type, gid)
@@ -25,6 +32,9 @@ TRUNCATE artwork_indexer.audit_entity, artwork_indexer.event_queue, artwork_inde
          artwork_indexer.backfill_run, artwork_indexer.repair_tally
 RESTART IDENTITY CASCADE
 """
+
+
+_IS_OLD = "SELECT pg_postmaster_start_time() < now() - make_interval(secs => %s)"
 
 
 def seed(conn: psycopg.Connection, world: World) -> None:
@@ -47,6 +57,8 @@ def audit_template(postgres: Cluster, world: World) -> Iterator[str]:
     with psycopg.connect(dsn, autocommit=True) as conn:
         migrate(conn)
         seed(conn, world)
+        # A server that has just started takes no run for dead.
+        wait_for(lambda: conn.execute(_IS_OLD, (DEAD_AFTER_S,)).fetchone() == (True,))
     yield name
     postgres.drop_database(name)
 

@@ -116,6 +116,32 @@ def test_failed_events_are_remembered(scene: Scene) -> None:
     )
 
 
+def test_what_completed_since_is_found_without_looking_through_all_of_it(scene: Scene) -> None:
+    gid = scene.plan(None).gid
+    failed = scene.queue(gid, state="failed", age="400 days")
+    done = scene.queue(gid, state="completed", age="300 days")
+
+    def failed_events() -> list[int]:
+        scene.conn.execute(
+            "UPDATE artwork_indexer.audit_entity SET status = 'unchecked', last_audit_at = NULL"
+        )
+        return [event.id for event in _only_claim(scene, gid).previous.failed]
+
+    assert failed_events() == []
+    # More than are looked through, and none of them is about an entity.
+    scene.conn.execute(
+        "INSERT INTO artwork_indexer.event_queue (state, entity_type, action, message)"
+        " SELECT 'completed', 'release', 'noop', '{}' FROM generate_series(1, 20000)"
+    )
+    assert failed_events() == [failed]
+    scene.conn.execute(
+        "INSERT INTO artwork_indexer.audit_result (audit_entity_id, run_id, outcome, event_ids)"
+        " VALUES (%s, %s, 'repair_queue', %s)",
+        (scene.id(gid), scene.run_id, [done]),
+    )
+    assert failed_events() == []
+
+
 def test_a_batch_of_any_size_takes_the_same_number_of_queries(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
+from artwork_backfill.shared.auditing.queueing import sweep
 from artwork_backfill.shared.engine.job import StopRun, Wait
 from tests.jobs.audit_batch.audit_scene import Scene
 
@@ -135,6 +136,52 @@ def test_every_finished_event_renews_the_patience(scene: Scene) -> None:
         scene.finish(event_id)
         scene.queue(scene.plan(None).gid, action="deindex", message={"gid": str(event_id)})
     _waits(guardrails.room(scene.conn, 200))
+
+
+@pytest.mark.parametrize("max_queue_depth", [1, 40])
+def test_withdrawn_deletions_are_no_sign_of_work(scene: Scene, max_queue_depth: int) -> None:
+    """A dead artwork-indexer, whose queue empties every ten minutes all the same."""
+    clock = Clock()
+    guardrails = _guardrails(clock, max_queue_depth=max_queue_depth, queue_patience=1200)
+
+    def audit(gid: str) -> None:
+        assert guardrails.room(scene.conn, 1) == 1
+        scene.audit(gid)
+        for _ in range(10):
+            guardrails.room(scene.conn, 1)
+            clock.now += 60
+        guardrails.room(scene.conn, 1)
+        scene.conn.execute(
+            "UPDATE artwork_indexer.event_queue SET created = now() - interval '11 minutes'"
+        )
+        assert sweep(scene.conn).withdrawn == 1
+
+    audit(scene.plan("orphan-image").gid)
+    with pytest.raises(StopRun, match="none was finished for 1,200 s: artwork-indexer is not"):
+        audit(scene.plan("orphan-image", skip=1).gid)
+
+
+@pytest.mark.parametrize("state", ["running", "completed", "failed"])
+def test_an_event_that_was_begun_is_a_sign_of_work(scene: Scene, state: str) -> None:
+    clock = Clock()
+    guardrails = _guardrails(clock, max_queue_depth=1, queue_patience=600)
+    event_id, *_ = _queue(scene, 3)
+    _waits(guardrails.room(scene.conn, 1))
+    clock.now += 599
+    scene.finish(event_id, state=state)
+    _waits(guardrails.room(scene.conn, 1))
+    clock.now += 599
+    _waits(guardrails.room(scene.conn, 1))
+
+
+def test_what_waits_for_its_next_attempt_is_not_waited_for(scene: Scene) -> None:
+    clock = Clock()
+    guardrails = _guardrails(clock, max_queue_depth=40, queue_patience=600)
+    _queue(scene, 1)
+    scene.conn.execute("UPDATE artwork_indexer.event_queue SET attempts = 1")
+    for _ in range(3):
+        assert guardrails.room(scene.conn, 1) == 1
+        clock.now += 1000
 
 
 def test_patience_begins_with_the_waiting(scene: Scene) -> None:

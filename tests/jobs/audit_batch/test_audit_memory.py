@@ -96,6 +96,29 @@ def test_a_review_is_not_closed_because_its_check_is_ignored_now(scene: Scene) -
     assert [review.status for review in scene.reviews(gid)] == ["open"]
 
 
+def test_a_review_keeps_the_reasons_that_a_narrower_policy_ignores(scene: Scene) -> None:
+    gid = scene.plan("original-missing").gid
+    narrow = Policy(ignored=frozenset({"files.original.missing"}))
+    scene.audit(gid)
+    [before] = scene.reviews(gid)
+    document = scene.archive.document(gid)
+    files = [*document["files"], {"name": "cover.jpg", "source": "original", "size": "10"}]
+    more = {**document, "files": files, "files_count": len(files)}
+    for _ in range(2):
+        scene.archive.answers[gid] = lambda: more
+        scene.audit(gid, policy=narrow)
+        [review] = scene.reviews(gid)
+        assert [reason["check"] for reason in review.reasons] == [
+            "files.original.extra",
+            "files.original.missing",
+        ]
+        assert review.review_reason.endswith(f"; {before.review_reason}")
+    scene.archive.answers[gid] = lambda: document
+    scene.audit(gid, policy=narrow)
+    assert scene.status(gid) == "manual_review"
+    assert [review.status for review in scene.reviews(gid)] == ["open"]
+
+
 def test_a_review_about_another_check_is_closed_when_its_finding_is_gone(scene: Scene) -> None:
     gid = scene.plan("meta-title").gid
     scene.conn.execute(
@@ -167,6 +190,43 @@ def test_a_repair_that_holds_ends_the_row(scene: Scene) -> None:
     scene.audit(gid)
     assert scene.status(gid) == "clean"
     assert _tally(scene, "meta.title") == (1, 9, 0)
+
+
+def test_what_an_audit_did_not_compare_proves_no_repair(scene: Scene) -> None:
+    gid = scene.plan("xml-malformed").gid
+    scene.audit(gid)
+    _complete_all(scene)
+    # The file is as it was, but an audit that asks the tables instead does not look at it.
+    for _ in range(2):
+        scene.audit(gid, screen=True)
+        assert scene.status(gid) == "clean"
+    assert scene.value("SELECT count(*) FROM artwork_indexer.repair_tally") == 0
+    scene.audit(gid)
+    assert scene.status(gid) == "manual_review"
+    assert "repair did not hold: xml.malformed" in scene.reviews(gid)[0].review_reason
+    assert _tally(scene, "xml.malformed") == (0, 1, 1)
+
+
+def test_a_repair_is_proved_by_a_later_audit_where_the_first_could_not_judge_it(
+    scene: Scene,
+) -> None:
+    gid = scene.plan("index-value").gid
+    scene.audit(gid)
+    _complete_all(scene)
+    whole = scene.archive.document(gid)
+    without_index = [file for file in whole["files"] if file["name"] != "index.json"]
+    scene.archive.answers[gid] = lambda: {
+        **whole,
+        "files": without_index,
+        "files_count": len(without_index),
+    }
+    scene.audit(gid)
+    assert scene.value("SELECT count(*) FROM artwork_indexer.repair_tally") == 0
+    _complete_all(scene)
+    del scene.archive.answers[gid]
+    scene.audit(gid)
+    assert "repair did not hold: index.image.value" in scene.reviews(gid)[0].review_reason
+    assert _tally(scene, "files.index.missing") == (1, 0, 0)
 
 
 def test_the_catalogue_is_shown_with_the_remedies_in_force_and_how_repairs_held(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
 import psycopg
@@ -24,6 +25,7 @@ from artwork_backfill.shared.engine.runner import Runner
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.stop import StopFlag
 from artwork_backfill.shared.id_set import IdSet
+from tests.beside.rows import wait_until
 from tests.jobs.audit_batch.audit_scene import Scene, findings, unreadable
 
 _CHECKS = """
@@ -255,11 +257,12 @@ def test_a_commit_whose_answer_is_lost_loses_and_doubles_nothing(
 def test_a_queue_that_nobody_works_ends_the_run_with_the_queue_full_and_no_fuller(
     scene: Scene,
 ) -> None:
-    report = scene.run(limits=Limits(max_queue_depth=10, queue_patience=0.3))
+    scene.only(*[scene.plan(drift).gid for drift in ("index-missing", "index-malformed")])
+    report = scene.run(limits=Limits(max_queue_depth=1, queue_patience=0.3))
     assert (report.outcome, report.exit_code) == (Outcome.INTERRUPTED, 75)
     assert "artwork-indexer is not working" in report.reason
-    assert "--max-queue-depth allows 10" in report.reason
-    assert 9 <= len(scene.events()) <= 10
+    assert "--max-queue-depth allows 1" in report.reason
+    assert len(scene.events()) == 1
     assert _statuses(scene)["audit_in_progress"] == 0
 
 
@@ -330,6 +333,22 @@ def test_a_run_that_could_read_less_than_half_is_interrupted(scene: Scene) -> No
 
 
 # -- verification ------------------------------------------------------------------------------
+
+
+def test_a_decision_without_events_ends_the_row_of_withdrawals(scene: Scene) -> None:
+    decided, deferred = scene.plan(None).gid, scene.plan(None, skip=1).gid
+    scene.only(decided, deferred)
+    scene.conn.execute(
+        "UPDATE artwork_indexer.audit_entity SET withdrawals = 4, not_before = now()"
+    )
+    scene.archive.answers[deferred] = unreadable
+    scene.run()
+    rows = scene.rows(
+        "SELECT gid::text, withdrawals, not_before IS NULL AS is_due"
+        " FROM artwork_indexer.audit_entity WHERE gid = ANY (%s::uuid[])",
+        [decided, deferred],
+    )
+    assert {row[0]: row[1:] for row in rows} == {decided: (0, True), deferred: (4, False)}
 
 
 def test_an_outage_makes_no_reviews_however_many_runs_it_lasts(scene: Scene) -> None:
@@ -507,3 +526,22 @@ def test_an_error_that_was_not_foreseen_fails_one_entity_in_the_second_look_too(
         scene.run()
     assert scene.status(bad) == "manual_review"
     assert "5 audits in a row failed" in scene.reviews(bad)[0].review_reason
+
+
+def test_a_paused_run_withdraws_deletions_that_wait(own_scene: Scene) -> None:
+    scene = own_scene
+    scene.audit(scene.plan("orphan-image").gid)
+    scene.conn.execute(
+        "UPDATE artwork_indexer.event_queue SET created = now() - interval '11 minutes';"
+        # Every run is paused from its beginning.
+        "ALTER TABLE artwork_indexer.backfill_run ALTER requested SET DEFAULT 'pause'"
+    )
+    stop_flag = StopFlag()
+    run = Thread(target=lambda: scene.run(stop_flag=stop_flag))
+    run.start()
+    try:
+        wait_until(lambda: not scene.events())
+    finally:
+        stop_flag.request("the test has seen enough")
+        run.join(30)
+    assert not run.is_alive()

@@ -327,6 +327,48 @@ def test_a_claim_whose_answer_was_lost_is_given_back(
     assert (scene.status(gid), losses) == ("clean", [True])
 
 
+def test_what_a_call_could_not_give_back_is_given_back_by_the_next(
+    own_scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = own_scene
+    monkeypatch.setattr(Services, "from_settings", lambda *_, **__: scene.services())
+    gid = scene.plan(None).gid
+    scene.only(gid)
+    scene.conn.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;"
+        "CREATE TRIGGER refuse BEFORE UPDATE ON artwork_indexer.audit_entity FOR EACH ROW"
+        " WHEN (OLD.status = 'audit_in_progress') EXECUTE FUNCTION refuse()"
+    )
+    with Auditor(scene.settings()) as auditor:
+        with pytest.raises(psycopg.Error, match="not now"):
+            auditor.audit()
+        assert scene.status(gid) == "audit_in_progress"
+        scene.conn.execute("DROP FUNCTION refuse CASCADE")
+        assert (auditor.audit().audited, scene.status(gid)) == (1, "clean")
+
+
+def test_a_call_that_another_run_took_for_dead_says_so_and_the_next_one_audits(
+    scene: Scene, auditor: Auditor
+) -> None:
+    gid = scene.plan(None).gid
+    scene.only(gid)
+
+    def reaped() -> object:
+        """archive.org answers, after the process has stood still for over a minute."""
+        scene.conn.execute("UPDATE artwork_indexer.backfill_run SET finished = now()")
+        return scene.archive.document(gid)
+
+    scene.archive.answers[gid] = reaped
+    summary = auditor.audit()
+    assert summary.audited == 0
+    assert "took it for dead" in str(summary.waits_for)
+    scene.archive.answers.clear()
+    assert (auditor.audit().audited, scene.status(gid)) == (1, "clean")
+    scene.conn.execute("UPDATE artwork_indexer.backfill_run SET finished = now()")
+    auditor.close()
+
+
 def test_claims_of_dead_runs_are_taken_back(scene: Scene, auditor: Auditor) -> None:
     gid = scene.plan(None).gid
     scene.only(gid)

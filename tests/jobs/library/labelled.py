@@ -38,6 +38,7 @@ class Album:
     alternate: str = ""
     releases: frozenset[int] = frozenset()
     masters: frozenset[int] = field(default_factory=frozenset)
+    stamped: frozenset[int] = field(default_factory=frozenset)
     unsure: str | None = None
 
 
@@ -126,9 +127,11 @@ ALBUMS: Final = (
     right("Otto", "Hazel", F("Otto", "Hazel", confidence=None)),
     right("Otto", "Alder", F("Otto", "Alder"), unsure="LML gave up looking (timeout)"),
     # What the catalogue knows by its id.
-    right("Otto", "Rowan", F("Somebody", "Else", release_id=77), releases=frozenset({77})),
+    right("Otto", "Rowan", F("Somebody", "Rowan", release_id=77), releases=frozenset({77})),
     right("Otto", "Maple", F("Otto L.", "Maples", release_id=78), releases=frozenset({78})),
     right("Otto", "Lime", F("Otto", "Lime", release_id=79), releases=frozenset({80})),
+    right("Otto", "Осина", F("Otto Lind", "Osina", release_id=81), stamped=frozenset({81})),
+    right("Otto", "Sorb", F(None, None, release_id=82), stamped=frozenset({82})),
     right("Various Artists", "Hits", F("Various", "Hits")),
     right("V/A", "Bay Sounds", F("Various Artists", "Bay Sounds")),
     right("Various Artists - Rock - B", "Basement", F("Various", "Basement")),
@@ -182,6 +185,16 @@ ALBUMS: Final = (
     wrong("Tarn", "Deep", F("Tarns", "Deep")),
     wrong("Tarn", "S/T", F("Tarn", "Deep")),
     wrong("Кедр", "Снег", F("Kedr", "Sneg")),
+    # What the catalogue names by an id that may be LML's own first result.
+    wrong("Otto", "Bay Vol. 2", F("Otto", "Bay Vol. 1", release_id=83), stamped=frozenset({83})),
+    wrong("Otto", "Cedar", F("Otto", "Cedar (Live)", release_id=84), stamped=frozenset({84})),
+    wrong("Otto", "Gorse", F("Somebody", "Else", release_id=85), stamped=frozenset({85})),
+    wrong("Otto", "Broom EP", F("Otto", "Broom LP", release_id=86), stamped=frozenset({86})),
+    wrong(
+        *("Moss Field", "First Light"),
+        F("Stone Archive", "Other Light", release_id=87),
+        stamped=frozenset({87}),
+    ),
     # Pictures that are no cover.
     wrong("Aurora Pike", "Northern", F("Aurora Pike", "Northern", "A", 1.0)),
     wrong("Boreal", "Southern", F("Boreal", "Southern", "L", 1.0)),
@@ -217,8 +230,9 @@ def row_of(number: int, album: Album) -> Row:
         artist=album.artist,
         title=album.title,
         alternate_artist=album.alternate,
-        trusted_releases=album.releases,
+        trusted_releases=album.releases | album.stamped,
         trusted_masters=album.masters,
+        stamped_releases=album.stamped,
     )
 
 

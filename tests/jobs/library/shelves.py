@@ -151,13 +151,21 @@ class Shelves:
         with self.session() as conn:
             return conn.execute("SELECT last_modified_at FROM library_watermark").fetchone()
 
-    def run(self, own: Options | None = None, *, dsn: str | None = None, **options: Any) -> Report:
+    def run(
+        self,
+        own: Options | None = None,
+        *,
+        dsn: str | None = None,
+        connect: Callable[[], Connection] | None = None,
+        **options: Any,
+    ) -> Report:
         """Run the job; as fast as possible unless told otherwise."""
         own = own or Options(write_rate=None)
         return self._run(
             lambda run: LibraryArtworkUrlBackfill(run, own, client=self.lml),  # type: ignore[arg-type]
             dsn or self.dsn,
             options,
+            connect,
         )
 
     def undo(self, path: Path, **options: Any) -> Report:
@@ -167,7 +175,11 @@ class Shelves:
         return self._run(CheckExisting, self.dsn, options)
 
     def _run(
-        self, build: Callable[[Run], Job[Any, Any]], dsn: str, options: dict[str, Any]
+        self,
+        build: Callable[[Run], Job[Any, Any]],
+        dsn: str,
+        options: dict[str, Any],
+        connect: Callable[[], Connection] | None = None,
     ) -> Report:
         stop_flag = StopFlag()
         chosen = RunOptions(**{"batch_size": 100, **options})
@@ -176,7 +188,7 @@ class Shelves:
             chosen,
             Settings({"WXYC_DATABASE_URL": dsn}),
             stop_flag.event,
-            lambda: db.connect(dsn, "test"),
+            connect or (lambda: db.connect(dsn, "test")),
         )
         self.job = build(run)
         log = RunLog(self.job.name, run.id, Redactor(()))

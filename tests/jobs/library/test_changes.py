@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg import Connection
 
 from artwork_backfill.jobs.library_artwork_url_backfill.changes import (
     BadChangesFile,
@@ -19,7 +21,7 @@ from artwork_backfill.jobs.library_artwork_url_backfill.existing import Suspicio
 from artwork_backfill.jobs.library_artwork_url_backfill.job import Options
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Miss, Reason, Row
 from artwork_backfill.jobs.library_artwork_url_backfill.summary import EXAMPLES, Summary
-from artwork_backfill.shared.clients.lml import Artwork
+from artwork_backfill.shared.clients.lml import Artwork, LmlQuery, LookupAnswer
 from artwork_backfill.shared.engine.errors import DatabaseError
 from artwork_backfill.shared.engine.job import Partition
 from artwork_backfill.shared.engine.report import Outcome, to_markdown
@@ -99,8 +101,91 @@ def test_a_line_is_in_the_file_before_its_row_is_committed(shelves: Shelves, pat
     )
     assert shelves.run(noting(path)).totals["failed"] == 1
     assert shelves.filled() == {}
-    assert [line["outcome"] for line in lines(path)] == ["written"]
-    assert shelves.undo(path).totals["other_url"] == 1
+    # And another line, once it is known that the row stays as it was.
+    assert [line["outcome"] for line in lines(path)] == ["written", "failed"]
+    shelves.execute("DROP FUNCTION fail CASCADE")
+    shelves.execute("UPDATE library SET artwork_url = %s", url_of("1 Album"))
+    assert shelves.undo(path).totals["written"] == 0
+    assert shelves.filled() == {"1 Album": url_of("1 Album")}
+
+
+def test_a_cover_that_the_site_wrote_between_two_tries_is_not_undone(
+    shelves: Shelves, path: Path
+) -> None:
+    shelves.add_albums(2)
+    tries = 0
+
+    class Drops(Connection[Any]):
+        """Loses the first transaction that has written a line; meanwhile the site fills a row."""
+
+        def commit(self) -> None:
+            nonlocal tries
+            if path.exists() and path.read_text() and not tries:
+                tries += 1
+                self.close()
+                shelves.execute(
+                    "UPDATE library SET artwork_url = %s WHERE id = 1", url_of("1 Album")
+                )
+                raise psycopg.OperationalError("server closed the connection unexpectedly")
+            super().commit()
+
+    def connect() -> Connection[Any]:
+        return Drops.connect(shelves.dsn, autocommit=True, prepare_threshold=None)
+
+    report = shelves.run(noting(path), connect=connect)
+    assert (report.totals["written"], report.totals["raced"]) == (1, 1)
+    assert [(line["library_id"], line["outcome"]) for line in lines(path)] == [
+        (1, "written"),
+        (2, "written"),
+        (1, "raced"),
+    ]
+    assert shelves.undo(path).totals["written"] == 1
+    assert shelves.filled() == {"1 Album": url_of("1 Album")}
+
+
+def test_the_last_line_of_a_run_about_a_row_counts(path: Path) -> None:
+    def line(run: str, outcome: str, library_id: int = 1) -> str:
+        url = f"https://{run}"
+        return json.dumps({"run_id": run, "library_id": library_id, "outcome": outcome, "url": url})
+
+    said = [line("a", "written"), line("a", "failed"), line("a", "written")]
+    said += [
+        line("b", "written"),
+        line("b", "written", 2),
+        line("b", "raced"),
+        line("a", "busy", 2),
+    ]
+    path.write_text("".join(f"{each}\n" for each in said))
+    assert [(cover.library_id, cover.url) for cover in read_written(path)] == [
+        (1, "https://a"),
+        (2, "https://b"),
+    ]
+
+
+def test_a_run_that_cannot_write_its_file_fails_and_names_it(shelves: Shelves) -> None:
+    shelves.add("1 Album")
+    report = shelves.run(noting(Path("/dev/full")))
+    assert (report.outcome, report.exit_code) == (Outcome.FAILED, 1)
+    assert "/dev/full cannot be written: No space left on device" in report.reason
+    assert shelves.filled() == {}
+
+
+def test_half_a_surrogate_pair_from_lml_harms_nothing(shelves: Shelves, path: Path) -> None:
+    shelves.add("1 Album", "2 Album", "3 Album")
+
+    class Sends(FakeLml):
+        def _answer(self, query: LmlQuery) -> LookupAnswer:
+            album = "Else \ud800" if query.album == "2 Album" else query.album
+            url = (
+                "https://i.discogs.com/\ud800" if query.album == "3 Album" else url_of(query.album)
+            )
+            return LookupAnswer((Artwork(query.artist, album, 5, url, 0.9),))
+
+    shelves.lml = Sends()
+    report = shelves.run(noting(path))
+    assert (report.totals["other_album"], report.totals["bad_url"]) == (1, 1)
+    assert [line["artwork_album"] for line in lines(path)] == ["1 Album", "Else \ud800", "3 Album"]
+    assert shelves.undo(path).totals["written"] == 1
 
 
 def test_a_transaction_that_is_repeated_is_written_down_once(shelves: Shelves, path: Path) -> None:
@@ -193,6 +278,14 @@ def test_the_last_line_may_be_cut_short(path: Path) -> None:
     assert [cover.library_id for cover in read_written(path)] == [1]
 
 
+def test_a_run_begins_a_new_line_after_one_that_was_cut_short(shelves: Shelves, path: Path) -> None:
+    shelves.add_albums(2)
+    shelves.run(noting(path), limit=1, batch_size=1)
+    path.write_text(path.read_text() + path.read_text()[:60])
+    shelves.run(noting(path))
+    assert [cover.library_id for cover in read_written(path)] == [1, 2]
+
+
 # -- attempts --------------------------------------------------------------------------------------
 
 
@@ -243,6 +336,23 @@ def test_a_missing_table_of_attempts_is_named_before_the_first_lookup(
     with pytest.raises(DatabaseError, match="migrate --database wxyc"):
         shelves.run(Options(attempts_table=True))
     assert lml.asked == {}
+
+
+def test_a_dry_run_needs_no_right_to_note_attempts(shelves: Shelves, remembering: Options) -> None:
+    shelves.add("1 Album")
+    role = f"reader_{time.monotonic_ns()}"
+    shelves.execute(f"CREATE ROLE {role} LOGIN")
+    try:
+        for schema in ("wxyc_schema", "artwork_backfill"):
+            shelves.execute(f"GRANT USAGE ON SCHEMA {schema} TO {role}")
+            shelves.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}")
+        dsn = psycopg.conninfo.make_conninfo(shelves.dsn, user=role)
+        assert shelves.run(remembering, dsn=dsn, dry_run=True).totals["written"] == 1
+        with pytest.raises(DatabaseError, match="GRANT SELECT, UPDATE"):
+            shelves.run(remembering, dsn=dsn)
+    finally:
+        shelves.execute(f"DROP OWNED BY {role}")
+        shelves.execute(f"DROP ROLE {role}")
 
 
 def test_without_the_right_to_create_a_schema_the_migration_says_so(shelves: Shelves) -> None:

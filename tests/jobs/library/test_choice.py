@@ -388,13 +388,86 @@ def test_a_compilation_needs_the_very_same_title() -> None:
 )
 def test_what_the_catalogue_names_by_id_is_certain(trusted: dict[str, Any]) -> None:
     url = artwork_url(5, "M")
-    found = artwork("Something Else", "Somebody", url=url, confidence=0.2)
+    found = artwork("Points et boucles", "Les Stereolab", url=url, confidence=0.2)
     choice = choose(
         row(**trusted), LookupAnswer((artwork(url=OTHER_COVER, release_id=1), found)), Rules(0.9)
     )
     assert isinstance(choice, Match)
     assert (choice.url, choice.ground) == (url, Ground.RELEASE_ID)
     assert chosen(row(), found) is Reason.OTHER_ARTIST
+
+
+def stamped(title: str = "Dots and Loops", artist: str = "Stereolab") -> Row:
+    """A row whose only id is that of LML's first result, as WXYC's own jobs stamp it."""
+    ids = frozenset({99})
+    return row(title, artist, trusted_releases=ids, stamped_releases=ids)
+
+
+@pytest.mark.parametrize(
+    ("artist", "album"),
+    [
+        ("Stereolab", "Dotts and Loopes"),
+        ("Groop", "Dots and Loops"),
+        ("Groop", "Dots & Loops: The Complete Recordings"),
+        ("ステレオラブ", "ドッツ・アンド・ループス"),
+        ("Стереолаб", "Точки и петли"),
+        (None, None),
+        ("Stereolab", None),
+        (None, "Points et boucles"),
+        ("Stereolab", "Points et boucles"),
+    ],
+)
+def test_names_that_are_not_recognised_are_no_objection_to_an_equal_id(
+    artist: str | None, album: str | None
+) -> None:
+    found = artwork(album, artist)
+    assert chosen(stamped(), found) == COVER
+    assert chosen(row(trusted_releases=frozenset({99})), found) == COVER
+
+
+@pytest.mark.parametrize(
+    ("title", "artist", "album"),
+    [
+        ("Singles Vol. 2", "Stereolab", "Singles Vol. 1"),
+        ("Singles Vol. 2", "Stereolab", "Singles"),
+        ("Singles", "Stereolab", "Singles Vol. 1"),
+        ("Singles, Part B", "Stereolab", "Singles, Part A"),
+        ("Singles II", "Groop", "Singles III"),
+        ("Now 12", "Stereolab", "Now 11"),
+        ("Works (CD 12)", "Stereolab", "Works (CD 11)"),
+        ("1987", "Stereolab", "1988"),
+        ("Dots EP", "Stereolab", "Dots LP"),
+        ("Harbor Lights", "Stereolab", "Harbor Lights (Live)"),
+        ("Harbor Lights (Live)", "Stereolab", "Harbor Lights"),
+        ("Harbor Lights", "Stereolab", "Harbor Lights Remixed"),
+        ("Harbor Lights", "Stereolab", "Harbor Lights - Demos"),
+        ("Harbor Lights", "Stereolab", "Harbor Lights: Instrumentals"),
+        ("Harbor Lights", "Stereolab", "Harbour Lights in Dub"),
+        ("Harbor Lights", "Stereolab", "Harbor Lights (B-Sides)"),
+        ("ドッツ Vol. 2", "Stereolab", "Dots Vol. 1"),
+        ("Dots and Loops", "Wanda Ash", "Slow River"),
+        ("First Light", "Stone Archive", "Other Light"),
+    ],
+)
+def test_an_equal_id_does_not_outrank_names_that_contradict(
+    title: str, artist: str, album: str
+) -> None:
+    for asked in (stamped(title), row(title, trusted_releases=frozenset({99}))):
+        assert chosen(asked, artwork(album, artist)) in (Reason.OTHER_ALBUM, Reason.OTHER_ARTIST)
+
+
+def test_an_id_that_lml_may_have_named_itself_needs_the_least_confidence() -> None:
+    found, rules = artwork("Dotts and Loopes", confidence=0.2), Rules(min_confidence=0.8)
+    assert chosen(stamped(), found, rules=rules) is Reason.LOW_CONFIDENCE
+    assert chosen(row(trusted_releases=frozenset({99})), found, rules=rules) == COVER
+
+
+def test_an_id_that_lml_may_have_named_itself_does_not_let_two_albums_share_a_picture() -> None:
+    found = [
+        Match(stamped(title), artwork("Current"), COVER, Ground.RELEASE_ID)
+        for title in ("Current EP", "Current")
+    ]
+    assert reasons(*found) == [Reason.SHARED_URL] * 2
 
 
 def test_zero_is_no_release() -> None:
@@ -506,6 +579,11 @@ def test_the_sites_own_metadata_is_taken_where_its_columns_agree() -> None:
     choice = choose_metadata(trusted, RULES)
     assert choice is not None
     assert choice.ground is Ground.RELEASE_ID
+    # The picture names its release as well.
+    without_url = with_metadata(Metadata(COVER), trusted_releases=frozenset({1}))
+    choice = choose_metadata(without_url, RULES)
+    assert choice is not None
+    assert (choice.ground, choice.artwork.release_id) == (Ground.RELEASE_ID, 1)
 
 
 @pytest.mark.parametrize(
@@ -514,6 +592,7 @@ def test_the_sites_own_metadata_is_taken_where_its_columns_agree() -> None:
         (Metadata(COVER, 1, discogs_artist_id=501), {}),
         (Metadata(COVER, 1, artist_image_url=COVER), {}),
         (Metadata(COVER, 1), {"trusted_releases": frozenset({2})}),
+        (Metadata(COVER), {"trusted_releases": frozenset({2})}),
         (Metadata(artwork_url(2), 1), {}),
         (Metadata(PHOTO, 1), {}),
         (Metadata(LOGO, 1), {}),

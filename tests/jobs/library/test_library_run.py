@@ -93,7 +93,7 @@ def test_html_entities_are_no_part_of_what_is_asked_for(shelves: Shelves, lml: F
 def test_ids_of_the_catalogue_are_trusted_where_they_are_sure(
     shelves: Shelves, lml: FakeLml
 ) -> None:
-    names = [f"other {number}" for number in range(6)]
+    names = [f"other {tree}" for tree in ("ash", "box", "elm", "fir", "oak", "yew")]
     shelves.add(*names)
     entities = [
         (f"discogs:release:{number_of(names[0])}", None),
@@ -114,6 +114,26 @@ def test_ids_of_the_catalogue_are_trusted_where_they_are_sure(
         )
     shelves.run()
     assert shelves.filled().keys() == {names[0], names[1]}
+
+
+def test_an_id_counts_as_lmls_own_unless_another_column_has_it_too(shelves: Shelves) -> None:
+    names = ["other ash", "other box"]
+    shelves.add(*names)
+    shelves.execute("UPDATE library SET canonical_entity_confidence = 0.95")
+    for id_, name in enumerate(names, 1):
+        shelves.execute(
+            "UPDATE library SET canonical_entity_id = %s WHERE id = %s",
+            f"discogs:{number_of(name)}",
+            id_,
+        )
+    shelves.execute(
+        "INSERT INTO library_identity (library_id, discogs_release_id, method, confidence)"
+        " VALUES (2, %s, 'librarian', 1)",
+        number_of(names[1]),
+    )
+    report = shelves.run(Options(write_rate=None, min_confidence=0.95))
+    assert report.totals["low_confidence"] == 1
+    assert shelves.filled().keys() == {names[1]}
 
 
 def test_a_rerun_asks_again_for_what_was_left_and_for_nothing_else(
@@ -331,7 +351,17 @@ def test_a_row_that_is_locked_all_the_time_holds_up_nobody(shelves: Shelves) -> 
         report = shelves.run()
     assert ended(report) == VERIFIED
     assert (report.totals["written"], report.totals["busy"]) == (2, 1)
+    assert report.reason == "1 rows were deferred to a later run"
     assert shelves.run().totals["written"] == 1
+
+
+def test_nothing_is_left_only_if_no_candidate_is(shelves: Shelves) -> None:
+    shelves.add("1 Album", "unknown")
+    report = shelves.run()
+    assert ended(report) == VERIFIED
+    assert report.reason == "all rows were processed, and 1 rows are left"
+    shelves.execute("UPDATE library SET album_title = '2 Album' WHERE id = 2")
+    assert shelves.run().reason == "nothing is left to do"
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from threading import Event
 from typing import Any
 
 import pytest
@@ -11,15 +10,16 @@ import pytest
 from artwork_backfill.jobs.library_artwork_url_backfill.lookups import (
     LookupFailed,
     Lookups,
+    Pace,
     WrongAddress,
 )
-from artwork_backfill.jobs.library_artwork_url_backfill.pace import Pace
 from artwork_backfill.shared.clients.http import (
     CredentialsRefused,
     Interrupted,
     NotFound,
     ServiceDown,
     ServiceError,
+    TimedOut,
     Unreadable,
 )
 from artwork_backfill.shared.clients.lml import (
@@ -29,27 +29,10 @@ from artwork_backfill.shared.clients.lml import (
     LmlQuery,
     LookupAnswer,
 )
+from tests.fake_time import FakeTime
 
 QUERIES = [LmlQuery("Stereolab", f"Album {number}") for number in range(3)]
 NOTHING = LookupAnswer(())
-
-
-class FakeTime(Event):
-    """A clock and the run's stopping event in one: waiting takes no time, but moves the clock."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-        self.waits: list[float] = []
-
-    def clock(self) -> float:
-        return self.now
-
-    def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None
-        self.waits.append(timeout)
-        self.now += timeout
-        return self.is_set()
 
 
 def found(query: LmlQuery, calls: int | None = None) -> LookupAnswer:
@@ -184,6 +167,15 @@ def test_a_run_that_stops_does_not_wait_for_a_refusal_to_pass(
     time.set()
     with pytest.raises(Interrupted):
         lookups(FakeLml([error(Unreadable, 503)])).ask(QUERIES)
+
+
+def test_what_took_too_long_is_not_looked_up_again(lookups: Make) -> None:
+    lml = FakeLml([error(TimedOut)])
+    asking = lookups(lml)
+    assert asking.ask(QUERIES) == [LookupFailed("LML is not well")] * 3
+    assert (lml.bulks, lml.singles) == ([QUERIES], [])
+    # The next albums are looked up together again.
+    assert asking.ask(QUERIES) == list(map(found, QUERIES))
 
 
 @pytest.mark.parametrize("status", [None, 500, 502])

@@ -23,7 +23,7 @@ from artwork_backfill.shared.audit.compare import Finding, compare, downloads_ne
 from artwork_backfill.shared.audit.expected import Artwork, Expected, Presence, index_json
 from artwork_backfill.shared.audit.finding import TEXT_LIMIT
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 
 RELEASE_GID = "8745795a-190f-4be5-84fd-a8cfe5365cc6"
 EVENT_GID = "770fb0b4-0ad8-4774-9275-099b66627355"

@@ -10,24 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from artwork_backfill.shared.clients.http import Budget, HttpClient, Service
-
-
-class FakeTime(threading.Event):
-    """A clock and the run's stopping event in one: waiting takes no time, but moves the clock."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-        self.waits: list[float] = []
-
-    def clock(self) -> float:
-        return self.now
-
-    def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None
-        self.waits.append(timeout)
-        self.now += timeout
-        return self.is_set()
+from tests.fake_time import FakeTime
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from artwork_backfill.shared.clients.archive_org import (
 from artwork_backfill.shared.clients.http import CredentialsRefused, NotFound, Unreadable
 from artwork_backfill.shared.settings import Settings, SettingsError
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 GID = "8745795a-190f-4be5-84fd-a8cfe5365cc6"
 OTHER_GID = "4a37fa2d-f2d7-440f-8785-9faeecc3f80c"
 BASE = "https://archive.org"
@@ -90,7 +90,7 @@ class TestMetadata:
         ("trouble", "reason"),
         [
             ('{"error": "Couldn\'t locate item"}', "Couldn't locate item"),
-            ('{"error": null}', "it reports"),
+            ('{"error": null, "pending_tasks": false}', "it reports"),
             ('{"servers_unavailable": true, "files": []}', "servers_unavailable"),
             ('{"files": [{"name": "index.js', "not valid JSON"),
             ("", "not valid JSON"),
@@ -115,6 +115,8 @@ class TestMetadata:
             "[]",
             '{"errcode": 104, "error": "item not found"}',
             '{"is_dark": true, "error": "dark"}',
+            '{"pending_tasks": true, "error": "busy"}',
+            '{"nodownload": 1, "servers_unavailable": true, "files": []}',
             '{"servers_unavailable": true, "files": [{"name": "index.json"}]}',
         ],
     )

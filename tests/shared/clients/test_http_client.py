@@ -28,6 +28,7 @@ from artwork_backfill.shared.clients.http import (
     Response,
     Service,
     ServiceDown,
+    TimedOut,
     Unreadable,
     parse_json,
 )
@@ -177,7 +178,7 @@ class TestRetries:
             connect(server.url).get("/item?x=1", body_of)
         assert str(caught.value) == (
             f"Testing did not answer GET {server.url}/item?x=1 in 4 attempts: HTTP 502. "
-            "Try again later; if it stays so, check TESTING_URL"
+            "Try again later; if it persists, check TESTING_URL"
         )
         assert len(server.seen) == 4
 
@@ -317,6 +318,24 @@ class TestBrokenAnswers:
         reason = self.unreadable(server, connect, read_timeout_s=0.05)
         released.set()
         assert "no complete answer in time" in reason
+
+    @pytest.mark.parametrize("retries", [True, False])
+    def test_what_was_given_up_is_sent_again_unless_that_repeats_work(
+        self, serve, connect, retries
+    ):
+        released = threading.Event()
+        server = serve(lambda exchange: released.wait(LIMIT_S))
+        client = connect(server.url, read_timeout_s=0.05, attempts=2, retries_timeouts=retries)
+        with pytest.raises(TimedOut):
+            client.get("/", body_of)
+        released.set()
+        assert len(server.seen) == (2 if retries else 1)
+
+    def test_a_gateways_timeout_is_one_as_well(self, serve, connect):
+        server = serve(answer_with(504))
+        with pytest.raises(TimedOut):
+            connect(server.url, retries_timeouts=False).get("/", body_of)
+        assert len(server.seen) == 1
 
     @pytest.mark.parametrize("part", ["headers", "body", "nothing"])
     def test_what_drips_is_not_waited_for_beyond_the_deadline(self, serve, connect, part):
@@ -670,6 +689,17 @@ class TestTrouble:
             client.get("/", body_of)
         assert len(server.seen) == sent
 
+    @pytest.mark.parametrize("retry_after", [{}, {"Retry_After": "60"}])
+    def test_without_a_single_answer_ends_at_once_when_the_time_is_up(
+        self, serve, connect, time, retry_after
+    ):
+        server = serve(lambda exchange: exchange.reply(503, **retry_after))
+        client = connect(server.url, patience_s=1e9, silence_s=300, call_s=240)
+        began = time.now
+        message = str(ask_until_down(client, time))
+        assert 300 <= time.now - began < 362
+        assert "not answered any request for 3" in message
+
     def test_is_not_what_a_service_dislikes_about_requests(self, serve, connect, time):
         client = connect(serve(answer_with(400)).url)
         assert ask_until_down(client, time) is None
@@ -844,11 +874,13 @@ class TestStopping:
             client.get("/", body_of)
         assert real_time.monotonic() - began < 30
 
-    def test_lets_requests_that_need_not_wait_finish(self, serve, connect):
+    def test_sends_nothing_more_once_the_run_is_stopping(self, serve, connect):
         stop_flag = threading.Event()
         stop_flag.set()
-        client = connect(serve(answer_with(b"ok")).url, stop_flag=stop_flag)
-        assert client.get("/", body_of) == b"ok"
+        server = serve(answer_with(b"ok"))
+        with pytest.raises(Interrupted):
+            connect(server.url, stop_flag=stop_flag).get("/", body_of)
+        assert server.seen == []
 
 
 class TestParseJson:

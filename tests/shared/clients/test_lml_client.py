@@ -19,7 +19,7 @@ from artwork_backfill.shared.clients.lml import (
 )
 from artwork_backfill.shared.settings import Settings
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 BASE = "https://lml.example"
 SETTINGS = {"LIBRARY_METADATA_URL": BASE}
 LOOKUP = f"{BASE}/api/v1/lookup"
@@ -168,6 +168,23 @@ class TestLookup:
         mocked.post(LOOKUP, json=document)
         with pytest.raises(Unreadable):
             client.lookup(QUERY)
+
+    def test_truncates_what_is_longer_than_any_name_or_url(self, client, mocked):
+        artwork = {"album": "a" * 70_000, "artist": "b" * 501, "artwork_url": "c" * 1_001}
+        mocked.post(LOOKUP, json={"results": [{"artwork": artwork}]})
+        assert client.lookup(QUERY).results == (
+            Artwork("b" * 500, "a" * 500, None, "c" * 1_000, None),
+        )
+
+    def test_reads_the_first_results_only(self, client, mocked):
+        mocked.post(LOOKUP, json={"results": [{}] * 100_000})
+        assert client.lookup(QUERY) == LookupAnswer((None,) * 50)
+
+    def test_reads_no_answer_that_is_larger_than_any_of_lml(self, client, mocked):
+        mocked.post(LOOKUP, json={"results": [], "new": "x" * 1024 * 1024})
+        with pytest.raises(Unreadable, match="larger than 1,048,576 bytes"):
+            client.lookup(QUERY)
+        assert len(mocked.calls) == 1
 
     @pytest.mark.parametrize("status", [401, 403])
     def test_says_that_the_key_was_refused(self, client, mocked, status):

@@ -11,7 +11,7 @@ from artwork_backfill.shared.clients.http import NotFound, Unreadable
 from artwork_backfill.shared.clients.musicbrainz import MusicBrainzClient
 from artwork_backfill.shared.settings import Settings, SettingsError
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 GID = "8745795a-190f-4be5-84fd-a8cfe5365cc6"
 URL = f"https://musicbrainz.org/ws/2/release/{GID}?inc=artists"
 XML = (SAMPLES / "musicbrainz-release.xml").read_bytes()

@@ -176,6 +176,28 @@ class TestHealth:
         self.fail(health, 9)
         assert health.down is None
 
+    def test_is_down_after_a_silence_however_few_the_requests(self, time):
+        health = Health(180, silence_s=300, clock=time.clock)
+        for _ in range(9):
+            time.now += 30
+            health.failed("no answer", 30)
+            assert health.down is None
+        time.now += 30
+        health.failed("no answer", 30)
+        assert health.down is not None
+        assert "not answered any request for 300 s; the last failure: no answer" in health.down
+
+    def test_an_answer_ends_a_silence_and_an_idle_time_is_none(self, time):
+        health = Health(180, silence_s=300, clock=time.clock)
+        health.failed("no answer")
+        time.now += 100
+        health.succeeded()
+        time.now += 100
+        health.failed("no answer")
+        time.now += Health.IDLE_AFTER_S + 180
+        health.failed("no answer")
+        assert health.down is None
+
 
 class TestMeter:
     def test_has_no_latency_before_the_first_request(self):

@@ -1,0 +1,73 @@
+"""Pictures of archive.org in the page, with their dimensions as the browser finds them.
+
+archive.org's metadata has no dimensions, and the server fetches no pictures: the browser of whoever
+asked for a picture measures it, by the one script of ours that the page may run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+from typing import Final
+
+import streamlit as st
+
+from artwork_backfill.shared.engine.log import plain
+
+#: What browsers show; of other files, such as PDF, archive.org's thumbnail is shown.
+_SHOWN: Final = frozenset({"jpg", "jpeg", "png", "gif"})
+
+#: `load` and `error` do not bubble, so they are caught on their way down.
+_SCRIPT: Final = """
+if (!window.measuresPictures) {
+  window.measuresPictures = true;
+  const say = (image, words) => {
+    const caption = image.closest("figure.picture")?.querySelector("figcaption");
+    if (caption) caption.textContent = words;
+  };
+  const measure = (image) => say(
+    image, `${image.naturalWidth.toLocaleString("en")} by `
+      + `${image.naturalHeight.toLocaleString("en")} pixels`);
+  document.addEventListener("load", ({target}) => {
+    if (target.matches?.("figure.picture img")) measure(target);
+  }, true);
+  document.addEventListener("error", ({target}) => {
+    if (target.matches?.("figure.picture img")) say(target, "archive.org does not show it.");
+  }, true);
+  // Those that were there before this script.
+  for (const image of document.querySelectorAll("figure.picture img"))
+    if (image.complete && image.naturalWidth) measure(image);
+}
+"""
+
+#: What a Content-Security-Policy says of the script.
+SCRIPT_HASH: Final = (
+    f"'sha256-{base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()}'"
+)
+
+
+def measure() -> None:
+    """Have the pictures of the page measured from now on."""
+    st.html(f"<script>{_SCRIPT}</script>", unsafe_allow_javascript=True)
+
+
+def show(original: str, thumbnail: str, name: str) -> None:
+    """Show a picture at an address that this project has made; its host learns no more than that.
+
+    Parameters
+    ----------
+    original, thumbnail
+        Its addresses; dimensions are those of the original, where a browser can show it.
+    name
+        What it is, for those who cannot see it.
+    """
+    is_shown = original.rpartition(".")[2].lower() in _SHOWN
+    address = html.escape(original if is_shown else thumbnail)
+    caption = "Loading …" if is_shown else "Its thumbnail"
+    st.html(
+        f'<figure class="picture"><a href="{html.escape(original)}" target="_blank"'
+        f' rel="noreferrer noopener"><img src="{address}" alt="{html.escape(plain(name))}"'
+        ' referrerpolicy="no-referrer" loading="lazy"></a>'
+        f'<figcaption role="status">{caption}</figcaption></figure>'
+    )

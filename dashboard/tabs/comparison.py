@@ -1,0 +1,174 @@
+"""One entity as archive.org and MusicBrainz have it now, and what an audit would decide about it.
+
+A part of the case page; asked for by a person, kept for their session, and nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import pandas as pd
+import streamlit as st
+
+from artwork_backfill.dashboard import outside, queries, show, words
+from artwork_backfill.dashboard.database import DashboardDb, Trouble
+from artwork_backfill.shared.audit.decide import Policy
+from artwork_backfill.shared.audit.sides import Document
+from artwork_backfill.shared.auditing.models import BadRow
+from artwork_backfill.shared.engine.errors import StopRun
+from artwork_backfill.shared.review.explain import Comparison, Explanation, compare_whole, explain
+from artwork_backfill.shared.review.questions import EntityRow
+from artwork_backfill.shared.settings import SettingsError
+
+_KEPT: Final = "case.comparison"
+
+Answer = Comparison | Explanation
+
+
+def offer(database: DashboardDb, entity: EntityRow) -> None:
+    """Offer both, and show what was asked for last."""
+    questions: dict[str, tuple[str, Callable[[], Answer]]] = {
+        "Compare with archive.org now": (
+            "Reads the item, its owner's, index.json and the XML. Nothing is changed.",
+            lambda: _compare(database, entity),
+        ),
+        "Explain what an audit would decide now": (
+            "Audits it as the command explain does. Nothing is changed.",
+            lambda: _explain(database, entity),
+        ),
+    }
+    with st.container(horizontal=True):
+        asked = [
+            ask
+            for label, (help_, ask) in questions.items()
+            if st.button(label, key=f"case.{label.partition(' ')[0].lower()}", help=help_)
+        ]
+    with st.container():
+        for ask in asked:
+            with st.spinner("Asking archive.org and MusicBrainz ..."):
+                # One answer at a time is kept: they may be long.
+                st.session_state[_KEPT] = (entity.id, _answer(ask))
+        about, answer = st.session_state.get(_KEPT, (None, None))
+        if about != entity.id:
+            return
+        if isinstance(answer, Explanation):
+            _show_explanation(answer)
+        else:
+            _show_sides(answer)
+
+
+def _answer(ask: Callable[[], Answer]) -> Answer:
+    try:
+        return ask()
+    except BadRow as problem:
+        return Comparison(problem=f"It cannot be audited: {problem}. Correct it in MusicBrainz.")
+    except (Trouble, SettingsError, StopRun) as trouble:
+        return Comparison(problem=str(trouble))
+
+
+def _compare(database: DashboardDb, entity: EntityRow) -> Comparison:
+    return compare_whole(
+        database.reading, outside.examiner(database), entity.entity_type, entity.gid
+    )
+
+
+def _explain(database: DashboardDb, entity: EntityRow) -> Explanation:
+    examiner = outside.examiner(database)
+    return explain(database.reading, examiner, Policy(), entity.entity_type, entity.gid)
+
+
+# -- both sides ----------------------------------------------------------------------------------
+
+
+def _show_sides(found: Comparison) -> None:
+    if found.problem:
+        show.text(found.problem)
+    for item in found.items:
+        show.text(f"Item of {item.gid}: {item.state} {item.problem}".strip())
+        if images := item.originals():
+            show.table(
+                queries.image_files(images),
+                {
+                    "artwork": show.words("Artwork"),
+                    "size": show.number("Bytes"),
+                    "md5": show.words("MD5"),
+                    "format": show.words("Format"),
+                    "name": show.words("Name"),
+                },
+                name=f"Images in the item of {item.gid}",
+                rows=6,
+            )
+    for document in found.documents:
+        st.markdown(f"**{show.literally(document.name)}**")
+        if document.problem:
+            show.text(document.problem)
+        if document.expected is None or document.found is None:
+            show.text(_one_side(document))
+        else:
+            show.line_differences(document.expected, document.found)
+
+
+def _one_side(document: Document) -> str:
+    if document.expected is None and document.found is None:
+        return "Neither side is known."
+    return "It should not be there." if document.expected is None else "It is not there."
+
+
+# -- the decision --------------------------------------------------------------------------------
+
+
+def _show_explanation(found: Explanation) -> None:
+    outcome = words.OUTCOMES.get(found.outcome, found.outcome)
+    with st.container(key="case-decision"):
+        st.markdown(f"**An audit would decide now: {outcome}**")
+        for reason in found.why:
+            show.text(f"because {reason}")
+        for event in found.events:
+            show.text(f"and queue: {event}")
+        if found.event_under_way:
+            show.text("An event of it is queued or running: audits wait until that is done.")
+        show.text(f"{found.presence} in MusicBrainz, {found.images:,} images expected")
+    differing = [side for side in found.comparison if side.differs]
+    _table(
+        "Expected and found",
+        [(side.part, side.what, side.expected or "", side.found or "") for side in differing],
+        {"part": "Where", "what": "What", "expected": "Expected", "found": "Found"},
+    )
+    _table(
+        "Findings now",
+        [
+            (each.check, each.severity, each.subject, each.meaning, _remedy(each.remedy))
+            for each in found.findings
+        ],
+        {
+            "check": "Check",
+            "severity": "Severity",
+            "subject": "Subject",
+            "meaning": "Means",
+            "remedy": "What is done",
+        },
+    )
+    _table(
+        "Images of other entities",
+        [(image.name, image.owner or "", image.verdict) for image in found.foreign_images],
+        {"name": "Image", "owner": "Owner", "verdict": "Verdict"},
+    )
+    if not differing and not found.findings:
+        st.caption("Everything is as expected.")
+
+
+def _remedy(name: str) -> str:
+    return words.REMEDIES.get(name, name)
+
+
+def _table(name: str, rows: Sequence[tuple[str, ...]], columns: dict[str, str]) -> None:
+    if rows:
+        st.markdown(f"**{name}**")
+        show.table(
+            pd.DataFrame(rows, columns=list(columns)),
+            {key: show.words(label) for key, label in columns.items()},
+            name=name,
+            rows=6,
+            tall=True,
+        )
