@@ -180,8 +180,8 @@ class Pipeline(Generic[Item, Result]):
             if self._fatal is not None:
                 raise self._fatal
         except BaseException:
-            # Every wait for a service or the database ends now.
-            self._stop_flag.request("the run failed")
+            # Every wait for a service or the database ends now. Why, the exception says.
+            self._stop_flag.event.set()
             raise
         finally:
             # A claim in progress may still commit; its items are given back afterwards. If it does
