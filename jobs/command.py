@@ -564,12 +564,14 @@ def _end_logged(
         _log_refusal(error, _tool(name, *arguments))
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        if _only_logs() and interruption.signal is not None:
-            signal_name = signal.Signals(interruption.signal).name
-            announce(_tool(name, *arguments), f"stopped by {signal_name}")
+        message, code = "Aborted!", 1
+        if interruption.signal is not None:
+            message = f"stopped by {signal.Signals(interruption.signal).name}"
+            code = 128 + interruption.signal
+        if _only_logs():
+            announce(_tool(name, *arguments), message)
         else:
-            click.echo("Aborted!", err=True)
-        code = 1 if interruption.signal is None else 128 + interruption.signal
+            click.echo(message, err=True)
     stop_sentry()
     sys.exit(code if isinstance(code, int) else 0)
 
