@@ -124,7 +124,7 @@ def _copy(conn: psycopg.Connection, target: str, text: str) -> None:
 
 
 class _Loader:
-    """Turns entities into lines of COPY's text format, by table."""
+    """Turn entities into lines of COPY's text format, by table."""
 
     def __init__(self, world: World) -> None:
         self._world = world

@@ -88,8 +88,8 @@ JOIN unnest(%(ids)s::bigint[], %(entity_types)s::text[], %(gids)s::text[],
 WHERE event.last_updated >= wanted.claimed_at
 """
 
-# An open review keeps its reasons of checks that this audit has passed over: their findings are
-# still there, and would be forgotten. One that compared nothing has passed over every check.
+# An open review keeps its reasons for checks that this audit skipped: their findings still exist,
+# and would be forgotten. An audit that compared nothing has skipped every check.
 _OPEN_REVIEWS: Final = """
 INSERT INTO artwork_indexer.needs_manual_review AS review (audit_entity_id, review_reason, reasons)
 SELECT * FROM unnest(%(ids)s::bigint[], %(texts)s::text[], %(reasons)s::jsonb[])
@@ -126,7 +126,7 @@ INSERT INTO artwork_indexer.audit_result (audit_entity_id, run_id, outcome, find
 VALUES (%s, %s, %s, %s, %s)
 """
 
-# A decision without events ends the row of withdrawals; a deferral (unchecked) does not.
+# A decision without events ends the series of withdrawals; a deferral (unchecked) does not.
 _SET_STATUS: Final = """
 UPDATE artwork_indexer.audit_entity entity
 SET status = decided.status::artwork_indexer.audit_entity_status, last_audit_at = now(),

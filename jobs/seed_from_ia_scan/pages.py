@@ -38,7 +38,7 @@ _RETRY: Final = "retry later or pass an exported list with --from-list"
 #: The number of foreign identifiers of a page that are kept as examples.
 _SHOWN: Final = 5
 
-#: A longer line of a list is no identifier, and is cut to this many bytes.
+#: A longer line of a list is not an identifier, and is truncated to this many bytes.
 _LONGEST_LINE: Final = 100
 
 #: This many pages in a row without a new gid end an enumeration, which might never end otherwise.
@@ -71,7 +71,7 @@ class Page:
     total
         The size of the collection according to the service.
     gid_numbers, other_numbers
-        The numbers, see `distinct.number_of`, of the gids and of all other identifiers.
+        The numbers (`distinct.number_of`) of the gids and of all other identifiers.
     """
 
     number: int
@@ -231,7 +231,7 @@ class ListedPages:
             with self._path.open("rb") as file:
                 for block in read_blocks(file):
                     for line in block.lines:
-                        # Copied, so that a page keeps no more of it.
+                        # Copied, so that a page does not keep the whole block in memory.
                         if text := line.strip()[:_LONGEST_LINE]:
                             yield text.decode("utf-8", "replace")
         except DamagedInput as error:

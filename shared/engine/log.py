@@ -100,7 +100,7 @@ class RunLog:
 
 
 class _Stamp(logging.Filter):
-    """Adds the fields of every line to each record, including those of libraries."""
+    """Add the fields of every line to each record, including those of libraries."""
 
     def __init__(self, run_log: RunLog) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ def discard(stream: TextIO) -> None:
 
 
 class _LineHandler(logging.StreamHandler[TextIO]):
-    """Writes lines as long as possible: a run outlives the reader of its log."""
+    """Write lines as long as possible: a run outlives the reader of its log."""
 
     # The base class uses camel case.
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802

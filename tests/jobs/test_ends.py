@@ -191,7 +191,7 @@ def locked_out(dsn: str) -> Ended:
     with psycopg.connect(dsn) as other:
         other.execute("SELECT FROM work WHERE id = 35 FOR UPDATE")
         report = Driver(lambda: open_connection(dsn, "tiny"), patience=0.3).run(Needs)
-    assert "another session has locked" in report.reason
+    assert "another session keeps a lock" in report.reason
     return ended(report)
 
 
