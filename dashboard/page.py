@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -48,6 +49,21 @@ TABS: Final[Mapping[str, Tab]] = {
 FIELDS: Final = {name: tab.fields for name, tab in TABS.items()}
 FIRST: Final = next(iter(TABS))
 
+_GLOSSARY: Final = "https://github.com/artwork-backfill/artwork-backfill/blob/main/docs/glossary.md"
+
+_HELP: Final = """
+**Keys**: `j` and `k` next and previous in the list, `u` reload the list; `Alt+E` resolve,
+`Alt+W` won't fix, `Alt+A` audit again, `Alt+N` add note, `Alt+O` reopen, `Alt+Q` requeue.
+
+**Lists** stay as they were read until you reload them, change a filter or act. A column's header
+sorts the rows of this page only; the list itself is sorted by age, the oldest first.
+
+**Links**: the address holds the tab, its filters and what is open. Copy it to show a colleague
+the same.
+
+The question mark beside a figure says what it counts. The glossary explains the terms.
+"""
+
 #: How often the page looks what has come of what was done, in seconds.
 _LOOK_EVERY_S: Final = 3
 
@@ -88,25 +104,26 @@ def main() -> None:
         memory.of("").address = {}
     address.adopt(FIELDS, FIRST)
     _head(database, login=login)
-    try:
+    with suppress(Trouble):  # the tab says so
         _count_in_tabs(database)
-        _tabs(database, kept)
-    except Trouble as trouble:
-        st.error("The page could not be drawn.")
-        show.text(str(trouble))
-        st.button("Try again", key="again", type="primary")
+    _tabs(database, kept)
     address.publish(FIELDS, FIRST)
 
 
 def _tabs(database: DashboardDb, kept: Memory) -> None:
     _say_when_read_again()
+    # Whatever happens, there are tabs: one that is not drawn forgets that it was open.
     tabs = st.tabs(list(TABS), key=address.TAB, on_change="rerun")
     for tab, (name, content) in zip(tabs, TABS.items(), strict=True):
         if tab.open:
             with tab:
-                st.session_state["page.tab"] = name
-                content.draw(database, kept)
-                _journal(database, kept)
+                try:
+                    content.draw(database, kept)
+                    _journal(database, kept)
+                except Trouble as trouble:
+                    st.error(f"{name} could not be drawn.")
+                    show.text(str(trouble))
+                    st.button("Try again", key="again", type="primary")
 
 
 def _who(config: Config) -> str:
@@ -147,8 +164,15 @@ def _head(database: DashboardDb, *, login: bool) -> None:
             st.badge("read only", color="orange")
         else:
             show.text(database.who(), stretch=False)
+        _help()
         if login:
             st.button("Log out", on_click=st.logout)
+
+
+def _help() -> None:
+    with st.popover("Help"):
+        st.markdown(_HELP)
+        st.link_button("Glossary", _GLOSSARY)
 
 
 def _say_when_read_again() -> None:
@@ -202,7 +226,11 @@ def _journal(database: DashboardDb, kept: Memory) -> None:
     if not kept.journal:
         return
     under_way = any(now in _UNDER_WAY for now in _outcomes(database, kept.journal))
-    st.fragment(_show_journal, run_every=_LOOK_EVERY_S if under_way else None)(database, kept)
+
+    def draw() -> None:
+        _show_journal(database, kept)
+
+    show.refreshed(draw, _LOOK_EVERY_S if under_way else None)
 
 
 def _show_journal(database: DashboardDb, kept: Memory) -> None:

@@ -13,6 +13,7 @@ import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import wraps
 from typing import Any, Final, Literal
 
 import pandas as pd
@@ -20,6 +21,7 @@ import streamlit as st
 from streamlit.column_config import DatetimeColumn, LinkColumn, NumberColumn, TextColumn
 
 from artwork_backfill.dashboard import words as plain_words
+from artwork_backfill.dashboard.database import Trouble
 from artwork_backfill.dashboard.memory import Memory
 from artwork_backfill.shared.audit.archives import EntityType, entity_url, item_name
 from artwork_backfill.shared.engine.log import plain
@@ -184,6 +186,23 @@ def action_bar(name: str) -> Iterator[None]:
     """Keep what is drawn in the block in view, at the lower edge of the window."""
     with st.container(border=True, key=f"{name}-bar", gap="small"):
         yield
+
+
+def refreshed(draw: Callable[[], None], every_s: float | None) -> None:
+    """Draw a part of the page, and draw it again by itself every so many seconds.
+
+    What the database refuses is said in its place; the next time is another chance.
+    """
+
+    @wraps(draw)
+    def attempt() -> None:
+        try:
+            draw()
+        except Trouble as trouble:
+            st.error("This part could not be drawn.")
+            text(str(trouble))
+
+    st.fragment(attempt, run_every=every_s)()
 
 
 def draft(label: str, kept: Memory, key: str, *, max_chars: int, width: int = 320) -> None:

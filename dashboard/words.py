@@ -1,4 +1,4 @@
-"""What the database's words mean to people."""
+"""The database's codes in words for people."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REVIEWS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 OUTCOMES: Final[Mapping[str, str]] = MappingProxyType(
-    {**STATUSES, "unreadable": "could not be read", "deferred": "put off"}
+    {**STATUSES, "unreadable": "could not be read", "deferred": "deferred"}
 )
 
 ACTIONS: Final[Mapping[str, str]] = MappingProxyType(
@@ -48,7 +48,7 @@ REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-#: Codes of reviews' reasons; a plain finding goes by the name of its check.
+#: Codes of reviews' reasons; a plain finding has the name of its check.
 KINDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "only_copy": "only copy",
@@ -70,7 +70,7 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-#: What a person is asked, by the kind of the reason.
+#: The question to the person, by the kind of the reason.
 QUESTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "only_copy": "This is the only copy of another entity's image: keep, copy or purge it?",
@@ -87,7 +87,7 @@ QUESTIONS: Final[Mapping[str, str]] = MappingProxyType(
         "event_failed": "artwork-indexer has given up: is the cause gone, so that it can retry?",
         "unreadable": "A service did not answer several times: does it now?",
         "stuck_task": "archive.org has not finished its work for long: ask its staff?",
-        "refused": "The entity's rows make no sense: what is wrong with them?",
+        "refused": "MusicBrainz's rows of this entity are inconsistent: what is wrong with them?",
         "item.missing": "MusicBrainz has images, and archive.org has no item: can it be restored?",
         "item.dark": "archive.org has darkened the item: is that intended?",
         "files.original.missing": "archive.org lacks a listed image: where is it?",
@@ -100,24 +100,24 @@ QUESTIONS: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def kind(name: str) -> str:
-    """Return what a kind of reviews means; a check goes by its name."""
+    """Return a kind of reviews in words; a check keeps its name."""
     return KINDS.get(name, name)
 
 
 def status(name: str) -> str:
-    """Return what an entity's status means."""
+    """Return an entity's status in words."""
     return STATUSES.get(name, name)
 
 
 def age(since: datetime | None, now: datetime) -> str:
-    """Return how long ago something was, such as `3 h`; `never` where there is no time."""
+    """Return the age of something, such as `3 h`; `never` if there is no time."""
     if since is None:
         return "never"
     return short((now - since).total_seconds())
 
 
 def short(seconds: float) -> str:
-    """Return a length of time in its largest unit, such as `3 h`."""
+    """Return a duration in its largest unit, such as `3 h`."""
     for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= (2 * length if unit == "days" else length):
             return f"{seconds / length:,.0f} {unit}"
@@ -125,7 +125,7 @@ def short(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time in the largest unit that says enough, such as `12 minutes`."""
+    """Return a duration in words, in a suitable unit, such as `12 minutes`."""
     for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:,.0f} {unit}"
@@ -133,5 +133,5 @@ def duration(seconds: float) -> str:
 
 
 def clock(at: datetime) -> str:
-    """Return a time of the day."""
+    """Return a time of day."""
     return f"{at:%H:%M:%S} UTC"

@@ -310,7 +310,7 @@ class Worklist(Generic[T]):
                 key=f"{self.name}.undo",
                 on_click=self._follow,
                 args=(notice.undo,),
-                help="Puts back what was done last.",
+                help="Reverts the last action.",
             )
         if notice.more is not None:
             label, act = notice.more

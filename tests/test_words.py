@@ -158,6 +158,7 @@ REPORTED = {
     "UsageError",
     "UnknownCheck",
     "WrongAddress",
+    "WrongUsage",
 }
 
 #: Verbs with which a message says what to do.

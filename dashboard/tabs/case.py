@@ -108,7 +108,9 @@ def _show(database: DashboardDb, kept: Memory, case: Case, review: Review | None
         _question(review, now)
     images = _images(database, case, review)
     _pictures(database, case, images)
-    _show_purge_notice()
+    # In a place of its own: what comes after it stays the same to the browser, open or closed.
+    with st.container():
+        _show_purge_notice()
     if review is not None and review.status == "open" and not database.config.read_only:
         foreign = [image for image in images if image.owner != entity.gid]
         if foreign:
@@ -117,7 +119,7 @@ def _show(database: DashboardDb, kept: Memory, case: Case, review: Review | None
     if case.audits:
         _latest(case.audits[0], now)
     else:
-        st.caption("No audit of it has found anything.")
+        st.caption("No audit has found a difference.")
     _folded(database, case, review, now)
 
 
@@ -213,9 +215,10 @@ def _purge(database: DashboardDb, kept: Memory, review: Review, images: Sequence
     """Let a person have an image deleted, on their word."""
     with st.expander("Purge an image"):
         st.caption(
-            "artwork-indexer deletes the file for good. Whether there is a copy elsewhere is not"
-            " checked; that the item still lists it, and that no other event is under way, is."
-            " Type the number of the artwork, and why."
+            "artwork-indexer deletes the file permanently. The item must still list it, and no"
+            " other event of the entity may be queued or running; a copy elsewhere is not checked"
+            " for."
+            " Type the artwork number and the reason."
         )
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.text_input("Artwork number", key=_PURGE_NUMBER, width=180)

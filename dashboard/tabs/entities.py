@@ -1,4 +1,4 @@
-"""One entity, looked up by its gid or by an address that holds it, or those of one status."""
+"""One entity, looked up by its gid or by a URL that contains it, or the entities of a status."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
     _LIST.show_notice()
     gids = sorted(set(_GID.findall(query.lower())))
     if len(gids) > 1:
-        show.text(f"There are {len(gids)} gids in this: enter one of them.")
+        show.text(f"This text contains {len(gids)} gids: enter one of them.")
     elif gids:
         _entity(database, kept, UUID(gids[0]))
     elif query.strip():
         show.text(
-            "There is no gid in this. Enter a UUID, an identifier such as mbid-UUID, or the address"
-            " of a release or event."
+            "This text contains no gid. Enter a UUID, an identifier such as mbid-UUID, or the"
+            " address of a release or event."
         )
     elif status:
         _of_status(database, kept, status)
@@ -78,9 +78,7 @@ def _entity(database: DashboardDb, kept: Memory, gid: UUID) -> None:
     cases = case.show_gid(database, kept, gid)
     st.session_state[_SEEN] = tuple(found.entity for found in cases)
     if not cases:
-        show.text(
-            f"{gid} is not in the audit table: the jobs that seed it have not come across it."
-        )
+        show.text(f"{gid} is not in the audit table: no seeding job has found it.")
 
 
 def _of_status(database: DashboardDb, kept: Memory, status: str) -> None:

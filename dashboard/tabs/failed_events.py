@@ -31,6 +31,10 @@ _LIST: Final[Worklist[Event]] = Worklist("events", lambda event: event.id)
 #: Where the command line says what to type.
 _OUTCOMES: Final = {
     Requeued.NOT_OURS: "was queued by others, not by an audit",
+    Requeued.OUTDATED: (
+        "is out of date, because MusicBrainz has merged, deleted or restored the entity: audit it"
+        " again"
+    ),
     Requeued.UNSAFE: "would delete an image that may not be deleted now: audit its entity again",
 }
 
@@ -82,10 +86,10 @@ def _table(frame: pd.DataFrame, shown: int) -> None:
         frame,
         {
             "age": show.words("Age", 62),
-            "failure": show.words("Latest failure", 330),
+            "failure": show.words("Latest failure", 400),
             "action": show.words("Action", 96),
             "entity_type": show.words("Type", 62),
-            "message": show.words("Message", 286),
+            "message": show.words("Message", 216),
             "failures": show.number("Failures", 64),
             "depends_on": show.words("Waits for", 64),
             "dependants": show.number("Wait for it", 64),

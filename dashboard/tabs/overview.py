@@ -66,7 +66,11 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
     del kept
     counted = _latest(database.config.dsn, database).get()
     first = counted.value is None
-    st.fragment(_show_present, run_every=_SOON_S if first else KEEP_S)(database, first=first)
+
+    def draw() -> None:
+        _show_present(database, first=first)
+
+    show.refreshed(draw, _SOON_S if first else KEEP_S)
     st.divider()
     period = st.segmented_control(
         "Period", list(PERIODS), required=True, key=_PERIOD, persist_state="session"
@@ -179,9 +183,9 @@ def _figures(status: AuditStatus, count: Mapping[str, int], rate: float | None) 
             "Entities whose repair artwork-indexer has to carry out.",
             "", "Entities", {ENTITIES_STATUS: "repair_queue", ENTITIES_QUERY: ""}),
         Box("Indexer's queue", f"{waiting:,}",
-            "Events of everyone that are queued or running.",
+            "All events that are queued or running, those of MusicBrainz included.",
             _oldest(events), None, {}),
-        Box("Left to audit", f"{left:,}", "Entities that wait for an audit, or are in one.",
+        Box("Left to audit", f"{left:,}", "Entities that are unchecked or being audited.",
             remaining(left, sum(count.values()), rate), "Entities",
             {ENTITIES_STATUS: "unchecked", ENTITIES_QUERY: ""}),
         Box("Audits per hour", "none" if rate is None else f"{rate:,.0f}",
@@ -479,7 +483,7 @@ def _queue(events: Mapping[str, QueueCount]) -> None:
         show.table(
             pd.DataFrame(rows, columns=["state", "events", "oldest"]),
             {
-                "state": show.words("Events of everyone"),
+                "state": show.words("Events"),
                 "events": show.number("Events", 100),
                 "oldest": show.words("Oldest", 110),
             },

@@ -58,13 +58,20 @@ def at_work(conn: Connection, now: datetime) -> str:
 def show_tab(database: DashboardDb, kept: Memory) -> None:
     """Draw the tab."""
     _notice()
-    st.fragment(_show_list, run_every=_EVERY_S)(database)
+
+    def draw() -> None:
+        _show_list(database)
+
+    show.refreshed(draw, _EVERY_S)
     chosen = st.session_state.get(_RUN)
     if chosen:
         _show_run(database, kept, chosen)
     if not database.config.read_only:
         _show_holds(database, kept)
-    st.caption("Runs are started where the jobs live, by a person or a scheduler.")
+    st.caption(
+        "The dashboard starts no runs: a person or a scheduler does, with a command like the one"
+        " shown for each run."
+    )
 
 
 def _show_list(database: DashboardDb) -> None:
@@ -276,9 +283,9 @@ def _buttons(database: DashboardDb, kept: Memory, run: Run) -> None:
 
 
 _HELP: Final = {
-    "Pause": "It takes nothing new until it is resumed. What it has taken is finished.",
-    "Resume": "It continues where it paused.",
-    "Stop": "It finishes what it has taken, verifies, reports and ends.",
+    "Pause": "The run claims nothing new, and gives back what it has claimed, until it is resumed.",
+    "Resume": "The run continues.",
+    "Stop": "The run finishes its batch, verifies, reports and ends.",
 }
 
 
@@ -288,7 +295,7 @@ def _show_holds(database: DashboardDb, kept: Memory) -> None:
             return
         holds: dict[str, Hold] = {hold.job: hold for hold in runs.list_holds(conn)}
     with st.expander("Hold a job", expanded=bool(holds)):
-        st.caption("No run of a job that is held takes anything, and new ones end at once.")
+        st.caption("Runs of a held job claim nothing more, and new runs end immediately.")
         with st.container(horizontal=True, vertical_alignment="bottom"):
             job = st.selectbox("Job", JOBS, key="runs.job", width=260)
             show.draft("Reason", kept, _HOLD_WHY, max_chars=300)

@@ -124,7 +124,7 @@ class _Tally:
     """The counts in the sample of one stratum."""
 
     stratum: Stratum
-    #: Examined, and not counted before the time for a second look has come.
+    #: Examined entities that are counted when the time for a second look has come.
     waiting: list[Audit] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     checks: Counter[str] = field(default_factory=Counter)
@@ -225,8 +225,6 @@ class Estimator:
             return None
 
     def _confirm(self, tally: _Tally, *, until: float) -> None:
-        """Count the audits that are ready by then, and keep no more of them than the counts."""
-        before = self._requests()
         """Count the audits that are ready by `until`, and keep only their counts."""
         before = self._requests()
         ready = [audit for audit in tally.waiting if audit.ready_at <= until]

@@ -42,7 +42,7 @@ _MOST_FULL_AT_REST: Final = 8
 
 _POLL_S: Final = 0.2
 
-#: The claiming thread waits for no longer than this before it looks around again, in seconds.
+#: The longest wait of the claiming thread before it checks everything again, in seconds.
 _LONGEST_WAIT_S: Final = 10.0
 
 

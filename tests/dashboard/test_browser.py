@@ -16,16 +16,19 @@ import socket
 import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import quote, urljoin, urlsplit
 
 import psycopg
 import pytest
+from PIL import Image
 from playwright.sync_api import (
     Browser,
     BrowserContext,
     Page,
+    Route,
     expect,
     sync_playwright,
 )
@@ -122,10 +125,10 @@ def visit(contexts: dict[bool, BrowserContext], address: str) -> Iterator[Visit]
     elsewhere: list[str] = []
     dialogs: list[str] = []
 
-    def open_tab(tab: str, *, at: str = address, dark: bool = False) -> Page:
+    def open_tab(tab: str, *, at: str = address, dark: bool = False, asks: str = "") -> Page:
         page = contexts[dark].new_page()
         pages.append(page)
-        page.on("request", lambda request: note_elsewhere(request.url, elsewhere))
+        page.on("request", lambda request: note_elsewhere(request.url, elsewhere, asks))
         page.on("dialog", lambda dialog: dialogs.append(dialog.message))
         page.goto(at if "?" in at else f"{at}/?tab={quote(tab)}")
         expect(page.get_by_role("tab", name=tab)).to_have_attribute("aria-selected", "true")
@@ -354,7 +357,7 @@ def test_of_two_people_on_one_row_the_second_is_told(visit: Visit, rows: Rows) -
     write_note(first, "the label asked for it")
     press(first, "Won't fix")
     expect(first.get_by_text("1 of 1 reviews: left unfixed.")).to_be_visible()
-    write_note(second, "mended")
+    write_note(second, "fixed")
     press(second, "Resolve")
     expect(second.get_by_text(f"review {review.id} has changed meanwhile")).to_be_visible()
     assert rows.seen(review.id).status == "wont_fix"
@@ -372,6 +375,48 @@ def test_a_read_only_dashboard_has_nothing_to_press(
         expect(page.get_by_role("link", name="MusicBrainz")).to_be_visible()
         expect(page.get_by_role("button", name="Resolve")).to_have_count(0)
     assert rows.reviews() == before
+
+
+def test_an_image_at_issue_is_looked_at_compared_and_purged(visit: Visit, rows: Rows) -> None:
+    page = visit("Reviews", asks="archive.org")
+    page.context.route("https://archive.org/**", _send_picture)
+    find_reviews(page, "only copy")
+    review = rows.seen(int(str(cell(table_of(page, "Reviews"), ID).text_content())))
+    select(page, "Reviews")
+    expect(page.get_by_text("keep, copy or purge it?")).to_be_visible()
+    expect(page.locator("figure.picture")).to_have_count(0)
+    page.get_by_text("Show the pictures from archive.org").click()
+    expect(page.locator("figure.picture figcaption").first).to_have_text("1,200 by 1,000 pixels")
+    press(page, "Compare with archive.org now")
+    expect(page.get_by_text(f"Item of {review.gid}: listed")).to_be_visible()
+    press(page, "Explain what an audit would decide now")
+    expect(page.get_by_text("An audit would decide now: in review")).to_be_visible()
+    page.get_by_text("Purge an image").click()
+    typed = page.get_by_label("Artwork number")
+    typed.fill("1")
+    press(page, "Purge")
+    expect(page.get_by_text("Type the number of an image at issue")).to_be_visible()
+    settled(page)
+    number = re.search(r"mbid-[0-9a-f-]{36}-(\d+)\.", review.reason)
+    assert number is not None
+    typed.fill(number[1])
+    page.get_by_label("Why").fill("the label asked for it")
+    press(page, "Purge")
+    expect(page.get_by_text("deletes the image; the review is open until it has.")).to_be_visible()
+    assert (
+        rows.value(
+            "SELECT message->>'artwork_id' FROM artwork_indexer.event_queue"
+            " WHERE action = 'delete_image' AND message->>'gid' = %s AND state = 'queued'",
+            str(review.gid),
+        )
+        == number[1]
+    )
+
+
+def _send_picture(route: Route) -> None:
+    content = BytesIO()
+    Image.new("RGB", (1_200, 1_000)).save(content, "PNG")
+    route.fulfill(body=content.getvalue(), content_type="image/png")
 
 
 # -- a link, a lost connection, many rows ----------------------------------------------------------
@@ -476,6 +521,70 @@ def test_all_that_match_are_resolved_in_four_clicks_and_reopened_in_one(
     assert rows.value(count) == 450
     press(page, "Close")
     expect(page.get_by_text("Undo: Resolve: 450 of 450 done.")).to_have_count(0)
+
+
+def test_all_that_match_are_resolved_across_a_restart_in_the_middle(
+    visit: Visit, rows: Rows, around: Surroundings
+) -> None:
+    rows.conn.execute(
+        "WITH made AS (INSERT INTO artwork_indexer.audit_entity (entity_type, gid, status)"
+        " SELECT 'release', gen_random_uuid(), 'manual_review' FROM generate_series(1, 1000)"
+        " RETURNING id) INSERT INTO artwork_indexer.needs_manual_review"
+        " (audit_entity_id, review_reason) SELECT id, 'restarted: this one' FROM made"
+    )
+    left = (
+        "SELECT count(*) FROM artwork_indexer.needs_manual_review"
+        " WHERE status = 'open' AND review_reason = 'restarted: this one'"
+    )
+    port = free_port()
+    with (
+        psycopg.connect(around.musicbrainz_dsn) as other,
+        served(around.environment, port=port) as dashboard,
+    ):
+        # Someone else's transaction stops it in the third batch.
+        other.execute(
+            "SELECT FROM artwork_indexer.needs_manual_review WHERE id = (SELECT id FROM"
+            " artwork_indexer.needs_manual_review WHERE review_reason = 'restarted: this one'"
+            " ORDER BY id OFFSET 500 LIMIT 1) FOR UPDATE"
+        )
+        page = visit("Reviews", at=dashboard.url)
+        find_reviews(page, "restarted")
+        _resolve_all(page, 1_000)
+        expect(page.get_by_text("Resolve: 400 of 1,000 done, stopped.")).to_be_visible()
+        expect(page.get_by_text("Someone else is changing these rows")).to_be_visible()
+    assert rows.value(left) == 600
+    with served(around.environment, port=port) as dashboard:
+        page = visit("Reviews", at=dashboard.url)
+        find_reviews(page, "restarted")
+        _resolve_all(page, 600)
+        expect(page.get_by_text("Resolve: 600 of 600 done.")).to_be_visible()
+    assert rows.value(left) == 0
+
+
+def _resolve_all(page: Page, count: int) -> None:
+    write_note(page, "all of them")
+    press(page, f"Select all {count:,} that match")
+    expect(page.get_by_text(f"All {count:,} that match are selected.")).to_be_visible()
+    press(page, "Resolve")
+    page.get_by_role("dialog").get_by_role("button", name="Yes, do it").click()
+
+
+def test_a_page_is_drawn_again_when_the_database_is_back(
+    visit: Visit, around: Surroundings
+) -> None:
+    page = visit("Reviews")
+    find_reviews(page, "item")
+    around.server.stop()
+    try:
+        press(page, "Reload")
+        expect(page.get_by_text("Reviews could not be drawn.")).to_be_visible()
+        expect(page.get_by_text("The database cannot be used")).to_be_visible()
+    finally:
+        around.server.start()
+    press(page, "Try again")
+    expect(table_of(page, "Reviews")).to_be_attached()
+    expect(page.get_by_label("Reason contains")).to_have_value("item")
+    expect(page.get_by_text("Reviews could not be drawn.")).to_have_count(0)
 
 
 def test_a_question_is_dropped_when_it_is_closed(visit: Visit, rows: Rows) -> None:

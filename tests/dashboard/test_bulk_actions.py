@@ -13,7 +13,7 @@ from artwork_backfill.shared.review.actions import Refused, ReviewAction
 from artwork_backfill.shared.review.questions import Review
 from tests.dashboard.dashboard_rows import Rows
 
-NOTE = "archive.org has mended it"
+NOTE = "archive.org has fixed it"
 
 
 def _status(rows: Rows, review: Review) -> str:
@@ -33,7 +33,7 @@ def _status(rows: Rows, review: Review) -> str:
         (actions.audit_again, "open", "open", "unchecked"),
     ],
 )
-def test_many_reviews_are_settled_alike(
+def test_many_reviews_are_changed_alike(
     rows: Rows, action: ReviewAction, before: str, after: str, entity: str
 ) -> None:
     seen = [rows.review(status=before) for _ in range(3)]
@@ -118,7 +118,7 @@ def test_all_or_nothing_when_the_database_fails_in_between(rows: Rows) -> None:
     assert rows.reviews() == seen
 
 
-def test_two_people_who_settle_the_same_rows_in_another_order_do_not_block_each_other(
+def test_two_people_who_change_the_same_rows_in_another_order_do_not_block_each_other(
     rows: Rows, database: str
 ) -> None:
     seen = [rows.review() for _ in range(40)]

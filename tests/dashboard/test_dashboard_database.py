@@ -29,15 +29,15 @@ def _database(dsn: str, *, read_only: bool = False) -> DashboardDb:
 
 def test_a_change_is_made_in_the_visitors_name(rows: Rows, database: str) -> None:
     seen = rows.review()
-    _database(database).act(lambda conn, by: actions.resolve(conn, seen, by=by, note="mended"))
-    assert "me: resolved: mended" in str(rows.seen(seen.id).notes)
+    _database(database).act(lambda conn, by: actions.resolve(conn, seen, by=by, note="fixed"))
+    assert "me: resolved: fixed" in str(rows.seen(seen.id).notes)
 
 
 def test_a_read_only_dashboard_cannot_change_anything(rows: Rows, database: str) -> None:
     seen = rows.review()
     with pytest.raises(Trouble, match="read only: nothing was changed"):
         _database(database, read_only=True).act(
-            lambda conn, by: actions.resolve(conn, seen, by=by, note="mended")
+            lambda conn, by: actions.resolve(conn, seen, by=by, note="fixed")
         )
     assert rows.seen(seen.id) == seen
 
@@ -47,14 +47,14 @@ def test_questions_cannot_change_anything_either(rows: Rows, database: str) -> N
         conn.execute("DELETE FROM artwork_indexer.audit_entity")
 
 
-def test_nobody_who_is_not_let_in_acts(rows: Rows, database: str) -> None:
-    def nobody() -> str:
+def test_no_one_who_is_not_let_in_acts(rows: Rows, database: str) -> None:
+    def no_one() -> str:
         raise NotAllowed("You are not logged in any more.")
 
     seen = rows.review()
-    database = DashboardDb(_database(database).config, nobody)
+    database = DashboardDb(_database(database).config, no_one)
     with pytest.raises(Trouble, match="not logged in any more"):
-        database.act(lambda conn, by: actions.resolve(conn, seen, by=by, note="mended"))
+        database.act(lambda conn, by: actions.resolve(conn, seen, by=by, note="fixed"))
     assert rows.seen(seen.id) == seen
 
 
@@ -93,7 +93,7 @@ def test_rows_that_somebody_holds_are_not_waited_for_for_long(
         other.execute("SELECT FROM artwork_indexer.audit_entity FOR UPDATE")
         with pytest.raises(Trouble, match="Someone else is changing these rows"):
             _database(database).act(
-                lambda conn, by: actions.resolve(conn, seen, by=by, note="mended")
+                lambda conn, by: actions.resolve(conn, seen, by=by, note="fixed")
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -77,7 +78,7 @@ def press(app: AppTest, key: str) -> AppTest:
     return run(app)
 
 
-def settle(app: AppTest, action: str, note: str = "") -> AppTest:
+def act_on(app: AppTest, action: str, note: str = "") -> AppTest:
     if note:
         app.text_input(key="reviews.note").set_value(note)
     return press(app, f"reviews.{action}")
@@ -167,6 +168,20 @@ def test_the_filters_narrow_the_list(page: Open, rows: Rows) -> None:
     assert "No reviews pass these filters." in [info.value for info in run(app).info]
 
 
+@pytest.mark.parametrize(("tab", "column"), [("Reviews", "reason"), ("Failed events", "failure")])
+def test_the_widest_column_says_why_and_comes_right_after_the_age(
+    page: Open, rows: Rows, tab: str, column: str
+) -> None:
+    rows.event(rows.review("x" * 80).gid, failure="y" * 80)
+    columns = json.loads(page(tab).dataframe[0].proto.columns)
+    order = list(page(tab).dataframe[0].value.columns)
+    widths = {name: columns[name].get("width") for name in order}
+    assert order[:2] == ["age", column]
+    assert (
+        max(order, key=lambda name: widths[name] if isinstance(widths[name], int) else 0) == column
+    )
+
+
 def test_pages_are_turned(page: Open, rows: Rows) -> None:
     for number in range(60):
         rows.review(f"reason {number}")
@@ -194,7 +209,7 @@ def test_one_review_shows_all_that_is_known(page: Open, rows: Rows) -> None:
     assert frame(app, "failure") == ["HTTP 503"]
     assert f"Review {review.id}, open, since " in shown(app)
     assert "keep, copy or purge it?" in said(app)
-    assert {button.url for button in app.link_button} == {
+    assert {button.url for button in app.link_button} >= {
         f"https://musicbrainz.org/release/{GID}",
         f"https://archive.org/details/mbid-{GID}",
         f"https://archive.org/download/mbid-{GID}/",
@@ -214,11 +229,11 @@ def test_one_review_shows_all_that_is_known(page: Open, rows: Rows) -> None:
         ("Audit again", "open", "unchecked"),
     ],
 )
-def test_selected_reviews_are_settled_with_the_persons_name(
+def test_selected_reviews_are_closed_with_the_persons_name(
     page: Open, rows: Rows, action: str, status: str, entity: str
 ) -> None:
     reviews = [rows.review() for _ in range(3)]
-    app = settle(select(page("Reviews"), "reviews", 0, 2), action, "looked into it")
+    app = act_on(select(page("Reviews"), "reviews", 0, 2), action, "looked into it")
     assert [rows.seen(review.id).status for review in reviews] == [status, "open", status]
     done = rows.seen(reviews[0].id)
     assert done.entity_status == entity
@@ -233,27 +248,27 @@ def test_a_closed_review_is_reopened(page: Open, rows: Rows) -> None:
     review = rows.review(status="wont_fix", entity=rows.entity(status="clean"))
     app = page("Reviews")
     app.multiselect(key="reviews.statuses").set_value([])
-    settle(select(run(app), "reviews", 0), "Reopen", "it is dark again")
+    act_on(select(run(app), "reviews", 0), "Reopen", "it is dark again")
     assert rows.seen(review.id).status == "open"
 
 
 @pytest.mark.parametrize("action", ["Add note", "Resolve", "Won't fix", "Reopen"])
-def test_nothing_is_settled_without_a_reason(page: Open, rows: Rows, action: str) -> None:
+def test_nothing_is_changed_without_a_reason(page: Open, rows: Rows, action: str) -> None:
     review = rows.review()
-    app = settle(select(page("Reviews"), "reviews", 0), action, "  ")
+    app = act_on(select(page("Reviews"), "reviews", 0), action, "  ")
     assert rows.seen(review.id) == review
     assert "write the reason in the note first" in said(app)
 
 
-def test_of_two_people_who_settle_the_same_row_the_second_is_told(page: Open, rows: Rows) -> None:
+def test_of_two_people_who_change_the_same_row_the_second_is_told(page: Open, rows: Rows) -> None:
     review, other = rows.review("both want it"), rows.review("only one wants it")
     first, second = page("Reviews"), page("Reviews")
     select(first, "reviews", 0)
     select(second, "reviews", 0, 1)
-    settle(first, "Won't fix", "let it be")
-    settle(second, "Resolve", "mended")
+    act_on(first, "Won't fix", "let it be")
+    act_on(second, "Resolve", "fixed")
     assert rows.seen(review.id).status == "wont_fix"
-    assert "mended" not in str(rows.seen(review.id).notes)
+    assert "fixed" not in str(rows.seen(review.id).notes)
     assert rows.seen(other.id).status == "resolved"
     assert "1 of 2 reviews: resolved." in said(second)
     assert f"review {review.id} has changed meanwhile" in shown(second)
@@ -265,7 +280,7 @@ def test_rows_do_not_move_beneath_a_selection(page: Open, rows: Rows) -> None:
     app = select(page("Reviews"), "reviews", 1)
     actions.resolve(rows.conn, first, by="another", note="gone from the list")
     assert table(run(app), "reason") == ["first", "second"]
-    settle(app, "Resolve", "mended")
+    act_on(app, "Resolve", "fixed")
     assert rows.seen(second.id).status == "resolved"
 
 
@@ -273,12 +288,12 @@ def test_more_than_a_hundred_rows_are_asked_about(page: Open, rows: Rows) -> Non
     reviews = [rows.review() for _ in range(101)]
     app = page("Reviews")
     app.selectbox(key="reviews.size").set_value(250)
-    app = settle(select(run(app), "reviews", *range(101)), "Resolve", "all mended")
+    app = act_on(select(run(app), "reviews", *range(101)), "Resolve", "all fixed")
     assert rows.seen(reviews[0].id).status == "open"
     assert "The 101 selected of the open reviews." in shown(app)
     press(app, "reviews.no")
     assert rows.seen(reviews[0].id).status == "open"
-    settle(app, "Resolve", "all mended")
+    act_on(app, "Resolve", "all fixed")
     press(app, "reviews.yes.0")
     assert {review.status for review in rows.reviews()} == {"resolved"}
 
@@ -288,13 +303,13 @@ def test_a_hundred_rows_are_not_asked_about(page: Open, rows: Rows) -> None:
         rows.review()
     app = page("Reviews")
     app.selectbox(key="reviews.size").set_value(100)
-    settle(select(run(app), "reviews", *range(100)), "Resolve", "all mended")
+    act_on(select(run(app), "reviews", *range(100)), "Resolve", "all fixed")
     assert {review.status for review in rows.reviews()} == {"resolved"}
 
 
 def test_what_came_of_an_action_stays_in_sight(page: Open, rows: Rows) -> None:
     review = rows.review()
-    app = settle(select(page("Reviews"), "reviews", 0), "Audit again")
+    app = act_on(select(page("Reviews"), "reviews", 0), "Audit again")
     assert list(app.dataframe[-1].value["now"]) == ["waiting for an audit"]
     rows.conn.execute(
         "UPDATE artwork_indexer.audit_entity SET status = 'clean',"
@@ -320,7 +335,7 @@ def test_a_failed_event_is_requeued_with_what_depends_on_it(page: Open, rows: Ro
 
 
 @pytest.mark.parametrize(("answer", "state"), [(0, "queued"), (1, "failed")])
-def test_all_that_failed_alike_are_requeued_in_four_clicks_whoever_queued_them(
+def test_all_that_failed_alike_are_requeued_in_four_clicks_of_any_origin(
     page: Open, rows: Rows, answer: int, state: str
 ) -> None:
     alike = [rows.event(failure="archive.org answered 503") for _ in range(3)]
@@ -363,9 +378,9 @@ def test_an_entity_is_found_by_anything_that_holds_its_gid(
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ("nonsense", "There is no gid in this"),
+        ("nonsense", "This text contains no gid"),
         (str(GID), "is not in the audit table"),
-        (f"{GID} {GID.int and UUID(int=1)}", "There are 2 gids in this"),
+        (f"{GID} {GID.int and UUID(int=1)}", "This text contains 2 gids"),
     ],
 )
 def test_what_is_not_found_is_said(page: Open, query: str, says: str) -> None:
@@ -399,7 +414,7 @@ def test_text_from_outside_is_never_taken_for_markup(page: Open, rows: Rows) -> 
     rows.event(GID, failure=HOSTILE)
     actions.annotate(rows.conn, review, by=HOSTILE, note=HOSTILE)
     app = select(page("Reviews"), "reviews", 0)
-    settle(app, "Add note", HOSTILE)
+    act_on(app, "Add note", HOSTILE)
     select(app, "reviews", 0)
     assert plain(HOSTILE) in shown(app)
     rendered = [
@@ -435,7 +450,7 @@ def test_a_read_only_page_offers_nothing_to_change(
 # -- who gets in -----------------------------------------------------------------------------------
 
 
-def test_a_page_that_listens_for_everybody_shows_nothing(
+def test_a_page_that_listens_for_everyone_shows_nothing(
     page: Open, listening: Callable[[str], None]
 ) -> None:
     listening("0.0.0.0")
@@ -473,8 +488,26 @@ def test_who_may_not_enter_is_told_so(page: Open, login: None) -> None:
 def test_who_may_enter_acts_under_that_name(page: Open, rows: Rows, login: None) -> None:
     review = rows.review()
     app = _as(page("Reviews"), is_logged_in=True, email="Ops@example.org", email_verified=True)
-    settle(select(app, "reviews", 0), "Resolve", "mended")
-    assert "ops@example.org: resolved: mended" in str(rows.seen(review.id).notes)
+    act_on(select(app, "reviews", 0), "Resolve", "fixed")
+    assert "ops@example.org: resolved: fixed" in str(rows.seen(review.id).notes)
+
+
+def test_a_login_leads_back_to_what_was_asked_for(
+    page: Open, rows: Rows, login: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(st, "login", lambda: None)
+    rows.review("item.dark: wanted")
+    rows.review("item.missing: another")
+    before = _as(page("Reviews", reason="wanted"), is_logged_in=False)
+    next(button for button in before.button if button.label == "Log in").click()
+    run(before)
+    # The provider sends the browser back to the bare address, in a new session.
+    after = page()
+    after.query_params.clear()
+    after.session_state["memory"] = before.session_state["memory"]
+    after = _as(after, is_logged_in=True, email="ops@example.org")
+    assert table(after, "reason") == ["item.dark: wanted"]
+    assert after.query_params["tab"] == "Reviews"
 
 
 def test_who_has_logged_out_meanwhile_cannot_act_any_more(
@@ -484,7 +517,7 @@ def test_who_has_logged_out_meanwhile_cannot_act_any_more(
     app = _as(page("Reviews"), is_logged_in=True, email="ops@example.org")
     select(app, "reviews", 0)
     app.user = {"is_logged_in": False}
-    app.text_input(key="reviews.note").set_value("mended")
+    app.text_input(key="reviews.note").set_value("fixed")
     press(app, "reviews.Resolve")
     assert rows.seen(review.id) == review
     assert [button.label for button in app.button] == ["Log in"]

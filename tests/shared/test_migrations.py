@@ -25,7 +25,7 @@ RECORDS = "SELECT name, checksum FROM artwork_indexer.backfill_migration ORDER B
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of migrations of the test's own, with one good file."""
-    monkeypatch.setattr(migrations, "_FOLDER", tmp_path)
+    monkeypatch.setattr(migrations.Target, "folder", tmp_path)
     (tmp_path / "0001_first.sql").write_text("CREATE TABLE artwork_indexer.first (id INT);")
     return tmp_path
 

@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
 from artwork_backfill.jobs.audit_batch.claims import give_back
 from artwork_backfill.jobs.audit_batch.writing import Writer
+from artwork_backfill.shared import reaudit, seeding
 from artwork_backfill.shared.audit.catalogue import Severity
 from artwork_backfill.shared.audit.decide import Decision, Policy, Status
 from artwork_backfill.shared.audit.expected import index_json, md5
@@ -528,3 +529,16 @@ def test_hostile_texts_are_stored_as_they_can_be(scene: Scene) -> None:
     decision = Decision(Status.MANUAL_REVIEW, review_reasons=(reason,))
     scene.write([Audit(claim, decision)])
     assert scene.reviews(gid)[0].review_reason == "'); DROP TABLE x; --"
+
+
+def test_an_audit_whose_item_changed_meanwhile_writes_nothing(scene: Scene) -> None:
+    quiet, drifted = scene.plan(None).gid, scene.plan("index-missing").gid
+    scene.only(quiet, drifted)
+    audits = scene.examine(scene.claim())
+    gids = seeding.uuid_array([UUID(quiet).bytes, UUID(drifted).bytes])
+    with scene.conn.transaction():
+        now = scene.value("SELECT now()")
+        assert reaudit.make_gids_unchecked(scene.conn, gids, now).entities == 2
+    assert scene.write(audits).counts["lost"] == 2
+    assert (scene.status(quiet), scene.status(drifted)) == ("unchecked", "unchecked")
+    assert scene.events() == []
