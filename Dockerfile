@@ -39,7 +39,7 @@ ARG REVISION
 ARG CREATED
 ARG SOURCE
 LABEL org.opencontainers.image.title="artwork-backfill" \
-      org.opencontainers.image.description="Jobs that bring cover-art data back in step" \
+      org.opencontainers.image.description="Jobs that keep cover-art data consistent" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.revision="${REVISION}" \

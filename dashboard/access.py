@@ -1,8 +1,8 @@
-"""Who gets in: the addresses the dashboard may listen on, and the people it lets act.
+"""Access: the addresses that the dashboard may listen on, and the people it admits.
 
-Streamlit's login (OpenID Connect, section `[auth]` of its secrets.toml) says who a visitor is; who
-of them may enter is said here, by e-mail address. Without a login the dashboard is for this machine
-alone, or for reading only.
+Streamlit's login (OpenID Connect, section `[auth]` of its secrets.toml) says who a visitor is. This
+module decides by e-mail address who may enter. Without a login the dashboard is only for this
+machine, or only for reading.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from streamlit.errors import StreamlitSecretNotFoundError
 
 from artwork_backfill.dashboard.guard import Hosts
 
-#: What Streamlit's login needs in `[auth]`.
+#: The keys that Streamlit's login needs in `[auth]`.
 LOGIN_KEYS: Final = (
     "redirect_uri",
     "cookie_secret",
@@ -30,7 +30,7 @@ LOGIN_KEYS: Final = (
 
 
 class AccessError(Exception):
-    """The dashboard may not be served like this. The message says what to do."""
+    """The dashboard must not be served with these options. The message says what to do."""
 
 
 class NotAllowed(Exception):
@@ -43,18 +43,18 @@ def check(address: str | None, *, login: bool, allowed: Collection[str], read_on
     Parameters
     ----------
     address
-        Name or IP address to listen on; `None` stands for all that the machine has.
+        Name or IP address to listen on; `None` for all addresses of the machine.
     login
         Whether Streamlit's login is configured, see `login_is_configured`.
     allowed
-        E-mail addresses of those who may enter after a login.
+        E-mail addresses of people who may enter after a login.
     read_only
         Whether every transaction is read only.
 
     Raises
     ------
     AccessError
-        Anyone who reaches the address could change things, or no one could enter.
+        Everyone who reaches the address could change things, or no one could enter.
     """
     if login and not allowed:
         raise AccessError(
@@ -80,9 +80,9 @@ def is_loopback(address: str | None) -> bool:
 
 
 def hosts(address: str, names: Collection[str]) -> Hosts:
-    """Return the names under which the dashboard answers.
+    """Return the host names that the dashboard answers to.
 
-    They are this machine's, the login's (where it sends people back to) and `names`.
+    They are those of this machine, that of the login (to which it sends people back), and `names`.
     """
     known = {"localhost", address.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
     if login_is_configured():
@@ -91,12 +91,12 @@ def hosts(address: str, names: Collection[str]) -> Hosts:
 
 
 def login_is_configured() -> bool:
-    """Return whether Streamlit's secrets hold a login.
+    """Return whether Streamlit's secrets contain a login.
 
     Raises
     ------
     AccessError
-        There is a login that cannot be used, or there are secrets that cannot be read.
+        The login is incomplete, or the secrets cannot be read.
     """
     try:
         auth = st.secrets.to_dict().get("auth")
@@ -119,7 +119,7 @@ def login_is_configured() -> bool:
 
 
 def may_enter(user: Mapping[str, object], allowed: Collection[str]) -> str:
-    """Return the e-mail address of somebody who has logged in and may enter.
+    """Return the e-mail address of a logged-in person who may enter.
 
     Parameters
     ----------

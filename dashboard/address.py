@@ -1,9 +1,9 @@
-"""What the address bar says: the tab, its filters, and what is open in it.
+"""The address bar: the tab, its filters, and what is open in it.
 
-So a link shows a colleague the same, a page that is loaded again is where it was, and the browser's
-Back button leads to what was seen before. Widgets keep their values in Streamlit's session state;
-here they are read from the address when the browser brings another one, and written to it when they
-have changed. Widgets with a field here must be made without a default of their own.
+So a link shows a colleague the same, a reloaded page is where it was, and the browser's Back button
+leads to the previous view. Widgets keep their values in Streamlit's session state. This module
+reads them from the address when the browser sends another one, and writes them to it when they have
+changed. Widgets with a field here must not have a default of their own.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ TAB: Final = "tab"
 _KNOWN: Final = "address.known"
 _PUBLISHED: Final = "address.published"
 
-#: The key of the unseen field in which a browser says of how many addresses it has heard.
+#: The key of the hidden field in which a browser says how many addresses it has received.
 _HEARD: Final = "address.heard"
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One parameter of the address, and the key of the session state that it stands for.
+    """One parameter of the address, and the key of its session state.
 
-    `default` is not written. `options` are the values that are accepted, any text when empty; a
-    tuple as `default` makes it a list, a number makes it one.
+    `default` is not written. `options` are the accepted values, any text if empty; a tuple as
+    `default` makes it a list, a number makes it a number.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Field:
     options: Collection[str] = ()
 
     def read(self, given: Sequence[str]) -> Any:
-        """Return the value that a parameter gives; the default where it makes no sense."""
+        """Return the value of a parameter, or the default if it is invalid."""
         if isinstance(self.default, tuple):
             known = [value for value in given if value in self.options]
             return known if known else list(self.default)
@@ -53,14 +53,14 @@ class Field:
         return text or self.default
 
     def write(self, value: Any) -> list[str]:
-        """Return what stands in the address for a value: nothing for the default."""
+        """Return the text of a value in the address: nothing for the default."""
         if isinstance(self.default, tuple):
             return [] if tuple(value) == self.default else [str(one) for one in value]
         return [] if value in (None, self.default) else [str(value)]
 
     @property
     def initial(self) -> Any:
-        """The default, as a widget takes it."""
+        """The default, in the form of a widget."""
         return list(self.default) if isinstance(self.default, tuple) else self.default
 
 
@@ -68,14 +68,14 @@ Fields = Mapping[str, Sequence[Field]]
 
 
 def adopt(fields: Fields, first_tab: str) -> None:
-    """Take over what the address says, where the browser has brought another one.
+    """Apply the address if the browser has sent another one.
 
     Parameters
     ----------
     fields
         The fields of each tab.
     first_tab
-        The tab that is open when the address names none.
+        The tab that is open if the address names none.
     """
     for field in (field for of_tab in fields.values() for field in of_tab):
         st.session_state.setdefault(field.key, field.initial)
@@ -92,15 +92,15 @@ def adopt(fields: Fields, first_tab: str) -> None:
 
 
 def _is_late() -> bool:
-    """Return whether the browser acted before it had heard of the latest address.
+    """Return whether the browser acted before it had received the latest address.
 
-    It brings the one before along then, as it does when a person goes back.
+    It then sends the previous one, as it does when a person goes back.
     """
     return st.session_state.get(_HEARD) != _published()
 
 
 def publish(fields: Fields, first_tab: str) -> None:
-    """Write what is shown now to the address, where it is not there yet."""
+    """Write what is shown now to the address, if it is not there yet."""
     shown = current(fields, first_tab)
     if st.session_state.get(_KNOWN) != shown:
         st.session_state[_KNOWN] = shown
@@ -127,7 +127,7 @@ def current(fields: Fields, first_tab: str) -> dict[str, list[str]]:
 
 
 def restore(address: Mapping[str, list[str]]) -> None:
-    """Go to an address that was left for a login."""
+    """Go to an address that was stored during a login."""
     if address and not st.query_params:
         st.query_params.from_dict(address)
 

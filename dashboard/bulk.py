@@ -1,8 +1,8 @@
-"""One action on many rows: a batch at a time, with progress, a way to stop it, and what came of it.
+"""An action on many rows: a batch at a time, with progress, a stop button, and the result.
 
 Each batch is a transaction of its own, and the next one is read afterwards: rows that are gone or
-have changed meanwhile are no obstacle. What has been done stays done, whatever happens to the page,
-the server or the database in between; what is left is still in the list.
+have changed in the meantime are no obstacle. Finished batches stay done, whatever happens to the
+page, the server or the database; the other rows are still in the list.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import streamlit as st
 from artwork_backfill.dashboard import memory, show
 from artwork_backfill.dashboard.database import Trouble
 
-#: Rows in a batch: a transaction of about half a second.
+#: The number of rows in a batch, for a transaction of about half a second.
 BATCH: Final = 200
 
-#: For how long batches are worked before the page shows how far it has come, and how soon the next
-#: ones follow, in seconds.
+#: How long batches are processed before the page shows the progress, and how soon the next ones
+#: follow, in seconds.
 _TURN_S: Final = 1.0
 _DRAW_EVERY_S: Final = 0.2
 
-#: Refusals that are kept to be shown.
+#: The number of refusals that are kept to be shown.
 _REFUSALS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What came of one batch. `last_id` is where the next one begins; `None` when none is left."""
+    """The result of one batch. The next one begins after `last_id`; `None` if none is left."""
 
     last_id: int | None
     done: Sequence[int] = ()
@@ -41,21 +41,20 @@ class Batch:
 
 @dataclass(slots=True)
 class Bulk:
-    """An action on many rows, and how far it has come.
+    """An action on many rows, and its progress.
 
     Parameters
     ----------
     name
-        Of the list that it belongs to.
-    what
-        What is done, as a heading, and `to` which rows.
+        The name of the list that it belongs to.
+    what, to
+        What is done, as a heading, and to which rows.
     total
-        How many rows there were when the person was asked.
+        The number of rows when the person was asked.
     step
-        Does one batch, of rows with larger ids than it is given.
+        Processes one batch, of rows with larger ids than the given one.
     undo
-        Makes the action that undoes this one for the rows with these ids; `None` where there is
-        none.
+        Makes the action that undoes this one for the rows with these ids; `None` if there is none.
     """
 
     name: str
@@ -73,7 +72,7 @@ class Bulk:
     _lock: Lock = field(default_factory=Lock)
 
     def advance(self, for_s: float = _TURN_S) -> None:
-        """Work batches for some time; at once done with where another page of this browser does."""
+        """Process batches for some time; return at once if another page of this browser does."""
         if not self._lock.acquire(blocking=False):
             time.sleep(for_s)
             return
@@ -100,7 +99,7 @@ class Bulk:
             self.after = batch.last_id
 
     def stop(self) -> None:
-        """Stop after the batch that is at work."""
+        """Stop after the current batch."""
         if self.state == "running":
             self.state = "stopped"
 
@@ -110,7 +109,7 @@ class Bulk:
         self.state = "running"
 
     def summary(self) -> str:
-        """Return in a sentence how far it has come."""
+        """Return the progress in a sentence."""
         words = f"{self.what}: {len(self.done):,} of {self.total:,} done"
         if self.refused:
             words += f", {self.refused:,} left as they are"
@@ -118,9 +117,9 @@ class Bulk:
 
 
 def show_bulk(kept: memory.Memory, name: str, on_change: Callable[[], None]) -> bool:
-    """Show the action that is at work on a list, if any, and return whether there is one.
+    """Show the action on a list, if there is one, and return whether there is.
 
-    `on_change` is called when it has ended, or is put away.
+    `on_change` is called when it has ended, or is dismissed.
     """
     bulk = kept.bulk
     if bulk is None or bulk.name != name:
@@ -132,7 +131,7 @@ def show_bulk(kept: memory.Memory, name: str, on_change: Callable[[], None]) -> 
 
 
 def _show(kept: memory.Memory, bulk: Bulk, on_change: Callable[[], None]) -> None:
-    """Draw the action; each part keeps its place, or an old button would stay beside its heir."""
+    """Draw the action; each part keeps its place, or an old button would stay beside a new one."""
     st.markdown(f"**{bulk.what}**")
     with st.container():
         for line in bulk.to:

@@ -1,7 +1,7 @@
-"""What the page is told: the same environment variables as the jobs, and what its command adds.
+"""The configuration of the page: the same environment variables as the jobs, and its command's own.
 
-Streamlit runs the page as a script of its own, so the options of `artwork-backfill dashboard` reach
-it through the environment as well.
+Streamlit runs the page as a separate script, so the options of `artwork-backfill dashboard` also
+reach it through the environment.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ BY: Final = "BACKFILL_BY"
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One dashboard.
+    """The configuration of one dashboard.
 
-    `by` stands in the notes as the person who acts when there is no login; `allowed` are the
-    e-mail addresses, in lower case, of those who may enter when there is one. `hosts` are names
-    under which the dashboard is reached besides its address; `pictures` says whether it offers to
-    show pictures from archive.org.
+    `by` is the name in the notes of a person without a login. `allowed` are the e-mail addresses,
+    in lower case, of people who may enter with a login. `hosts` are further host names of the
+    dashboard. `pictures` says whether it offers to show pictures from archive.org.
     """
 
     dsn: str = field(repr=False)
@@ -42,7 +41,10 @@ class Config:
     def from_environ(cls, environ: Mapping[str, str]) -> Config:
         """Read the configuration.
 
-        Raises `shared.settings.SettingsError` when the database is missing or malformed.
+        Raises
+        ------
+        SettingsError
+            The database's setting is missing or malformed.
         """
         settings = Settings(environ)
         return cls(

@@ -1,7 +1,7 @@
-"""A visitor's way to the database: questions on a read-only session, changes on one of their own.
+"""Database access of the dashboard: queries in a read-only session, changes in one of their own.
 
-What is asked and changed is decided elsewhere; here is who asks, for how long, and what is said
-when the database does not answer.
+Other modules know the queries and changes; this one knows the visitor, the time limits, and the
+messages for a database that does not answer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from artwork_backfill.shared.settings import SettingsError
 
 T = TypeVar("T")
 
-#: A person waits for the page: what takes longer is asked wrongly.
+#: A person waits for the page: a query that takes longer is too broad.
 STATEMENT_TIMEOUT: Final = "10s"
 
 _COMMAND: Final = re.compile(r":[^:`]*`[^`]*`[^`]*$")
@@ -33,15 +33,15 @@ _APPLICATION: Final = "artwork-backfill dashboard"
 
 
 class Trouble(Exception):
-    """The database did not do what was asked. The message says so in words for a visitor."""
+    """The database did not do what was requested. The message explains it to a visitor."""
 
 
 @dataclass(frozen=True, slots=True)
 class DashboardDb:
-    """Where a visitor works.
+    """The database of a visitor.
 
-    `who` returns who acts at this very moment, for the notes; it raises `access.NotAllowed` when
-    the visitor may not.
+    `who` returns the name of the present visitor, for the notes; it raises `access.NotAllowed` if
+    the visitor may not act.
     """
 
     config: Config
@@ -49,20 +49,27 @@ class DashboardDb:
 
     @contextmanager
     def reading(self, *, timeout: str = STATEMENT_TIMEOUT) -> Iterator[Connection]:
-        """Open a session for questions; it can change nothing, whatever the dashboard may.
+        """Open a session for queries; it can change nothing, even if the dashboard may.
 
-        Raises `Trouble` for whatever goes wrong with the database in the block.
+        Raises
+        ------
+        Trouble
+            The database failed within the block.
         """
         with self._session(read_only=True, timeout=timeout) as conn:
             yield conn
 
     def act(self, change: Callable[[Connection, str], T]) -> T:
-        """Make a change, which gets a connection and the person's name, and return what it returns.
+        """Make a change and return its result.
 
-        The change opens its own transaction, so that it can ask archive.org before.
+        `change` gets a connection and the person's name. It opens its own transaction, so that it
+        can read archive.org before.
 
-        Raises `Trouble` when the visitor may not act any more, or when the database refuses it, as
-        it does when the dashboard is read only.
+        Raises
+        ------
+        Trouble
+            The visitor may not act any more, or the database refuses the change, for example
+            because the dashboard is read only.
         """
         try:
             by = self.who()
@@ -92,7 +99,7 @@ class DashboardDb:
 
 
 def without_commands(refusal: str) -> str:
-    """Return a refusal without the command line that it may end with: here are buttons."""
+    """Return a refusal without the command that it may end with, because the page has buttons."""
     return _COMMAND.sub("", refusal)
 
 

@@ -1,7 +1,7 @@
-"""Lists as CSV: whole, read and sent a few rows at a time, for the browser that was shown them.
+"""Complete lists as CSV, read and sent a few rows at a time, only for the browser that saw them.
 
-Streamlit would keep each file in memory and serve it to everyone who knows its address. Here the
-page issues a ticket, which names the question; the rows are read when the browser comes with it.
+Streamlit would keep each file in memory and serve it to everyone who knows its URL. Instead the
+page issues a ticket for a query, and the rows are read when the browser sends it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from artwork_backfill.shared.review import spreadsheet
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-#: For how long a ticket is good, in seconds, and how many there are at most.
+#: How long a ticket is valid, in seconds, and the maximum number of tickets.
 _GOOD_FOR_S: Final = 12 * 3600
 _TICKETS: Final = 2_000
 
-#: Sent in one piece.
+#: The number of rows sent in one piece.
 _LINES: Final = 500
 
 Rows = Callable[[Connection], Iterable[Any]]
@@ -41,7 +41,7 @@ Rows = Callable[[Connection], Iterable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What may be fetched, by which browser, until when (`time.monotonic`)."""
+    """What may be fetched, by which browser, and until when (`time.monotonic`)."""
 
     visitor: str
     name: str
@@ -52,7 +52,7 @@ class Ticket:
 
 
 class Tickets:
-    """The tickets that are out; safe to use from several threads."""
+    """The valid tickets; safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -68,7 +68,7 @@ class Tickets:
         return number
 
     def find(self, number: str, visitor: str) -> Ticket | None:
-        """Return a ticket that is still good for a browser."""
+        """Return a valid ticket of a browser, or None."""
         with self._lock:
             ticket = self._tickets.get(number)
         if ticket is None or ticket.visitor != visitor or ticket.until < time.monotonic():
@@ -89,18 +89,18 @@ def offer(
     Parameters
     ----------
     name
-        Of the file, without `.csv`.
+        The name of the file, without `.csv`.
     row_type, rows
-        What the rows are, and how they are read.
+        The type of the rows, and a function that reads them.
     key
-        What the question depends on: another key, another ticket.
+        Everything that the query depends on: another key needs another ticket.
     """
     held: dict[str, tuple[object, str]] = st.session_state.setdefault("downloads", {})
     if name not in held or held[name][0] != key:
         until = time.monotonic() + _GOOD_FOR_S
         ticket = Ticket(memory.visitor(), name, row_type, rows, database, until)
         held[name] = (key, _tickets().issue(ticket))
-    # A link of its own, since Streamlit's open another window.
+    # A plain link, because Streamlit's open another window.
     st.html(
         f'<a class="download" href="/download/{held[name][1]}/{name}.csv" download'
         ' title="All rows that the filters let through">Download CSV</a>',
@@ -119,7 +119,7 @@ def _download(request: Request) -> Response:
         "Content-Disposition": f'attachment; filename="{ticket.name}.csv"',
         "Cache-Control": "no-store",
     }
-    # Told apart before the first line is sent: afterwards, all that can be done is to break off.
+    # Errors are detected before the first line is sent: later, the file can only be cut off.
     pieces = _pieces(ticket)
     try:
         first = next(pieces)
@@ -131,7 +131,7 @@ def _download(request: Request) -> Response:
 
 
 def _pieces(ticket: Ticket) -> Iterator[bytes]:
-    """Yield the file, the first piece with the mark that makes spreadsheets read it as UTF-8."""
+    """Yield the file; the first piece has the mark that makes spreadsheets read it as UTF-8."""
     with ticket.database.reading() as conn:
         lines = spreadsheet.lines(ticket.row_type, ticket.rows(conn))
         piece = [codecs.BOM_UTF8.decode(), next(lines)]

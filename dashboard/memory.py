@@ -1,9 +1,9 @@
-"""What is remembered of a visitor while the server runs, also when their page is loaded again.
+"""What the server remembers about a visitor, also when the page is loaded again.
 
-Streamlit forgets a visitor with the connection. What a person would miss is kept here, per browser
-and person: what they have done, the notes they were writing, an action on many rows that is at
-work, and where they were when they went to log in. Nothing of it is of use to anyone else, and the
-least recently used is dropped.
+Streamlit forgets a visitor with the connection. This module keeps, per browser and person, what a
+person would miss: what they have done, the notes they were writing, a running action on many rows,
+and where they were before a login. None of it is of use to anyone else, and the least recently used
+is dropped.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from artwork_backfill.shared.audit.archives import EntityType
 if TYPE_CHECKING:
     from artwork_backfill.dashboard.bulk import Bulk
 
-#: Visitors who are remembered, and what each has done.
+#: The number of visitors that are remembered, and of actions of each.
 _VISITORS: Final = 500
 _DONE: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Something that a visitor did: to an entity or to an event, or to many at once."""
+    """An action of a visitor: on an entity, on an event, or on many at once."""
 
     at: datetime
     what: str
@@ -50,12 +50,12 @@ class Memory:
     address: dict[str, list[str]] = field(default_factory=dict)
 
     def record(self, done: Iterable[Done]) -> None:
-        """Remember what was done, the latest first."""
+        """Remember actions, latest first."""
         self.journal = [*done, *self.journal][:_DONE]
 
 
 class Memories:
-    """Those of all visitors, by browser and person; safe to use from several threads."""
+    """The memories of all browsers and persons; safe to use from several threads."""
 
     def __init__(self, limit: int = _VISITORS) -> None:
         self._limit = limit
@@ -63,7 +63,7 @@ class Memories:
         self._memories: OrderedDict[tuple[str, str], Memory] = OrderedDict()
 
     def of(self, visitor: str, person: str) -> Memory:
-        """Return what is remembered of a person at a browser."""
+        """Return the memory of a person at a browser."""
         with self._lock:
             memory = self._memories.setdefault((visitor, person), Memory())
             self._memories.move_to_end((visitor, person))
@@ -78,14 +78,14 @@ def _memories() -> Memories:
 
 
 def visitor() -> str:
-    """Return the browser at work; empty where it keeps no cookies."""
+    """Return the id of the current browser; empty if it keeps no cookies."""
     cookie: object = st.context.cookies.get(VISITOR)
     return cookie if isinstance(cookie, str) else ""
 
 
 def of(person: str) -> Memory:
-    """Return what is remembered of a person at this browser."""
-    # Without a cookie, the session is all that is known of a browser.
+    """Return the memory of a person at this browser."""
+    # Without a cookie, only the session identifies a browser.
     if not (browser := visitor()):
         memory: Memory = st.session_state.setdefault("memory", Memory())
         return memory

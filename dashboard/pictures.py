@@ -1,7 +1,7 @@
 """Pictures of archive.org in the page, with their dimensions as the browser finds them.
 
-archive.org's metadata has no dimensions, and the server fetches no pictures: the browser that
-shows a picture measures it, by the one script of ours that the page may run.
+archive.org's metadata has no dimensions, and the server fetches no pictures. The browser of the
+person who asks for a picture measures it, with the only script of ours that the page may run.
 """
 
 from __future__ import annotations

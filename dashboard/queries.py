@@ -1,9 +1,8 @@
-"""One helper per question that the page asks: a connection and filters in, a DataFrame out.
+"""One function per query of the page: a connection and filters in, a DataFrame out.
 
-Lists and cases come from `shared.review.questions`, as for the command line; what is added here is
-only asked by a page: the past, by period, and a few rows by their ids. Pages and sums are made in
-SQL, whatever the size of the tables. Texts come as the database has them: making them harmless is
-`dashboard.show`'s business.
+Lists and cases come from `shared.review.questions`, as for the command line. This module adds the
+queries of the page only: figures over time, and rows by their ids. Paging and sums are done in SQL,
+whatever the size of the tables. Texts are those of the database; `dashboard.show` makes them safe.
 """
 
 from __future__ import annotations
@@ -32,22 +31,22 @@ from artwork_backfill.shared.review.questions import (
     list_repairs,
 )
 
-#: Points of a chart: more than this many cannot be told apart on a screen.
+#: The number of points of a chart; more cannot be distinguished on a screen.
 _POINTS: Final = 200
 
-#: Examples of a check or a status that are looked at and shown.
+#: The number of examples of a check or a status that are read and shown.
 EXAMPLES: Final = 25
 
-#: What lists leave out of a failure, so that the status behind it is seen.
+#: The parts of a failure that lists omit, so that the status after them is visible.
 _ADDRESS: Final = re.compile(r"https?://[^\s'\"]+")
 
-#: An audit that has written nothing for so long is not at work.
+#: An audit that has written nothing for this long is not working.
 _AT_WORK: Final = timedelta(minutes=10)
 
-#: Characters of a text that a list shows.
+#: The number of characters of a text that a list shows.
 _LONGEST: Final = 300
 
-# The last count in each stretch of time. Counts are rows of six, at most one set an hour.
+# The last count in each period. Counts are sets of six rows, at most one set an hour.
 _STATUSES_OVER_TIME: Final = """
 SELECT DISTINCT ON (stretch, status) taken_at, status::text, entities
 FROM (
@@ -66,8 +65,8 @@ GROUP BY stretch, outcome
 ORDER BY stretch, outcome
 """
 
-# Runs write their tallies batch by batch: the time from the first batch of the last two hours is
-# the time that these audits took. Without a batch in the last minutes, no audit is at work.
+# Runs write their tallies batch by batch: the time since the first batch of the last two hours is
+# the time that these audits took. Without a batch in the last minutes, no audit is working.
 _RATE: Final = """
 SELECT sum(audits)::bigint, extract(epoch FROM now() - min(first_at))::float8
 FROM artwork_indexer.audit_tally
@@ -82,7 +81,7 @@ WHERE hour > now() - %(period)s::interval
 GROUP BY check_name
 """
 
-# The latest hours in which the check was found name more examples than are wanted.
+# The latest hours in which the check was found name more examples than needed.
 _EXAMPLES: Final = """
 SELECT entity.entity_type::text, entity.gid, entity.status::text, entity.priority,
        entity.last_audit_at
@@ -101,7 +100,7 @@ ORDER BY entity.last_audit_at DESC NULLS LAST
 LIMIT %(limit)s
 """
 
-# Only what has not completed can still wait for another event, and that is little.
+# Only events that have not completed can still wait for another event, and there are few.
 _DEPENDANTS: Final = """
 SELECT parent, count(*)
 FROM artwork_indexer.event_queue child
@@ -157,7 +156,7 @@ JOIN musicbrainz.release_event event ON event.release = release.id
 WHERE release.gid = %(gid)s
 """
 
-# The dashboard asks for more than the jobs need only where its role may have it.
+# Some queries need more rights than the jobs do; they run only if the dashboard's role has them.
 _MAY_READ: Final = """
 SELECT has_table_privilege(oid, 'SELECT') FROM pg_class WHERE oid = to_regclass(%(table)s)
 """
@@ -176,8 +175,8 @@ JOIN musicbrainz.event ON event.id = art.event
 WHERE art.id = ANY (%(ids)s::bigint[])
 """
 
-# Each status is served by an index, or by the first rows of the table; rare ones are counted anyway
-# and cost one look through the table.
+# Each status uses an index, or the first rows of the table; rare ones are counted anyway and cost
+# one scan of the table.
 _ENTITIES_OF: Final = """
 SELECT entity_type::text, gid, priority, last_audit_at
 FROM artwork_indexer.audit_entity
@@ -185,8 +184,8 @@ WHERE status = %(status)s::artwork_indexer.audit_entity_status
 LIMIT %(limit)s
 """
 
-# What is in review by the kind of its reason, and what is in repair by the checks of its latest
-# audit. Few are in repair at a time: audit-batch keeps the queue short.
+# Entities in review by the kind of their reason, and those in repair by the checks of their latest
+# audit. Few are in repair at a time, because audit-batch keeps the queue short.
 _WRONG_NOW: Final = """
 SELECT kind, sum(in_review)::bigint, sum(in_repair)::bigint, min(since)
 FROM (
@@ -221,7 +220,7 @@ ORDER BY sum(in_review) + sum(in_repair) DESC, kind
 LIMIT 40
 """
 
-# Whether runs leave records depends on migration 0005.
+# Whether runs have records depends on migration 0005.
 _RUNS_AT_WORK: Final = """
 SELECT count(*) FROM artwork_indexer.backfill_run
 WHERE finished IS NULL AND heartbeat > now() - interval '60 s'
@@ -250,13 +249,13 @@ SELECT id, state::text FROM artwork_indexer.event_queue WHERE id = ANY (%(ids)s:
 
 
 def statuses_over_time(conn: Connection, period: timedelta) -> pd.DataFrame:
-    """Return how many entities had which status: `taken_at`, `status`, `entities`."""
+    """Return the number of entities by status over time: `taken_at`, `status`, `entities`."""
     rows = conn.execute(_STATUSES_OVER_TIME, _stretches(period)).fetchall()
     return _frame(rows, "taken_at", "status", "entities")
 
 
 def audits_over_time(conn: Connection, period: timedelta) -> pd.DataFrame:
-    """Return how many audits came to which outcome: `since`, `until`, `outcome`, `audits`."""
+    """Return the number of audits by outcome over time: `since`, `until`, `outcome`, `audits`."""
     stretches = _stretches(period)
     rows = [
         (since, since + stretches["width"], outcome, audits)
@@ -266,7 +265,7 @@ def audits_over_time(conn: Connection, period: timedelta) -> pd.DataFrame:
 
 
 def audits_per_hour(conn: Connection) -> float | None:
-    """Return the rate of audits within the last two hours, `None` when no audit is at work."""
+    """Return the rate of audits within the last two hours, `None` if no audit is working."""
     row = conn.execute(_RATE, {"at_work": _AT_WORK}).fetchone()
     if row is None or not row[0] or row[1] < 1:
         return None
@@ -274,7 +273,7 @@ def audits_per_hour(conn: Connection) -> float | None:
 
 
 def wrong_now(conn: Connection) -> pd.DataFrame:
-    """Return what waits for people or for a repair, the most frequent kind first.
+    """Return what waits for people or for a repair, most frequent kind first.
 
     Columns: `kind`, `in_review`, `in_repair`, `oldest`, `remedy`.
     """
@@ -293,7 +292,7 @@ def _remedy(kind: str) -> str:
 
 
 def repairs_by_check(conn: Connection) -> pd.DataFrame:
-    """Return how repairs hold: `check`, `held`, `not_held`, `now`."""
+    """Return how often repairs hold: `check`, `held`, `not_held`, `now`."""
     return _frame(
         [
             (
@@ -309,7 +308,7 @@ def repairs_by_check(conn: Connection) -> pd.DataFrame:
 
 
 def findings_by_check(conn: Connection, period: timedelta) -> pd.DataFrame:
-    """Return what the audits of a period found, the most frequent check first.
+    """Return what the audits of a period found, most frequent check first.
 
     Columns: `check`, `severity`, `entities` (audits that found it), `findings`. An entity that was
     audited twice counts twice.
@@ -326,7 +325,7 @@ def findings_by_check(conn: Connection, period: timedelta) -> pd.DataFrame:
 
 
 def checks(conn: Connection, period: timedelta) -> pd.DataFrame:
-    """Return the catalogue with how often each check was found, in the catalogue's order.
+    """Return the catalogue with the frequency of each check, in the catalogue's order.
 
     Columns: `check`, `severity`, `applies`, `what`, `remedy`, `entities`, `findings`.
     """
@@ -351,10 +350,10 @@ def checks(conn: Connection, period: timedelta) -> pd.DataFrame:
 
 
 def examples(conn: Connection, check: str) -> pd.DataFrame:
-    """Return some entities in which a check was found lately.
+    """Return some entities in which a check was found recently.
 
     Columns: `entity_type`, `gid`, `status`, `priority`, `last_audit_at`, `musicbrainz`, `item`;
-    the last two are addresses.
+    the last two are URLs.
     """
     rows = conn.execute(_EXAMPLES, {"check": check, "limit": EXAMPLES}).fetchall()
     return _frame(
@@ -368,7 +367,7 @@ def examples(conn: Connection, check: str) -> pd.DataFrame:
 
 
 def counts(conn: Connection) -> Mapping[str, int]:
-    """Return what waits for people, and what works: `open_reviews`, `failed_events`, `runs`."""
+    """Return the numbers of `open_reviews`, `failed_events` and working `runs`."""
     ((open_reviews, failed_events),) = conn.execute(_COUNTS).fetchall()
     working = conn.execute(_RUNS_AT_WORK).fetchone() if runs.exist(conn) else None
     return {
@@ -398,11 +397,11 @@ def entities_of(conn: Connection, status: str, now: datetime) -> pd.DataFrame:
 
 
 def reviews(rows: Iterable[Review], now: datetime) -> pd.DataFrame:
-    """Return reviews as a table: `id`, `age`, `status`, `priority`, `entity_type`, `gid`,
-    `entity_status`, `reason`, `notes`.
+    """Return reviews as a table.
 
-    The reasons of a review repeat its gid in file names; it stands there as an ellipsis. Of notes,
-    the latest is shown. Long ones are cut: they are whole on the case page.
+    Columns: `id`, `age`, `status`, `priority`, `entity_type`, `gid`, `entity_status`, `reason`,
+    `notes`. An ellipsis replaces the gid that reasons repeat in file names. Only the latest note is
+    shown. Long texts are truncated; the case page shows them completely.
     """
     return _frame(
         [
@@ -425,7 +424,7 @@ def reviews(rows: Iterable[Review], now: datetime) -> pd.DataFrame:
 
 
 def failed_events(conn: Connection, rows: Sequence[Event], now: datetime) -> pd.DataFrame:
-    """Return events as a table, with how many others wait for each.
+    """Return events as a table, with the number of others that wait for each.
 
     Columns: `id`, `age`, `entity_type`, `action`, `message`, `failures`, `failure`,
     `depends_on`, `dependants`.
@@ -457,14 +456,14 @@ def failed_events(conn: Connection, rows: Sequence[Event], now: datetime) -> pd.
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What an entity is: its title, `None` where MusicBrainz does not have it, and other facts."""
+    """The title of an entity, `None` if MusicBrainz does not have it, and other facts."""
 
     title: str | None
     facts: tuple[str, ...] = ()
 
 
 def about(conn: Connection, entity_type: EntityType, gid: UUID) -> About:
-    """Return what MusicBrainz says of an entity, as far as this role may read it."""
+    """Return what MusicBrainz says about an entity, as far as the role may read it."""
     is_release = entity_type is EntityType.RELEASE
     title = _value(conn, _RELEASE if is_release else _EVENT, gid)
     if title is None:
@@ -483,7 +482,7 @@ def about(conn: Connection, entity_type: EntityType, gid: UUID) -> About:
 def owners(
     conn: Connection, entity_type: EntityType, artwork_ids: Sequence[int]
 ) -> dict[int, UUID]:
-    """Return the gids of the entities whose images these are, by artwork id."""
+    """Return the gids of the entities that own these images, by artwork id."""
     query = _COVER_ART_OWNERS if entity_type is EntityType.RELEASE else _EVENT_ART_OWNERS
     return dict(conn.execute(query, {"ids": list(artwork_ids)}).fetchall())
 
@@ -517,8 +516,9 @@ def findings(rows: Iterable[StoredFinding]) -> pd.DataFrame:
 
 
 def events(case: Case, now: datetime) -> pd.DataFrame:
-    """Return the events of an entity: `id`, `state`, `age`, `action`, `message`, `attempts`,
-    `failure`, `depends_on`.
+    """Return the events of an entity.
+
+    Columns: `id`, `state`, `age`, `action`, `message`, `attempts`, `failure`, `depends_on`.
     """
     return _frame(
         [
@@ -541,7 +541,7 @@ def events(case: Case, now: datetime) -> pd.DataFrame:
 def artwork(conn: Connection, entity_type: EntityType, gid: UUID) -> pd.DataFrame:
     """Return the images that MusicBrainz has for an entity: `id`, `types`, `comment`, `image`.
 
-    `image` is the address of the original.
+    `image` is the URL of the original.
     """
     query = _RELEASE_ARTWORK if entity_type is EntityType.RELEASE else _EVENT_ARTWORK
     return _frame(
@@ -573,7 +573,7 @@ def image_files(images: Iterable[OriginalImage]) -> pd.DataFrame:
 def standings(
     conn: Connection, entities: Sequence[tuple[EntityType, UUID]]
 ) -> Mapping[tuple[EntityType, UUID], str]:
-    """Return where entities stand now, in words."""
+    """Return the present statuses of entities, as text."""
     rows = conn.execute(
         _STANDINGS,
         {
@@ -588,7 +588,7 @@ def standings(
 
 
 def states(conn: Connection, event_ids: Sequence[int]) -> Mapping[int, str]:
-    """Return the states of events by their ids."""
+    """Return the states of events by id."""
     return dict(conn.execute(_STATES, {"ids": list(event_ids)}).fetchall())
 
 
@@ -604,7 +604,7 @@ def message_text(message: Mapping[str, Any]) -> str:
 
 
 def item_url(gid: UUID) -> str:
-    """Return where archive.org shows an entity's item."""
+    """Return the URL of an entity's item at archive.org."""
     return f"https://archive.org/details/{item_name(str(gid))}"
 
 
@@ -616,7 +616,7 @@ def _standing(status: str, last_audit_at: Any) -> str:
 
 
 def _stretches(period: timedelta) -> dict[str, timedelta]:
-    # Whole hours: the tallies have nothing finer.
+    # Whole hours, the resolution of the tallies.
     hours = max(1, round(period / timedelta(hours=1) / _POINTS))
     return {"period": period, "width": timedelta(hours=hours)}
 

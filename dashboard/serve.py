@@ -1,7 +1,7 @@
-"""Runs Streamlit with the page behind `guard`, and with nothing that the page has no use for.
+"""Starts Streamlit with the page behind `guard`, without features that the page does not use.
 
-`serve` replaces the command's process by a fresh one, so that signals reach the server directly;
-`run` is what that process does.
+`serve` replaces the command's process by a new one, so that signals reach the server directly;
+`run` is what that process executes.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from artwork_backfill.dashboard.guard import Guard
 
 PAGE: Final = Path(__file__).with_name("page.py")
 
-#: Streamlit's options that do not depend on the address. A config.toml cannot undo them.
+#: Streamlit's options that do not depend on the address. A config.toml cannot override them.
 OPTIONS: Final = {
-    # No news to Streamlit's makers, no questions at the start.
+    # No usage statistics, and no questions at the start.
     "browser.gatherUsageStats": False,
     "server.headless": True,
     "server.showEmailPrompt": False,
-    # Pages of other sites can neither read nor steer this one; `guard` has the stricter rules.
+    # Pages of other sites can neither read nor control this one; `guard` has the stricter rules.
     "server.enableCORS": True,
     "server.enableXsrfProtection": True,
     "server.enableAgentApi": False,
     "server.enableStaticServing": False,
     "server.maxUploadSize": 1,
-    # What went wrong is said by the page; a traceback would show settings.
+    # The page reports errors itself; a traceback would show settings.
     "client.showErrorDetails": "none",
     "client.showErrorLinks": "false",
     "client.toolbarMode": "viewer",
-    # Streamlit's own download writes cells that a spreadsheet takes for formulas.
+    # Streamlit's own download writes cells that a spreadsheet interprets as formulas.
     "client.disableDataExport": True,
     "global.developmentMode": False,
     "server.fileWatcherType": "none",
@@ -49,13 +49,13 @@ OPTIONS: Final = {
 ADDRESS: Final = "BACKFILL_DASHBOARD_ADDRESS"
 PORT: Final = "BACKFILL_DASHBOARD_PORT"
 
-# Imported before the first visitor comes, who would wait for them otherwise. Not the page itself,
-# because what it keeps for its visitors needs a server that runs.
+# Imported before the first visitor, who would have to wait for them otherwise. Not the page itself,
+# because what it keeps for its visitors needs a running server.
 _LIBRARIES: Final = ("altair", "pandas", "artwork_backfill.dashboard.database")
 
 
 def serve(address: str, port: int) -> NoReturn:
-    """Become a process that serves the page."""
+    """Replace this process by one that serves the page."""
     os.environ[ADDRESS] = address
     os.environ[PORT] = str(port)
     sys.stdout.flush()
@@ -63,7 +63,7 @@ def serve(address: str, port: int) -> NoReturn:
 
 
 def run() -> None:
-    """Serve the page as the environment says, until a signal ends it."""
+    """Serve the page with the settings of the environment, until a signal ends it."""
     for name in _LIBRARIES:
         import_module(name)
     address = os.environ.get(ADDRESS, "127.0.0.1")
@@ -82,7 +82,7 @@ def run() -> None:
 def _ask_no_outside_host() -> None:
     """Keep Streamlit from asking an outside host for this machine's address.
 
-    It does so at the start when it listens on every address, and when a foreign origin connects.
+    It does so at the start if it listens on every address, and when a foreign origin connects.
     """
     net_util.get_external_ip = lambda: None
     net_util.get_internal_ip = lambda: None

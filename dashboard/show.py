@@ -189,9 +189,9 @@ def action_bar(name: str) -> Iterator[None]:
 
 
 def refreshed(draw: Callable[[], None], every_s: float | None) -> None:
-    """Draw a part of the page, and draw it again by itself every so many seconds.
+    """Draw a part of the page, and redraw it every `every_s` seconds; once if that is None.
 
-    What the database refuses is said in its place; the next time is another chance.
+    An error of the database is shown in its place until the next time.
     """
 
     @wraps(draw)

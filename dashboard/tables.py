@@ -1,4 +1,4 @@
-"""The tables that the dashboard needs; without pandas, for the command line to know them."""
+"""The tables that the dashboard needs, in a module without pandas for the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review import actions, runs
 from artwork_backfill.shared.review.questions import REPAIR_TABLES
 
-#: The tables that are read, besides those of `shared.review.questions`.
+#: The tables that are read, in addition to those of `shared.review.questions`.
 TABLES: Final = (
     *REPAIR_TABLES,
     *runs.LOOK,
@@ -20,5 +20,5 @@ TABLES: Final = (
     *expectation.RECORD_TABLES,
 )
 
-#: The tables that people change at the page.
+#: The tables that people change on the page.
 CHANGED: Final = (*actions.TABLES, *actions.DELETION_TABLES, *runs.TABLES)

@@ -1,4 +1,4 @@
-"""What the database's words mean to people."""
+"""The database's codes in words for people."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-#: Codes of reviews' reasons; a plain finding goes by the name of its check.
+#: Codes of reviews' reasons; a plain finding has the name of its check.
 KINDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "only_copy": "only copy",
@@ -70,7 +70,7 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-#: What a person is asked, by the kind of the reason.
+#: The question to the person, by the kind of the reason.
 QUESTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "only_copy": "This is the only copy of another entity's image: keep, copy or purge it?",
@@ -100,24 +100,24 @@ QUESTIONS: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def kind(name: str) -> str:
-    """Return what a kind of reviews means; a check goes by its name."""
+    """Return a kind of reviews in words; a check keeps its name."""
     return KINDS.get(name, name)
 
 
 def status(name: str) -> str:
-    """Return what an entity's status means."""
+    """Return an entity's status in words."""
     return STATUSES.get(name, name)
 
 
 def age(since: datetime | None, now: datetime) -> str:
-    """Return how long ago something was, such as `3 h`; `never` where there is no time."""
+    """Return the age of something, such as `3 h`; `never` if there is no time."""
     if since is None:
         return "never"
     return short((now - since).total_seconds())
 
 
 def short(seconds: float) -> str:
-    """Return a length of time in its largest unit, such as `3 h`."""
+    """Return a duration in its largest unit, such as `3 h`."""
     for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= (2 * length if unit == "days" else length):
             return f"{seconds / length:,.0f} {unit}"
@@ -125,7 +125,7 @@ def short(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time in the largest unit that says enough, such as `12 minutes`."""
+    """Return a duration in words, in a suitable unit, such as `12 minutes`."""
     for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:,.0f} {unit}"
@@ -133,5 +133,5 @@ def duration(seconds: float) -> str:
 
 
 def clock(at: datetime) -> str:
-    """Return a time of the day."""
+    """Return a time of day."""
     return f"{at:%H:%M:%S} UTC"

@@ -29,6 +29,7 @@ import psycopg
 from psycopg import Connection
 from rich.console import Console
 
+from artwork_backfill.shared.audit.catalogue import UnknownCheck, match_checks
 from artwork_backfill.shared.durations import parse_duration
 from artwork_backfill.shared.engine import container
 from artwork_backfill.shared.engine import report as reports
@@ -40,6 +41,7 @@ from artwork_backfill.shared.engine.log import (
     REPO,
     RunLog,
     configure,
+    discard,
     start_sentry,
     stop_sentry,
 )
@@ -56,7 +58,7 @@ from artwork_backfill.shared.engine.stop import (
     signals_held,
 )
 from artwork_backfill.shared.engine.tables import Table, check_tables
-from artwork_backfill.shared.settings import Settings, SettingsError
+from artwork_backfill.shared.settings import Settings, SettingsError, is_utf8
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -287,6 +289,14 @@ def _option(name: str, *more: str, **attributes: Any) -> click.Parameter:
     envvar = "BACKFILL_" + name.removeprefix("--").replace("-", "_").upper()
     attributes["envvar"] = attributes.get("envvar") or envvar
     return click.Option([name, *more], show_default=True, show_envvar=True, **attributes)
+
+
+def matched_checks(patterns: Iterable[str], option_name: str) -> frozenset[str]:
+    """Return the checks of the audit that the patterns of an option match."""
+    try:
+        return frozenset(check for pattern in patterns for check in match_checks(pattern))
+    except UnknownCheck as error:
+        raise click.BadParameter(str(error), param_hint=option_name) from None
 
 
 def form_option(name: str, help_text: str) -> Callable[[F], F]:
@@ -545,7 +555,7 @@ def _end_logged(
         if error.errno not in _UNWRITABLE:
             raise
         click.echo(f"Error: cannot write the output: {error.strerror or error}", err=True)
-        _write_nowhere()
+        discard(sys.stdout)
         code = 1
     except click.ClickException as error:
         # In a container, where every line is JSON, the log line suffices.
@@ -554,35 +564,22 @@ def _end_logged(
         _log_refusal(error, _tool(name, *arguments))
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        if _only_logs() and interruption.signal is not None:
-            signal_name = signal.Signals(interruption.signal).name
-            announce(_tool(name, *arguments), f"stopped by {signal_name}")
+        message, code = "Aborted!", 1
+        if interruption.signal is not None:
+            message = f"stopped by {signal.Signals(interruption.signal).name}"
+            code = 128 + interruption.signal
+        if _only_logs():
+            announce(_tool(name, *arguments), message)
         else:
-            click.echo("Aborted!", err=True)
-        code = 1 if interruption.signal is None else 128 + interruption.signal
+            click.echo(message, err=True)
     stop_sentry()
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _check_arguments(arguments: Iterable[str]) -> None:
     for argument in arguments:
-        if not _is_utf8(argument):
+        if not is_utf8(argument):
             raise click.UsageError(f"the argument {argument!a} is not UTF-8: use UTF-8")
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _write_nowhere() -> None:
-    """Discard pending output, because Python's final flush would fail as well."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
 
 
 def _tool(name: str | None, args: Sequence[str] | None = None, *_: Any) -> str:

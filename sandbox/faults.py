@@ -119,7 +119,7 @@ class Stats:
 
 
 class Trouble:
-    """Decides which fault, if any, affects a request.
+    """Decide which fault, if any, affects a request.
 
     The same requests after `plan` always meet the same faults, whatever happened before.
     """

@@ -87,7 +87,7 @@ class Response:
 
 
 class Handler(Protocol):
-    """Answers requests; called from the event loop, so it must not wait."""
+    """Answer requests; called from the event loop, so it must not wait."""
 
     def __call__(self, request: Request) -> Response: ...
 

@@ -68,15 +68,16 @@ _DATES = tuple(
 )
 
 
-def build_database(dsn: str, world: World) -> None:
+def build_database(dsn: str, world: World, processes: int | None = None) -> None:
     """Create the outside schemas in an empty database and load a world, as fast as possible.
 
-    Several processes load large worlds, because making the rows takes longer than storing them.
+    Several processes load large worlds, because making the rows takes longer than storing them; as
+    many as the machine has processors unless `processes` is given.
     """
     with psycopg.connect(dsn, autocommit=True) as conn:
         schema.create_musicbrainz_tables(conn)
         size = world.spec.size
-        processes = min(os.cpu_count() or 1, size // _WORTH_A_PROCESS)
+        processes = processes or min(os.cpu_count() or 1, size // _WORTH_A_PROCESS)
         if processes > 1:
             bounds = [size * part // processes for part in range(processes + 1)]
             _load_in_processes(dsn, world, list(pairwise(bounds)))
@@ -123,7 +124,7 @@ def _copy(conn: psycopg.Connection, target: str, text: str) -> None:
 
 
 class _Loader:
-    """Turns entities into lines of COPY's text format, by table."""
+    """Turn entities into lines of COPY's text format, by table."""
 
     def __init__(self, world: World) -> None:
         self._world = world

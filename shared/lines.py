@@ -183,7 +183,7 @@ def _unpacked(stream: Readable) -> Readable:
 
 
 class _Counted:
-    """Counts the bytes that are read from a stream."""
+    """Count the bytes that are read from a stream."""
 
     def __init__(self, stream: _Ahead) -> None:
         self._stream = stream
@@ -213,7 +213,7 @@ class _Unpacked:
 
 
 class _Gzip:
-    """Decompresses one gzip member after another, as `cat a.gz b.gz` joins them."""
+    """Decompress one gzip member after another, as `cat a.gz b.gz` joins them."""
 
     def __init__(self, packed: Readable) -> None:
         self._file = gzip.GzipFile(fileobj=cast("IO[bytes]", packed), mode="rb")
@@ -229,7 +229,7 @@ class _Gzip:
 
 
 class _Xz:
-    """Decompresses one xz stream after another, with a memory limit, which LZMAFile lacks."""
+    """Decompress one xz stream after another, with a memory limit, which LZMAFile lacks."""
 
     def __init__(self, packed: Readable) -> None:
         self._packed = packed
@@ -286,12 +286,12 @@ class _Archive:
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self.header_bytes = 0
-        #: How many bytes were read, and how many its files have handed out, which are among them.
+        #: How many bytes were read, and how many of those were passed on as content of its files.
         self._count = self._handed_out = 0
         self._tail = b""
 
     def hand_out(self, data: bytes) -> bytes:
-        """Return content of a file, unless it makes more than what was read."""
+        """Return content of a file, unless it is more than what was read."""
         self._handed_out += len(data)
         if self._handed_out > self._count:
             raise _Broken("a file of the archive unpacks to more than the archive holds")
@@ -330,7 +330,7 @@ class _Member:
 
 
 class _Sparse:
-    """A file whose holes take no place in the archive: they could go on for ever."""
+    """A file whose holes take no space in the archive, and so have no limit."""
 
     def read(self, size: int, /) -> bytes:
         raise _Broken("it is a sparse file: unpack the archive first")
@@ -346,7 +346,7 @@ def _files(stream: Readable) -> Iterator[Part]:
                     continue
                 if member.issparse():
                     yield Part(member.name, _Sparse())
-                    # Its content is passed by on the way to the next header.
+                    # Its content is skipped on the way to the next header.
                     archive.header_bytes = member.offset_data - tar.offset
                 else:
                     part = _Member(archive, content)

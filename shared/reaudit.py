@@ -1,7 +1,7 @@
 """Making audited entities unchecked again, for jobs that find them due.
 
 Only clean and legacy entities: those that wait for an audit, a repair or a person are not done yet.
-What a person has left as it is since its audit stays so, unless it was merged or deleted since.
+An entity that a person has left as it is since its audit stays so, unless it was merged or deleted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from psycopg.sql import SQL, Composable
 from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.seeding import GONE
 
 #: The statuses of entities that are not audited again by themselves.
 DONE: Final = (Status.CLEAN, Status.LEGACY)
@@ -23,12 +24,11 @@ DONE: Final = (Status.CLEAN, Status.LEGACY)
 #: The statuses of entities whose items an audit has read, or may be reading.
 _READ: Final = (*DONE, Status.IN_PROGRESS)
 
-#: How long after it has read an item an audit may be written, and then count as the latest.
+#: The longest time between the reading of an item and the end of the audit's write.
 WRITTEN_WITHIN: Final = timedelta(hours=1)
 
 #: Priorities of entities that were audited before, and of those merged or deleted since.
 AGAIN: Final = 50
-GONE: Final = 150
 
 TABLES: Final = (
     Table("musicbrainz.release"),
@@ -59,7 +59,7 @@ AND CASE entity.entity_type
     END
 """
 
-#: Whether an `entity` that is done may be audited again.
+#: Whether a clean or legacy `entity` may be audited again.
 MAY_BE_AUDITED: Final = (
     "(NOT" + LEFT_AS_IS.format(entity="entity") + f"OR (entity.was_live IS TRUE AND {_IS_GONE}))"
 )
@@ -120,10 +120,10 @@ def make_unchecked(
 
 
 def make_gids_unchecked(conn: Connection, gids: object, changed_by: datetime) -> Due:
-    """Make entities of either type unchecked whose items had changed by a moment.
+    """Make entities of either type unchecked whose items had changed by a time.
 
-    An audit that may have read its item before that counts as older, however late it was written;
-    one in progress loses its claim, so that it writes nothing. `gids` is made by
+    An audit that may have read its item before that time counts as older, however late it was
+    written. One in progress loses its claim, so that it writes nothing. `gids` is made by
     `seeding.uuid_array`.
     """
     return _apply(conn, _MAKE_UNCHECKED, _BY_GID, gids, changed_by + WRITTEN_WITHIN, _READ)

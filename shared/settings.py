@@ -164,11 +164,9 @@ class Settings:
     def get(self, name: str) -> str | None:
         """Return the value of a variable, its default, or `None`."""
         value = self.environ.get(name, "").strip()
-        try:
-            value.encode()
-        except UnicodeEncodeError:
+        if not is_utf8(value):
             # For example a byte of Latin-1.
-            raise _problem(name, "is not UTF-8") from None
+            raise _problem(name, "is not UTF-8")
         return value or _BY_NAME[name].default
 
     def require(self, name: str) -> str:
@@ -233,10 +231,6 @@ class Settings:
     def musicbrainz(self) -> Endpoint:
         """Return the endpoint of the MusicBrainz web service."""
         return self._endpoint("MUSICBRAINZ_URL", "MUSICBRAINZ_RATE")
-
-    def musicbrainz_set_database(self) -> str | None:
-        """Return the value of the `mb-set-database` header, or `None` to send none."""
-        return self.get("MUSICBRAINZ_SET_DATABASE")
 
     def lml(self) -> Endpoint:
         """Return the endpoint of Library Metadata Lookup."""
@@ -341,6 +335,15 @@ class Settings:
         if match is None or not 0 < float(match["number"]) < _MOST_PER_SECOND:
             raise _problem(name, f"is {text!r}, which is not a rate like 2/s, 100/m or unlimited")
         return float(match["number"]) / _SECONDS[(match["unit"] or "s").lower()]
+
+
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be encoded; one from outside may hold half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def env_example() -> str:

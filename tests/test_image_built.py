@@ -1,7 +1,6 @@
 """The image, built by buildah on a base made by debootstrap, and its jobs run in it over TCP.
 
-No registry is needed: the base is Debian's own Python of the release that the Dockerfile names. The
-base is kept in build/, because making it takes half a minute.
+No registry is needed: the base is Debian's own Python of the release that the Dockerfile names.
 """
 
 from __future__ import annotations
@@ -21,16 +20,14 @@ import pytest
 from sandbox import surroundings
 from sandbox.library import LibrarySpec
 from sandbox.world import Spec
-
-PROJECT = Path(__file__).resolve().parent.parent
-TOOLS = ("buildah", "runc", "debootstrap")
-PATH = os.environ["PATH"] + os.pathsep + "/usr/sbin"
-_missing = [tool for tool in TOOLS if shutil.which(tool, path=PATH) is None]
+from tests.image_base import PATH, PROJECT, CannotMakeBase, base_files, missing_tools
 
 pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(os.geteuid() != 0, reason="containers are built as root here"),
-    pytest.mark.skipif(bool(_missing), reason=f"not installed: {', '.join(_missing)}"),
+    pytest.mark.skipif(
+        bool(missing_tools()), reason=f"not installed: {', '.join(missing_tools())}"
+    ),
 ]
 
 # What one argument of a program may hold on Linux, less some room for the rest of it.
@@ -85,40 +82,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     shutil.rmtree(root, ignore_errors=True)
 
 
-def _release() -> str:
-    found = re.search(r"^FROM python:\S+-slim-(\w+)", (PROJECT / "Dockerfile").read_text(), re.M)
-    assert found is not None
-    return found[1]
-
-
-def _base_files() -> Path:
-    """Return an archive of the base's files, made once."""
-    archive = PROJECT / "build" / f"base-{_release()}.tar"
-    if not archive.exists():
-        archive.parent.mkdir(exist_ok=True)
-        folder, unfinished = archive.with_suffix(".files"), archive.with_suffix(".unfinished")
-        shutil.rmtree(folder, ignore_errors=True)
-        made = subprocess.run(
-            [
-                *("debootstrap", "--variant=minbase", "--include=python3,python3-venv"),
-                *(_release(), str(folder)),
-            ],
-            env={**os.environ, "PATH": PATH},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if made.returncode != 0:
-            pytest.skip(f"debootstrap cannot make the base: {made.stdout[-300:]}")
-        subprocess.run(["tar", "-C", folder, "-cf", unfinished, "."], check=True)
-        shutil.rmtree(folder)
-        unfinished.rename(archive)
-    return archive
-
-
 def _make_base(engine: Engine) -> None:
     container = engine("from", "scratch")
-    engine("add", "--quiet", container, str(_base_files()), "/")
+    try:
+        files = base_files()
+    except CannotMakeBase as error:
+        pytest.skip(f"debootstrap cannot make the base: {error}")
+    engine("add", "--quiet", container, str(files), "/")
     probe = engine.run(container, "true")
     if probe.returncode != 0:
         pytest.skip(f"runc cannot start containers here: {probe.stderr[-300:]}")

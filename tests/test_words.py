@@ -108,7 +108,9 @@ def test_code_speaks_plainly(folder: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    _files("*.md", "docs/*.md", "sql/**/*.sql", "sandbox/**/*.sql", "deploy/**/*.yaml")
+    _files("*.md", "docs/*.md", "sandbox/**/*.sql", "deploy/**/*.yaml")
+    # The first four migrations are released and keep their comments: `migrate` compares checksums.
+    + [name for name in _files("sql/**/*.sql") if not re.search(r"migrations/000[1-4]_", name)]
     + _files("Makefile", "Dockerfile", ".env.example", ".github/**/*.yml"),
 )
 def test_pages_and_files_speak_plainly(name: str) -> None:
@@ -158,6 +160,7 @@ REPORTED = {
     "UsageError",
     "UnknownCheck",
     "WrongAddress",
+    "WrongUsage",
 }
 
 #: Verbs with which a message says what to do.

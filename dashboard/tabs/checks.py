@@ -1,4 +1,4 @@
-"""The catalogue of checks with how often each is found, and examples to open."""
+"""The catalogue of checks with the frequency of each, and examples to open."""
 
 from __future__ import annotations
 

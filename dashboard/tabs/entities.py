@@ -1,4 +1,4 @@
-"""One entity, looked up by its gid or by an address that holds it, or those of one status."""
+"""One entity, looked up by its gid or by a URL that contains it, or the entities of a status."""
 
 from __future__ import annotations
 

@@ -31,6 +31,10 @@ _LIST: Final[Worklist[Event]] = Worklist("events", lambda event: event.id)
 #: Where the command line says what to type.
 _OUTCOMES: Final = {
     Requeued.NOT_OURS: "was queued by others, not by an audit",
+    Requeued.OUTDATED: (
+        "is out of date, because MusicBrainz has merged, deleted or restored the entity: audit it"
+        " again"
+    ),
     Requeued.UNSAFE: "would delete an image that may not be deleted now: audit its entity again",
 }
 

@@ -291,7 +291,7 @@ class Auditor:
         self._record.begin(self._session, NAME, {})
         claims.tidy(self._session)
         try:
-            # An earlier call may not have reached the database to give back what it held.
+            # An earlier call may have failed to reach the database and give back its claims.
             self._claims.release(self._session)
             # A hold or a pause keeps it from auditing, but raises nothing to its caller.
             claimed = self._record.ask(self._session) or claim()
@@ -339,7 +339,7 @@ class Auditor:
             try:
                 self._claims.give_back(self._session, list(left))
             except StopRun as stop:
-                # Others have taken it for dead, and take back what it held.
+                # Other runs have declared this one dead, and reclaim what it held.
                 waits_for = str(stop)
         retry_after = _LOOK_AGAIN_S if waits_for else 0.0
         return AuditSummary(counts, tuple(problems), waits_for, retry_after)

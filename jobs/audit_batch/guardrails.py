@@ -25,7 +25,7 @@ _HOUR_S: Final = 3600.0
 _LOOK_AGAIN_S: Final = 0.05
 
 # Claimed entities count as well: each may queue an event soon. The first events in the queue show
-# whether artwork-indexer works, each with a number that grows when it is begun.
+# whether artwork-indexer works; the number of each changes when it is begun.
 _QUEUED: Final = """
 SELECT (SELECT count(*) FROM artwork_indexer.event_queue WHERE state IN ('queued', 'running')),
        (SELECT count(*) FROM artwork_indexer.audit_entity WHERE status = 'audit_in_progress'),
@@ -38,7 +38,7 @@ FROM (
 ) AS first
 """
 
-# What is gone was withdrawn, which is no sign of work.
+# A missing event was withdrawn, which is no sign of work.
 _HAS_ENDED: Final = """
 SELECT EXISTS (
     SELECT
@@ -161,7 +161,7 @@ class Guardrails:
     def _check_indexer(
         self, conn: Connection, queued: int, waiting: Mapping[int, int], obstacle: str | None
     ) -> None:
-        """Raise `StopRun` if artwork-indexer has left alone for too long what waits for it."""
+        """Raise `StopRun` if events have waited too long without work of artwork-indexer."""
 
         def has_ended(ids: Collection[int]) -> bool:
             return holds(conn, _HAS_ENDED, {"ids": sorted(ids)})
@@ -187,10 +187,11 @@ class Guardrails:
 
 
 class _Neglect:
-    """For how long events have waited in all since artwork-indexer was last seen to work.
+    """The time for which events have waited since artwork-indexer was last seen working.
 
-    Events come and go without it: the audit withdraws deletions that wait, and edits withdraw what
-    they replace. So only time counts in which an event waited from one look to the next.
+    Events appear and disappear without it: the audit withdraws deletions that wait, and edits
+    withdraw what they replace. So only time counts in which an event waited from one check to the
+    next.
     """
 
     def __init__(self, patience: float) -> None:
@@ -208,9 +209,9 @@ class _Neglect:
         Parameters
         ----------
         waiting
-            Events that wait for artwork-indexer; a number that grows when it begins one.
+            The waiting events, each with a number that changes when artwork-indexer begins it.
         has_ended
-            Whether it has finished one of these events, which are not queued any more.
+            Whether artwork-indexer has finished one of these events, which have left the queue.
         """
         known = self._waiting
         left = known.keys() & waiting.keys()
@@ -222,7 +223,7 @@ class _Neglect:
             self._seconds += now - self._looked_at
             self._waited_until = now
         elif now - self._waited_until >= self._patience:
-            # Too long ago to say anything about artwork-indexer as it is now.
+            # Too long ago to say anything about the present state of artwork-indexer.
             self._seconds = 0.0
         self._waiting = waiting
         self._looked_at = now

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _HOUR_S: Final = 3600.0
 
-#: A count of the statuses that takes longer is given up.
+#: The time limit of a count of the statuses.
 _COUNT_TIMEOUT: Final = "2min"
 
 #: The number of entities of each batch and check that are kept as examples.
@@ -173,17 +173,17 @@ def _not_held_at_the_end(outcomes: Sequence[bool]) -> int:
 
 
 class StatusHistory:
-    """Stores the number of entities by status, once an hour.
+    """Store the number of entities by status, once an hour.
 
-    Counting takes its time where there are millions. It has a thread and a session of its own, so
-    that no batch waits for it. A count that fails is a warning, and the next one is an hour later.
+    Counting millions of entities takes time. It uses a thread and a session of its own, so that no
+    batch waits for it. A failed count is a warning, and the next one is an hour later.
 
     Parameters
     ----------
     session
-        Opens a session that repeats nothing.
+        Opens a session that retries nothing.
     clock
-        Monotonic seconds.
+        A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class StatusHistory:
         self._thread: Thread | None = None
 
     def keep(self) -> None:
-        """Begin to count, unless this or another run did so within the last hour."""
+        """Start to count, unless this or another run did so within the last hour."""
         if self._clock() < self._due_at or (self._thread and self._thread.is_alive()):
             return
         self._due_at = self._clock() + _HOUR_S
@@ -217,7 +217,7 @@ class StatusHistory:
                 if counted:
                     session.transaction(lambda conn: _keep_statuses(conn, counted))
         except StopRun:
-            # Whatever the run does next finds that out as well.
+            # The next transaction of the run finds that out as well.
             log.debug("the numbers of entities by status were not stored: the run was given up")
         except psycopg.Error as error:
             log.warning("the numbers of entities by status were not stored: %s", explain(error))

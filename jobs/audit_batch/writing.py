@@ -18,7 +18,7 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 
 from artwork_backfill.jobs.audit_batch import tallies
-from artwork_backfill.jobs.audit_batch.claims import give_back
+from artwork_backfill.jobs.audit_batch.claims import TABLE
 from artwork_backfill.shared.audit.decide import Decision, QueuedAction, Status
 from artwork_backfill.shared.audit.finding import storable
 from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
@@ -88,8 +88,8 @@ JOIN unnest(%(ids)s::bigint[], %(entity_types)s::text[], %(gids)s::text[],
 WHERE event.last_updated >= wanted.claimed_at
 """
 
-# An open review keeps its reasons of checks that this audit has passed over: their findings are
-# still there, and would be forgotten.
+# An open review keeps its reasons for checks that this audit skipped: their findings still exist,
+# and would be forgotten. An audit that compared nothing has skipped every check.
 _OPEN_REVIEWS: Final = """
 INSERT INTO artwork_indexer.needs_manual_review AS review (audit_entity_id, review_reason, reasons)
 SELECT * FROM unnest(%(ids)s::bigint[], %(texts)s::text[], %(reasons)s::jsonb[])
@@ -102,7 +102,8 @@ DO UPDATE SET (review_reason, reasons) = (
                                 '; ')),
            excluded.reasons || coalesce(jsonb_agg(kept.reason), '[]')
     FROM jsonb_array_elements(review.reasons) AS kept (reason)
-    WHERE %(passed)s::jsonb->review.audit_entity_id::text ? (kept.reason->>'check')
+    WHERE coalesce(%(passed)s::jsonb->review.audit_entity_id::text ? (kept.reason->>'check'),
+                   kept.reason->>'check' IS NOT NULL)
     AND NOT excluded.reasons @> jsonb_build_array(kept.reason))
 """
 
@@ -125,7 +126,7 @@ INSERT INTO artwork_indexer.audit_result (audit_entity_id, run_id, outcome, find
 VALUES (%s, %s, %s, %s, %s)
 """
 
-# A decision without events ends the row of withdrawals; a deferral (unchecked) does not.
+# A decision without events ends the series of withdrawals; a deferral (unchecked) does not.
 _SET_STATUS: Final = """
 UPDATE artwork_indexer.audit_entity entity
 SET status = decided.status::artwork_indexer.audit_entity_status, last_audit_at = now(),
@@ -246,7 +247,7 @@ class Writer:
 
     def write(self, conn: Connection, audits: Sequence[Audit]) -> AuditsWritten:
         """Write these audits, except for entities that have changed since."""
-        held = _lock_held(conn, audits)
+        held = _lock_claims(conn, [audit.claim for audit in audits])
         audits_held = [audit for audit in audits if audit.claim.entity.id in held]
         batch = self._sort(conn, audits_held)
         _record(conn, batch, self._run_id)
@@ -291,7 +292,7 @@ class Writer:
                 return _summary(_Sorted(), lost=1)
             case Obstacle.NO_ROOM:
                 batch = _Sorted(postponed=[_Decided(audit, _decision(audit))])
-                give_back(conn, [audit.claim])
+                TABLE.give_back(conn, [audit.claim])
                 return _summary(batch, lost=0)
             case _:
                 deferred = replace(audit, outcome=Deferral(_REASONS[obstacle]))
@@ -531,10 +532,6 @@ def _summary(batch: _Sorted, *, lost: int) -> AuditsWritten:
     )
 
 
-def _lock_held(conn: Connection, audits: Sequence[Audit]) -> frozenset[int]:
-    return _lock_claims(conn, [audit.claim for audit in audits])
-
-
 def _lock_claims(conn: Connection, claims: Sequence[Claim]) -> frozenset[int]:
     rows = conn.execute(
         _LOCK_HELD,
@@ -570,7 +567,9 @@ def _write_reviews(conn: Connection, decided: Sequence[_Decided], run_id: UUID) 
     }
     if reviews:
         passed = {
-            entry.id: sorted({each.check for each in entry.decision.passed}) for entry in decided
+            entry.id: sorted({each.check for each in entry.decision.passed})
+            for entry in decided
+            if entry.audit.findings
         }
         _open_reviews(conn, reviews, passed)
     clean = [
@@ -586,7 +585,11 @@ def _open_reviews(
     reviews: Mapping[int, Sequence[ReviewReason]],
     passed: Mapping[int, Sequence[str]] = MappingProxyType({}),
 ) -> None:
-    """Open reviews, or give new reasons to open ones; `passed` are checks by entity."""
+    """Open reviews, or give new reasons to open ones.
+
+    `passed` are the checks that were passed over, by entity; without any for an audit that compared
+    nothing.
+    """
     conn.execute(
         _OPEN_REVIEWS,
         {

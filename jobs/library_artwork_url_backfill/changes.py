@@ -31,9 +31,10 @@ from typing import Any, Final
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Found, Match
 from artwork_backfill.shared.engine.errors import RunFailed
 
-#: No line of a changes file is longer.
+#: No line of a changes file is longer, because its few texts are truncated.
 _LONGEST_LINE: Final = 64 * 1024
-#: Each line begins so, also one that was cut short when its run was killed.
+_LONGEST_TEXT: Final = 1_000
+#: The beginning of each line, also of one that was truncated when its run was killed.
 _LINE_BEGINS: Final = '{"run_id": '
 
 
@@ -78,24 +79,24 @@ class ChangesFile:
     def __init__(self, path: Path, run_id: str) -> None:
         self._path = path
         self._run_id = run_id
-        # Services may send half of a surrogate pair, which UTF-8 has no form for, but JSON has.
+        # Services may send half of a surrogate pair, which JSON can represent, but not UTF-8.
         self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
         if _is_cut_short(path):
             self._file.write("\n")
-        #: The lines about rows whose transaction has not ended yet.
+        #: The lines of rows whose transaction has not ended yet.
         self._open: dict[int, Decided] = {}
 
     def begin(self, decided: Iterable[Decided]) -> None:
         """Append a line for each row that is about to be written, before its transaction ends.
 
-        A repeated transaction adds a line only for a row with another result.
+        A retried transaction adds a line only for a row with another result.
         """
         self._add(
             each for each in decided if each.fate is Fate.WRITTEN or each.found.row.id in self._open
         )
 
     def end(self, decided: Iterable[Decided]) -> None:
-        """Append a line for each row that has none yet, because its transaction has ended."""
+        """Append a line for each row without one, after its transaction has ended."""
         kept = list(decided)
         self._add(kept)
         for each in kept:
@@ -140,8 +141,8 @@ class WrittenCover:
 def read_written(path: Path) -> Iterator[WrittenCover]:
     """Yield the covers that the runs of a file have written, line by line.
 
-    Of the lines of a run about a row, the last counts. Lines that were cut short, because a run was
-    killed, are skipped.
+    The last line of a run about a row counts. Lines that were truncated because a run was killed
+    are skipped.
 
     Raises
     ------
@@ -163,7 +164,7 @@ def read_written(path: Path) -> Iterator[WrittenCover]:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What a line says of a row: the cover that was written, or that none was."""
+    """The content of a line: the cover that was written, or that none was."""
 
     run_id: str
     library_id: int
@@ -197,7 +198,7 @@ def _is_cut_short(path: Path) -> bool:
 def _line(decided: Decided, run_id: str) -> dict[str, Any]:
     found, row = decided.found, decided.found.row
     artwork = found.artwork
-    return {
+    values = {
         "run_id": run_id,
         "library_id": row.id,
         "artist": row.artist,
@@ -212,10 +213,14 @@ def _line(decided: Decided, run_id: str) -> dict[str, Any]:
         "artwork_album": artwork and artwork.album,
         "confidence": artwork and artwork.confidence,
     }
+    return {
+        name: value[:_LONGEST_TEXT] if isinstance(value, str) else value
+        for name, value in values.items()
+    }
 
 
 def _read(line: str) -> _Entry | str | None:
-    """Return what a line says, `None` if it says nothing, or what is wrong with it."""
+    """Return the content of a line, `None` if it has none, or what is wrong with it."""
     try:
         document = json.loads(line)
     except (ValueError, RecursionError):

@@ -153,7 +153,7 @@ def refuse_shared(found: Sequence[Found]) -> list[Found]:
 
 
 def is_certain(match: Match) -> bool:
-    """Return whether an id that LML cannot have named itself says that it is the cover."""
+    """Return whether an id confirms the cover, other than one that LML may have supplied itself."""
     return match.ground is Ground.RELEASE_ID and not _is_stamped(match.row, match.artwork)
 
 
@@ -191,8 +191,9 @@ def _best(row: Row, answer: LookupAnswer, rules: Rules) -> Found:
         match None if artwork is None else _likeness(row, artwork):
             case None:
                 misses.append(Miss(row, Reason.NO_ARTWORK))
-            case Reason() as reason:
-                misses.append(Miss(row, reason, artwork))
+            case Reason() as reason if artwork is not None:
+                detail = _CONTRADICTION if _is_trusted(row, artwork) else ""
+                misses.append(Miss(row, reason, artwork, detail))
             case _Likeness() as likeness if artwork is not None:
                 judged.append((likeness, artwork))
     # A stable sort: LML's order decides among equals.
@@ -207,6 +208,7 @@ def _best(row: Row, answer: LookupAnswer, rules: Rules) -> Found:
     return (refused + _most_telling(misses))[0]
 
 
+_CONTRADICTION: Final = "the catalogue names this release, but the names contradict"
 _TELLING: Final = (Reason.OTHER_ALBUM, Reason.OTHER_ARTIST, Reason.NO_ARTWORK)
 
 

@@ -53,7 +53,7 @@ class Decisions:
         try:
             decided = self._fill(conn, found)
         except psycopg.Error:
-            # If there are lines about these rows, they are of an earlier, failed transaction.
+            # Existing lines about these rows belong to an earlier, failed transaction.
             self.failed([each.row for each in found])
             raise
         if self._changes is not None:

@@ -209,7 +209,7 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
 
 
 class _Source(Keyset[Row]):
-    """The candidates, with `on_fail` being told which rows the database has refused."""
+    """The candidates; `on_fail` is called with the rows that the database has refused."""
 
     def __init__(
         self,
@@ -322,8 +322,8 @@ def _fields(row: Row, reason: Reason | Fate) -> dict[str, object]:
 def _tally(decided: Sequence[Decided]) -> _Decided:
     """Count a batch: every row is written, skipped, deferred or failed.
 
-    As in every job, failed rows count as `failed`, and rows that a later run writes, because they
-    were locked, as `deferred`. Every row that is not written also counts under its reason.
+    As in every job, failed rows count as `failed`. Rows that were locked count as `deferred`,
+    because a later run writes them. Every row that is not written also counts under its reason.
     """
     counts: Counter[str] = Counter()
     problems: list[Problem] = []

@@ -2,8 +2,8 @@
 
 LML looks up five albums at once for all its callers, including the live site, so one request of
 five albums at a time is as fast as possible. A refused request is retried later as a whole, never
-in pieces. A request that takes too long is not retried, because LML has worked on it in vain; the
-next run looks its albums up again. A failed request says nothing about the albums.
+in pieces. A request that takes too long is not retried, because LML throws its work away; the next
+run looks its albums up again. A failed request says nothing about the albums.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Row:
     """A candidate: a library row without artwork, whose artist Discogs knows.
 
     `artist` and `title` are those of the tables, empty if missing. The trusted ids are Discogs ids
-    that the catalogue has for the album. The stamped ones are those of them that only
+    that the catalogue has for the album. The stamped ones are those that only
     `canonical_entity_id` has: WXYC's jobs fill it with LML's own first result, so LML's answer may
     be compared with itself.
     """
@@ -93,7 +93,7 @@ class Match:
 
     @property
     def item(self) -> Row:
-        """The candidate, as the runner calls it."""
+        """The candidate, under the name that the runner uses."""
         return self.row
 
 
@@ -114,7 +114,7 @@ class Miss:
 
     @property
     def item(self) -> Row:
-        """The candidate, as the runner calls it."""
+        """The candidate, under the name that the runner uses."""
         return self.row
 
 

@@ -89,6 +89,9 @@ _SELF_TITLED: Final = frozenset({"st", "selftitled", "selftitle", "eponymous"})
 _NOTE: Final = re.compile(r"\s*[(\[{<]([^()\[\]{}<>]*)[)\]}>]\s*$")
 _TAIL: Final = re.compile(r"(?:\s+[-\N{EN DASH}\N{EM DASH}]|[:,])\s+([^-:,]+)$")
 _COUNT_SIGN: Final = re.compile(r"#\s*(?=\d)")
+_CARRIER_COUNT: Final = re.compile(
+    r"\b\d{1,2}\s?(?:x\s?|-)?(?:(?:cds?|lps?|dvds?|discs?|inch)\b|\")", re.IGNORECASE
+)
 _FORMATS: Final = frozenset({"ep", "lp"})
 
 # These words name the same album at another time, whatever their numbers.
@@ -168,19 +171,26 @@ class Title:
 
     `whole` is the whole title; two albums with equal `whole` are the same. `bare` excludes notes
     that name an edition, and "EP" or "LP" at the end, which is the `format`. `years` are those of
-    the excluded notes, unless the album was only released again.
+    the excluded notes, unless the album was only released again; `guests` belong to neither.
     """
 
     whole: str
     bare: str
     format: str
-    years: frozenset[str] = frozenset()
+    years: frozenset[str]
+    guests: str
 
     @classmethod
     def of(cls, text: str) -> Title:
         """Parse a title; all fields are empty only for blank text."""
         parts = _Parts.of(text)
-        return cls(_title_form(parts.whole), _title_form(parts.bare), parts.format, parts.years)
+        return cls(
+            _title_form(parts.whole),
+            _title_form(parts.bare),
+            parts.format,
+            parts.years,
+            parts.guests,
+        )
 
     @property
     def key(self) -> str:
@@ -193,6 +203,7 @@ class Title:
             _same(self.bare, other.bare)
             and _agree(self.format, other.format)
             and _agree(self.years, other.years)
+            and _agree(self.guests, other.guests)
         )
 
 
@@ -231,11 +242,13 @@ def same_title(ours: str, found: str, *, artists: Iterable[str] = ()) -> bool:
     artists
         The names of the row's artist, for self-titled albums.
     """
-    mine, theirs = Title.of(ours).whole, Title.of(found).whole
-    if len(ours) == TITLE_MAX and mine and theirs.startswith(mine):
+    mine, theirs = Title.of(ours), Title.of(found)
+    if len(ours) == TITLE_MAX and mine.whole and theirs.whole.startswith(mine.whole):
         # The next character may be the second digit of a number.
-        return mine == theirs or not contradict(ours, found)
-    return _same(mine, theirs) or _is_self_titled(mine, theirs, artists)
+        return mine.whole == theirs.whole or not contradict(ours, found)
+    if not _agree(mine.guests, theirs.guests):
+        return False
+    return _same(mine.whole, theirs.whole) or _is_self_titled(mine.whole, theirs.whole, artists)
 
 
 def alike_title(ours: str, found: str) -> bool:
@@ -343,10 +356,11 @@ class _Parts:
     bare: str
     format: str
     years: frozenset[str]
+    guests: str
 
     @classmethod
     def of(cls, text: str) -> _Parts:
-        whole = _without_guests(_legible(text))
+        whole, guests = _split_guests_of_title(_legible(text))
         bare, notes = _split_editions(whole)
         bare, format_ = _without_format(bare)
         words = [set(_words(_fold(note))) for note in notes]
@@ -358,7 +372,7 @@ class _Parts:
             for word in note
             if _YEAR.fullmatch(word)
         }
-        return cls(whole, bare, " ".join(sorted(formats)), frozenset(years))
+        return cls(whole, bare, " ".join(sorted(formats)), frozenset(years), guests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +389,8 @@ class _Marks:
 
     @classmethod
     def of(cls, text: str) -> _Marks:
-        parts = _Parts.of(text)
+        # "2 CD" is a number of discs, not of a volume.
+        parts = _Parts.of(_CARRIER_COUNT.sub(" ", _legible(text)))
         words = _words(_COUNT_SIGN.sub(" no ", _fold(parts.bare)))
         numbers = {_number_at(words, position) for position in range(len(words))} - {""}
         found = {number for word in words for number in re.findall(r"\d+", word)}
@@ -396,12 +411,22 @@ def _number_at(words: Sequence[str], position: int) -> str:
     return word if is_counted and len(word) == 1 and word.isalpha() else ""
 
 
-def _without_guests(text: str) -> str:
-    """Return a title without its guests, but with all that distinguishes it from other records."""
-    text = (
-        _NOTED_GUESTS.sub(lambda note: note[0] if _told_apart(note["guests"]) else "", text) or text
-    )
-    return _GUESTS_OF_TITLE.sub(lambda match: _told_apart(match["guests"]), text) or text
+def _split_guests_of_title(text: str) -> tuple[str, str]:
+    """Return a title without its guests, and the guests.
+
+    All that distinguishes records stays, although it may stand among the guests.
+    """
+    guests: list[str] = []
+
+    def without(match: re.Match[str]) -> str:
+        rest = _told_apart(match["guests"])
+        if rest and match.re is _NOTED_GUESTS:
+            return match[0]
+        guests.append(match["guests"].removesuffix(rest))
+        return rest
+
+    shorter = _NOTED_GUESTS.sub(without, text) or text
+    return _GUESTS_OF_TITLE.sub(without, shorter) or shorter, normal_form(" ".join(guests))
 
 
 def _told_apart(guests: str) -> str:

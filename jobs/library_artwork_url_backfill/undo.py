@@ -53,7 +53,7 @@ class _Covers:
         return self._count
 
     def upkeep(self, session: Session) -> None:
-        """Do nothing: nothing is ever due."""
+        """Do nothing: there is no periodic work."""
 
     def next(self, session: Session, size: int) -> Sequence[WrittenCover]:
         return list(islice(self._covers, min(size, BATCH_MAX)))

@@ -107,8 +107,8 @@ def ask_archive_org(
     Parameters
     ----------
     second_look_after
-        Seconds from an answer that calls an item absent to the second request, at least. The other
-        items are asked about meanwhile.
+        The minimum delay, in seconds, between an answer that an item is absent and the second
+        request. The other items are requested in the meantime.
 
     Raises
     ------
@@ -153,7 +153,7 @@ class _Look(NamedTuple):
 
     state: ItemState
     collections: tuple[str, ...]
-    #: When it came, in monotonic seconds.
+    #: The time of the answer, in monotonic seconds.
     read_at: float
 
 

@@ -1,4 +1,4 @@
-"""How many distinct values were seen, in bounded memory and over several runs of a scan."""
+"""Counting of distinct values, in bounded memory and over several runs of a scan."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Final
 _MOST_EXACT: Final = 4096
 _NUMBER: Final = struct.Struct("!Q")
 
-#: Of more values, one of this many bits each is set, in 256 KiB. Bits that several values share
-#: are allowed for: of eight million values, the count is wrong by about 0.1 %.
+#: For more values, one of this many bits is set for each, in 256 KiB. The count corrects for bits
+#: that several values share: for eight million values, it is wrong by about 0.1 %.
 _BITS: Final = 1 << 21
 
-#: A count that is lower by a smaller share is no sign of repeated values.
+#: A count that is lower by a smaller share does not indicate repeated values.
 _ERROR: Final = 0.005
 
 
@@ -26,12 +26,12 @@ def number_of(value: bytes) -> int:
 
 
 class Distinct:
-    """Counts distinct numbers of `number_of`.
+    """Count distinct numbers of `number_of`.
 
     Parameters
     ----------
     stored
-        What `stored` of an earlier one returned, to continue.
+        The stored state of an earlier count, to continue it.
     """
 
     def __init__(self, stored: bytes = b"") -> None:
@@ -43,7 +43,7 @@ class Distinct:
             self._exact = {number for (number,) in _NUMBER.iter_unpack(stored)}
 
     def update(self, numbers: Iterable[int]) -> None:
-        """Count numbers; those that are known already change nothing."""
+        """Add numbers; known ones change nothing."""
         if self._exact is not None:
             self._exact.update(numbers)
             if len(self._exact) <= _MOST_EXACT:
@@ -55,7 +55,7 @@ class Distinct:
             bits[position >> 3] |= 1 << (position & 7)
 
     def count(self, most: int) -> int:
-        """Return how many distinct numbers there are, `most` at most."""
+        """Return the number of distinct numbers, at most `most`."""
         if self._exact is not None:
             return min(most, len(self._exact))
         free = max(1, _BITS - int.from_bytes(self._bits).bit_count())
@@ -63,7 +63,7 @@ class Distinct:
         return most if estimate >= (1 - _ERROR) * most else estimate
 
     def stored(self) -> bytes:
-        """Return everything as bytes, at most 256 KiB of them."""
+        """Return the state as bytes, at most 256 KiB."""
         if self._exact is None:
             return bytes(self._bits)
         return b"".join(map(_NUMBER.pack, sorted(self._exact)))

@@ -260,7 +260,7 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
             # No earlier page can have met rows that are only created now.
             ids, new = seeded.new_ids, seeded.written
             if self.run.options.dry_run:
-                # There are no rows to tell them apart by.
+                # Without rows, gids are distinguished by their numbers.
                 new = len(priorities)
             elif new < len(priorities):
                 ids = verification.look_up(conn, entity_type, priorities)

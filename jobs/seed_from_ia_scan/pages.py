@@ -28,7 +28,7 @@ from artwork_backfill.shared.seeding import share
 
 #: How often an implausible page is requested, and the delay between, in seconds.
 _ATTEMPTS: Final = 4
-_PAUSE_S: Final = 1.0
+PAUSE_S: Final = 1.0
 
 #: A page of at least this many identifiers, none of an entity, answers another query.
 _TELLING: Final = 20
@@ -38,7 +38,7 @@ _RETRY: Final = "retry later or pass an exported list with --from-list"
 #: The number of foreign identifiers of a page that are kept as examples.
 _SHOWN: Final = 5
 
-#: A longer line of a list is no identifier, and is cut to this many bytes.
+#: A longer line of a list is not an identifier, and is truncated to this many bytes.
 _LONGEST_LINE: Final = 100
 
 #: This many pages in a row without a new gid end an enumeration, which might never end otherwise.
@@ -71,7 +71,7 @@ class Page:
     total
         The size of the collection according to the service.
     gid_numbers, other_numbers
-        The numbers, see `distinct.number_of`, of the gids and of all other identifiers.
+        The numbers (`distinct.number_of`) of the gids and of all other identifiers.
     """
 
     number: int
@@ -164,7 +164,7 @@ class ScrapedPages:
             if is_ours and not is_repeated:
                 return answer
             before = answer.identifiers
-            self._stop_flag.wait(_PAUSE_S)
+            self._stop_flag.wait(PAUSE_S)
         wrong = "repeats an earlier one" if is_repeated else "answers another query"
         raise RunFailed(
             f"archive.org returned an inconsistent page (page {self._number + 1} of"
@@ -231,7 +231,7 @@ class ListedPages:
             with self._path.open("rb") as file:
                 for block in read_blocks(file):
                     for line in block.lines:
-                        # Copied, so that a page keeps no more of it.
+                        # Copied, so that a page does not keep the whole block in memory.
                         if text := line.strip()[:_LONGEST_LINE]:
                             yield text.decode("utf-8", "replace")
         except DamagedInput as error:

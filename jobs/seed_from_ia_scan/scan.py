@@ -60,14 +60,14 @@ class Checkpoint:
     cursor
         Leads to the next page; `None` before the first and after the last.
     identifiers, foreign_identifiers
-        The numbers of identifiers, those included that came more than once.
+        The numbers of identifiers, including repeated ones.
     gids
         The number of distinct gids.
     total
         The size of the collection according to archive.org.
     seen_gids, seen_others
-        What is known of distinct gids and of all other identifiers, see `Distinct`. `None` for a
-        scan that began before this was stored.
+        The counts of distinct gids and of all other identifiers, see `Distinct`. `None` for a scan
+        that began before they were stored.
     """
 
     has_rights: bool
@@ -82,7 +82,7 @@ class Checkpoint:
 
     @property
     def distinct_identifiers(self) -> int:
-        """The number of distinct identifiers, as far as that is known."""
+        """The number of distinct identifiers, as far as it is known."""
         if self.seen_gids is None or self.seen_others is None:
             return self.identifiers
         others = Distinct(self.seen_others).count(self.identifiers)
@@ -93,9 +93,9 @@ class Checkpoint:
         return self.pages > 0 and self.cursor is None
 
     def may_continue(self, has_rights: bool) -> bool:
-        """Return whether the next run may continue here, because it sees the same items.
+        """Return whether the next run may continue here.
 
-        And it must be known what was seen.
+        It must see the same items, and the identifiers seen so far must be known.
         """
         is_known = self.seen_gids is not None and self.seen_others is not None
         return self.cursor is not None and self.has_rights == has_rights and is_known
@@ -114,7 +114,7 @@ class Checkpoint:
             pages=page.number,
             identifiers=before.identifiers + page.identifiers,
             foreign_identifiers=before.foreign_identifiers + page.foreign,
-            # Each run of an interrupted scan counts its own, the later one some of them again.
+            # Each run of an interrupted scan counts its own gids, some of them a second time.
             gids=seen_gids.count(gids),
             total=page.total if page.total is not None else before.total,
             seen_gids=seen_gids.stored(),

@@ -100,7 +100,7 @@ def of_scan(
         yield _present(conn, scan)
     if isinstance(scan.pages, ListedPages):
         yield _read_whole(scan.pages)
-        yield _list_coverage(conn, scan, partition)
+        yield from _list_coverage(conn, scan, partition)
     else:
         yield from _completeness(conn, scan.archive, scan.checkpoint, partition, accept_total)
 
@@ -122,7 +122,7 @@ def of_list(
     yield _present(conn, scan, absent)
     if isinstance(scan.pages, ListedPages):
         yield _read_whole(scan.pages)
-    yield _list_coverage(conn, scan, partition)
+    yield from _list_coverage(conn, scan, partition)
 
 
 def of_earlier_scans(
@@ -213,22 +213,23 @@ def _what_is_missing(archive: ArtArchive, checkpoint: Checkpoint) -> str:
     )
 
 
-def _list_coverage(conn: Connection, scan: Scan, partition: Partition) -> Verification:
-    """Compare a list with MusicBrainz; a list may be partial, but must be one of items."""
+def _list_coverage(
+    conn: Connection, scan: Scan, partition: Partition
+) -> Iterator[Verification | Note]:
+    """Check that a list is one of items; it may be a part of them."""
     checkpoint = scan.checkpoint
     usable = checkpoint.identifiers - checkpoint.foreign_identifiers
     ok = usable > 0 and usable >= IDENTIFIERS_SHARE * checkpoint.identifiers
-    detail = (
-        f"{usable:,} of {checkpoint.identifiers:,} lines are an identifier of"
-        f" {scan.archive.collection}, like mbid-GID"
-    )
-    return Verification(
-        "gids of the list against entities with art in MusicBrainz",
-        count_with_art(conn, scan.archive, partition),
-        checkpoint.gids,
+    detail = f"too few are an identifier of {scan.archive.collection}, like mbid-GID"
+    yield Verification(
+        "lines of the list that are identifiers",
+        checkpoint.identifiers,
+        usable,
         "" if ok else detail,
         ok=ok,
     )
+    with_art = count_with_art(conn, scan.archive, partition)
+    yield Note("gids of the list", checkpoint.gids, f"of {with_art:,} entities with art")
 
 
 def _read_whole(pages: ListedPages) -> Verification:

@@ -99,7 +99,7 @@ class Source:
 
 
 class _File:
-    """Reads from a file or a pipe until the run stops."""
+    """Read from a file or a pipe until the run stops."""
 
     def __init__(self, descriptor: int, stop_flag: Event) -> None:
         self._descriptor = descriptor

@@ -92,8 +92,8 @@ NOT EXISTS (
 )
 """
 
-# Found clean while it was live, or before that was recorded, and merged or deleted since. Of what a
-# person has left as it is, that has to be certain.
+# Found clean while it was live, or before that was recorded, and merged or deleted since. For an
+# entity that a person has left as it is, this must be certain.
 _WAS_LIVE: Final = f"""
 audit_entity.status = 'clean'
 AND (audit_entity.was_live IS TRUE

@@ -102,8 +102,8 @@ class PreviousAudits:
     Attributes
     ----------
     unfixed
-        Checks that led to events at a previous audit, and that no audit has judged and found fixed
-        since.
+        Checks that led to events at a previous audit, and that no later audit has judged and found
+        fixed.
     repaired
         Those of them whose events have all completed.
     unproved
@@ -263,7 +263,7 @@ def decide(
 def proofs(
     findings: Sequence[Finding], judged: frozenset[str], previous: PreviousAudits
 ) -> dict[str, bool]:
-    """Return, for each unproved repair whose check was judged, whether it held."""
+    """Return for each unproved repair whose check was judged whether it held."""
     found = {finding.check for finding in findings}
     return {check: check not in found for check in sorted(previous.unproved & judged)}
 

@@ -1,6 +1,7 @@
-"""Which checks a comparison has judged: that a check was not found says nothing where it was not.
+"""The checks that a comparison has judged: only for these does an absent finding mean anything.
 
-A repair is proved by the next audit that judges its check. Where in doubt, a check was not judged.
+The next audit that judges the check of a repair proves the repair. In doubt, a check counts as not
+judged.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from artwork_backfill.shared.audit.finding import Finding
 from artwork_backfill.shared.audit.metadata import is_date_comparable
 
 INCONCLUSIVE: Final = frozenset({"item.missing", "item.dark", "item.archive"})
-"""Checks beside which nothing else of an item was compared."""
+"""Checks that leave the rest of the item uncompared."""
 
 _HIDDEN: Final = {
     **dict.fromkeys(INCONCLUSIVE, ("*",)),
@@ -40,7 +41,7 @@ _HIDDEN: Final = {
     "orphan.image": ("orphan.leftover",),
     "orphan.index": ("orphan.leftover",),
 }
-"""The checks that a finding of another keeps from being judged, at least in part; as globs."""
+"""The checks that a finding of another one keeps from being judged, at least in part; globs."""
 
 
 def judged(
@@ -48,7 +49,7 @@ def judged(
 ) -> frozenset[str]:
     """Return those of `checks` that were compared, whether they were found or not.
 
-    `findings` are what `compare` has returned for the two states.
+    `findings` is the result of `compare` for the two states.
     """
     found = {finding.check for finding in findings}
     hidden = [glob for check in found for glob in _HIDDEN.get(check, ())]
@@ -64,12 +65,12 @@ def judged(
 
 
 def _is_compared(check: str, expected: Expected, actual: Actual) -> bool:
-    """Return whether a check that was not found is held by what was there to compare."""
+    """Return whether the comparison could have found a check that it did not find."""
     if check not in CHECKS or CHECKS[check].applies == ("orphan" if expected.is_live else "live"):
         return False
     item = actual.item
     if not expected.is_live:
-        # Nothing is left in an item that does not exist, which a second look has confirmed.
+        # Nothing is left in an item that does not exist, which a second request has confirmed.
         return item.state in (ItemState.LISTED, ItemState.ABSENT)
     if item.state is not ItemState.LISTED:
         return False
@@ -80,14 +81,14 @@ def _is_compared(check: str, expected: Expected, actual: Actual) -> bool:
         case ["files", "index", _]:
             return has_art or item.index is not None
         case ["index", *_]:
-            # Without art, a listing in another form may be empty, and is not compared then.
+            # Without art, a listing in another form may be empty, and is then not compared.
             return item.index is not None and (
                 has_art or item.index.md5 == md5(index_json(expected))
             )
         case ["files", "xml", _]:
             return has_art
         case ["xml", _]:
-            # Where MusicBrainz's tables were asked instead, the file itself was not looked at.
+            # If MusicBrainz's tables were read instead, the file itself was not examined.
             return has_art and expected.xml is not None
         case ["meta", field]:
             is_compared = has_art and expected.entity_type is EntityType.RELEASE

@@ -43,7 +43,7 @@ def compare_metadata(gid: str, wanted: EntityXml, metadata: ItemMetadata) -> Ite
 
 
 def is_date_comparable(wanted: EntityXml) -> bool:
-    """Return whether the date can be compared: from one known in part, another is extracted."""
+    """Return whether the date can be compared; archive.org extracts another from a partial one."""
     return not any("?" in date for date in wanted.texts_at(entity_xml.DATE))
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final
 from uuid import UUID
 
@@ -124,7 +125,7 @@ class _Tally:
     """The counts in the sample of one stratum."""
 
     stratum: Stratum
-    #: Examined, and not counted before the time for a second look has come.
+    #: Examined entities that are counted when the time for a second look has come.
     waiting: list[Audit] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     checks: Counter[str] = field(default_factory=Counter)
@@ -225,8 +226,6 @@ class Estimator:
             return None
 
     def _confirm(self, tally: _Tally, *, until: float) -> None:
-        """Count the audits that are ready by then, and keep no more of them than the counts."""
-        before = self._requests()
         """Count the audits that are ready by `until`, and keep only their counts."""
         before = self._requests()
         ready = [audit for audit in tally.waiting if audit.ready_at <= until]
@@ -272,7 +271,7 @@ def _extrapolated(tallies: Sequence[_Tally]) -> Estimate:
 
     def of_events(name: str) -> Interval:
         """Return a number of events, with the bounds of the entities that need any."""
-        entities = of(_events, f"entities with {name}")
+        entities = of(attrgetter("events"), f"entities with {name}")
         events = sum(_scaled(tally, tally.events[name]) for tally in tallies)
         if entities.estimate == 0:
             return Interval(0.0, 0.0, entities.high)
@@ -283,9 +282,9 @@ def _extrapolated(tallies: Sequence[_Tally]) -> Estimate:
     services = sorted({name for tally in tallies for name in tally.requests})
     return Estimate(
         strata=strata,
-        outcomes={name: of(_outcomes, name) for name in _OUTCOMES if name in seen},
+        outcomes={name: of(attrgetter("outcomes"), name) for name in _OUTCOMES if name in seen},
         checks={
-            check: of(_checks, check)
+            check: of(attrgetter("checks"), check)
             for check in sorted({check for tally in tallies for check in tally.checks})
         },
         events=of_events(EVENTS),
@@ -298,18 +297,6 @@ def _extrapolated(tallies: Sequence[_Tally]) -> Estimate:
 
 
 _OUTCOMES: Final = (*(str(status) for status in Status), "deferred", "failed")
-
-
-def _outcomes(tally: _Tally) -> Mapping[str, int]:
-    return tally.outcomes
-
-
-def _checks(tally: _Tally) -> Mapping[str, int]:
-    return tally.checks
-
-
-def _events(tally: _Tally) -> Mapping[str, int]:
-    return tally.events
 
 
 def _scaled(tally: _Tally, count: int) -> float:

@@ -226,7 +226,7 @@ class _PastAudit(NamedTuple):
 
 
 class _Repairs(NamedTuple):
-    """The checks that previous audits have had repaired, as `PreviousAudits` has them."""
+    """The checks that previous audits have repaired, in the form of `PreviousAudits`."""
 
     unfixed: frozenset[str]
     repaired: frozenset[str]
@@ -522,7 +522,7 @@ def _still_failed(
 
 
 def _repairs(audits: Sequence[_PastAudit], completed: frozenset[int]) -> _Repairs:
-    """Return what previous audits have had repaired, and what became of it."""
+    """Return what previous audits have repaired, and with which result."""
     unfixed: set[str] = set()
     repaired: set[str] = set()
     unproved: set[str] = set()
@@ -541,7 +541,7 @@ def _repairs(audits: Sequence[_PastAudit], completed: frozenset[int]) -> _Repair
 
 
 def _was_uneventful(audits: Sequence[_PastAudit], repairs: _Repairs) -> bool:
-    """Return whether another audit that finds nothing has nothing to prove, either."""
+    """Return whether another audit without findings would prove nothing new."""
     is_clean = not audits or audits[0].outcome in (Status.CLEAN, Status.LEGACY)
     return is_clean and not repairs.unfixed
 

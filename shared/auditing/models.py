@@ -21,8 +21,8 @@ STREAK_LIMIT: Final = 5
 #: An entity whose item archive.org has not finished for this long becomes a review.
 STUCK_AFTER: Final = timedelta(days=14)
 
-#: Stands in `audit_result.findings` in place of a check, with the check as its subject: one that an
-#: earlier audit has had repaired, and that this audit did not compare.
+#: Replaces the check in `audit_result.findings`, with the check as its subject: a check that an
+#: earlier audit has repaired, and that this audit did not compare.
 NOT_COMPARED: Final = "not_compared"
 
 #: The outcome in `audit_result` of an audit that could not read what it needed.

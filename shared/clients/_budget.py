@@ -37,7 +37,7 @@ class NoRoom(Exception):
 
 
 class Budget:
-    """Shares a number of bytes among threads.
+    """Share a number of bytes among threads.
 
     A thread holds what it took until the end of its outermost `scope`. While it holds bytes, it may
     need more than are left. One thread at a time may take them nevertheless, so that threads that

@@ -40,7 +40,7 @@ class ServiceStats:
 
 
 class Pace:
-    """Gives evenly spaced turns to all threads, so that no burst follows a pause.
+    """Give evenly spaced turns to all threads, so that no burst follows a pause.
 
     `rate` is in requests per second; `None` means that turns come at once, and slowing down then
     starts from the rate at which they were taken.
@@ -119,11 +119,11 @@ class Pace:
 
 
 class Health:
-    """Tracks the outcomes of recent requests.
+    """Track the outcomes of recent requests.
 
     A service is in trouble while at least half of its last `WINDOW` requests failed (from `ENOUGH`
     requests on), and down if it is still in trouble after `patience_s` seconds. With `silence_s`,
-    it is also down if no request at all was answered for so long, however few there were.
+    it is also down if no request was answered for that long, however few there were.
     """
 
     WINDOW = 50
@@ -131,7 +131,7 @@ class Health:
     # Outcomes from before a long silence say nothing about the service now.
     FORGET_AFTER_S = 300.0
     SLOW_DOWN_EVERY_S = 30.0
-    # If nothing was asked for so long, the silence is ours.
+    # If nothing was requested for that long, the silence is ours.
     IDLE_AFTER_S = 120.0
 
     def __init__(self, patience_s: float, *, silence_s: float | None = None, clock: Clock) -> None:
@@ -159,7 +159,7 @@ class Health:
             self._note(failed=False)
 
     def failed(self, reason: str, took_s: float = 0.0) -> bool:
-        """Record a request that failed after so many seconds; return whether to slow down now."""
+        """Record a request that failed after `took_s` seconds; return whether to slow down now."""
         with self._lock:
             began = self._clock() - took_s
             if self._silent_since is None or began - self._heard_at > self.IDLE_AFTER_S:
@@ -203,7 +203,7 @@ class Health:
 
 
 class Meter:
-    """Counts requests, and keeps a uniform sample of their latencies."""
+    """Count requests, and keep a uniform sample of their latencies."""
 
     _SAMPLE = 1000
 

@@ -81,7 +81,7 @@ class ExchangeFailed(Exception):
 
 
 class TooLate(ExchangeFailed):
-    """The request was sent, and the answer did not arrive in time."""
+    """The request was sent, but the answer did not arrive in time."""
 
 
 class BodyTooLarge(ExchangeFailed):
@@ -297,7 +297,7 @@ def _take(size: int, limits: Limits, exchange: Exchange) -> None:
 
 
 class _Gunzip:
-    """Decompresses a gzip stream of one or several members, up to `max_bytes`."""
+    """Decompress a gzip stream of one or several members, up to `max_bytes`."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -373,7 +373,7 @@ class Exchange:
 
 
 class Deadlines:
-    """Watches the exchanges of one transport, and cuts those that have to end.
+    """Watch the exchanges of one transport, and cut those that have to end.
 
     A socket's own time-out starts again with every byte received, so a server that sends single
     bytes could block a thread for ever, in the headers as well as in the body. A separate thread

@@ -243,8 +243,8 @@ def _body(response: Response) -> bytes:
     return response.body
 
 
-#: Fields that say more about an item than that archive.org failed: it is dark, missing or worked
-#: on. Such an answer is returned, whatever else it holds.
+#: Fields that say more about an item than a failure of archive.org: it is dark, missing, or has
+#: tasks. Such an answer is returned, whatever else it contains.
 _SAYS_MORE: Final = frozenset(
     {"is_dark", "errcode", "pending_tasks", "has_redrow", "tasks", "nodownload"}
 )

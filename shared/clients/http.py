@@ -253,7 +253,7 @@ class _Call:
 
 
 class HttpClient:
-    """Sends requests to one service, from any number of threads.
+    """Send requests to one service, from any number of threads.
 
     Parameters
     ----------

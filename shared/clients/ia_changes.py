@@ -22,7 +22,7 @@ from artwork_backfill.shared.clients.http import (
     ServiceError,
     parse_json,
 )
-from artwork_backfill.shared.settings import Settings, SettingsError
+from artwork_backfill.shared.settings import Settings, SettingsError, is_utf8
 
 #: A page has about ten thousand identifiers of at most a hundred characters.
 _PAGE_MAX_BYTES: Final = 16 * MEBIBYTE
@@ -154,7 +154,7 @@ def _parse_page(response: Response) -> ChangesPage:
         raise _not_understood("the page has no list `changes`")
     if not isinstance(token, str) or not token or len(token) > TOKEN_MAX_CHARACTERS:
         raise _not_understood("the page has no usable `next_token`")
-    if not token.isprintable() or not _is_utf8(token):
+    if not token.isprintable() or not is_utf8(token):
         raise _not_understood("the page's `next_token` holds characters that cannot be sent back")
     rest = document.get("do_sleep_before_returning")
     if not isinstance(rest, bool):
@@ -177,14 +177,6 @@ def _identifier(change: object) -> str:
 
 def _not_understood(what: str) -> BadAnswer:
     return BadAnswer(f"it is not of the documented form: {what}", transient=False)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _raise_error(text: str, response: Response) -> NoReturn:

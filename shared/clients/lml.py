@@ -49,15 +49,15 @@ _NO_ANSWER: Final = frozenset({"deadline_exceeded", "upstream_unavailable"})
 #: How often a look-up is tried, and the maximum time of the pauses between attempts.
 _ATTEMPTS: Final = 4
 _PAUSES_S: Final = 120.0
-#: How long LML may leave all requests without an answer.
+#: How long LML may leave all requests unanswered before it counts as down.
 _PATIENCE_S: Final = 300.0
 
-#: Reading a document takes up to thirty times its size, and all of this is more than LML sends.
+#: Parsing a document takes up to thirty times its size, and this is more than LML sends.
 _LARGEST_ANSWER: Final = MEBIBYTE
 _LARGEST_PER_ALBUM: Final = 20 * 1024
 _MOST_RESULTS: Final = 50
 _LONGEST_NAME: Final = 500
-#: Longer than any URL that a catalogue may hold.
+#: Longer than any URL that the catalogue may hold.
 _LONGEST_URL: Final = 1_000
 
 
@@ -167,7 +167,7 @@ class LmlClient(ServiceClient):
             max_bytes=max(_LARGEST_ANSWER, bulk_size * _LARGEST_PER_ALBUM),
             attempts=_ATTEMPTS,
             silence_s=_PATIENCE_S,
-            # LML throws away what it has found for a request that is given up.
+            # LML discards its results for an aborted request.
             retries_timeouts=False,
         )
         return cls(HttpClient(service, stop_flag=stop_flag))

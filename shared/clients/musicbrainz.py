@@ -58,7 +58,7 @@ class MusicBrainzClient(ServiceClient):
         SettingsError
             A setting is missing or malformed.
         """
-        endpoint, database = settings.musicbrainz(), settings.musicbrainz_set_database()
+        endpoint, database = settings.musicbrainz(), settings.get("MUSICBRAINZ_SET_DATABASE")
         service = Service(
             name="MusicBrainz",
             url_setting="MUSICBRAINZ_URL",

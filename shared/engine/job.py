@@ -113,7 +113,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A number of rows that were counted as left to do. The report says so if it is 0."""
+    """A number of remaining rows. The report says so if it is 0."""
 
     count: int
 
@@ -229,7 +229,7 @@ class ServiceStats(Protocol):
 
 
 class TablesOf(Protocol):
-    """Returns the tables that a job needs, if the settings name their schema."""
+    """Return the tables that a job needs, if the settings name their schema."""
 
     def __call__(self, settings: Settings, /) -> tuple[Table, ...]: ...
 
@@ -257,7 +257,7 @@ class Run:
     #: Set when the run is to end soon; every wait must then end.
     stop_flag: Event
     open_connection: Callable[[], Connection]
-    #: Whether only `verify` is called: it reads, and sends no request.
+    #: Whether only `verify` is called, which reads and sends no requests.
     verify_only: bool = field(default=False, kw_only=True)
     #: The time without a heartbeat after which others declare the run dead, in seconds.
     dead_after: float = field(default=DEAD_AFTER_S, kw_only=True)

@@ -100,7 +100,7 @@ class RunLog:
 
 
 class _Stamp(logging.Filter):
-    """Adds the fields of every line to each record, including those of libraries."""
+    """Add the fields of every line to each record, including those of libraries."""
 
     def __init__(self, run_log: RunLog) -> None:
         super().__init__()
@@ -180,8 +180,18 @@ def _handlers(run_log: RunLog, console: Console | None) -> list[logging.Handler]
     return [out, err]
 
 
+def discard(stream: TextIO) -> None:
+    """Discard the output of a stream from now on.
+
+    Python's final flush would otherwise fail as well and change the exit code.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
 class _LineHandler(logging.StreamHandler[TextIO]):
-    """Writes lines as long as possible: a run outlives the reader of its log."""
+    """Write lines as long as possible: a run outlives the reader of its log."""
 
     # The base class uses camel case.
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
@@ -189,10 +199,7 @@ class _LineHandler(logging.StreamHandler[TextIO]):
         if not isinstance(error, OSError):
             super().handleError(record)
             return
-        # For good, because Python's final flush would fail as well and change the exit code.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.stream.fileno())
-        os.close(nowhere)
+        discard(self.stream)
         # Errors go to another stream than all other lines.
         logging.getLogger(_LOGGER).error(
             "the log cannot be written any more (%s): the run continues without it", error.strerror

@@ -42,7 +42,7 @@ _MOST_FULL_AT_REST: Final = 8
 
 _POLL_S: Final = 0.2
 
-#: The claiming thread waits for no longer than this before it looks around again, in seconds.
+#: The longest wait of the claiming thread before it checks everything again, in seconds.
 _LONGEST_WAIT_S: Final = 10.0
 
 
@@ -180,8 +180,8 @@ class Pipeline(Generic[Item, Result]):
             if self._fatal is not None:
                 raise self._fatal
         except BaseException:
-            # Every wait for a service or the database ends now.
-            self._stop_flag.request("the run failed")
+            # Every wait for a service or the database ends now. Why, the exception says.
+            self._stop_flag.event.set()
             raise
         finally:
             # A claim in progress may still commit; its items are given back afterwards. If it does

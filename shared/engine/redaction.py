@@ -28,7 +28,7 @@ _USER_OF_URL: Final = re.compile(r"""://[^\s/?#"'<>]*@""")
 
 
 class Redactor:
-    """Replaces secrets in texts.
+    """Replace secrets in texts.
 
     Parameters
     ----------

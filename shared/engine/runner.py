@@ -81,7 +81,7 @@ class _Counted:
     checks: list[Verification] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    #: How many rows are left to do, `None` if nothing counted them.
+    #: The number of remaining rows, `None` if it was not counted.
     left: int | None = None
     stop: StopRun | None = None
 
@@ -100,7 +100,8 @@ class Runner(Generic[Item, Result]):
     hopeless_after
         How many rows in a row the database may refuse.
     write_timeout
-        How long a statement of a write may take, in seconds. The batch is then written in parts.
+        How long a statement of a write may take, in seconds. After that the batch is written in
+        parts.
     """
 
     def __init__(
@@ -569,8 +570,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, psycopg.Error):
         if db.is_locked_out(error):
             return (
-                "another session has locked for minutes what this run needs: end its transaction"
-                f" or run again later ({db.explain(error)})"
+                "another session keeps a lock that this run needs: end its transaction or run again"
+                f" later ({db.explain(error)})"
             )
         return f"the database failed: {db.explain(error)}"
     return str(error) if _is_known(error) else f"{type(error).__name__}: {error}"

@@ -197,7 +197,7 @@ class RunRecord:
             )
             return True
 
-        # It may have been declared dead: then it begins once more.
+        # It may have been declared dead, and then begins again.
         self._exists = False
         self._exists = session.transaction(work)
         self._beaten_at = self.clock()
@@ -342,7 +342,7 @@ def _dumps(value: object) -> str:
 
 
 def user() -> str:
-    """Return the name of the user of this machine whom this process belongs to."""
+    """Return the name of the user that this process runs as."""
     with suppress(KeyError, OSError):
         return getpass.getuser()
     return f"uid {os.getuid()}"

@@ -164,7 +164,7 @@ def holds(conn: Connection, query: str | SQL | Composed, values: Values | None =
 
 
 class TooSlow(psycopg.errors.QueryCanceled):
-    """A statement took longer than it may. The same one would again, one of fewer rows may not."""
+    """A statement took too long. The same one would again; one with fewer rows may not."""
 
 
 def is_passing(error: psycopg.Error) -> bool:
@@ -208,7 +208,7 @@ def is_unavailable(error: psycopg.Error) -> bool:
 
 
 def is_locked_out(error: psycopg.Error) -> bool:
-    """Return whether another session has kept a lock for too long."""
+    """Return whether another session has held a lock for too long."""
     return error.sqlstate == "55P03"
 
 
@@ -280,7 +280,7 @@ def one_statement(
 
 
 class _LookCursor(Cursor[Any]):
-    """Executes each statement in a read-only transaction of its own, with its settings."""
+    """Execute each statement in a read-only transaction of its own, with its settings."""
 
     def execute(self, *arguments: Any, **named: Any) -> Any:
         conn = self.connection
@@ -444,8 +444,8 @@ class Session:
                 conn.commit()
             except BaseException as error:
                 roll_back(conn)
-                # The server's words depend on its language: a statement that somebody cancels
-                # has hardly ever taken as long as it may.
+                # The server's message depends on its language: a statement that a person cancels
+                # has hardly ever taken as long as the time-out.
                 is_slow = time.monotonic() - began >= self._write_timeout
                 if may_split and is_slow and isinstance(error, psycopg.errors.QueryCanceled):
                     raise TooSlow(str(error)) from error

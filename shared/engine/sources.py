@@ -58,9 +58,9 @@ class Source(Protocol[Item]):
         """Return how many rows the run is expected to process, `None` if that is unknown."""
 
     def upkeep(self, session: Session) -> None:
-        """Do what is due from time to time, also while nothing is taken; not in a dry run.
+        """Do periodic work, also while nothing is claimed; not called in a dry run.
 
-        Called by the claiming thread, every few seconds at least.
+        The claiming thread calls it at least every few seconds.
         """
 
     def next(self, session: Session, size: int) -> Sequence[Item] | Wait:
@@ -124,7 +124,7 @@ class Keyset(Generic[Item]):
         return session.look(self._count)
 
     def upkeep(self, session: Session) -> None:
-        """Do nothing: nothing is ever due."""
+        """Do nothing: there is no periodic work."""
 
     def next(self, session: Session, size: int) -> Sequence[Item]:
         items = session.transaction(
@@ -211,7 +211,7 @@ class Stream(Generic[Item]):
         return session.look(self._count)
 
     def upkeep(self, session: Session) -> None:
-        """Do nothing: nothing is ever due."""
+        """Do nothing: there is no periodic work."""
 
     def next(self, session: Session, size: int) -> Sequence[Item]:
         if self._next is None:
@@ -286,7 +286,7 @@ WHERE entity.id = dead.id
 RETURNING entity.id
 """
 
-# Likewise, of this run itself.
+# The same for this run itself.
 _RELEASE: Final = """
 UPDATE {table} entity
 SET status = {waiting}, claimed_by = NULL,
@@ -314,6 +314,13 @@ AND (run.finished IS NOT NULL
 
 _COUNT_HELD: Final = """
 SELECT count(*) FROM {table} entity WHERE status = {claimed} AND claimed_by = %(run)s
+"""
+
+_COUNT_HELD_BY_OTHERS: Final = """
+SELECT count(*)
+FROM {table} entity
+WHERE status = {claimed} AND claimed_by IS DISTINCT FROM %(run)s
+AND (%(partitions)s = 1 OR mod(id, %(partitions)s) = %(partition)s)
 """
 
 
@@ -423,7 +430,7 @@ class Claims(Generic[ClaimedItem]):
     failed
         Gives back items that failed, each with the reason, in the open transaction.
     tended
-        Does what is due from time to time, also while nothing is claimed.
+        Does periodic work, also while nothing is claimed.
     reclaimed
         Called with the ids of rows that were reclaimed from dead runs, in the same transaction.
     reserve
@@ -519,7 +526,7 @@ class Claims(Generic[ClaimedItem]):
             session.transaction(lambda conn: self.failed(conn, failed))
 
     def release(self, session: Session) -> None:
-        """Give back whatever this run still holds, for a caller that holds nothing it knows of."""
+        """Give back every claim of this run, for a caller that should hold none."""
 
         def work(conn: Connection) -> None:
             values = {"run": self.record.id, "started": self.started(conn)}
@@ -550,6 +557,11 @@ class Claims(Generic[ClaimedItem]):
     def count_held(self, conn: Connection) -> int:
         """Return how many rows this run holds."""
         return count(conn, self.table.format(_COUNT_HELD), {"run": self.record.id})
+
+    def count_held_by_others(self, conn: Connection) -> int:
+        """Return how many rows of the partition other runs hold, which may have died."""
+        values = {"run": self.record.id, **self.partition.values}
+        return count(conn, self.table.format(_COUNT_HELD_BY_OTHERS), values)
 
     def count_dead(self, conn: Connection) -> int:
         """Return how many rows are held by dead runs."""

@@ -1,8 +1,8 @@
-"""The stop flag of a run, and what signals do.
+"""The stop flag of a run, and the effect of signals.
 
 The first signal asks a run to finish and commit the current batch. Another, more than a second
 later, ends the process at once, which is equally safe: an unfinished transaction rolls back.
-Before a run begins, and in a command that is not a run, the first one ends the process.
+Before a run begins, and in a command that is not a run, the first signal ends the process.
 """
 
 from __future__ import annotations
@@ -60,17 +60,17 @@ def _signals() -> frozenset[signal.Signals]:
 
 
 class Interruption:
-    """The signal that interrupted a command, if one did."""
+    """The signal that interrupted a command, or None."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self._first_at = 0.0
 
     def take(self, signum: int, _frame: FrameType | None) -> None:
-        """Interrupt the command, the handler of its signals."""
+        """Interrupt the command; this is the handler of its signals."""
         if self.signal is None:
             self.signal, self._first_at = signum, time.monotonic()
-            # The exception for which psycopg cancels a statement under way.
+            # The exception for which psycopg cancels the current statement.
             raise KeyboardInterrupt
         if time.monotonic() - self._first_at > _TWICE_S:
             os._exit(128 + signum)
@@ -80,7 +80,7 @@ class Interruption:
 def interrupted_by_signals() -> Iterator[Interruption]:
     """Turn SIGTERM and SIGINT into a `KeyboardInterrupt` of the main thread.
 
-    Without a handler, process 1, which the command of a container is, ignores SIGTERM.
+    Without a handler, process 1, as which a container runs its command, ignores SIGTERM.
     """
     interruption = Interruption()
     with _handled({signal.SIGTERM, signal.SIGINT}, interruption.take):
@@ -89,19 +89,20 @@ def interrupted_by_signals() -> Iterator[Interruption]:
 
 @contextmanager
 def _handled(signals: Iterable[signal.Signals], handler: _Handler) -> Iterator[None]:
-    # Only the main thread may have handlers: a program that calls us from another keeps its own.
+    # Only the main thread may set handlers; a program that calls us from another keeps its own.
     taken = signals if current_thread() is main_thread() else ()
     before = {signum: signal.signal(signum, handler) for signum in taken}
     try:
         yield
     finally:
         for signum, former in before.items():
-            signal.signal(signum, former)
+            if signal.getsignal(signum) == handler:
+                signal.signal(signum, former)
 
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Start threads that take no signal, wherever it would lead: threads inherit the mask."""
+    """Start threads that receive no signal; threads inherit the signal mask."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _signals())
     try:
         yield
@@ -125,7 +126,7 @@ def on_signals(stop_flag: StopFlag) -> Iterator[None]:
     watcher.start()
 
     def pass_on(signum: int, _frame: FrameType | None) -> None:
-        # Taken by a thread that was started before the signals were blocked.
+        # Received by a thread that was started before the signals were blocked.
         if watcher.ident is not None:
             signal.pthread_kill(watcher.ident, signum)
 
@@ -137,6 +138,10 @@ def on_signals(stop_flag: StopFlag) -> Iterator[None]:
         if watcher.ident is not None:
             signal.pthread_kill(watcher.ident, _WAKE)
         watcher.join()
+        if stop_flag.signal is not None and current_thread() is main_thread():
+            # The run has ended as asked: a repetition that comes late changes no exit code.
+            for signum in signals:
+                signal.signal(signum, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

@@ -268,26 +268,6 @@ ORDER BY id DESC
 LIMIT %(limit)s
 """
 
-# Events that have not completed name the entity. There are too many completed ones to search, but
-# those that an audit queued are known by their id.
-_EVENTS_OF_ENTITY: Final = """
-SELECT event.id, event.state::text, event.entity_type::text, event.action::text, event.message,
-       event.depends_on, event.attempts, event.created, event.last_updated,
-       failed.failures, failed.failure
-FROM artwork_indexer.event_queue event
-CROSS JOIN LATERAL (
-    SELECT count(*) AS failures,
-           (array_agg(reason.failure_reason ORDER BY reason.created DESC))[1] AS failure
-    FROM artwork_indexer.event_failure_reason reason
-    WHERE reason.event = event.id
-) AS failed
-WHERE event.id = ANY (%(event_ids)s::bigint[])
-OR (event.state IN ('queued', 'running', 'failed')
-    AND event.entity_type::text = %(entity_type)s
-    AND %(gid)s IN (event.message->>'gid', event.message->>'old_gid', event.message->>'new_gid'))
-ORDER BY event.id DESC
-"""
-
 EVENT_CONDITIONS: Final = """
     event.state = 'failed'
 AND (%(entity_type)s::text IS NULL OR event.entity_type::text = %(entity_type)s)
@@ -295,7 +275,7 @@ AND (%(action)s::text IS NULL OR event.action::text = %(action)s)
 AND (%(reason)s::text IS NULL OR position(lower(%(reason)s) IN lower(failed.failure)) > 0)
 """
 
-FAILED_EVENTS: Final = """
+WITH_FAILURES: Final = """
 artwork_indexer.event_queue event
 CROSS JOIN LATERAL (
     SELECT count(*) AS failures,
@@ -309,8 +289,19 @@ _EVENT_COLUMNS: Final = f"""
 SELECT event.id, event.state::text, event.entity_type::text, event.action::text, event.message,
        event.depends_on, event.attempts, event.created, event.last_updated,
        failed.failures, failed.failure
-FROM {FAILED_EVENTS}
+FROM {WITH_FAILURES}
 """  # noqa: S608
+
+# Events that have not completed name the entity. There are too many completed ones to search, but
+# those that an audit queued are known by their id.
+_EVENTS_OF_ENTITY: Final = f"""
+{_EVENT_COLUMNS}
+WHERE event.id = ANY (%(event_ids)s::bigint[])
+OR (event.state IN ('queued', 'running', 'failed')
+    AND event.entity_type::text = %(entity_type)s
+    AND %(gid)s IN (event.message->>'gid', event.message->>'old_gid', event.message->>'new_gid'))
+ORDER BY event.id DESC
+"""
 
 _EVENT_BY_ID: Final = f"""
 {_EVENT_COLUMNS}

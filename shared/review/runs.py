@@ -232,7 +232,7 @@ def keep_report(
     options: Mapping[str, Any],
     started: datetime,
 ) -> None:
-    """Keep what a command that only reads has found as a run that has ended.
+    """Store the result of a command that only reads, as a run that has ended.
 
     Does nothing without the table, without the right to write to it, or on a replica.
     """

@@ -15,8 +15,8 @@ from psycopg import Connection
 
 from artwork_backfill.shared.review.questions import (
     EVENT_CONDITIONS,
-    FAILED_EVENTS,
     REVIEW_CONDITIONS,
+    WITH_FAILURES,
     EventFilter,
     ReviewFilter,
     event_values,
@@ -55,7 +55,7 @@ WHERE {REVIEW_CONDITIONS}
 
 _COUNT_EVENTS: Final = f"""
 SELECT count(*), coalesce(max(event.id), 0)
-FROM {FAILED_EVENTS}
+FROM {WITH_FAILURES}
 WHERE {EVENT_CONDITIONS}
 """  # noqa: S608
 
@@ -86,7 +86,7 @@ FROM (
                'https?://[^[:space:]]+', '…', 'g'),
                '[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}', '…', 'gi'),
                '[0-9]{{4,}}', '…', 'g'), 80) AS kind
-    FROM {FAILED_EVENTS}
+    FROM {WITH_FAILURES}
     WHERE {EVENT_CONDITIONS}
 ) AS event
 GROUP BY action, kind

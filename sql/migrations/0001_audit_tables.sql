@@ -5,7 +5,7 @@ CREATE TYPE artwork_indexer.audit_entity_status AS ENUM (
     'audit_in_progress',    -- claimed by a run; last_audit_at is then the time of the claim
     'clean',                -- no difference worth acting on
     'manual_review',        -- has an open row in needs_manual_review
-    'repair_queue',         -- events for its repair were queued
+    'repair_queue',         -- events were queued to mend it
     'legacy'                -- not in MusicBrainz, and nothing left on archive.org
 );
 
@@ -25,7 +25,7 @@ CREATE INDEX audit_entity_idx_unchecked
     ON artwork_indexer.audit_entity (priority DESC, last_audit_at NULLS FIRST, id)
     WHERE status = 'unchecked';
 
--- The few entities in progress, in repair or in review: stale claims, verification, lists.
+-- The few that are under way or not settled: stale claims, verification, people's lists.
 CREATE INDEX audit_entity_idx_open
     ON artwork_indexer.audit_entity (status, last_audit_at)
     WHERE status IN ('audit_in_progress', 'manual_review', 'repair_queue');
@@ -50,23 +50,22 @@ CREATE UNIQUE INDEX needs_manual_review_idx_open_uniq
 CREATE INDEX needs_manual_review_idx_status_created
     ON artwork_indexer.needs_manual_review (status, created_at);
 
--- Finds an entity's closed reviews; also used when entities are deleted.
+-- An entity's closed reviews too; and whoever deletes entities looks for reviews of each.
 CREATE INDEX needs_manual_review_idx_entity
     ON artwork_indexer.needs_manual_review (audit_entity_id);
 
--- One row per audit with another result than simply clean.
+-- One row per audit that did not simply find the entity clean.
 CREATE TABLE artwork_indexer.audit_result (
     id                  BIGSERIAL PRIMARY KEY,
     audit_entity_id     BIGINT NOT NULL
                         REFERENCES artwork_indexer.audit_entity (id) ON DELETE CASCADE,
     run_id              UUID NOT NULL,
     audited_at          TIMESTAMPTZ NOT NULL DEFAULT now(),
-    -- The decided status, or 'unreadable' if a service could not answer.
+    -- The status that was decided, or 'unreadable' when a service could not answer.
     outcome             TEXT NOT NULL,
     -- [{"check", "severity", "subject", "expected", "actual"}, ...]
     findings            JSONB NOT NULL DEFAULT '[]',
-    -- Ids of artwork_indexer.event_queue. No foreign key: artwork-indexer deletes old events
-    -- freely.
+    -- Of artwork_indexer.event_queue. No foreign key: artwork-indexer deletes old events freely.
     event_ids           BIGINT[] NOT NULL DEFAULT '{}'
 );
 

@@ -1,11 +1,11 @@
--- Feedback to the audit about what artwork-indexer has done to an entity.
+-- What artwork-indexer has done to an entity, told to the audit.
 --
--- The queue is not ours: the trigger reads the changed row and writes only to our tables. It must
--- never make artwork-indexer's statement fail or delay it for long: it waits two seconds for a
--- lock, and any error becomes a warning. audit-batch handles what is missed in that way.
+-- The queue is not ours: the trigger reads the row that changed and writes to our tables alone. It
+-- may never make artwork-indexer's statement fail nor hold it up for long: it waits two seconds
+-- for a lock, and any error becomes a warning. What is lost that way, audit-batch makes up for.
 --
--- It works for any role of artwork-indexer, because it runs with the rights of the role that
--- applied this migration; hence the fixed search_path.
+-- It works whichever role artwork-indexer connects as, since it runs with the rights of the role
+-- that applied this migration; hence the fixed search_path.
 
 CREATE FUNCTION artwork_indexer.audit_feedback() RETURNS trigger
 LANGUAGE plpgsql
@@ -17,8 +17,8 @@ DECLARE
     event_gid  TEXT;
     reason     TEXT;
 BEGIN
-    -- A copy_image event concerns two entities: the one it copies from and the one it copies to.
-    -- Text that is not a gid names no entity.
+    -- A copy_image event is about two entities: the one it copies from and the one it copies to.
+    -- What is no gid names no entity.
     FOR event_gid IN
         SELECT DISTINCT lower(named.gid)
         FROM unnest(ARRAY[NEW.message->>'gid', NEW.message->>'old_gid', NEW.message->>'new_gid'])
@@ -35,10 +35,9 @@ BEGIN
         ON CONFLICT (entity_type, gid) DO NOTHING;
 
         IF NEW.state = 'completed' THEN
-            -- The next audit shows whether the repair holds, once no more events are in progress.
-            -- The row is locked before the queue is read. Otherwise two indexers that finish the
-            -- last two events at the same time would each see the other's event as still in
-            -- progress.
+            -- Its next audit shows whether the repair holds, once nothing more is under way. The
+            -- row is locked before the queue is looked at, or two indexers that finish the last
+            -- two events at once would each take the other's for being under way.
             PERFORM
             FROM artwork_indexer.audit_entity entity
             WHERE entity.entity_type = NEW.entity_type
@@ -60,7 +59,7 @@ BEGIN
                 WHERE entity.entity_type = NEW.entity_type AND entity.gid = event_gid::uuid;
             END IF;
         ELSIF NOT EXISTS (
-            -- Queued again while this one ran: then the new event decides.
+            -- Queued once more while this one ran: then that one decides.
             SELECT
             FROM artwork_indexer.event_queue event
             WHERE event.state = 'queued'
@@ -86,7 +85,7 @@ BEGIN
     END LOOP;
     RETURN NULL;
 EXCEPTION
-    -- OTHERS does not include it: artwork-indexer's own statement time-out during a wait here.
+    -- OTHERS does not include it: a statement time-out of artwork-indexer's own while it waits here.
     WHEN query_canceled OR OTHERS THEN
         RAISE WARNING 'the audit did not hear of event %: %', NEW.id, SQLERRM;
         RETURN NULL;

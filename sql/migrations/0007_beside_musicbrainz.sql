@@ -633,16 +633,32 @@ BEGIN
             event_ids := event_ids || new_id;
         END LOOP;
 
-        -- Events that waited for one of these begin again with it.
-        UPDATE artwork_indexer.event_queue waiting
-        SET created = now()
-        WHERE waiting.state = 'queued'
-        AND waiting.depends_on && event_ids
-        AND NOT waiting.id = ANY (event_ids)
-        AND EXISTS (
-            SELECT
-            FROM artwork_indexer.audit_event known
-            WHERE known.event_id = waiting.id AND known.gid = entity.gid);
+        -- Events that waited for one of these begin again with it. An event that also depends on
+        -- another failed one can never run; `audit_sweep` would withdraw these along with it.
+        FOR wanted IN
+            SELECT waiting.id,
+                   EXISTS (
+                       SELECT
+                       FROM artwork_indexer.event_queue parent
+                       WHERE parent.id = ANY (waiting.depends_on)
+                       AND parent.state = 'failed') AS is_stuck
+            FROM artwork_indexer.event_queue waiting
+            JOIN artwork_indexer.audit_event known
+              ON known.event_id = waiting.id
+             AND known.action = waiting.action
+             AND known.message = waiting.message
+            WHERE waiting.state = 'queued'
+            AND waiting.depends_on && event_ids
+            AND NOT waiting.id = ANY (event_ids)
+        LOOP
+            IF wanted.is_stuck THEN
+                DELETE FROM artwork_indexer.event_queue waiting WHERE waiting.id = wanted.id;
+            ELSE
+                UPDATE artwork_indexer.event_queue waiting
+                SET created = now()
+                WHERE waiting.id = wanted.id;
+            END IF;
+        END LOOP;
     EXCEPTION
         -- Another transaction has queued an identical event in the meantime, committed or not.
         WHEN unique_violation THEN

@@ -143,6 +143,19 @@ def test_what_waits_for_a_failed_event_does_not_hinder_its_requeue(
     assert not set(given_up) & {event.id for event in place.events()}
 
 
+def test_a_requeued_event_outlives_what_waits_for_another_failed_one_as_well(place: Place) -> None:
+    second = deletion(ORPHAN, 72, owner=None)
+    ids = place.queued(ORPHAN, deletion(ORPHAN), second, deindex(ORPHAN, 0, 1))
+    for failed in ids[:2]:
+        place.run(failed, ends="failed")
+    assert requeue(place, ids[:1]) == [Requeued.REQUEUED]
+    sweep(place.ours)
+    assert [(event.id, event.state) for event in place.events()] == [
+        (ids[0], "queued"),
+        (ids[1], "failed"),
+    ]
+
+
 def test_what_waits_for_a_failed_event_does_not_hinder_a_purge(
     place: Place, given_up: list[int]
 ) -> None:

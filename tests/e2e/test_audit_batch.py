@@ -386,7 +386,7 @@ def test_an_entitys_own_image_is_not_purged(place: Callable[[Spec], Place]) -> N
     ("options", "complaint"),
     [
         (["--ignore", "index.imge.url"], "'index.image.url'"),
-        (["--ignore", "nothing.*"], "no check is called 'nothing.*'"),
+        (["--ignore", "nothing.*"], "there is no check 'nothing.*'"),
         (["--remedy", "item.missing=index"], "indexing again cannot repair 'item.missing'"),
         (["--remedy", "item.noindex=delete"], "write CHECK=index, CHECK=review or CHECK=record"),
         (["--min-severity", "grave"], "'grave' is not one of 'minor', 'major', 'critical'"),

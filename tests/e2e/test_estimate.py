@@ -17,7 +17,7 @@ from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.auditing.estimate import Estimate, Estimator
 from artwork_backfill.shared.auditing.examination import Examiner
-from artwork_backfill.shared.auditing.models import Audit
+from artwork_backfill.shared.auditing.models import Audit, Failure
 from artwork_backfill.shared.auditing.owners import OwnerRows, look_up_owners
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.review import runs
@@ -30,13 +30,13 @@ SEEDS = range(6)
 
 
 class Counting(Examiner):
-    """Counts how many audits are held at most until they are confirmed."""
+    """Remembers the largest number of audits that waited together for a second look."""
 
     most = 0
 
-    def confirm(self, audits: Sequence[Audit]) -> list[Audit | None]:
+    def look_again(self, audits: Sequence[Audit]) -> list[Audit | Failure | None]:
         Counting.most = max(Counting.most, len(audits))
-        return super().confirm(audits)
+        return super().look_again(audits)
 
 
 def _estimates(here: Place, sample: int) -> Iterator[Estimate]:

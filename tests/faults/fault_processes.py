@@ -84,7 +84,7 @@ class Haste:
 
         patiently = Pace.pause
         patch.object(Pace, "pause", pause).start()
-        patch.object(pages, "_PAUSE_S", pages._PAUSE_S / speed).start()
+        patch.object(pages, "PAUSE_S", pages.PAUSE_S / speed).start()
         _set_default(http.HttpClient, clock=lambda: time.monotonic() * speed)
         # Exchanges take as long as ever, so a call may too.
         check = http.Service.__post_init__

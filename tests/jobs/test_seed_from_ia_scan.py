@@ -98,7 +98,7 @@ class Archive:
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages_module, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(pages_module, "PAUSE_S", 0.0)
 
 
 @pytest.fixture
@@ -650,7 +650,7 @@ def test_a_list_can_be_verified_alone(database: str, listed: Path) -> None:
     [
         (gzip.compress("\n".join(identifiers(*range(30))).encode())[:-9], "cut off"),
         (b"nonsense\n", "like mbid-GID"),
-        ("\n".join(["nonsense"] * 2_000 + identifiers(1)).encode(), "1 of 2,001 lines"),
+        ("\n".join(["nonsense"] * 2_000 + identifiers(1)).encode(), "like mbid-GID"),
         ("\n".join(identifiers(*range(30))).encode("utf-16"), "no text in UTF-8"),
         (b"", "like mbid-GID"),
     ],

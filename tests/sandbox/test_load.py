@@ -58,11 +58,7 @@ def loaded(
     world = World(Spec(seed=11, size=900, dark_share=0.05, recent_share=0.05))
     name = f"loaded_{uuid.uuid4().hex}"
     dsn = postgres.create_database(name)
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "several processes":
-            patch.setattr(load, "_WORTH_A_PROCESS", 300)
-            patch.setattr("os.cpu_count", lambda: 3)
-        load.build_database(dsn, world)
+    load.build_database(dsn, world, processes=3 if request.param == "several processes" else 1)
     with psycopg.connect(dsn, autocommit=True) as conn:
         yield world, conn
     postgres.drop_database(name)

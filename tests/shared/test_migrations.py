@@ -19,13 +19,21 @@ from artwork_backfill.shared.migrations import MigrationFailed, State, available
 from tests.timing import LIMIT_S
 from tests.tiny import query, wait_for
 
+#: The SHA-256 checksums of the migrations that databases have applied: `migrate` refuses any other.
+RELEASED = {
+    "0001_audit_tables.sql": "d384f4942e88c64626319881a0b362ec19f7d584ddbe636c706f44e58924b2ff",
+    "0002_indexer_feedback.sql": "228e4c472a45a687b4d8b7c262bf7f3f9223726947cb43bd33e43a72efa46eed",
+    "0003_ia_scan.sql": "34367db71045e950f8512e985fc2a43577f474c7fc1a7a83d9c0d844755878e1",
+    "0004_audit_history.sql": "d2013551fa8821886df64ba1fe2bceaf380dba756a433cd53ddc448294198960",
+}
+
 RECORDS = "SELECT name, checksum FROM artwork_indexer.backfill_migration ORDER BY name"
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of migrations of the test's own, with one good file."""
-    monkeypatch.setattr(migrations, "_FOLDER", tmp_path)
+    monkeypatch.setattr(migrations.Target, "folder", tmp_path)
     (tmp_path / "0001_first.sql").write_text("CREATE TABLE artwork_indexer.first (id INT);")
     return tmp_path
 
@@ -49,6 +57,11 @@ def test_all_are_applied_in_order_and_recorded_once(
         (migration.name, migration.checksum) for migration in available()
     ]
     assert status(conn) == [(name, State.APPLIED) for name in names]
+
+
+def test_released_migrations_never_change_not_even_in_a_comment() -> None:
+    checksums = {migration.name: migration.checksum for migration in available()}
+    assert {name: checksums[name] for name in RELEASED} == RELEASED
 
 
 def test_only_what_is_pending_is_applied(conn: Connection, folder: Path) -> None:

@@ -12,7 +12,14 @@ import pytest
 from psycopg import Connection
 
 from artwork_backfill.shared.engine import session as db
-from artwork_backfill.shared.engine.job import RunFailed, RunResult, Verification, Wait, Written
+from artwork_backfill.shared.engine.job import (
+    RunFailed,
+    RunResult,
+    StopRun,
+    Verification,
+    Wait,
+    Written,
+)
 from artwork_backfill.shared.engine.report import Outcome, Report
 from sandbox.postgres import Cluster, start_server
 from tests.tiny import (
@@ -361,6 +368,15 @@ def test_a_signal_while_the_database_is_in_trouble_stops_the_run(work: str, verb
     assert (report.outcome, report.exit_code) == (Outcome.STOPPED, 143), report.reason
     assert report.reason == "stopped by SIGTERM"
     assert doubled(work) == []
+
+
+def test_a_run_that_may_not_give_back_is_interrupted_for_that_reason(work: str) -> None:
+    def stop(_: Connection) -> None:
+        raise StopRun("another run declared it dead")
+
+    report = driver(work).run(troubled("release", stop))
+    assert (report.outcome, report.exit_code) == (Outcome.INTERRUPTED, 75)
+    assert report.reason == "another run declared it dead"
 
 
 def test_an_error_that_does_not_pass_fails_the_run_in_spite_of_a_signal(work: str) -> None:

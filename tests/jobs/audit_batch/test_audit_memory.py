@@ -15,7 +15,7 @@ from artwork_backfill.jobs.cli.main import main
 from artwork_backfill.shared.audit.catalogue import Remedy, Severity
 from artwork_backfill.shared.audit.decide import PROOFS, Policy
 from artwork_backfill.shared.auditing.models import STREAK_LIMIT, Reason
-from tests.jobs.audit_batch.audit_scene import Scene
+from tests.jobs.audit_batch.audit_scene import Scene, unreadable
 
 MAJOR_ONLY = Policy(min_severity=Severity.MAJOR)
 
@@ -117,6 +117,19 @@ def test_a_review_keeps_the_reasons_that_a_narrower_policy_ignores(scene: Scene)
     scene.audit(gid, policy=narrow)
     assert scene.status(gid) == "manual_review"
     assert [review.status for review in scene.reviews(gid)] == ["open"]
+
+
+def test_a_review_keeps_its_reasons_while_the_entity_cannot_be_read(scene: Scene) -> None:
+    gid = scene.plan("original-missing").gid
+    scene.audit(gid)
+    scene.archive.answers[gid] = unreadable
+    for _ in range(STREAK_LIMIT):
+        scene.audit(gid)
+    [review] = scene.reviews(gid)
+    assert [(reason["code"], reason["check"]) for reason in review.reasons] == [
+        ("unreadable", None),
+        ("finding", "files.original.missing"),
+    ]
 
 
 def test_a_review_about_another_check_is_closed_when_its_finding_is_gone(scene: Scene) -> None:

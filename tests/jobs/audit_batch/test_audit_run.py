@@ -304,6 +304,15 @@ def test_claims_of_a_run_that_dies_meanwhile_are_taken_over_when_nothing_else_is
     assert report.totals["scanned"] == scene.world.spec.size
 
 
+def test_what_a_run_holds_that_was_just_killed_is_left(scene: Scene) -> None:
+    scene.claim(7)
+    # It still counts as alive, however slow the machine is.
+    scene.record(heartbeat="-1 hour")
+    report = scene.run()
+    assert (report.outcome, report.exit_code) == (Outcome.VERIFIED, 0)
+    assert report.reason == "all rows were processed, and 7 rows are left"
+
+
 def test_a_run_that_is_taken_for_dead_writes_nothing_any_more(scene: Scene) -> None:
     stop_flag = StopFlag()
     job = scene.job(stop_flag=stop_flag, batch_size=50, fixed_batch_size=True)

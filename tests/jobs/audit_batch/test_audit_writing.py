@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
-from artwork_backfill.jobs.audit_batch.claims import give_back
+from artwork_backfill.jobs.audit_batch.claims import TABLE
 from artwork_backfill.jobs.audit_batch.writing import Writer
+from artwork_backfill.shared import reaudit, seeding
 from artwork_backfill.shared.audit.catalogue import Severity
 from artwork_backfill.shared.audit.decide import Decision, Policy, Status
 from artwork_backfill.shared.audit.expected import index_json, md5
@@ -250,7 +251,7 @@ def test_an_entity_that_was_merged_since_the_claim_is_left_for_later(
 def test_what_another_run_has_taken_over_is_not_written(scene: Scene) -> None:
     lost, held = scene.plan("index-missing").gid, scene.plan("index-value").gid
     audits = _audits(scene, lost, held)
-    give_back(scene.conn, [a.claim for a in audits if a.claim.entity.gid == lost])
+    TABLE.give_back(scene.conn, [a.claim for a in audits if a.claim.entity.gid == lost])
     [theirs] = scene.claim(1)
     assert theirs.entity.gid == lost
     written = scene.write(audits)
@@ -461,7 +462,7 @@ def _with_index(scene: Scene, gid: str) -> dict[str, Any]:
     scene.only(gid)
     [claim] = scene.claim()
     assert claim.expected is not None
-    give_back(scene.conn, [claim])
+    TABLE.give_back(scene.conn, [claim])
     index = {
         "name": "index.json",
         "source": "original",
@@ -528,3 +529,16 @@ def test_hostile_texts_are_stored_as_they_can_be(scene: Scene) -> None:
     decision = Decision(Status.MANUAL_REVIEW, review_reasons=(reason,))
     scene.write([Audit(claim, decision)])
     assert scene.reviews(gid)[0].review_reason == "'); DROP TABLE x; --"
+
+
+def test_an_audit_whose_item_changed_meanwhile_writes_nothing(scene: Scene) -> None:
+    quiet, drifted = scene.plan(None).gid, scene.plan("index-missing").gid
+    scene.only(quiet, drifted)
+    audits = scene.examine(scene.claim())
+    gids = seeding.uuid_array([UUID(quiet).bytes, UUID(drifted).bytes])
+    with scene.conn.transaction():
+        now = scene.value("SELECT now()")
+        assert reaudit.make_gids_unchecked(scene.conn, gids, now).entities == 2
+    assert scene.write(audits).counts["lost"] == 2
+    assert (scene.status(quiet), scene.status(drifted)) == ("unchecked", "unchecked")
+    assert scene.events() == []

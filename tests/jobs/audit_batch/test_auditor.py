@@ -348,7 +348,7 @@ def test_what_a_call_could_not_give_back_is_given_back_by_the_next(
         assert (auditor.audit().audited, scene.status(gid)) == (1, "clean")
 
 
-def test_a_call_that_another_run_took_for_dead_says_so_and_the_next_one_audits(
+def test_a_call_that_was_declared_dead_says_so_and_the_next_one_audits(
     scene: Scene, auditor: Auditor
 ) -> None:
     gid = scene.plan(None).gid
@@ -362,7 +362,7 @@ def test_a_call_that_another_run_took_for_dead_says_so_and_the_next_one_audits(
     scene.archive.answers[gid] = reaped
     summary = auditor.audit()
     assert summary.audited == 0
-    assert "took it for dead" in str(summary.waits_for)
+    assert "declared it dead" in str(summary.waits_for)
     scene.archive.answers.clear()
     assert (auditor.audit().audited, scene.status(gid)) == (1, "clean")
     scene.conn.execute("UPDATE artwork_indexer.backfill_run SET finished = now()")

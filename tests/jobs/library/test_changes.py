@@ -170,6 +170,19 @@ def test_a_run_that_cannot_write_its_file_fails_and_names_it(shelves: Shelves) -
     assert shelves.filled() == {}
 
 
+def test_whatever_lml_sends_a_line_can_be_read_again(shelves: Shelves, path: Path) -> None:
+    shelves.add("1 Album", "2 Album")
+
+    class Sends(FakeLml):
+        def _answer(self, query: LmlQuery) -> LookupAnswer:
+            album = query.album + " " * 70_000
+            return LookupAnswer((Artwork(query.artist, album, 5, url_of(query.album), 0.9),))
+
+    shelves.lml = Sends()
+    assert shelves.run(noting(path)).totals["written"] == 2
+    assert shelves.undo(path).totals["written"] == 2
+
+
 def test_half_a_surrogate_pair_from_lml_harms_nothing(shelves: Shelves, path: Path) -> None:
     shelves.add("1 Album", "2 Album", "3 Album")
 
