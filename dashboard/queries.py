@@ -292,19 +292,18 @@ def _remedy(kind: str) -> str:
 
 
 def repairs_by_check(conn: Connection) -> pd.DataFrame:
-    """Return how often repairs hold: `check`, `held`, `not_held`, `share`, `now`."""
+    """Return how often repairs hold: `check`, `held`, `not_held`, `now`."""
     return _frame(
         [
             (
                 tally.check,
                 tally.held,
                 tally.not_held,
-                f"{100 * tally.held / max(1, tally.held + tally.not_held):.0f} %",
                 "left to people" if tally.is_given_up else "repaired",
             )
             for tally in list_repairs(conn)
         ],
-        *("check", "held", "not_held", "share", "now"),
+        *("check", "held", "not_held", "now"),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Final
 CSS: Final = """
 <style>
 /* Room for the toolbar that Streamlit lays over the top, and no more. */
-.block-container { padding-top: 3.25rem; padding-bottom: 3rem; }
+.block-container { padding-top: 3.9rem; padding-bottom: 3rem; }
 .st-key-head h2 { font-size: 1.5rem; padding: 0; }
 [data-testid="stMetricValue"] { font-size: 1.5rem; font-variant-numeric: tabular-nums; }
 
@@ -23,7 +23,9 @@ CSS: Final = """
 [data-testid="stButtonGroup"] [data-selected="true"] p { color: light-dark(#9c1b2b, #ff9aa2); }
 
 /* Not for people: see page.py and address.py. */
-.st-key-session-token, .st-key-address-heard { display: none; }
+[data-testid="stLayoutWrapper"]:has(> .st-key-session-token, > .st-key-address-heard) {
+  display: none;
+}
 
 /* What can be done about a list stays in view. */
 [data-testid="stLayoutWrapper"]:has(> .st-key-reviews-bar, > .st-key-events-bar) {
@@ -47,7 +49,8 @@ CSS: Final = """
 [data-testid="stText"] { white-space: pre-wrap; overflow-wrap: anywhere; }
 
 a.download {
-  display: inline-block; padding: .4rem .75rem; border-radius: .5rem; text-decoration: none;
+  font-size: .875rem; display: inline-block; padding: .4rem .75rem; border-radius: .5rem;
+  text-decoration: none;
   border: 1px solid light-dark(#d5d6d8, #45474d); color: inherit; min-height: 1.6rem;
 }
 a.download:hover, a.download:focus-visible { border-color: light-dark(#9c1b2b, #ff9aa2); }
@@ -77,7 +80,7 @@ figure.picture figcaption { font-size: .85rem; color: light-dark(#4a4f5c, #c4c8d
     flex: 1 1 44% !important; width: 44% !important; min-width: 0;
   }
   .st-key-reviews-groups, .st-key-events-groups { flex-wrap: nowrap; overflow-x: auto; }
-  .block-container { padding: 3.25rem .75rem 2rem; }
+  .block-container { padding: 3.9rem .75rem 2rem; }
   [data-testid="stMetricValue"] { font-size: 1.2rem; }
   [data-testid="stLayoutWrapper"]:has(> .st-key-reviews-bar, > .st-key-events-bar) {
     position: static;

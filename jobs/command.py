@@ -29,6 +29,7 @@ import psycopg
 from psycopg import Connection
 from rich.console import Console
 
+from artwork_backfill.shared.audit.catalogue import UnknownCheck, match_checks
 from artwork_backfill.shared.durations import parse_duration
 from artwork_backfill.shared.engine import container
 from artwork_backfill.shared.engine import report as reports
@@ -288,6 +289,14 @@ def _option(name: str, *more: str, **attributes: Any) -> click.Parameter:
     envvar = "BACKFILL_" + name.removeprefix("--").replace("-", "_").upper()
     attributes["envvar"] = attributes.get("envvar") or envvar
     return click.Option([name, *more], show_default=True, show_envvar=True, **attributes)
+
+
+def matched_checks(patterns: Iterable[str], option_name: str) -> frozenset[str]:
+    """Return the checks of the audit that the patterns of an option match."""
+    try:
+        return frozenset(check for pattern in patterns for check in match_checks(pattern))
+    except UnknownCheck as error:
+        raise click.BadParameter(str(error), param_hint=option_name) from None
 
 
 def form_option(name: str, help_text: str) -> Callable[[F], F]:

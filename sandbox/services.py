@@ -18,7 +18,6 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from sandbox.changes import Changes
@@ -112,17 +111,12 @@ class Services:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            self.__exit__(None, None, None)
+            self.__exit__()
             raise RuntimeError("the stand-ins did not start; see their output above")
         self._urls = json.loads(answer)
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self._process.communicate()
 

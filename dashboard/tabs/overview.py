@@ -176,21 +176,22 @@ def _figures(status: AuditStatus, count: Mapping[str, int], rate: float | None) 
     oldest = "" if status.oldest_review_s is None else words.short(status.oldest_review_s)
     boxes = (
         Box("Open reviews", f"{status.open_reviews:,}", "What a person has to decide.",
-            f"The oldest: {oldest}" if oldest else "", "Reviews", {}),
+            f"The oldest: {oldest}" if oldest else "There is none.", "Reviews", {}),
         Box("Failed events", f"{failed:,}", "What artwork-indexer has given up.",
-            "", "Failed events", {}),
+            _oldest(events, "failed"), "Failed events", {}),
         Box("Repairs queued", f"{count['repair_queue']:,}",
             "Entities whose repair artwork-indexer has to carry out.",
-            "", "Entities", {ENTITIES_STATUS: "repair_queue", ENTITIES_QUERY: ""}),
+            f"{status.repairs.to_prove:,} carried out, to prove",
+            "Entities", {ENTITIES_STATUS: "repair_queue", ENTITIES_QUERY: ""}),
         Box("Indexer's queue", f"{waiting:,}",
             "All events that are queued or running, those of MusicBrainz included.",
-            _oldest(events), None, {}),
+            _oldest(events, "queued", "running"), None, {}),
         Box("Left to audit", f"{left:,}", "Entities that are unchecked or being audited.",
             remaining(left, sum(count.values()), rate), "Entities",
             {ENTITIES_STATUS: "unchecked", ENTITIES_QUERY: ""}),
         Box("Audits per hour", "none" if rate is None else f"{rate:,.0f}",
             "Within the last two hours, while an audit is at work.",
-            "" if rate is not None else "no audit is at work", "Runs", {}),
+            "in the last two hours" if rate is not None else "no audit is at work", "Runs", {}),
     )  # fmt: skip
     with st.container(horizontal=True, key="overview-boxes"):
         for box in boxes:
@@ -212,8 +213,7 @@ class Box:
 def _draw_box(box: Box) -> None:
     with st.container(border=True, width=170, height="stretch", gap="small"):
         st.metric(box.label, box.value, help=box.help)
-        if box.below:
-            st.caption(box.below)
+        st.caption(box.below)
         if box.tab is not None:
             st.button(
                 f"Open {box.tab.lower()}",
@@ -225,9 +225,9 @@ def _draw_box(box: Box) -> None:
             )
 
 
-def _oldest(events: Mapping[str, QueueCount]) -> str:
-    ages = [events[state].oldest_s for state in ("queued", "running") if state in events]
-    return f"The oldest: {words.short(max(ages))}" if ages else "It is empty."
+def _oldest(events: Mapping[str, QueueCount], *states: str) -> str:
+    ages = [events[state].oldest_s for state in states if state in events]
+    return f"The oldest: {words.short(max(ages))}" if ages else "There is none."
 
 
 def counts(status: AuditStatus) -> dict[str, int]:
@@ -446,8 +446,7 @@ def _repairs(status: AuditStatus | None, proofs: pd.DataFrame) -> None:
                 "check": show.words("How repairs hold"),
                 "held": show.number("Held", 62),
                 "not_held": show.number("Did not", 62),
-                "share": show.words("Share", 62),
-                "now": show.words("Now"),
+                "now": show.words("Now", 90),
             },
             name="How repairs hold",
         )
@@ -483,7 +482,7 @@ def _queue(events: Mapping[str, QueueCount]) -> None:
         show.table(
             pd.DataFrame(rows, columns=["state", "events", "oldest"]),
             {
-                "state": show.words("Events"),
+                "state": show.words("State"),
                 "events": show.number("Events", 100),
                 "oldest": show.words("Oldest", 110),
             },

@@ -183,7 +183,7 @@ def _filters() -> ReviewFilter:
             format_func=lambda status: words.REVIEWS[status],
             key="reviews.statuses",
             persist_state="session",
-            width=190,
+            width=170,
         )
         entity_type = show.entity_type_filter("reviews.entity_type")
         priority = st.selectbox(
@@ -192,7 +192,7 @@ def _filters() -> ReviewFilter:
             format_func=PRIORITIES.__getitem__,
             key="reviews.priority",
             persist_state="session",
-            width=190,
+            width=160,
         )
         age = st.selectbox(
             "Age",
@@ -200,10 +200,10 @@ def _filters() -> ReviewFilter:
             format_func=lambda age: AGES[age][0],
             key="reviews.age",
             persist_state="session",
-            width=170,
+            width=150,
         )
         reason = st.text_input(
-            "Reason contains", key="reviews.reason", persist_state="session", width=220
+            "Reason contains", key="reviews.reason", persist_state="session", width=200
         )
         text = st.text_input(
             "Gid, reason or notes contain", key="reviews.text", persist_state="session", width=220

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -154,11 +154,6 @@ def browse(partition: Partition) -> Callable[[Connection, Any, int], tuple[list[
         return [claim(*row[:5]) for row in rows], place
 
     return look
-
-
-def give_back(conn: Connection, claims: Sequence[Claim]) -> None:
-    """Give back claims that will not be written, if this run still holds them."""
-    TABLE.give_back(conn, claims)
 
 
 def tidy(session: Session) -> None:

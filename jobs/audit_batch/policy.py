@@ -8,12 +8,11 @@ from typing import Any
 
 import click
 
-from artwork_backfill.jobs.command import F, option
+from artwork_backfill.jobs.command import F, matched_checks, option
 from artwork_backfill.shared.audit.catalogue import (
     Remedy,
     Severity,
     UnknownCheck,
-    match_checks,
     parse_remedies,
 )
 from artwork_backfill.shared.audit.decide import Policy
@@ -31,7 +30,7 @@ def policy_options(command: F) -> F:
                 "--no-deletions and --delete-from-live exclude each other: pass one of them"
             )
         policy = Policy(
-            _matched(options.pop("ignored")),
+            matched_checks(options.pop("ignored"), "--ignore"),
             _severity(options.pop("min_severity")),
             _chosen(options.pop("remedies")),
             deletions=not no_deletions,
@@ -92,13 +91,6 @@ def _chosen(remedies: tuple[str, ...]) -> dict[str, Remedy]:
         return parse_remedies(remedies)
     except UnknownCheck as error:
         raise click.BadParameter(str(error), param_hint="--remedy") from None
-
-
-def _matched(patterns: tuple[str, ...]) -> frozenset[str]:
-    try:
-        return frozenset(check for pattern in patterns for check in match_checks(pattern))
-    except UnknownCheck as error:
-        raise click.BadParameter(str(error), param_hint="--ignore") from None
 
 
 def _severity(label: str) -> Severity:

@@ -18,7 +18,7 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 
 from artwork_backfill.jobs.audit_batch import tallies
-from artwork_backfill.jobs.audit_batch.claims import give_back
+from artwork_backfill.jobs.audit_batch.claims import TABLE
 from artwork_backfill.shared.audit.decide import Decision, QueuedAction, Status
 from artwork_backfill.shared.audit.finding import storable
 from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
@@ -247,7 +247,7 @@ class Writer:
 
     def write(self, conn: Connection, audits: Sequence[Audit]) -> AuditsWritten:
         """Write these audits, except for entities that have changed since."""
-        held = _lock_held(conn, audits)
+        held = _lock_claims(conn, [audit.claim for audit in audits])
         audits_held = [audit for audit in audits if audit.claim.entity.id in held]
         batch = self._sort(conn, audits_held)
         _record(conn, batch, self._run_id)
@@ -292,7 +292,7 @@ class Writer:
                 return _summary(_Sorted(), lost=1)
             case Obstacle.NO_ROOM:
                 batch = _Sorted(postponed=[_Decided(audit, _decision(audit))])
-                give_back(conn, [audit.claim])
+                TABLE.give_back(conn, [audit.claim])
                 return _summary(batch, lost=0)
             case _:
                 deferred = replace(audit, outcome=Deferral(_REASONS[obstacle]))
@@ -530,10 +530,6 @@ def _summary(batch: _Sorted, *, lost: int) -> AuditsWritten:
         unreadable=sum(_is_unreadable(deferral) for _, deferral in batch.deferred)
         + sum(_is_unreadable(entry.decision) for entry in batch.decided),
     )
-
-
-def _lock_held(conn: Connection, audits: Sequence[Audit]) -> frozenset[int]:
-    return _lock_claims(conn, [audit.claim for audit in audits])
 
 
 def _lock_claims(conn: Connection, claims: Sequence[Claim]) -> frozenset[int]:

@@ -188,7 +188,7 @@ def list_reviews(
         older_than=_age(older_than),
         newer_than=_age(newer_than),
     )
-    with _database("review", questions.TABLES) as conn:
+    with database("review", questions.TABLES) as conn:
         reviews = questions.list_reviews(conn, wanted, Page(limit, offset))
     _show_list(form, Review, reviews, views.reviews_table)
 
@@ -205,7 +205,7 @@ def show(*, gid: UUID, as_json: bool) -> None:
 
     Example: artwork-backfill review show 76df3287-6cda-33eb-8e9a-044b5e15ffdd
     """
-    with _database("review", questions.TABLES) as conn:
+    with database("review", questions.TABLES) as conn:
         cases = questions.find_cases(conn, gid)
     if not cases:
         raise click.ClickException(f"{gid} {Retried.UNKNOWN}")
@@ -225,7 +225,7 @@ def _review_command(name: str, action: ReviewAction, help_text: str) -> None:
     @click.option("--note", type=NoteType(), required=True, help="The reason, for later readers.")
     @by_option
     def command(*, review_id: int, note: str, by: str) -> None:
-        with _database("review", (*questions.TABLES, *actions.TABLES)) as conn:
+        with database("review", (*questions.TABLES, *actions.TABLES)) as conn:
             review = questions.find_review(conn, review_id)
             if review is None:
                 raise Refused(f"there is no review {review_id}: `review list` shows all reviews")
@@ -284,7 +284,7 @@ def purge(*, review_id: int, artwork_id: int, suffix: str | None, note: str, by:
     Example: artwork-backfill review purge 12 --artwork 1029384756 --note "spam, see edit 1234"
     """
     tables = (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES)
-    with _database("review", tables) as conn:
+    with database("review", tables) as conn:
         review = questions.find_review(conn, review_id)
         if review is None:
             raise Refused(f"there is no review {review_id}: `review list` shows all reviews")
@@ -308,7 +308,7 @@ def retry(*, gids: tuple[UUID, ...], by: str) -> None:
 
     Example: artwork-backfill review retry 76df3287-6cda-33eb-8e9a-044b5e15ffdd
     """
-    with _database("review", actions.TABLES) as conn:
+    with database("review", actions.TABLES) as conn:
         retried = actions.retry(conn, dict.fromkeys(gids), by=by)
     for entry in retried:
         entity = f"{entry.entity_type} {entry.gid}" if entry.entity_type else str(entry.gid)
@@ -333,7 +333,7 @@ def export(*, reader: str) -> None:
 
     Example: artwork-backfill review export --for archive.org > archive-org.tsv
     """
-    with _database("review", questions.TABLES) as conn:
+    with database("review", questions.TABLES) as conn:
         for instruction in _EXPORTS[reader](conn):
             click.echo(f"{instruction.identifier}\t{instruction.what}")
 
@@ -370,7 +370,7 @@ def failed(
     Example: artwork-backfill events failed --action index --reason 503
     """
     wanted = EventFilter(EntityType(entity_type) if entity_type else None, action, reason)
-    with _database("events", questions.TABLES) as conn:
+    with database("events", questions.TABLES) as conn:
         events = questions.list_failed_events(conn, wanted, Page(limit, offset))
     _show_list(form, Event, events, views.events_table)
 
@@ -388,7 +388,7 @@ def requeue(*, ids: tuple[int, ...], any_event: bool, by: str) -> None:
     Example: artwork-backfill events requeue 4711 4712
     """
     tables = (*actions.TABLES, *actions.DELETION_TABLES)
-    with _database("events", tables) as conn:
+    with database("events", tables) as conn:
         requeued = actions.requeue(conn, set(ids), by=by, listings=_listings(), any_event=any_event)
     for event in requeued:
         along = "" if event.asked_for else " (it depends on one of these)"
@@ -412,7 +412,7 @@ def _listings() -> Listings:
 
 
 @contextmanager
-def _database(command: str, tables: tuple[Table, ...]) -> Iterator[Connection]:
+def database(command: str, tables: tuple[Table, ...]) -> Iterator[Connection]:
     """Open the database; refusals and timeouts become one message and exit code 1."""
     with musicbrainz_database(command, tables, statement_timeout=_STATEMENT_TIMEOUT) as conn:
         try:

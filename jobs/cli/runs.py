@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import click
@@ -11,9 +9,8 @@ from psycopg import Connection
 
 from artwork_backfill.jobs.cli import run_views, views
 from artwork_backfill.jobs.cli.main import JOBS, load_job
-from artwork_backfill.jobs.cli.review import by_option
-from artwork_backfill.jobs.command import F, musicbrainz_database
-from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.jobs.cli.review import by_option, database
+from artwork_backfill.jobs.command import F
 from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.review.actions import Refused
 from artwork_backfill.shared.review.runs import Run
@@ -75,7 +72,7 @@ def list_runs(*, limit: int, at_work: bool, as_json: bool) -> None:
 
     Example: artwork-backfill runs list --at-work
     """
-    with _database(runs.LOOK) as conn:
+    with database("runs", runs.LOOK) as conn:
         found = run_views.read(conn, runs.list_runs(conn, limit, ended=not at_work))
         holds = runs.list_holds(conn)
     if as_json:
@@ -96,7 +93,7 @@ def show(*, run_id: str, as_json: bool) -> None:
 
     Example: artwork-backfill runs show 1f0c
     """
-    with _database(runs.LOOK) as conn:
+    with database("runs", runs.LOOK) as conn:
         run = _find(conn, run_id)
         (view,) = run_views.read(conn, [run])
     if as_json:
@@ -114,7 +111,7 @@ def pause(*, run_id: str, why: str, by: str) -> None:
 
     Example: artwork-backfill runs pause 1f0c --why "archive.org is being moved"
     """
-    with _database(runs.TABLES) as conn:
+    with database("runs", runs.TABLES) as conn:
         run = _find(conn, run_id)
         runs.pause(conn, run.id, by=by, why=why)
     click.echo(f"requested a pause of {run.job} {run.id}: {_WHEN}")
@@ -128,7 +125,7 @@ def resume(*, run_id: str, by: str) -> None:
 
     Example: artwork-backfill runs resume 1f0c
     """
-    with _database(runs.TABLES) as conn:
+    with database("runs", runs.TABLES) as conn:
         run = _find(conn, run_id)
         runs.resume(conn, run.id, by=by)
     click.echo(f"requested {run.job} {run.id} to resume: takes effect within two seconds")
@@ -143,7 +140,7 @@ def stop(*, run_id: str, why: str, by: str) -> None:
 
     Example: artwork-backfill runs stop 1f0c --why "replaced by a faster one"
     """
-    with _database(runs.TABLES) as conn:
+    with database("runs", runs.TABLES) as conn:
         run = _find(conn, run_id)
         runs.stop(conn, run.id, by=by, why=why)
     click.echo(f"requested a stop of {run.job} {run.id}: {_WHEN}")
@@ -167,7 +164,7 @@ def hold(*, job: str, why: str, by: str) -> None:
             f"{job} works in a database without records of runs: stop its containers, or suspend"
             " its CronJob"
         )
-    with _database(runs.TABLES) as conn:
+    with database("runs", runs.TABLES) as conn:
         runs.hold(conn, job, by=by, why=why)
     click.echo(f"{job} is held: its runs end, and no new one works until `runs unhold {job}`")
 
@@ -179,7 +176,7 @@ def unhold(*, job: str) -> None:
 
     Example: artwork-backfill runs unhold audit-batch
     """
-    with _database(runs.TABLES) as conn:
+    with database("runs", runs.TABLES) as conn:
         runs.unhold(conn, job)
     click.echo(f"{job} is no longer held")
 
@@ -189,12 +186,3 @@ def _find(conn: Connection, prefix: str) -> Run:
     if run is None:
         raise Refused(f"run {prefix} has just been deleted: `runs list` shows the others")
     return run
-
-
-@contextmanager
-def _database(tables: tuple[Table, ...]) -> Iterator[Connection]:
-    with musicbrainz_database("runs", tables) as conn:
-        try:
-            yield conn
-        except Refused as error:
-            raise click.ClickException(str(error)) from None

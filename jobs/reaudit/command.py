@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import click
 
-from artwork_backfill.jobs.command import DurationType, job_command, option
+from artwork_backfill.jobs.command import DurationType, job_command, matched_checks, option
 from artwork_backfill.jobs.reaudit.job import OLD_AFTER_S, Reaudit
 from artwork_backfill.shared import reaudit
-from artwork_backfill.shared.audit.catalogue import UnknownCheck, match_checks
 from artwork_backfill.shared.engine.job import Run
 
 
@@ -50,11 +49,6 @@ def command(
     """
     if older_than is None:
         older_than = 0.0 if checks else OLD_AFTER_S
-    return Reaudit(run, older_than, statuses or reaudit.DONE, _matched(checks) or None)
-
-
-def _matched(patterns: tuple[str, ...]) -> frozenset[str]:
-    try:
-        return frozenset(check for pattern in patterns for check in match_checks(pattern))
-    except UnknownCheck as error:
-        raise click.BadParameter(str(error), param_hint="--check") from None
+    return Reaudit(
+        run, older_than, statuses or reaudit.DONE, matched_checks(checks, "--check") or None
+    )

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final
 from uuid import UUID
 
@@ -270,7 +271,7 @@ def _extrapolated(tallies: Sequence[_Tally]) -> Estimate:
 
     def of_events(name: str) -> Interval:
         """Return a number of events, with the bounds of the entities that need any."""
-        entities = of(_events, f"entities with {name}")
+        entities = of(attrgetter("events"), f"entities with {name}")
         events = sum(_scaled(tally, tally.events[name]) for tally in tallies)
         if entities.estimate == 0:
             return Interval(0.0, 0.0, entities.high)
@@ -281,9 +282,9 @@ def _extrapolated(tallies: Sequence[_Tally]) -> Estimate:
     services = sorted({name for tally in tallies for name in tally.requests})
     return Estimate(
         strata=strata,
-        outcomes={name: of(_outcomes, name) for name in _OUTCOMES if name in seen},
+        outcomes={name: of(attrgetter("outcomes"), name) for name in _OUTCOMES if name in seen},
         checks={
-            check: of(_checks, check)
+            check: of(attrgetter("checks"), check)
             for check in sorted({check for tally in tallies for check in tally.checks})
         },
         events=of_events(EVENTS),
@@ -296,18 +297,6 @@ def _extrapolated(tallies: Sequence[_Tally]) -> Estimate:
 
 
 _OUTCOMES: Final = (*(str(status) for status in Status), "deferred", "failed")
-
-
-def _outcomes(tally: _Tally) -> Mapping[str, int]:
-    return tally.outcomes
-
-
-def _checks(tally: _Tally) -> Mapping[str, int]:
-    return tally.checks
-
-
-def _events(tally: _Tally) -> Mapping[str, int]:
-    return tally.events
 
 
 def _scaled(tally: _Tally, count: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -15,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from artwork_backfill.dashboard import access, serve
 from artwork_backfill.shared.engine.log import plain
-from artwork_backfill.shared.review import actions
+from artwork_backfill.shared.review import actions, runs
 from tests.dashboard.dashboard_rows import HOSTILE, Rows
 
 GID: Final = UUID("76df3287-6cda-33eb-8e9a-044b5e15ffdd")
@@ -128,6 +129,19 @@ def test_the_overview_counts_what_there_is(page: Open, rows: Rows) -> None:
     assert figures(app)["Left to audit"] == "2"
     assert figures(app)["Audits per hour"] == "none"
     assert said(app).count("no audit is at work") == 2
+
+
+def test_the_overview_shows_the_latest_estimate(page: Open, rows: Rows) -> None:
+    each = {"estimate": 120, "low": 90, "high": 150}
+    report = {"sampled": 1_000, "population": 5_000_000, "audit_s": 7_200, "indexer_s": 600,
+              "outcomes": {"clean": each}, "checks": {"item.dark": each}, "events": each,
+              "deletions": each}  # fmt: skip
+    started = datetime.now(UTC)
+    runs.keep_report(rows.conn, "estimate", report, options={}, started=started)
+    app = page()
+    assert "from 1,000 of 5,000,000 entities. A full audit takes at least 2 hours" in said(app)
+    assert frame(app, "high") == [150] * 4
+    rows.conn.execute("DELETE FROM artwork_indexer.backfill_run")
 
 
 def test_the_count_of_millions_is_made_once_for_all_visitors(page: Open, rows: Rows) -> None:

@@ -61,6 +61,10 @@ WHERE status NOT IN ('unchecked', 'audit_in_progress')
 _CLAIMED: Final = (
     "SELECT count(*) FROM artwork_indexer.audit_entity WHERE status = 'audit_in_progress'"
 )
+_AT_WORK: Final = """
+SELECT count(DISTINCT claimed_by)
+FROM artwork_indexer.audit_entity WHERE status = 'audit_in_progress'
+"""
 _NO_CLAIMS: Final = "SELECT 0"
 _FILLED: Final = "SELECT count(*) FROM wxyc_schema.library WHERE artwork_url IS NOT NULL"
 
@@ -157,6 +161,14 @@ some_jobs: Final = pytest.mark.parametrize(
     ],
     indirect=True,
 )
+
+
+def runs_at_work(dsn: str) -> int:
+    """Return how many audits hold claims."""
+    with psycopg.connect(dsn) as conn:
+        row = conn.execute(_AT_WORK).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 class Scene:

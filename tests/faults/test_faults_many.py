@@ -11,18 +11,13 @@ import pytest
 
 from sandbox.services import Services
 from tests.faults.fault_processes import PATIENT, JobProcess, wait_for
-from tests.faults.fault_scenes import Scene, Watch
+from tests.faults.fault_scenes import Scene, Watch, runs_at_work
 
 AT_ONCE = 4
 BATCH = 6
 
 _IN_PROGRESS = """
 SELECT gid::text FROM artwork_indexer.audit_entity WHERE status = 'audit_in_progress'
-"""
-
-_AT_WORK = """
-SELECT count(DISTINCT claimed_by) = %s
-FROM artwork_indexer.audit_entity WHERE status = 'audit_in_progress'
 """
 
 audits = pytest.mark.parametrize("scene", ["audit-batch"], indirect=True)
@@ -39,9 +34,8 @@ def test_four_audits_at_once_share_the_work(scene: Scene, services: Services) ->
             starter.execute("LOCK TABLE artwork_indexer.audit_entity IN EXCLUSIVE MODE")
             services.control("archive", latency_s=0.6, jitter=0)
             processes.extend(scene.start(haste=PATIENT) for _ in range(AT_ONCE))
-            wait_for(lambda: watch.waiting() == AT_ONCE)
-        with scene.connect() as conn:
-            wait_for(lambda: conn.execute(_AT_WORK, (AT_ONCE,)).fetchone() == (True,))
+            wait_for(lambda: watch.waiting() >= AT_ONCE)
+        wait_for(lambda: runs_at_work(scene.dsn) == AT_ONCE)
         services.control("archive", latency_s=0)
         assert [process.wait() for process in processes] == [0] * AT_ONCE
 

@@ -22,7 +22,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from sandbox import schema
 from sandbox.postgres import UNPRIVILEGED_USER, Cluster
+from sandbox.services import Services
 from tests.faults.fault_processes import DEAD_AFTER_S, PATIENT, JobProcess, wait_for
+from tests.faults.fault_scenes import runs_at_work
 
 #: Sessions of the pool: fewer than a single run would like.
 POOL = 3
@@ -195,7 +197,11 @@ def test_migrations_are_applied_once_and_do_not_hang(
 
 
 def test_two_runs_share_the_work_and_others_go_on_with_theirs(
-    launch: Launch, seeded: str, copy: Callable[[str], str], pooled: Callable[[str], str]
+    launch: Launch,
+    seeded: str,
+    copy: Callable[[str], str],
+    pooled: Callable[[str], str],
+    services: Services,
 ) -> None:
     direct = copy(seeded)
     dsn = pooled(direct)
@@ -219,8 +225,12 @@ def test_two_runs_share_the_work_and_others_go_on_with_theirs(
     editor = threading.Thread(target=edit)
     editor.start()
     try:
+        # Neither has done everything before the other is there.
+        services.control("archive", latency_s=1, jitter=0)
         options = ("--max-queue-depth", "0", "--batch-size", "10", "--fixed-batch-size")
         runs = [launch("audit-batch", *options, musicbrainz=dsn, haste=PATIENT) for _ in range(2)]
+        wait_for(lambda: runs_at_work(direct) == 2)
+        services.control("archive", latency_s=0)
         codes = [run.wait() for run in runs]
     finally:
         is_over.set()

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -72,6 +74,22 @@ def test_a_command_that_waits_for_the_database_hears_a_signal(
         conn, _ = silent.accept()
         with conn:
             begun.assert_ends(signum)
+
+
+def test_a_command_that_is_still_imported_hears_a_signal() -> None:
+    program = "from artwork_backfill.jobs.cli.entry import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-c", program, "status"],
+        env={"PATH": os.environ["PATH"]},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        # Each module has a line once it is imported.
+        assert any("click.exceptions" in line for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        assert "Traceback" not in process.stderr.read()
+    assert process.returncode == 143
 
 
 def test_a_run_that_waits_for_a_database_that_starts_up_hears_a_signal(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_run_does_not_claim_again_what_it_has_put_back(scene: Scene) -> None:
 def test_what_keeps_its_place_stands_where_it_stood(scene: Scene) -> None:
     gid = scene.plan(None).gid
     scene.only(gid)
-    claims.give_back(scene.conn, scene.claim())
+    claims.TABLE.give_back(scene.conn, scene.claim())
     row = scene.rows(
         "SELECT status::text, last_audit_at FROM artwork_indexer.audit_entity WHERE gid = %s", gid
     )[0]
@@ -125,7 +125,7 @@ def test_a_claim_that_somebody_else_has_taken_over_is_not_given_back(scene: Scen
     scene.conn.execute(
         "UPDATE artwork_indexer.audit_entity SET last_audit_at = now() WHERE gid = %s", (gid,)
     )
-    claims.give_back(scene.conn, claimed)
+    claims.TABLE.give_back(scene.conn, claimed)
     assert scene.status(gid) == "audit_in_progress"
 
 

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from artwork_backfill.jobs.audit_batch.claims import give_back
+from artwork_backfill.jobs.audit_batch.claims import TABLE
 from artwork_backfill.jobs.audit_batch.writing import Writer
 from artwork_backfill.shared import reaudit, seeding
 from artwork_backfill.shared.audit.catalogue import Severity
@@ -251,7 +251,7 @@ def test_an_entity_that_was_merged_since_the_claim_is_left_for_later(
 def test_what_another_run_has_taken_over_is_not_written(scene: Scene) -> None:
     lost, held = scene.plan("index-missing").gid, scene.plan("index-value").gid
     audits = _audits(scene, lost, held)
-    give_back(scene.conn, [a.claim for a in audits if a.claim.entity.gid == lost])
+    TABLE.give_back(scene.conn, [a.claim for a in audits if a.claim.entity.gid == lost])
     [theirs] = scene.claim(1)
     assert theirs.entity.gid == lost
     written = scene.write(audits)
@@ -462,7 +462,7 @@ def _with_index(scene: Scene, gid: str) -> dict[str, Any]:
     scene.only(gid)
     [claim] = scene.claim()
     assert claim.expected is not None
-    give_back(scene.conn, [claim])
+    TABLE.give_back(scene.conn, [claim])
     index = {
         "name": "index.json",
         "source": "original",
