@@ -7,7 +7,6 @@ from typing import Final
 
 #: The font size of the document is kept, so that people can enlarge it; `light-dark` follows the
 #: theme, which sets the colour scheme.
-#: which sets the colour scheme.
 CSS: Final = """
 <style>
 /* Room for the toolbar that Streamlit lays over the top, and no more. */
