@@ -16,7 +16,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from artwork_backfill.shared.engine.runs import user
+from artwork_backfill.shared.engine.runs import DEAD_AFTER_S, user
 from artwork_backfill.shared.engine.session import holds
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review.actions import Refused
@@ -32,7 +32,7 @@ TABLES: Final = (
 LOOK: Final = tuple(Table(table.name) for table in TABLES)
 
 #: The time without a heartbeat after which a run is dead.
-DEAD_AFTER: Final = timedelta(seconds=60)
+DEAD_AFTER: Final = timedelta(seconds=DEAD_AFTER_S)
 
 Request = Literal["pause", "stop"]
 
