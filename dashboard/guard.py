@@ -24,13 +24,13 @@ from streamlit import file_util
 
 from artwork_backfill.dashboard.pictures import SCRIPT_HASH
 
-#: A browser, for as long as it runs: ties downloads, drafts and the journal to it.
+#: The cookie that identifies a browser; downloads, drafts and the journal belong to it.
 VISITOR: Final = "artwork_backfill_visitor"
 
-#: Where pictures come from when a person asks for them; archive.org redirects to its data nodes.
+#: Sources of pictures that a person asks for; archive.org redirects to its data nodes.
 PICTURE_HOSTS: Final = ("https://archive.org", "https://*.archive.org")
 
-#: Everything that is served. Uploads, metrics, media files and components have no use here.
+#: All paths that are served. The page needs no uploads, metrics, media files or components.
 _PATHS: Final = frozenset(
     {
         "/",
@@ -47,7 +47,7 @@ _PATHS: Final = frozenset(
 )
 _FOLDERS: Final = ("/static/", "/download/")
 
-#: What probes ask, by whatever name they know this machine.
+#: Paths of health probes, which may address this machine by any name.
 _HEALTH: Final = "/_stcore/health"
 
 _HEADERS: Final = {
@@ -60,9 +60,9 @@ _HEADERS: Final = {
 
 
 def content_security_policy(*, pictures: bool) -> str:
-    """Return what the page may load, and from where.
+    """Return the Content-Security-Policy: what the page may load, and from where.
 
-    Vega compiles its charts, and Streamlit sets styles, in ways that need the two `unsafe` words.
+    Vega's compiled charts need `unsafe-eval`, and Streamlit's inline styles need `unsafe-inline`.
     """
     return "; ".join(
         (
@@ -88,7 +88,7 @@ def content_security_policy(*, pictures: bool) -> str:
 
 
 def _inline_scripts() -> list[str]:
-    """Return the hashes of the scripts that Streamlit's own page has in it."""
+    """Return the hashes of the inline scripts of Streamlit's own page."""
     page = Path(file_util.get_static_dir(), "index.html").read_text(encoding="utf-8")
     return [
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
@@ -98,16 +98,16 @@ def _inline_scripts() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """The names under which the dashboard answers; `names` are in lower case.
+    """The host names that the dashboard accepts; `names` are in lower case.
 
-    A page elsewhere can point a name of its own at this machine, and would be of the same origin
-    then. It cannot do so with an IP address.
+    Another site can point a host name of its own at this machine, which would then have the same
+    origin as the dashboard. It cannot do this with an IP address, so those are accepted.
     """
 
     names: Collection[str]
 
     def allow(self, host: str | None) -> bool:
-        """Return whether a Host header may be answered."""
+        """Return whether to answer a request with this Host header."""
         try:
             name = urlsplit(f"//{host or ''}").hostname
         except ValueError:
@@ -124,14 +124,14 @@ class Hosts:
 
 
 class Guard:
-    """ASGI middleware that turns away what is not for this page, and limits what the page may do.
+    """ASGI middleware that refuses requests not meant for this page, and restricts the page.
 
     Parameters
     ----------
     app
-        What is behind it.
+        The application behind it.
     hosts
-        The names under which the dashboard answers.
+        The host names that the dashboard accepts.
     pictures
         Whether pages may show pictures from archive.org.
     """
@@ -142,7 +142,7 @@ class Guard:
         self._policy = content_security_policy(pictures=pictures)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on, one request or connection."""
+        """Answer one request or connection, or pass it to the application."""
         if scope["type"] == "websocket":
             await self._connect(scope, receive, send)
         elif scope["type"] == "http":
@@ -176,7 +176,7 @@ class Guard:
                 for name, value in _HEADERS.items():
                     headers[name] = value
                 if scope["path"] == "/" and visitor(asked.get("cookie")) is None:
-                    # Lax, not Strict: it has to come along when a login leads back here.
+                    # Lax, not Strict: the browser must send it when a login returns here.
                     headers.append(
                         "Set-Cookie",
                         f"{VISITOR}={secrets.token_urlsafe(24)}; Path=/; HttpOnly; SameSite=Lax",
@@ -187,7 +187,7 @@ class Guard:
 
 
 def visitor(cookies: str | None) -> str | None:
-    """Return what a Cookie header says of the browser, if anything."""
+    """Return the visitor's id from a Cookie header, if it has one."""
     if not cookies:
         return None
     morsel = SimpleCookie(cookies).get(VISITOR)

@@ -1,4 +1,4 @@
-"""Figures that take seconds to count: counted beside the page, shown as they were counted last."""
+"""Figures that take seconds to count: counted in the background, with the last result shown."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from artwork_backfill.dashboard.database import Trouble
 
 T = TypeVar("T")
 
-#: A count that takes long is repeated so seldom that it keeps the database busy for no more than
-#: this share of the time.
+#: The largest share of the time for which a repeated count may keep the database busy. A slow count
+#: is repeated less often.
 _SHARE: Final = 0.1
 
-#: For how long a visitor waits for a count that has begun, in seconds.
+#: Seconds for which a visitor waits for a count that has begun.
 _WAIT_S: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Counted(Generic[T]):
-    """What was counted last, and when; `trouble` says why nothing newer is known."""
+    """The result of the last count and its time; `trouble` says why there is no newer one."""
 
     value: T | None = None
     at: datetime | None = None
@@ -31,16 +31,16 @@ class Counted(Generic[T]):
 
 
 class Latest(Generic[T]):
-    """One such figure, for all visitors; safe to use from several threads.
+    """The latest result of one count, shared by all visitors and safe to use from several threads.
 
     Parameters
     ----------
     count
-        Counts; called in a thread of its own, never twice at the same time.
+        The function that counts; called in a thread of its own, never twice at the same time.
     keep_s
-        How old a count becomes before it is repeated, in seconds.
+        The age in seconds at which a count is repeated.
     wait_s
-        For how long `get` waits for a count that is at work.
+        Seconds for which `get` waits for a count in progress.
     """
 
     def __init__(self, count: Callable[[], T], *, keep_s: float, wait_s: float = _WAIT_S) -> None:
@@ -53,7 +53,7 @@ class Latest(Generic[T]):
         self._thread: Thread | None = None
 
     def get(self) -> Counted[T]:
-        """Return the latest count; have it repeated where it is old, and wait for that a little."""
+        """Return the latest result; start a new count if it is old, and wait briefly for it."""
         with self._lock:
             if self._thread is None and time.monotonic() >= self._due:
                 self._thread = Thread(target=self._run, daemon=True)

@@ -1,4 +1,4 @@
-"""archive.org and MusicBrainz, asked when a person wants to know how things stand there."""
+"""Clients of archive.org and MusicBrainz, used only when a person asks for the current state."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ from artwork_backfill.shared.auditing.owners import looking_up
 from artwork_backfill.shared.auditing.services import Listings, Services
 from artwork_backfill.shared.settings import Settings
 
-#: Visitors who are answered at the same time.
+#: Visitors served at the same time.
 _AT_ONCE: Final = 2
 
 
 @st.cache_resource(show_spinner=False)
 def services() -> Services:
-    """Return the clients, one for all visitors.
+    """Return the clients, shared by all visitors.
 
-    Raises `shared.settings.SettingsError` where a setting is missing.
+    Raises
+    ------
+    shared.settings.SettingsError
+        If a setting is missing.
     """
     return Services.from_settings(Settings(os.environ), concurrency=_AT_ONCE, stop_flag=Event())
 
 
 def examiner(database: DashboardDb) -> Examiner:
-    """Return what examines entities; errors are those of `services`."""
+    """Return an examiner of entities; raises the errors of `services`."""
     return Examiner(services(), looking_up(database.reading), Policy())
 
 
 def listings() -> Listings:
-    """Return what reads items of archive.org; settings are read when one is wanted."""
+    """Return a reader of archive.org's items; it reads the settings at its first use."""
     return Listings(lambda: services().archive)

@@ -31,7 +31,7 @@ from artwork_backfill.shared.settings import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class Tab:
-    """One tab: how it is drawn, what the address says of it, and what is counted in its name."""
+    """One tab: the function that draws it, its fields in the address, and the count in its name."""
 
     draw: Callable[[DashboardDb, Memory], None]
     fields: tuple[address.Field, ...] = ()
@@ -64,10 +64,10 @@ the same.
 The question mark beside a figure says what it counts. The glossary explains the terms.
 """
 
-#: How often the page looks what has come of what was done, in seconds.
+#: Seconds between two looks at the outcome of the person's actions.
 _LOOK_EVERY_S: Final = 3
 
-#: An entity or event in one of these states will change by itself.
+#: States in which an entity or event will still change by itself.
 _UNDER_WAY: Final = (
     words.STATUSES["unchecked"],
     words.STATUSES["audit_in_progress"],
@@ -75,12 +75,12 @@ _UNDER_WAY: Final = (
     "running",
 )
 
-#: The key of the field by which a session recognises a browser of another session.
+#: The key of the field that reveals a browser whose session has been replaced.
 _SESSION: Final = "session.token"
 
 
 def main() -> None:
-    """Draw the page for a visitor, as far as they may see it."""
+    """Draw the page for a visitor, within their access."""
     st.set_page_config(page_title="artwork-backfill", layout="wide")
     st.html(style.CSS)
     try:
@@ -112,7 +112,7 @@ def main() -> None:
 
 def _tabs(database: DashboardDb, kept: Memory) -> None:
     _say_when_read_again()
-    # Whatever happens, there are tabs: one that is not drawn forgets that it was open.
+    # Draw tabs whatever happens: Streamlit forgets the state of a tab that is not drawn.
     tabs = st.tabs(list(TABS), key=address.TAB, on_change="rerun")
     for tab, (name, content) in zip(tabs, TABS.items(), strict=True):
         if tab.open:
@@ -127,7 +127,13 @@ def _tabs(database: DashboardDb, kept: Memory) -> None:
 
 
 def _who(config: Config) -> str:
-    """Return who acts at this moment; raises `access.NotAllowed` when the visitor may not."""
+    """Return the name of the person who acts now.
+
+    Raises
+    ------
+    access.NotAllowed
+        If the visitor has no access any more.
+    """
     if not access.login_is_configured():
         return config.by
     if not st.user.get("is_logged_in"):
@@ -136,7 +142,7 @@ def _who(config: Config) -> str:
 
 
 def _has_entered(database: DashboardDb) -> bool:
-    """Return whether the visitor may see the page; say why not, and what to do."""
+    """Return whether the visitor has access; if not, say why and what to do."""
     if not st.user.get("is_logged_in"):
         st.header("artwork-backfill", anchor=False)
         st.button("Log in", on_click=_log_in, type="primary")
@@ -151,7 +157,7 @@ def _has_entered(database: DashboardDb) -> bool:
 
 
 def _log_in() -> None:
-    # The way to the login and back leads to the bare address.
+    # The login returns to the address without its query.
     kept = memory.of("")
     kept.address = {name: st.query_params.get_all(name) for name in st.query_params}
     st.login()
@@ -176,10 +182,10 @@ def _help() -> None:
 
 
 def _say_when_read_again() -> None:
-    """Say that the lists were read again, where a browser was shown those of another session.
+    """Say that the lists were read again if the browser still shows those of an earlier session.
 
-    Streamlit forgets a session some time after its connection is lost. A browser that reconnects
-    sends the values of its fields, including that of this hidden one.
+    Streamlit discards a session some time after its connection is lost. A browser that reconnects
+    sends the values of its fields, including that of this hidden field.
     """
     own = st.session_state.setdefault("session.own", secrets.token_hex(8))
     with st.container(key="session-token"):
@@ -201,7 +207,7 @@ def _forget_loss() -> None:
 
 
 def _count_in_tabs(database: DashboardDb) -> None:
-    """Show what is at work, and in the tabs how much waits for people."""
+    """Show the runs at work, and in the names of the tabs how much work waits for people."""
     with database.reading() as conn:
         counts = _counts(database.config.dsn, conn)
         working = runs.at_work(conn, datetime.now(UTC))
@@ -222,7 +228,7 @@ def _counts(dsn: str, _conn: Connection) -> Mapping[str, int]:
 
 
 def _journal(database: DashboardDb, kept: Memory) -> None:
-    """Show what was done here and what has come of it, looking again as long as it may change."""
+    """Show the person's actions and their outcomes; look again while these may change."""
     if not kept.journal:
         return
     under_way = any(now in _UNDER_WAY for now in _outcomes(database, kept.journal))
@@ -266,7 +272,7 @@ def _show_journal(database: DashboardDb, kept: Memory) -> None:
 
 
 def _outcomes(database: DashboardDb, done: list[Done]) -> list[str]:
-    """Return where the entities and events that were acted upon stand now."""
+    """Return the current state of the entities and events that the actions concern."""
     entities = [
         (entry.entity_type, entry.gid)
         for entry in done

@@ -15,7 +15,7 @@ import streamlit as st
 
 from artwork_backfill.shared.engine.log import plain
 
-#: What browsers show; of other files, such as PDF, archive.org's thumbnail is shown.
+#: Suffixes that browsers show; for other files, such as PDF, use archive.org's thumbnail.
 _SHOWN: Final = frozenset({"jpg", "jpeg", "png", "gif"})
 
 #: `load` and `error` do not bubble, so they are caught on their way down.
@@ -41,26 +41,26 @@ if (!window.measuresPictures) {
 }
 """
 
-#: What a Content-Security-Policy says of the script.
+#: The source of the script for the Content-Security-Policy.
 SCRIPT_HASH: Final = (
     f"'sha256-{base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()}'"
 )
 
 
 def measure() -> None:
-    """Have the pictures of the page measured from now on."""
+    """Let the browser measure the pictures of the page from now on."""
     st.html(f"<script>{_SCRIPT}</script>", unsafe_allow_javascript=True)
 
 
 def show(original: str, thumbnail: str, name: str) -> None:
-    """Show a picture at an address that this project has made; its host learns no more than that.
+    """Show a picture from an address that this project has built, and send its host no referrer.
 
     Parameters
     ----------
     original, thumbnail
-        Its addresses; dimensions are those of the original, where a browser can show it.
+        The addresses of both. The dimensions are those of the original if browsers can show it.
     name
-        What it is, for those who cannot see it.
+        The alternative text of the picture.
     """
     is_shown = original.rpartition(".")[2].lower() in _SHOWN
     address = html.escape(original if is_shown else thumbnail)

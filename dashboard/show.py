@@ -1,9 +1,8 @@
-"""What stands on the page: text, tables, differences and links.
+"""Widgets of the page: texts, tables, differences and links.
 
-Titles, comments, reasons and error messages come from outside, and Streamlit takes most strings for
-Markdown. So whatever is not written in this project is shown by `text`, `table` or `differences`
-and by nothing else: they show it letter by letter. Links are built from gids, never taken from
-data.
+Titles, comments, reasons and error messages come from outside, and Streamlit interprets most
+strings as Markdown. Show every text that this project has not written with `text`, `table`,
+`differences` or `line_differences`: they show it literally. Build links from gids, never from data.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ from artwork_backfill.shared.review.triage import Group
 Selection = Literal["single-row", "multi-row"]
 Width = Literal["small", "medium", "large"] | int | None
 
-#: Pixels of a table's row, and of one in which long texts may take three lines: Streamlit wraps
-#: them in rows that are more than twice as high as usual.
+#: Height in pixels of a table's row, and of a row in which long texts may take three lines.
+#: Streamlit wraps texts in rows that are more than twice as high as usual.
 ROW_HEIGHT: Final = 35
 TALL_ROW_HEIGHT: Final = 74
 
-#: Characters of a text that are shown side by side with another one; more is cut.
+#: Characters of a text that are compared side by side; the rest is cut off.
 _LONGEST: Final = 20_000
 
 
 def text(content: str, *, stretch: bool = True) -> None:
-    """Show text from anywhere, letter by letter."""
+    """Show text from any source literally."""
     st.text(plain(content), width="stretch" if stretch else "content")
 
 
@@ -56,20 +55,21 @@ def table(
     tall: bool = False,
     on_select: Callable[[], None] | Literal["rerun"] = "rerun",
 ) -> None:
-    """Show a table in which every text is nothing but text.
+    """Show a table whose texts are shown literally.
 
     Parameters
     ----------
     columns
-        How to show which columns, see `words`, `number`, `moment` and `link`; others are left out.
+        The column to show and its format, from `words`, `number`, `moment` or `link`; other columns
+        are hidden.
     name
-        What the table is, for those who cannot see it.
+        The accessible name of the table.
     key, selection
-        With both, rows can be selected: `multi-row` or `single-row`; see `selected`.
+        With both, rows can be selected: `multi-row` or `single-row`. See `selected`.
     rows
-        How many rows are seen at once.
+        The number of rows visible at once.
     tall
-        Whether long texts take several lines.
+        Whether long texts may take several lines.
     on_select
         Called when the selection changes, before the page is drawn again.
     """
@@ -96,33 +96,33 @@ def table(
 
 
 def selected(key: str) -> list[int]:
-    """Return the positions of the rows that are selected in a table."""
+    """Return the positions of the rows selected in a table."""
     state = st.session_state.get(key)
     return sorted(state["selection"]["rows"]) if state else []
 
 
 def words(label: str, width: Width = None) -> Any:
-    """A column of text; as wide as its content where no width is given."""
+    """Return a column of text, as wide as its content if no width is given."""
     return TextColumn(label, width=width)
 
 
 def number(label: str, width: Width = None, *, grouped: bool = True) -> Any:
-    """A column of whole numbers; ids are not grouped by thousands."""
+    """Return a column of whole numbers; pass `grouped=False` for ids."""
     return NumberColumn(label, width=width, format="localized" if grouped else "%d")
 
 
 def moment(label: str, width: Width = 130) -> Any:
-    """A column of points in time, in UTC."""
+    """Return a column of points in time, in UTC."""
     return DatetimeColumn(f"{label} (UTC)", width=width, format="YYYY-MM-DD HH:mm", timezone="UTC")
 
 
 def link(label: str, display: str, width: Width = None) -> Any:
-    """A column of addresses that this project has made, shown as one word."""
+    """Return a column of addresses that this project has built, each shown as one word."""
     return LinkColumn(label, display_text=display, width=width)
 
 
 def entity_links(entity: EntityRow) -> None:
-    """Show where people can look at an entity, its item and its files."""
+    """Show links to an entity, its item, and the item's files and history."""
     item = item_name(str(entity.gid))
     addresses = {
         "MusicBrainz": entity_url(entity.entity_type, str(entity.gid)),
@@ -136,7 +136,7 @@ def entity_links(entity: EntityRow) -> None:
 
 
 def entity_type_filter(key: str) -> EntityType | None:
-    """Let a person choose an entity type, or all."""
+    """Show a filter for the entity type and return the choice, `None` for all."""
     chosen = st.selectbox(
         "Entity type",
         ["", *(t.value for t in EntityType)],
@@ -157,10 +157,10 @@ def groups(
     narrowed: bool,
     chosen: str | None = None,
 ) -> None:
-    """Show the kinds of rows in a list, each as a button that shows these alone.
+    """Show the kinds of rows in a list as buttons, each of which shows the rows of its kind only.
 
-    `narrow` is called with the kind that was chosen, `None` for all of them; `narrowed` says
-    whether the list is narrowed now, and `chosen` to which kind.
+    `narrow` is called with the chosen kind, `None` for all kinds. `narrowed` says whether the list
+    is filtered by kind now, and `chosen` by which.
     """
     if len(found) < 2 and not narrowed:
         return
@@ -183,15 +183,15 @@ def groups(
 
 @contextmanager
 def action_bar(name: str) -> Iterator[None]:
-    """Keep what is drawn in the block in view, at the lower edge of the window."""
+    """Keep the widgets drawn in the block visible at the lower edge of the window."""
     with st.container(border=True, key=f"{name}-bar", gap="small"):
         yield
 
 
 def refreshed(draw: Callable[[], None], every_s: float | None) -> None:
-    """Draw a part of the page, and redraw it every `every_s` seconds; once if that is None.
+    """Draw a part of the page, and redraw it every `every_s` seconds unless that is None.
 
-    An error of the database is shown in its place until the next time.
+    If the database fails, show the error in place of the part until the next redraw.
     """
 
     @wraps(draw)
@@ -206,12 +206,12 @@ def refreshed(draw: Callable[[], None], every_s: float | None) -> None:
 
 
 def draft(label: str, kept: Memory, key: str, *, max_chars: int, width: int = 320) -> None:
-    """Show a field whose text survives another tab, a reload of the page, and a lost session.
+    """Show a text field whose content survives a change of tab, a reload, and a lost session.
 
-    What is written is kept in a callback, at the very start of the run that brings it along: the
-    run itself may be cut short by the next click before it comes to this field. `write` sets it.
+    A callback stores the content at the start of the script run that delivers it: the next click
+    may interrupt the run before it reaches this field. `write` sets the content.
     """
-    # Of two windows of one browser, each has its own text; only a new session takes the latest.
+    # Two windows of one browser have a text each; only a new session takes the latest one.
     own = _own_draft(key)
     known = st.session_state.setdefault(own, kept.drafts.get(key, ""))
     if known and key not in st.session_state:
@@ -222,13 +222,13 @@ def draft(label: str, kept: Memory, key: str, *, max_chars: int, width: int = 32
 
 
 def write(kept: Memory, key: str, content: str) -> None:
-    """Write into the field of a draft; for callbacks."""
+    """Set the content of a draft; for callbacks."""
     st.session_state[key] = content
     _keep_draft(kept, key)
 
 
 def _keep_draft(kept: Memory, key: str) -> None:
-    # A browser may still send a field that is not on the page any more; its text is lost by then.
+    # A browser may still send a field that has left the page; its text is already lost then.
     content = st.session_state.get(key)
     if content is None:
         return
@@ -244,18 +244,18 @@ def _own_draft(key: str) -> str:
 
 
 def literally(content: str) -> str:
-    """Return text from anywhere as Markdown that shows it letter by letter, on one line."""
+    """Return text from any source as one line of Markdown that shows it literally."""
     return "".join(
         f"\\{char}" if char in _MARKDOWN else char for char in " ".join(plain(content).split())
     )
 
 
-#: What Markdown, and Streamlit's additions to it, may take for more than a letter.
+#: Characters that Markdown, or Streamlit's extension of it, may interpret.
 _MARKDOWN: Final = frozenset("\\`*_{}[]()<>#+-.!|~:$&^=\"'")
 
 
 def differences(expected: str, found: str, labels: tuple[str, str] = ("Expected", "Found")) -> None:
-    """Show two texts side by side, with the parts marked that differ."""
+    """Show two texts side by side and mark where they differ."""
     left, right = _marked(plain(expected)[:_LONGEST], plain(found)[:_LONGEST])
     cells = "".join(
         f"<div><span>{label}</span><pre>{content}</pre></div>"
@@ -265,7 +265,7 @@ def differences(expected: str, found: str, labels: tuple[str, str] = ("Expected"
 
 
 def _marked(expected: str, found: str) -> tuple[str, str]:
-    """Return both texts as HTML, with `del` and `ins` around what differs."""
+    """Return both texts as HTML, with `del` and `ins` around the differences."""
     pieces = difflib.SequenceMatcher(None, expected, found, autojunk=False).get_opcodes()
     left, right = [], []
     for kind, from_, to, found_from, found_to in pieces:
@@ -276,7 +276,7 @@ def _marked(expected: str, found: str) -> tuple[str, str]:
 
 
 def line_differences(expected: str, found: str) -> None:
-    """Show the lines in which two long texts differ, with a few around them."""
+    """Show the lines in which two long texts differ, with two lines of context."""
     lines = difflib.unified_diff(
         plain(expected).splitlines(),
         plain(found).splitlines(),

@@ -1,12 +1,12 @@
-"""How the page looks beyond what Streamlit's theme can say."""
+"""The style of the page beyond Streamlit's theme."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-#: The document's own size is kept, so that people can enlarge it; `light-dark` follows the theme,
-#: which sets the colour scheme.
+#: The font size of the document is kept, so that people can enlarge it; `light-dark` follows the
+#: theme, which sets the colour scheme.
 CSS: Final = """
 <style>
 /* Room for the toolbar that Streamlit lays over the top, and no more. */

@@ -1,12 +1,12 @@
-"""A list that stays as it was seen while a person works on it.
+"""A list that stays as it was read while a person works on it.
 
-The page is drawn again at every click. If the list were read each time, rows would move beneath the
-ticks, and it would be unknown what a person saw when a button was pressed. So a list is read only
-when its filters change, after an action, and when the person asks for it.
+Streamlit redraws the page at every click. If each redraw read the list again, rows would move
+beneath the ticks, and the rows a person saw when they pressed a button would be unknown. A list is
+therefore read only when its filters change, after an action, and when the person asks for it.
 
-Ticks belong to one reading: its table has a key that no other reading ever had, in this session or
-another. A browser that reconnects after a lost connection sends the positions of its ticks; there
-is no table for them, so they tick nothing.
+Ticks belong to one reading: its table has a key that no other reading has had, in this session or
+any other. A browser that reconnects after a lost connection sends the positions of its ticks; no
+table has their key, so they select nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T")
 #: Rows on a page of a list.
 PAGE_SIZES: Final = (25, 50, 100, 250, 500)
 
-#: Changes to more rows than this are asked about first.
+#: A change to more rows than this needs a confirmation.
 ASK_BEYOND: Final = 100
 
 #: Lines of a notice that are shown.
@@ -38,9 +38,9 @@ _LINES: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
-    """Rows as they were seen, and how many there were in all and of each kind.
+    """The rows of one reading, and the number of rows in total and of each kind.
 
-    `wanted` is the filter. `token` is of this reading alone.
+    `wanted` is the filter. `token` identifies the reading.
     """
 
     wanted: object
@@ -54,9 +54,9 @@ class Listing(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What is said about the last action: a headline of ours, and lines from anywhere.
+    """A notice about the last action: a headline of this project, and lines from any source.
 
-    `undo` reverts the action; `more` is another possible action, by its label.
+    `undo` reverts the action; `more` holds a further action by its label.
     """
 
     headline: str
@@ -68,9 +68,9 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a person is asked before many rows are touched; `about` is what they saw then.
+    """A question asked before many rows change; `about` is what the person saw when it was asked.
 
-    `answers` are what they can say by label, and what is done then.
+    `answers` maps each label to the action that it starts.
     """
 
     title: str
@@ -80,14 +80,14 @@ class Question:
 
 
 class Worklist(Generic[T]):
-    """One list of the page, with its pages, its ticks and its notices.
+    """One list of the page, with its pages, ticks and notices.
 
     Parameters
     ----------
     name
-        Begins the keys of everything that belongs to it.
+        The prefix of the keys of all its widgets.
     id_of
-        The id of a row.
+        Returns the id of a row.
     """
 
     def __init__(self, name: str, id_of: Callable[[T], int]) -> None:
@@ -95,7 +95,7 @@ class Worklist(Generic[T]):
         self._id_of = id_of
 
     def fields(self) -> tuple[Field, ...]:
-        """Return what the address says of the list."""
+        """Return the fields of the address that describe the list."""
         return (
             Field("rows", self._key("size"), 50),
             Field("from", self._key("first"), 0),
@@ -111,7 +111,7 @@ class Worklist(Generic[T]):
         count: Callable[[], Extent],
         group: Callable[[], Sequence[Group]],
     ) -> Listing[T]:
-        """Return the list as it was seen, or read it when other rows are wanted."""
+        """Return the list as it was read; read it again if other rows are wanted."""
         known = st.session_state.get(self._key("wanted"))
         if known != wanted:
             if known is not None:
@@ -123,7 +123,7 @@ class Worklist(Generic[T]):
             return seen
         extent = count()
         if page.offset >= extent.count:
-            # The last page has been worked off, or an old link leads beyond it.
+            # The last page has become empty, or an old link points past the end.
             page = replace(page, offset=max(0, extent.count - 1) // page.limit * page.limit)
             st.session_state[self._key("first")] = page.offset
         listing = Listing(
@@ -140,29 +140,29 @@ class Worklist(Generic[T]):
         return listing
 
     def seen(self) -> Listing[T] | None:
-        """Return the list as it was seen last."""
+        """Return the last reading of the list."""
         return cast("Listing[T] | None", st.session_state.get(self._key("listing")))
 
     def reload(self) -> None:
-        """Forget what was seen, and with it the ticks."""
+        """Forget the reading, and with it the ticks."""
         st.session_state.pop(self._key("listing"), None)
 
     def _page(self) -> Page:
         size = st.session_state.get(self._key("size"), 50)
         size = size if size in PAGE_SIZES else 50
-        # The page on which that row is, whatever the size of pages was when it was first.
+        # Open the page that contains the first row of the page shown before.
         first = st.session_state.get(self._key("first"), 0)
         return Page(size, first // size * size)
 
     # -- choosing ------------------------------------------------------------------------------
 
     def table_key(self) -> str:
-        """Return the key of the list's table: another one for each reading of the list."""
+        """Return the key of the list's table, which is different for each reading."""
         seen = self.seen()
         return f"{self.name}.table.{seen.token if seen else ''}"
 
     def selected(self) -> list[T]:
-        """Return the rows that are ticked, as they were seen."""
+        """Return the ticked rows of this reading."""
         seen = self.seen()
         if seen is None:
             return []
@@ -174,17 +174,17 @@ class Worklist(Generic[T]):
 
     @property
     def all_chosen(self) -> bool:
-        """Whether everything that the filter lets through is chosen."""
+        """Whether all rows that match the filter are selected."""
         return bool(st.session_state.get(self._key("all")))
 
     def choose_all(self, chosen: bool) -> None:
-        """Choose everything that the filter lets through, or not; for callbacks."""
+        """Select all rows that match the filter, or none; for callbacks."""
         st.session_state[self._key("all")] = chosen
 
     # -- one row -------------------------------------------------------------------------------
 
     def opened(self) -> int | None:
-        """Return the id of the row that is open: the one that was ticked alone, or asked for."""
+        """Return the id of the open row: the only one ticked, or the one asked for."""
         ticked = [self._id_of(row) for row in self.selected()]
         if ticked != st.session_state.get(self._key("ticked"), []):
             st.session_state[self._key("ticked")] = ticked
@@ -192,12 +192,12 @@ class Worklist(Generic[T]):
         return st.session_state.get(self._key("open")) or None
 
     def close(self) -> None:
-        """Close the row that is open; for callbacks."""
+        """Close the open row; for callbacks."""
         st.session_state[self._key("open")] = 0
         self._untick()
 
     def stepper(self) -> None:
-        """Let a person go to the next and the previous row of the page of the list."""
+        """Show buttons that open the next and the previous row of this page of the list."""
         seen, opened = self.seen(), st.session_state.get(self._key("open"))
         if seen is None:
             return
@@ -233,9 +233,9 @@ class Worklist(Generic[T]):
     # -- around the table ----------------------------------------------------------------------
 
     def pager(self, more: Callable[[], None]) -> None:
-        """Show which part of the list this is, and let a person turn the pages.
+        """Show which rows of the list are on this page, and controls to turn the pages.
 
-        `more` adds what else can be done with the list as a whole.
+        `more` draws further controls for the whole list.
         """
         seen = self.seen()
         if seen is None:
@@ -288,11 +288,11 @@ class Worklist(Generic[T]):
         undo: Callable[[], None] | None = None,
         more: tuple[str, Callable[[], None]] | None = None,
     ) -> None:
-        """Say what came of an action, until the next one."""
+        """Set the notice about an action; it stays until the next action."""
         st.session_state[self._key("notice")] = Notice(headline, tuple(details), ok, undo, more)
 
     def show_notice(self) -> None:
-        """Show what was said last; a screen reader says it when it appears."""
+        """Show the last notice; a screen reader reads it out when it appears."""
         notice: Notice | None = st.session_state.get(self._key("notice"))
         if notice is None:
             return
@@ -323,13 +323,13 @@ class Worklist(Generic[T]):
     def ask(
         self, title: str, details: Iterable[str], answers: Mapping[str, Callable[[], None]]
     ) -> None:
-        """Ask before something is done; `details` are lines from anywhere."""
+        """Set a question to be answered before an action; `details` are lines from any source."""
         st.session_state.pop(self._key("notice"), None)
         question = Question(title, tuple(details), answers, self._about())
         st.session_state[self._key("question")] = question
 
     def show_question(self) -> None:
-        """Show the question that waits for an answer, unless anything has changed since."""
+        """Show the open question, unless the list or the ticks have changed since."""
         question: Question | None = st.session_state.get(self._key("question"))
         if question is None:
             return
@@ -362,7 +362,7 @@ class Worklist(Generic[T]):
         st.session_state.pop(self._key("question"), None)
 
     def _about(self) -> object:
-        """Return what a question is about: another list, or other ticks, and it is dropped."""
+        """Return the list and ticks that a question is about; another value cancels it."""
         seen = self.seen()
         if seen is None:
             return None

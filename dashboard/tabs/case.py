@@ -1,6 +1,6 @@
-"""All that is known about one entity, so that a person can decide about it on the spot.
+"""The case page: everything known about one entity, so that a person can decide about it.
 
-Not a tab of its own: the reviews, the failed events and the entities show it beneath.
+It is not a tab of its own: the tabs Reviews, Failed events and Entities show it below their lists.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _SHOWN: Final = "case.review"
 _PURGE_NUMBER: Final = "case.purge.number"
 _PURGE_NOTICE: Final = "case.purge.notice"
 
-#: Findings whose two sides are shown one below the other; the others are in the table.
+#: Findings whose two sides are shown one below the other; the table shows the others.
 _COMPARED: Final = 8
 
-#: An original image by its name: `mbid-GID-NUMBER.SUFFIX`.
+#: The name of an original image: `mbid-GID-NUMBER.SUFFIX`.
 _IMAGE: Final = re.compile(r"mbid-(?P<gid>[0-9a-f-]{36})-(?P<id>[0-9]{1,18})\.(?P<suffix>\w{1,8})")
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image that a case is about, by the name of its file."""
+    """An image that a case is about, parsed from its file name."""
 
     name: str
     artwork_id: int
@@ -45,7 +45,7 @@ class Image:
 
 
 def shown_review() -> Review | None:
-    """Return the review as it was shown last, with its case."""
+    """Return the review shown last, with its case."""
     review: Review | None = st.session_state.get(_SHOWN)
     return review
 
@@ -57,7 +57,7 @@ def show_entity(
     gid: UUID,
     review: Review | None = None,
 ) -> None:
-    """Show an entity as it is now, and the question of one of its reviews."""
+    """Show the current state of an entity, and the question of one of its reviews."""
     st.session_state[_SHOWN] = review
     with database.reading() as conn:
         cases = questions.find_cases(conn, gid)
@@ -69,7 +69,7 @@ def show_entity(
 
 
 def show_gid(database: DashboardDb, kept: Memory, gid: UUID) -> list[Case]:
-    """Show the entities that have a gid, as they are now, and return them."""
+    """Show the current state of the entities with a gid, and return them."""
     with database.reading() as conn:
         cases = questions.find_cases(conn, gid)
     for case in cases:
@@ -79,7 +79,7 @@ def show_gid(database: DashboardDb, kept: Memory, gid: UUID) -> list[Case]:
 
 
 def question(kinds: Sequence[str]) -> str:
-    """Return in one sentence what a person has to decide."""
+    """Return the decision that a person has to make, in one sentence."""
     for kind, asked in words.QUESTIONS.items():
         if kind in kinds:
             return asked
@@ -108,7 +108,7 @@ def _show(database: DashboardDb, kept: Memory, case: Case, review: Review | None
         _question(review, now)
     images = _images(database, case, review)
     _pictures(database, case, images)
-    # In a place of its own: what comes after it stays the same to the browser, open or closed.
+    # In a container of its own: expanders after it stay open or closed when the notice appears.
     with st.container():
         _show_purge_notice()
     if review is not None and review.status == "open" and not database.config.read_only:
@@ -140,7 +140,7 @@ def _question(review: Review, now: datetime) -> None:
 
 
 def _images(database: DashboardDb, case: Case, review: Review | None) -> list[Image]:
-    """Return the images that the reason and the latest findings name, with whose they are."""
+    """Return the images named by the reason and the latest findings, with their owners."""
     texts = [review.reason] if review is not None else []
     if case.audits:
         texts += [
@@ -164,7 +164,7 @@ def _images(database: DashboardDb, case: Case, review: Review | None) -> list[Im
 
 
 def _pictures(database: DashboardDb, case: Case, images: Sequence[Image]) -> None:
-    """Show the images that are at issue, ours and the owner's, when the person asks for it."""
+    """Show the images at issue, from this entity and from their owner, when a person asks."""
     if not images:
         return
     own = case.entity.gid
@@ -212,7 +212,7 @@ def _pictures(database: DashboardDb, case: Case, images: Sequence[Image]) -> Non
 
 
 def _purge(database: DashboardDb, kept: Memory, review: Review, images: Sequence[Image]) -> None:
-    """Let a person have an image deleted, on their word."""
+    """Let a person order the deletion of an image."""
     with st.expander("Purge an image"):
         st.caption(
             "artwork-indexer deletes the file permanently. The item must still list it, and no"
@@ -233,7 +233,7 @@ def _purge(database: DashboardDb, kept: Memory, review: Review, images: Sequence
 
 
 def _purge_why(review: Review) -> str:
-    """Return the key of the field for the reason: of this review alone."""
+    """Return the key of the reason field, which belongs to this review alone."""
     return f"case.purge.why.{review.id}"
 
 
@@ -332,7 +332,7 @@ def _findings_table(findings: Sequence[StoredFinding], name: str) -> None:
 
 
 def _folded(database: DashboardDb, case: Case, review: Review | None, now: datetime) -> None:
-    """Show what is rarely needed, folded."""
+    """Show rarely needed details, folded."""
     others = [other for other in case.reviews if review is None or other.id != review.id]
     if others:
         with st.expander(f"Other reviews ({len(others)})"):

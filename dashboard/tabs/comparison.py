@@ -1,6 +1,7 @@
-"""One entity as archive.org and MusicBrainz have it now, and what an audit would decide about it.
+"""The current state of one entity in archive.org and MusicBrainz, and what an audit would decide.
 
-A part of the case page; asked for by a person, kept for their session, and nothing is changed.
+A part of the case page. It runs when a person asks for it, keeps the answer for their session, and
+changes nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Answer = Comparison | Explanation
 
 
 def offer(database: DashboardDb, entity: EntityRow) -> None:
-    """Offer both, and show what was asked for last."""
+    """Offer the comparison and the explanation, and show the last answer."""
     questions: dict[str, tuple[str, Callable[[], Answer]]] = {
         "Compare with archive.org now": (
             "Reads the item, its owner's, index.json and the XML. Nothing is changed.",
@@ -47,7 +48,7 @@ def offer(database: DashboardDb, entity: EntityRow) -> None:
     with st.container():
         for ask in asked:
             with st.spinner("Asking archive.org and MusicBrainz ..."):
-                # One answer at a time is kept: they may be long.
+                # Keep one answer at a time: answers may be long.
                 st.session_state[_KEPT] = (entity.id, _answer(ask))
         about, answer = st.session_state.get(_KEPT, (None, None))
         if about != entity.id:

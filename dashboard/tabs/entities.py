@@ -1,4 +1,4 @@
-"""One entity, looked up by its gid or by a URL that contains it, or the entities of a status."""
+"""One entity, found by its gid or a URL that contains it, or the entities with a status."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from artwork_backfill.shared.review import actions
 from artwork_backfill.shared.review.actions import Retried
 from artwork_backfill.shared.review.questions import EntityRow
 
-#: The key of the field that the other tabs fill in to open an entity.
+#: The key of the field that other tabs fill in to open an entity.
 QUERY: Final = "entities.query"
 STATUS: Final = "entities.status"
 

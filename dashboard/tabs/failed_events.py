@@ -1,4 +1,4 @@
-"""What artwork-indexer has given up, by kind and as a list, and having it tried again."""
+"""The events that artwork-indexer has given up, by kind and as a list, and their requeueing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ACTIONS: Final = ("index", "copy_image", "delete_image", "deindex", "noop")
 
 _LIST: Final[Worklist[Event]] = Worklist("events", lambda event: event.id)
 
-#: Where the command line says what to type.
+#: Messages for refusals whose command-line message names a command.
 _OUTCOMES: Final = {
     Requeued.NOT_OURS: "was queued by others, not by an audit",
     Requeued.OUTDATED: (
@@ -103,7 +103,7 @@ def _table(frame: pd.DataFrame, shown: int) -> None:
 
 
 def filter_words(wanted: EventFilter) -> str:
-    """Return in words which events a filter lets through."""
+    """Describe in words the events that a filter selects."""
     parts = [
         "failed events",
         f"of {wanted.entity_type}s" if wanted.entity_type else "",
@@ -131,7 +131,7 @@ def _filters() -> EventFilter:
 
 
 def _narrow(group: triage.Group | None) -> None:
-    """Show the events of one kind alone, or all again."""
+    """Show the events of one kind only, or all again."""
     st.session_state["events.action"] = "" if group is None else group.action
     st.session_state["events.reason"] = "" if group is None else group.text
 
@@ -198,7 +198,7 @@ def _press(database: DashboardDb, kept: Memory, wanted: EventFilter) -> None:
 
 
 def _ask(count: int, to: str, act: Callable[..., None]) -> None:
-    """Ask about many events; who queued them is not to be seen, so both can be had."""
+    """Ask before many events are requeued; offer to leave out those that no audit has queued."""
     _LIST.ask(
         f"Requeue {count:,} events?",
         (to,),

@@ -1,4 +1,4 @@
-"""How far the audit has come: figures, their course, what is found, and how repairs go."""
+"""The progress of the audit: figures, charts over time, findings, and the outcome of repairs."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ PERIODS: Final = {
     "a year": timedelta(days=365),
 }
 
-#: Statuses and outcomes with their colours, which can be told apart on light and dark ground and by
-#: eyes that see few colours; in the order in which they are stacked.
+#: Statuses and outcomes with their colours, in the order in which charts stack them. The colours
+#: can be distinguished on light and dark backgrounds and with colour blindness.
 COLOURS: Final = {
     "clean": "#2a9d8f",
     "legacy": "#8d99ae",
@@ -44,13 +44,13 @@ COLOURS: Final = {
 _BY_WORDS: Final = {words.status(name): colour for name, colour in COLOURS.items()}
 SEVERITIES: Final = {"critical": "#d1495b", "major": "#e9a03b", "minor": "#8d99ae"}
 
-#: How old the figures may be that are shown, in seconds; the page says how old they are.
+#: The greatest age of the figures in seconds; the page shows their age.
 KEEP_S: Final = 15
 
-#: How soon the page looks again for a count that has never been made, in seconds.
+#: Seconds until the page looks again for the first result of a count.
 _SOON_S: Final = 1
 
-#: What an audit has decided about; the others wait for one.
+#: Statuses of entities that an audit has decided about; the others wait for an audit.
 AUDITED: Final = ("clean", "repair_queue", "manual_review", "legacy")
 
 _PERIOD: Final = "overview.period"
@@ -84,7 +84,7 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
 
 
 def _show_present(database: DashboardDb, *, first: bool) -> None:
-    """Show how things stand now; drawn again by itself."""
+    """Show the current state; this part redraws itself."""
     counted = _latest(database.config.dsn, database).get()
     status = counted.value
     if first and status is not None:
@@ -115,9 +115,9 @@ def _show_present(database: DashboardDb, *, first: bool) -> None:
 
 @st.cache_resource(max_entries=2, show_spinner=False)
 def _latest(dsn: str, _database: DashboardDb) -> Latest[AuditStatus]:
-    """Return what counts the entities of a database, which takes seconds where there are millions.
+    """Return the count of a database's entities, which takes seconds with millions of rows.
 
-    It is done once for all visitors, and none waits for it.
+    One count serves all visitors, and none of them waits for it.
     """
     del dsn
 
@@ -132,7 +132,7 @@ def _latest(dsn: str, _database: DashboardDb) -> Latest[AuditStatus]:
 def _read_present(
     dsn: str, _conn: Connection
 ) -> tuple[float | None, pd.DataFrame, pd.DataFrame, datetime]:
-    """Return the rate, what is wrong, how repairs hold, and when all this was read."""
+    """Return the rate, the open problems, the outcome of repairs, and the time of reading."""
     del dsn
     return (
         queries.audits_per_hour(_conn),
@@ -143,7 +143,7 @@ def _read_present(
 
 
 def _bar(count: Mapping[str, int]) -> None:
-    """Show how far the audit has come, as one bar."""
+    """Show the progress of the audit as one bar."""
     total = sum(count.values())
     audited = sum(count[name] for name in AUDITED)
     st.markdown(f"**{audited:,} of {total:,} entities audited: {_percent(audited, total)}**")
@@ -200,7 +200,7 @@ def _figures(status: AuditStatus, count: Mapping[str, int], rate: float | None) 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A figure with its meaning, and where it leads: a tab, with values for its filters."""
+    """A figure with its explanation, and the tab and filters that it links to."""
 
     label: str
     value: str
@@ -231,7 +231,7 @@ def _oldest(events: Mapping[str, QueueCount], *states: str) -> str:
 
 
 def counts(status: AuditStatus) -> dict[str, int]:
-    """Return how many entities have each status."""
+    """Return the number of entities by status."""
     count = dict.fromkeys(COLOURS, 0)
     for row in status.entities:
         count[row.status] = count.get(row.status, 0) + row.entities
@@ -239,7 +239,7 @@ def counts(status: AuditStatus) -> dict[str, int]:
 
 
 def remaining(left: int, total: int, rate: float | None) -> str:
-    """Return in words how long `left` of `total` entities take at `rate` audits per hour."""
+    """Return in words the time that `left` of `total` entities take at `rate` audits per hour."""
     if not total:
         return "nothing is seeded"
     if not left:
@@ -250,7 +250,7 @@ def remaining(left: int, total: int, rate: float | None) -> str:
 
 
 def _wrong(wrong: pd.DataFrame, now: datetime) -> None:
-    """Show what is wrong now: what waits for people or for a repair, by kind."""
+    """Show what waits for a person or for a repair, by kind."""
     st.subheader("Wrong now", anchor=False)
     if not len(wrong):
         st.caption("Nothing waits for a person or for a repair.")
@@ -280,7 +280,7 @@ def _wrong(wrong: pd.DataFrame, now: datetime) -> None:
 def _open_kind(kinds: Sequence[str]) -> None:
     chosen = show.selected(_WRONG)
     if chosen and chosen[0] < len(kinds):
-        # The tick belongs to the visit that has ended with it.
+        # The tick belongs to this visit of the tab, which ends here.
         address.go("Reviews", **{"reviews.kind": kinds[chosen[0]], "reviews.reason": ""})
 
 
@@ -333,7 +333,7 @@ def _area(past: pd.DataFrame, period: timedelta) -> None:
 
 def _bars(audits: pd.DataFrame, period: timedelta) -> None:
     names = _present(audits["outcome"])
-    # Bars over stretches of time are not stacked by Vega itself.
+    # Vega does not stack bars over intervals.
     stacked = audits.assign(rank=audits["outcome"].map(names.index)).sort_values("rank")
     stacked["top"] = stacked.groupby("since")["audits"].cumsum()
     stacked["bottom"] = stacked["top"] - stacked["audits"]
@@ -368,7 +368,7 @@ def _in_words(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _present(kinds: pd.Series[str]) -> list[str]:
-    """Return the kinds that there are, in the order in which they are stacked."""
+    """Return the kinds that occur, in the order in which charts stack them."""
     there = set(kinds)
     return [words.status(name) for name in COLOURS if words.status(name) in there]
 
@@ -493,7 +493,7 @@ def _queue(events: Mapping[str, QueueCount]) -> None:
 
 
 def _estimate(report: Mapping[str, Any], age: str) -> None:
-    """Show what the latest estimate expects of a full audit."""
+    """Show what a full audit would find according to the latest estimate."""
     st.subheader("The latest estimate", anchor=False)
     st.caption(
         f"Made {age} ago from {report['sampled']:,} of {report['population']:,} entities."

@@ -1,4 +1,4 @@
-"""What waits for a person: by kind, as a list, one by one, resolved alone or many at a time."""
+"""Reviews: by kind, as a list, and one by one; a person closes one or many at a time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LIST: Final[Worklist[Review]] = Worklist("reviews", lambda review: review.id)
 _NOTE: Final = "reviews.note"
 _YES: Final = "Yes, do it"
 
-#: The key of the kind that the list is narrowed to; other tabs set it, too.
+#: The key of the kind by which the list is filtered; other tabs set it, too.
 KIND: Final = "reviews.kind"
 
 FIELDS: Final = (
@@ -60,7 +60,7 @@ FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A button: what it does to a review, and in words that it was done."""
+    """A button: the action on a review, and the words that report it."""
 
     label: str
     apply: ReviewAction
@@ -123,8 +123,8 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
             partial(triage.group_reviews, conn, wanted),
         )
     opened = _LIST.opened()
-    # Each part has its place whether or not there is something in it: what comes after it stays the
-    # same to the browser, and keeps the focus.
+    # Each part has a container, even if it is empty: the parts after it keep their place in the
+    # browser, and with it the focus.
     with st.container():
         show.groups(
             "reviews",
@@ -158,7 +158,7 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
 
 
 def filter_words(wanted: ReviewFilter) -> str:
-    """Return in words which reviews a filter lets through."""
+    """Describe in words the reviews that a filter selects."""
     parts = [
         " or ".join(words.REVIEWS[status] for status in wanted.statuses) + " reviews",
         f"of {wanted.entity_type}s" if wanted.entity_type else "",
@@ -222,7 +222,7 @@ def _filters() -> ReviewFilter:
 
 
 def _narrow(group: triage.Group | None) -> None:
-    """Show the reviews of one kind alone, or all again."""
+    """Show the reviews of one kind only, or all again."""
     st.session_state[KIND] = "" if group is None else group.kind
 
 
@@ -302,7 +302,7 @@ def _action_bar(
 def _press(
     database: DashboardDb, kept: Memory, action: Action, wanted: ReviewFilter, opened: int | None
 ) -> None:
-    """A button was pressed, with the rows and the note as the person sees them."""
+    """Handle a pressed button with the rows and the note that the person sees."""
     seen = _LIST.seen()
     note = " ".join(st.session_state.get(_NOTE, "").split())
     selected = _LIST.selected()
@@ -331,7 +331,7 @@ def _press(
 
 
 def _opened(database: DashboardDb, review_id: int) -> list[Review]:
-    """Return the review that is open, as the case page has shown it."""
+    """Return the open review as the case page shows it."""
     shown = case.shown_review()
     return [shown] if shown is not None and shown.id == review_id else []
 
@@ -374,7 +374,7 @@ def _act(
 def _start(
     database: DashboardDb, kept: Memory, action: Action, wanted: ReviewFilter, note: str
 ) -> None:
-    """Begin to do something to all reviews that a filter lets through."""
+    """Start an action on all reviews that match a filter."""
     seen = _LIST.seen()
     if seen is None:
         return
@@ -418,7 +418,7 @@ def _apply_to_batch(
 
 
 def _undo(database: DashboardDb, action: Action) -> Callable[[Sequence[int]], Bulk] | None:
-    """Return how an action is undone; only what closes a review can be."""
+    """Return the function that undoes an action, `None` unless the action closes reviews."""
     if action.becomes not in (ReviewStatus.RESOLVED, ReviewStatus.WONT_FIX):
         return None
 
@@ -443,7 +443,7 @@ def _undo(database: DashboardDb, action: Action) -> Callable[[Sequence[int]], Bu
 def _still(
     database: DashboardDb, ids: Sequence[int], action: Action
 ) -> tuple[list[Review], list[str]]:
-    """Return those reviews that are as the action left them, and what is said of the others."""
+    """Return the reviews that the action alone has changed, and messages about the others."""
     with database.reading() as conn:
         found = {id_: questions.find_review(conn, id_) for id_ in ids}
     by = database.who()
@@ -459,7 +459,7 @@ def _still(
 
 
 def _take_back(database: DashboardDb, kept: Memory, action: Action, ids: Sequence[int]) -> None:
-    """Undo what was done to a few rows."""
+    """Undo an action on a few rows."""
     undo = _undo(database, action)
     if undo is None:
         return

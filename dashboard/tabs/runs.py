@@ -1,4 +1,4 @@
-"""The runs of all jobs: what is at work, what came of the others, and how to hold them back."""
+"""The runs of all jobs: which are at work, how the others ended, and how to pause or stop them."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _NOTICE: Final = "runs.notice"
 _SHOWN: Final = 50
 _EVERY_S: Final = 5
 
-#: Figures of the totals that a list shows, the first that a run has.
+#: Figures of the totals for the list, in order of preference: a run shows the first that it has.
 _COUNTS: Final = ("audited", "written", "seeded", "inserted", "scanned")
 
 FIELDS: Final = (Field("run", _RUN),)
 
 
 def at_work(conn: Connection, now: datetime) -> str:
-    """Return in a line what is at work, for the top of every page."""
+    """Return a line about the runs at work, for the top of every page."""
     if not runs.exist(conn):
         return ""
     alive = [run for run in runs.list_runs(conn, 20, ended=False) if run.is_at_work(now)]
@@ -149,7 +149,7 @@ def _first(totals: Mapping[str, Any]) -> tuple[str, int] | None:
 
 
 def _done(run: Run) -> str:
-    """Return how far a run has come: of how many, where it knows."""
+    """Return how many rows a run has processed, and of how many if it knows."""
     done, total = run.progress.get("done"), run.progress.get("total")
     first = _first(run.totals)
     if isinstance(done, int) and isinstance(total, int) and total:
@@ -161,7 +161,7 @@ def _done(run: Run) -> str:
 
 
 def _rate(run: Run, now: datetime) -> str:
-    """Return how many rows an hour: as the run says, or on the whole where it does not."""
+    """Return the rows per hour: the run's own figure, or the average since it started."""
     rate = run.progress.get("rate")
     if run.is_at_work(now) and isinstance(rate, int | float):
         return f"{rate * 3600:,.0f}"
@@ -204,7 +204,7 @@ def _show_run(database: DashboardDb, kept: Memory, chosen: str) -> None:
 
 
 def command(run: Run) -> str:
-    """Return the command line that does the same again; environment variables are not in it."""
+    """Return the command line that repeats the run; environment variables are not part of it."""
     words_ = ["artwork-backfill", run.job]
     for name, value in run.options.items():
         option = f"--{name.replace('_', '-')}"
