@@ -122,8 +122,13 @@ def runs_table(runs: Sequence[RunView]) -> RenderableType:
             f"{run.started:%m-%d %H:%M}",
             run.state,
             f"{run.done:,}" if run.total is None else f"{run.done:,} of {run.total:,}",
-            "" if run.rate is None else f"{run.rate:,.1f}/s",
-            run.last_words,
+            ""
+            if run.rate is None
+            else f"{run.rate:,.0f}/s"
+            if run.rate > 99
+            else f"{run.rate:.1f}/s",
+            # The state of a verified run says it all.
+            "" if run.state == "verified" else run.last_words,
         )
         for run in runs
     ]

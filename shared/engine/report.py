@@ -6,6 +6,7 @@ One structure (`Report`); tables on a terminal, JSON for machines, Markdown for 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -176,16 +177,19 @@ def headline(report: Report) -> str:
 # -- tables, for the terminal and for Markdown -----------------------------------------------------
 
 
+_NUMBER: Final = re.compile(r"-?[\d,.]+ ?%?")
+
+
 @dataclass(frozen=True, slots=True)
 class _Table:
     title: str
     columns: tuple[str, ...]
     rows: Sequence[Sequence[object]]
-    #: This many columns hold text; the others hold numbers, except for details.
-    text_columns: int = 1
 
     def is_text(self, position: int) -> bool:
-        return position < self.text_columns or self.columns[position] == "Detail"
+        """Return whether a column holds anything but numbers, such as 1,234 or 0.8%."""
+        cells = [row[position] for row in self.cells()]
+        return not any(cells) or not all(_NUMBER.fullmatch(cell) for cell in cells if cell)
 
     def cells(self) -> list[list[str]]:
         return [[f"{c:,}" if isinstance(c, int) else str(c) for c in row] for row in self.rows]
@@ -204,13 +208,13 @@ def _tables(report: Report) -> list[_Table]:
     problems = [(problem.what, problem.detail) for problem in report.problems]
     tables = [
         _Table("Totals", ("What", "Rows"), list(report.totals.items())),
-        _Table("Verification", ("", "What", "Expected", "Actual", "Detail"), verification, 2),
+        _Table("Verification", ("", "What", "Expected", "Actual", "Detail"), verification),
         _Table("For information", ("What", "Number", "Detail"), notes),
         *(_Table(s.title, s.columns, s.rows) for s in report.sections),
         _Table(
             "Requests", ("Service", "Requests", "Retries", "Errors", "p50 ms", "p95 ms"), requests
         ),
-        _Table("Problems", ("What", "Detail"), problems, 2),
+        _Table("Problems", ("What", "Detail"), problems),
     ]
     return [table for table in tables if table.rows]
 

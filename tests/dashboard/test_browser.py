@@ -105,7 +105,7 @@ def contexts(browser: Browser) -> Iterator[dict[bool, BrowserContext]]:
     """Profiles on light and dark ground; what one page has fetched serves the next."""
     schemes: dict[bool, Literal["light", "dark"]] = {False: "light", True: "dark"}
     made = {
-        dark: browser.new_context(viewport=SIZE, color_scheme=scheme)
+        dark: browser.new_context(viewport=SIZE, color_scheme=scheme, reduced_motion="reduce")
         for dark, scheme in schemes.items()
     }
     yield made
