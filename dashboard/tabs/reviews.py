@@ -94,7 +94,7 @@ ACTIONS: Final = (
         actions.leave_unfixed,
         "left unfixed",
         "alt+w",
-        help="The entity counts as clean and is not audited any more.",
+        help="The entity counts as clean. It is audited again if MusicBrainz merges or deletes it.",
         becomes=ReviewStatus.WONT_FIX,
     ),
     Action(

@@ -249,6 +249,8 @@ _review_command(
     actions.leave_unfixed,
     """Close review ID without a fix: the entity counts as clean and is not audited again.
 
+    If MusicBrainz merges or deletes the entity, or an event of it fails, it is audited again.
+
     Example: artwork-backfill review wont-fix 12 --note "darkened at the label's request"
     """,
 )
