@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from artwork_backfill.shared.engine.stop import interrupted_by_signals
+from artwork_backfill.shared.engine.stop import ignore_signals, interrupted_by_signals
 
 
 def main() -> None:
@@ -17,3 +17,6 @@ def main() -> None:
             commands()
         except KeyboardInterrupt:
             sys.exit(128 + (interruption.signal or signal.SIGINT))
+        finally:
+            # The exit code is decided, and may have been reported.
+            ignore_signals()

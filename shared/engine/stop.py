@@ -96,8 +96,14 @@ def _handled(signals: Iterable[signal.Signals], handler: _Handler) -> Iterator[N
         yield
     finally:
         for signum, former in before.items():
-            if signal.getsignal(signum) == handler:
-                signal.signal(signum, former)
+            signal.signal(signum, former)
+
+
+def ignore_signals() -> None:
+    """Ignore signals from now on, because the process is about to end."""
+    if current_thread() is main_thread():
+        for signum in _signals():
+            signal.signal(signum, signal.SIG_IGN)
 
 
 @contextmanager
@@ -114,8 +120,9 @@ def signals_held() -> Iterator[None]:
 def on_signals(stop_flag: StopFlag) -> Iterator[None]:
     """Turn the first SIGTERM or SIGINT into a request to stop, and end the process at the second.
 
-    On a terminal SIGHUP counts as SIGTERM. A thread rather than a handler receives the signals: a
-    handler interrupts the main thread anywhere, and must not acquire a lock that it holds.
+    Signals are ignored afterwards, because the run has ended. On a terminal SIGHUP counts as
+    SIGTERM. A thread rather than a handler receives the signals: a handler interrupts the main
+    thread anywhere, and must not acquire a lock that it holds.
     """
     signals = _signals()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*signals, _WAKE})
@@ -138,10 +145,8 @@ def on_signals(stop_flag: StopFlag) -> Iterator[None]:
         if watcher.ident is not None:
             signal.pthread_kill(watcher.ident, _WAKE)
         watcher.join()
-        if stop_flag.signal is not None and current_thread() is main_thread():
-            # The run has ended as asked: a repetition that comes late changes no exit code.
-            for signum in signals:
-                signal.signal(signum, signal.SIG_IGN)
+        # The report is out: a signal that comes later must not change the exit code.
+        ignore_signals()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

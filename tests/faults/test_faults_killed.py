@@ -73,10 +73,8 @@ def stop_in_good_order(process: JobProcess, watch: Watch, rows: float) -> int:
     process.send(signal.SIGTERM)
     code = process.wait()
     assert code in (0, 143), process.output
-    # A signal that comes after the report still decides the exit code of the process.
-    reported = process.report["exit_code"]
-    assert reported in (code, 0)
-    assert process.report["outcome"] == ("stopped" if reported else "verified")
+    assert process.report["exit_code"] == code
+    assert process.report["outcome"] == ("stopped" if code else "verified")
     assert all(check["ok"] for check in process.report["verification"])
     assert watch.done() == before + process.report["totals"]["written"]
     assert watch.claims() == 0
