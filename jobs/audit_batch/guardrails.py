@@ -109,7 +109,7 @@ class Guardrails:
             return allowed
         queued, in_progress, ids, begun = only_row(conn, _QUEUED)
         first = dict(zip(ids or (), begun or (), strict=True))
-        is_busy = holds(conn, _IS_INDEXER_BUSY)
+        is_busy = queued > 0 and holds(conn, _IS_INDEXER_BUSY)
         obstacle = self._obstacle(queued, is_busy=is_busy)
         self._check_indexer(conn, queued, first if is_busy or obstacle else {}, obstacle)
         if obstacle is not None:
