@@ -71,7 +71,7 @@ def _entity(database: DashboardDb, kept: Memory, gid: UUID) -> None:
         st.button(
             "Audit again",
             key="entities.retry",
-            help="Before all others.",
+            help="Audits the entity first.",
             on_click=_retry,
             args=(database, kept, gid),
         )

@@ -237,7 +237,7 @@ def _act(
     headline += f", and {along:,} that depend on them." if along else "."
     left = _left(requeued)
     if left:
-        headline += " The others were left as they are, and the list has been read again:"
+        headline += " The others were not changed, and the list was reloaded:"
     others = {event.id for event in requeued if event.outcome is Requeued.NOT_OURS}
     again = [event for event in selected if event.id in others]
     _LIST.notify(

@@ -175,9 +175,9 @@ def _figures(status: AuditStatus, count: Mapping[str, int], rate: float | None) 
     left = count["unchecked"] + count["audit_in_progress"]
     oldest = "" if status.oldest_review_s is None else words.short(status.oldest_review_s)
     boxes = (
-        Box("Open reviews", f"{status.open_reviews:,}", "What a person has to decide.",
+        Box("Open reviews", f"{status.open_reviews:,}", "Reviews that wait for a decision.",
             f"The oldest: {oldest}" if oldest else "There is none.", "Reviews", {}),
-        Box("Failed events", f"{failed:,}", "What artwork-indexer has given up.",
+        Box("Failed events", f"{failed:,}", "Events that artwork-indexer no longer retries.",
             _oldest(events, "failed"), "Failed events", {}),
         Box("Repairs queued", f"{count['repair_queue']:,}",
             "Entities whose repair artwork-indexer has to carry out.",

@@ -103,11 +103,9 @@ ACTIONS: Final = (
         "to be audited again",
         "alt+a",
         needs_note=False,
-        help="Before all others. The review stays open until the audit has looked.",
+        help="Audits the entity first. The review stays open until then.",
     ),
-    Action(
-        "Add note", actions.annotate, "note added", "alt+n", help="Nothing but the note changes."
-    ),
+    Action("Add note", actions.annotate, "note added", "alt+n", help="Changes only the note."),
     REOPEN,
 )
 
@@ -145,7 +143,7 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
         if opened is not None:
             _case(database, kept, opened)
         elif not _LIST.selected() and seen.rows:
-            st.caption("Tick one review to see all that is known about its entity.")
+            st.caption("Select one review to see everything about its entity.")
     if not database.config.read_only:
         with show.action_bar("reviews"):
             with st.container():
@@ -356,7 +354,7 @@ def _act(
     )
     headline = f"{len(done):,} of {len(outcomes):,} reviews: {action.done}."
     if refusals:
-        headline += " The others were left as they are, and the list has been read again:"
+        headline += " The others were not changed, and the list was reloaded:"
     undo = _undo(database, action) if done else None
     _LIST.notify(
         headline,
