@@ -58,7 +58,7 @@ dashboard: $(VENV)/.dashboard  ## serve the dashboard on the data of the demo
 	$(BIN)/python -m sandbox dashboard
 
 test: dev  ## run the test suite
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 screenshots: dev  ## take the pictures of the dashboard again (needs Chromium)
 	DASHBOARD_SCREENSHOTS=docs $(BIN)/python -m pytest -q tests/dashboard/test_browser.py -k picture
