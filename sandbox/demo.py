@@ -103,12 +103,12 @@ class _Demo:
         self, audited: Counter[str], events: int, proved: Counter[str], filled: int
     ) -> None:
         self._console.rule("What happened", align="left")
-        mended = proved["clean"] - audited["clean"]
+        fixed = proved["clean"] - audited["clean"]
         self._console.print(
             f"{audited.total()} gids were seeded and audited. {audited['clean']} had no difference,"
             f" and {audited['legacy']} have nothing left on archive.org.\nThe audit queued {events}"
             f" events for {audited['repair_queue']} entities. artwork-indexer carried them out, and"
-            f" the second audit found {mended} of the entities clean.\n{proved['manual_review']}"
+            f" the second audit found {fixed} of the entities clean.\n{proved['manual_review']}"
             " wait for a person: `artwork-backfill review list` lists them, `review show GID`"
             f" shows the findings.\n{filled} albums of the library have artwork now.\nEvery result"
             " was compared with what had been planted. README.md says how to run the same jobs on"

@@ -3,67 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
 import pytest
 import streamlit as st
-from streamlit import config as streamlit_config
 from streamlit.testing.v1 import AppTest
 
-from artwork_backfill.dashboard import access, serve
+from artwork_backfill.dashboard import access
 from artwork_backfill.shared.engine.log import plain
 from artwork_backfill.shared.review import actions, runs
+from tests.dashboard.app import Open, press, run
 from tests.dashboard.dashboard_rows import HOSTILE, Rows
 
 GID: Final = UUID("76df3287-6cda-33eb-8e9a-044b5e15ffdd")
 TABS: Final = ["Overview", "Reviews", "Failed events", "Entities", "Checks", "Runs"]
-
-Open = Callable[..., AppTest]
-
-
-@pytest.fixture
-def listening() -> Iterator[Callable[[str], None]]:
-    """Says where the page's server listens: on this machine only, unless told otherwise."""
-    before = streamlit_config.get_option("server.address")
-
-    def listen(address: str) -> None:
-        streamlit_config.set_option("server.address", address)
-
-    listen("127.0.0.1")
-    yield listen
-    streamlit_config.set_option("server.address", before)
-
-
-@pytest.fixture
-def page(
-    rows: Rows,
-    database: str,
-    listening: Callable[[str], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Open:
-    """Opens a tab of the page for another visitor."""
-    monkeypatch.setenv("MUSICBRAINZ_DATABASE_URL", database)
-    monkeypatch.setenv("BACKFILL_BY", "me")
-    st.cache_data.clear()
-    st.cache_resource.clear()
-
-    def open_page(tab: str = "Overview", **query: str) -> AppTest:
-        app = AppTest.from_file(str(Path(serve.PAGE)), default_timeout=30)
-        app.query_params["tab"] = tab
-        app.query_params.update(query)
-        return run(app)
-
-    return open_page
-
-
-def run(app: AppTest) -> AppTest:
-    app.run()
-    assert not app.exception
-    return app
 
 
 def select(app: AppTest, name: str, *positions: int) -> AppTest:
@@ -71,11 +27,6 @@ def select(app: AppTest, name: str, *positions: int) -> AppTest:
     token = app.session_state[f"{name}.listing"].token
     selection = {"selection": {"rows": list(positions), "columns": [], "cells": []}}
     app.session_state[f"{name}.table.{token}"] = selection
-    return run(app)
-
-
-def press(app: AppTest, key: str) -> AppTest:
-    app.button(key=key).click()
     return run(app)
 
 

@@ -3,49 +3,27 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-import streamlit as st
 from psycopg.types.json import Jsonb
-from streamlit import config as streamlit_config
 from streamlit.testing.v1 import AppTest
 
-from artwork_backfill.dashboard import serve
 from artwork_backfill.dashboard.tabs.runs import command
 from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.review.actions import Refused
+from tests.dashboard.app import Open, run
 from tests.dashboard.dashboard_rows import Rows
 
 
 @pytest.fixture
-def tab(rows: Rows, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def tab(rows: Rows, page: Open) -> Open:
     """Opens the tab of runs."""
-    monkeypatch.setenv("MUSICBRAINZ_DATABASE_URL", database)
-    monkeypatch.setenv("BACKFILL_BY", "me")
     rows.conn.execute("TRUNCATE artwork_indexer.backfill_run, artwork_indexer.backfill_hold")
-    before = streamlit_config.get_option("server.address")
-    streamlit_config.set_option("server.address", "127.0.0.1")
-    st.cache_data.clear()
-
-    def open_page(**query: str) -> AppTest:
-        app = AppTest.from_file(str(Path(serve.PAGE)), default_timeout=60)
-        app.query_params["tab"] = "Runs"
-        app.query_params.update(query)
-        return run(app)
-
-    yield open_page
-    streamlit_config.set_option("server.address", before)
-
-
-def run(app: AppTest) -> AppTest:
-    app.run()
-    assert not app.exception
-    return app
+    return partial(page, tab="Runs")
 
 
 def _start(
@@ -88,7 +66,7 @@ def _asked(rows: Rows, run_id: UUID) -> tuple[Any, ...]:
     return row
 
 
-def test_what_is_at_work_is_said_on_every_page(tab: Any, rows: Rows) -> None:
+def test_what_is_at_work_is_said_on_every_page(tab: Open, rows: Rows) -> None:
     _start(rows)
     app = tab(tab="Checks")
     assert "At work: audit-batch, at work since 1 h, by anna" in _shown(app)
@@ -98,7 +76,7 @@ def test_what_is_at_work_is_said_on_every_page(tab: Any, rows: Rows) -> None:
     assert "No run is at work." in _shown(run(app))
 
 
-def test_runs_are_listed_with_what_they_did_and_how_fast(tab: Any, rows: Rows) -> None:
+def test_runs_are_listed_with_what_they_did_and_how_fast(tab: Open, rows: Rows) -> None:
     _start(rows, outcome="verified")
     _start(rows, silent_s=120)
     _start(rows)
@@ -124,7 +102,7 @@ def test_a_run_is_asked_with_a_name_and_a_reason(
     assert _asked(rows, id_) == (requested, "me", why)
 
 
-def test_nothing_is_asked_without_a_reason(tab: Any, rows: Rows) -> None:
+def test_nothing_is_asked_without_a_reason(tab: Open, rows: Rows) -> None:
     id_ = _start(rows)
     app = tab(run=str(id_))
     app.button(key="runs.Stop").click()
@@ -133,7 +111,7 @@ def test_nothing_is_asked_without_a_reason(tab: Any, rows: Rows) -> None:
     assert "write the reason first" in app.warning[0].value
 
 
-def test_a_run_that_has_ended_is_shown_with_its_report(tab: Any, rows: Rows) -> None:
+def test_a_run_that_has_ended_is_shown_with_its_report(tab: Open, rows: Rows) -> None:
     check = {"name": "claims", "expected": 0, "actual": 1, "ok": False, "detail": "one is left"}
     report = {"totals": {"audited": 7}, "verification": [check]}
     app = tab(run=str(_start(rows, outcome="unverified", report=report)))
@@ -145,7 +123,7 @@ def test_a_run_that_has_ended_is_shown_with_its_report(tab: Any, rows: Rows) -> 
     assert sorted(options) == ["--dry-run", "--ignore", "--limit", "5", "meta.*"]
 
 
-def test_a_job_is_held_and_let_go_again(tab: Any, rows: Rows) -> None:
+def test_a_job_is_held_and_let_go_again(tab: Open, rows: Rows) -> None:
     app = tab()
     app.text_input(key="runs.hold.why").set_value("archive.org asked us to")
     app.button(key="runs.hold").click()
@@ -161,7 +139,7 @@ def test_a_job_is_held_and_let_go_again(tab: Any, rows: Rows) -> None:
 
 
 @pytest.mark.parametrize("query", ["nonsense", "0a1b2c3d-0000-4000-8000-000000000000"])
-def test_a_run_that_does_not_exist_is_said(tab: Any, query: str) -> None:
+def test_a_run_that_does_not_exist_is_said(tab: Open, query: str) -> None:
     assert "There is no" in _shown(tab(run=query))
 
 

@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pytest
-import streamlit as st
-from streamlit import config as streamlit_config
 from streamlit.testing.v1 import AppTest
 
-from artwork_backfill.dashboard import serve
 from artwork_backfill.dashboard.bulk import Batch, Bulk
 from artwork_backfill.dashboard.database import Trouble
 from artwork_backfill.dashboard.memory import Memories
 from artwork_backfill.shared.review import actions
+from tests.dashboard.app import Open, press, run
 from tests.dashboard.dashboard_rows import Rows
 
 
 @pytest.fixture
-def reviews(rows: Rows, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def reviews(page: Open) -> Open:
     """Opens the tab of reviews for another visitor, at an address."""
-    monkeypatch.setenv("MUSICBRAINZ_DATABASE_URL", database)
-    monkeypatch.setenv("BACKFILL_BY", "me")
-    before = streamlit_config.get_option("server.address")
-    streamlit_config.set_option("server.address", "127.0.0.1")
-    st.cache_data.clear()
-
-    def open_page(**query: str) -> AppTest:
-        app = AppTest.from_file(str(Path(serve.PAGE)), default_timeout=60)
-        app.query_params["tab"] = "Reviews"
-        app.query_params.update(query)
-        return run(app)
-
-    yield open_page
-    streamlit_config.set_option("server.address", before)
-
-
-def run(app: AppTest) -> AppTest:
-    app.run()
-    assert not app.exception
-    return app
-
-
-def press(app: AppTest, key: str) -> AppTest:
-    app.button(key=key).click()
-    return run(app)
+    return partial(page, tab="Reviews")
 
 
 def reasons(app: AppTest) -> list[str]:
@@ -72,7 +45,7 @@ def _many(rows: Rows, count: int) -> None:
 # -- pages ---------------------------------------------------------------------------------------
 
 
-def test_another_size_of_pages_keeps_the_rows_in_sight(reviews: Any, rows: Rows) -> None:
+def test_another_size_of_pages_keeps_the_rows_in_sight(reviews: Open, rows: Rows) -> None:
     _many(rows, 300)
     app = reviews(**{"from": "150"})
     assert (reasons(app)[0], len(reasons(app))) == ("row 151", 50)
@@ -82,7 +55,7 @@ def test_another_size_of_pages_keeps_the_rows_in_sight(reviews: Any, rows: Rows)
 
 
 def test_the_page_before_is_shown_when_the_last_one_has_been_worked_off(
-    reviews: Any, rows: Rows
+    reviews: Open, rows: Rows
 ) -> None:
     _many(rows, 51)
     app = reviews(**{"from": "50"})
@@ -92,7 +65,7 @@ def test_the_page_before_is_shown_when_the_last_one_has_been_worked_off(
     assert "of 50," in captions(app)
 
 
-def test_an_address_beyond_the_end_shows_the_last_page(reviews: Any, rows: Rows) -> None:
+def test_an_address_beyond_the_end_shows_the_last_page(reviews: Open, rows: Rows) -> None:
     _many(rows, 60)
     assert reasons(reviews(**{"from": "5000"}))[-1] == "row 60"
 
@@ -112,13 +85,13 @@ def test_an_address_beyond_the_end_shows_the_last_page(reviews: Any, rows: Rows)
     ],
 )
 def test_an_address_that_makes_no_sense_does_no_harm(
-    reviews: Any, rows: Rows, query: dict[str, str]
+    reviews: Open, rows: Rows, query: dict[str, str]
 ) -> None:
     rows.review()
     assert not reviews(**query).error
 
 
-def test_the_address_says_what_is_shown(reviews: Any, rows: Rows) -> None:
+def test_the_address_says_what_is_shown(reviews: Open, rows: Rows) -> None:
     review = rows.review("of a kind", kind="only_copy")
     app = reviews(type="release", kind="only_copy", open=str(review.id))
     assert reasons(app) == ["of a kind"]
@@ -136,7 +109,7 @@ def test_the_address_says_what_is_shown(reviews: Any, rows: Rows) -> None:
 # -- kinds ---------------------------------------------------------------------------------------
 
 
-def test_one_click_on_a_kind_shows_its_reviews_alone(reviews: Any, rows: Rows) -> None:
+def test_one_click_on_a_kind_shows_its_reviews_alone(reviews: Open, rows: Rows) -> None:
     for number in range(3):
         rows.review(f"orphan.image: {number}", kind="only_copy")
     rows.review("item.dark: the item is dark")
@@ -152,7 +125,7 @@ def test_one_click_on_a_kind_shows_its_reviews_alone(reviews: Any, rows: Rows) -
 # -- what is asked -------------------------------------------------------------------------------
 
 
-def test_a_question_is_dropped_when_the_list_changes(reviews: Any, rows: Rows) -> None:
+def test_a_question_is_dropped_when_the_list_changes(reviews: Open, rows: Rows) -> None:
     _many(rows, 101)
     app = reviews()
     app.text_input(key="reviews.note").set_value("why")
@@ -168,7 +141,7 @@ def test_a_question_is_dropped_when_the_list_changes(reviews: Any, rows: Rows) -
     assert {review.status for review in rows.reviews()} == {"open"}
 
 
-def test_what_comes_after_the_question_is_not_touched(reviews: Any, rows: Rows) -> None:
+def test_what_comes_after_the_question_is_not_touched(reviews: Open, rows: Rows) -> None:
     _many(rows, 3)
     app = reviews()
     app.text_input(key="reviews.note").set_value("why")
@@ -181,7 +154,7 @@ def test_what_comes_after_the_question_is_not_touched(reviews: Any, rows: Rows) 
     assert sum(review.status == "resolved" for review in rows.reviews()) == 3
 
 
-def test_what_was_closed_is_put_back_in_one_click(reviews: Any, rows: Rows) -> None:
+def test_what_was_closed_is_put_back_in_one_click(reviews: Open, rows: Rows) -> None:
     review = rows.review()
     app = reviews(open=str(review.id))
     app.text_input(key="reviews.note").set_value("by mistake")
@@ -192,7 +165,7 @@ def test_what_was_closed_is_put_back_in_one_click(reviews: Any, rows: Rows) -> N
     assert "undone: Resolve" in str(rows.seen(review.id).notes)
 
 
-def test_undoing_leaves_what_somebody_has_changed_since(reviews: Any, rows: Rows) -> None:
+def test_undoing_leaves_what_somebody_has_changed_since(reviews: Open, rows: Rows) -> None:
     review = rows.review()
     app = reviews(open=str(review.id))
     app.text_input(key="reviews.note").set_value("done")
@@ -204,7 +177,7 @@ def test_undoing_leaves_what_somebody_has_changed_since(reviews: Any, rows: Rows
     assert f"review {review.id} has changed since" in "\n".join(text.value for text in app.text)
 
 
-def test_a_refusal_does_not_speak_of_the_command_line(reviews: Any, rows: Rows) -> None:
+def test_a_refusal_does_not_speak_of_the_command_line(reviews: Open, rows: Rows) -> None:
     review = rows.review()
     app = reviews(open=str(review.id))
     actions.annotate(rows.conn, review, by="another", note="wait")
@@ -274,7 +247,7 @@ def test_visitors_are_told_apart_and_the_oldest_is_forgotten() -> None:
 
 
 def test_an_action_that_overtakes_the_address_is_not_taken_for_going_back(
-    reviews: Any, rows: Rows
+    reviews: Open, rows: Rows
 ) -> None:
     rows.review("orphan.image: a", kind="only_copy")
     rows.review("item.dark: b")
