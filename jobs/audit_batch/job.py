@@ -218,7 +218,7 @@ class AuditBatch(Job[Claim, Audit]):
             left = self._claims.count_held(conn)
             yield Verification.equal("claims of this run left over", 0, left)
             if run.is_complete:
-                waiting = self._claims.count_waiting(conn)
+                waiting = self._claims.count_waiting(conn, later=True)
                 yield Left(waiting + self._claims.count_held_by_others(conn))
             yield from verification.verify_decisions(
                 conn,

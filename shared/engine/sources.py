@@ -298,7 +298,7 @@ _COUNT: Final = """
 SELECT count(*)
 FROM {table} entity
 WHERE status = {waiting}
-AND ({due})
+AND (%(later)s OR ({due}))
 AND (%(partitions)s = 1 OR mod(id, %(partitions)s) = %(partition)s)
 """
 
@@ -550,9 +550,10 @@ class Claims(Generic[ClaimedItem]):
     def _take_up(self, conn: Connection, size: int) -> int:
         return 0 if self.reserve is None else self.reserve.take_up(conn, size)
 
-    def count_waiting(self, conn: Connection) -> int:
-        """Return how many rows of the partition can be claimed."""
-        return count(conn, self.table.format(_COUNT), self.partition.values)
+    def count_waiting(self, conn: Connection, *, later: bool = False) -> int:
+        """Return how many rows of the partition can be claimed now, or also later."""
+        values = {"later": later, **self.partition.values}
+        return count(conn, self.table.format(_COUNT), values)
 
     def count_held(self, conn: Connection) -> int:
         """Return how many rows this run holds."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from threading import Thread
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -18,6 +19,7 @@ from artwork_backfill.jobs.audit_batch.verification import (
 )
 from artwork_backfill.shared.audit.decide import Policy, Status
 from artwork_backfill.shared.auditing.models import STREAK_LIMIT, Reason
+from artwork_backfill.shared.auditing.queueing import EventToQueue, QueueRequest, queue_events
 from artwork_backfill.shared.clients.http import ServiceDown
 from artwork_backfill.shared.engine.job import Partition, RunResult, Wait
 from artwork_backfill.shared.engine.report import Outcome, Report
@@ -25,6 +27,7 @@ from artwork_backfill.shared.engine.runner import Runner
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.stop import StopFlag
 from artwork_backfill.shared.id_set import IdSet
+from artwork_backfill.shared.review import actions, questions
 from tests.beside.rows import wait_until
 from tests.jobs.audit_batch.audit_scene import Scene, findings, unreadable
 
@@ -446,6 +449,45 @@ def test_what_others_did_since_is_in_order(scene: Scene) -> None:
         run_started=scene.value("SELECT now() - interval '1 minute'"),
     )
     assert (scene.status(gid), check.ok) == ("unchecked", True)
+
+
+def test_what_people_decided_since_is_in_order(scene: Scene) -> None:
+    unfixed, requeued = scene.plan("original-missing").gid, scene.plan("index-missing").gid
+    failed = scene.queue(requeued)
+    scene.finish(failed, state="failed")
+    scene.audit(unfixed, requeued)
+    ids = IdSet()
+    ids.update([scene.id(unfixed), scene.id(requeued)])
+    assert scene.status(unfixed) == scene.status(requeued) == "manual_review"
+
+    review = questions.find_review(scene.conn, scene.reviews(unfixed)[0].id)
+    assert review is not None
+    actions.leave_unfixed(scene.conn, review, by="alice", note="as it should be")
+    request = QueueRequest(
+        scene.id(requeued), uuid4(), [EventToQueue("index", {"gid": requeued}, event_id=failed)]
+    )
+    assert queue_events(scene.conn, request).obstacle is None
+    [check] = verify_decisions(
+        scene.conn,
+        {Status.MANUAL_REVIEW: ids},
+        run_id=scene.run_id,
+        run_started=scene.value("SELECT now() - interval '1 minute'"),
+    )
+    assert (scene.status(unfixed), scene.status(requeued)) == ("clean", "repair_queue")
+    assert check.ok
+
+
+def test_what_waits_after_withdrawals_is_left_to_do(scene: Scene) -> None:
+    gid = scene.plan(None).gid
+    scene.only(gid)
+    scene.conn.execute(
+        "UPDATE artwork_indexer.audit_entity SET not_before = now() + interval '1 hour'"
+        " WHERE gid = %s",
+        (gid,),
+    )
+    report = scene.run()
+    assert (report.outcome, report.totals["scanned"]) == (Outcome.VERIFIED, 0)
+    assert report.reason == "all rows were processed, and 1 rows are left"
 
 
 @pytest.mark.parametrize(("cut", "warns"), [(1, False), (3, True)])
