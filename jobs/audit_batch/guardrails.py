@@ -16,6 +16,7 @@ from typing import Final
 
 from psycopg import Connection
 
+from artwork_backfill.shared.auditing.queueing import missing_triggers
 from artwork_backfill.shared.engine.job import StopRun, Wait
 from artwork_backfill.shared.engine.session import holds, only_row
 
@@ -98,12 +99,18 @@ class Guardrails:
         Raises
         ------
         StopRun
-            artwork-indexer is not working.
+            artwork-indexer is not working, or edits of MusicBrainz could fail because of events of
+            the audit.
         """
         with self._lock:
             return self._room(conn, size)
 
     def _room(self, conn: Connection, size: int) -> int | Wait:
+        for name, meaning in missing_triggers(conn).items():
+            if name.startswith("audit_withdraw"):
+                raise StopRun(
+                    f"trigger {name} is missing or disabled, so nothing is queued: {meaning}"
+                )
         allowed = self._room_this_hour(size)
         if isinstance(allowed, Wait) or not self._looks_at_queue():
             return allowed

@@ -529,6 +529,15 @@ def test_a_run_says_which_trigger_does_not_fire(own_scene: Scene) -> None:
     assert problem.what == "trigger audit_withdraw is missing or disabled"
 
 
+def test_nothing_is_queued_while_edits_of_musicbrainz_could_fail_for_it(own_scene: Scene) -> None:
+    own_scene.only(own_scene.plan("index-missing").gid)
+    own_scene.conn.execute("ALTER TABLE artwork_indexer.event_queue DISABLE TRIGGER audit_withdraw")
+    report = own_scene.run()
+    assert (report.outcome, report.exit_code) == (Outcome.INTERRUPTED, 75)
+    assert "edits of MusicBrainz can fail because of the audit's events" in report.reason
+    assert own_scene.events() == []
+
+
 def test_each_deletion_is_confirmed_just_before_it_is_queued(scene: Scene) -> None:
     gids = [
         plan.gid
