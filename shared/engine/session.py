@@ -525,7 +525,8 @@ class Session:
                     log.warning("another session has a lock, trying again: %s", explain(error))
                 else:
                     log.warning("the database did not answer, trying again: %s", explain(error))
-                self._drop_if_broken()
+                # A server that is read only for the moment may stay so, and another be the new one.
+                self._drop_if_broken(anyway=error.sqlstate == "25006")
                 # Jitter, so that containers that lost the same server do not return at once.
                 pause = random.uniform(0.5, 1.0) * backoff
                 if self._stop_flag.wait(pause):
@@ -537,8 +538,8 @@ class Session:
             self._conn = self._open()
         return self._conn
 
-    def _drop_if_broken(self) -> None:
-        if self._conn is not None and (self._conn.broken or self._conn.closed):
+    def _drop_if_broken(self, *, anyway: bool) -> None:
+        if self._conn is not None and (anyway or self._conn.broken or self._conn.closed):
             self.close()
 
 
