@@ -19,9 +19,14 @@ from psycopg.types.json import Jsonb
 
 from artwork_backfill.jobs.audit_batch import tallies
 from artwork_backfill.jobs.audit_batch.claims import TABLE
-from artwork_backfill.shared.audit.decide import Decision, QueuedAction, Status
+from artwork_backfill.shared.audit.decide import (
+    Decision,
+    QueuedAction,
+    ReasonCode,
+    ReviewReason,
+    Status,
+)
 from artwork_backfill.shared.audit.finding import storable
-from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
 from artwork_backfill.shared.auditing.expectation import changed
 from artwork_backfill.shared.auditing.models import (
     NOT_COMPARED,

@@ -16,15 +16,15 @@ from psycopg import Connection
 from psycopg.rows import namedtuple_row
 
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
+from artwork_backfill.shared.audit.compare import INCONCLUSIVE
 from artwork_backfill.shared.audit.decide import (
     PROOFS,
     FailedEvent,
     PreviousAudits,
+    ReasonCode,
     Status,
 )
 from artwork_backfill.shared.audit.expected import Artwork, Expected, Presence
-from artwork_backfill.shared.audit.judged import INCONCLUSIVE
-from artwork_backfill.shared.audit.reasons import ReasonCode
 from artwork_backfill.shared.auditing.facts import release_facts
 from artwork_backfill.shared.auditing.models import (
     NOT_COMPARED,
