@@ -30,7 +30,6 @@ from artwork_backfill.shared.audit.archives import ART_ARCHIVES, INDEX_NAME, xml
 from artwork_backfill.shared.audit.compare import (
     INDEX_MAX_BYTES,
     XML_MAX_BYTES,
-    UnreadableXml,
     absence_counts,
     capped,
     compare,
@@ -38,6 +37,7 @@ from artwork_backfill.shared.audit.compare import (
     judged,
     needs_xml,
 )
+from artwork_backfill.shared.audit.compare_xml import UnreadableXml
 from artwork_backfill.shared.audit.decide import (
     Decision,
     ImageOwner,
