@@ -133,9 +133,12 @@ class Guardrails:
                 self._claimed.append((self._clock(), entities))
 
     def postponed(self, events: int) -> None:
-        """Record that a repair of this many events found no room, and wait for that much room."""
+        """Record that a repair of this many events found no room, and wait for that much room.
+
+        At most for half of the queue: some events may wait in it for hours to be tried again.
+        """
         with self._lock:
-            self._wanted = min(events, self._limits.max_queue_depth)
+            self._wanted = min(events, max(1, self._limits.max_queue_depth // 2))
 
     def _looks_at_queue(self) -> bool:
         return self._limits.max_queue_depth > 0 or self._limits.only_when_idle

@@ -304,7 +304,7 @@ class Writer:
                 return self.write(conn, [deferred])
 
     def _request(self, audit: Audit) -> QueueRequest:
-        decision, expected = _decision(audit), audit.claim.expected
+        decision, expected, limit = _decision(audit), audit.claim.expected, self._max_queue_depth
         return QueueRequest(
             audit.claim.entity.id,
             self._run_id,
@@ -316,7 +316,8 @@ class Writer:
             is_live=expected.is_live if expected is not None else None,
             result=decision.status.value,
             findings=_findings(_Decided(audit, decision)),
-            max_depth=self._max_queue_depth,
+            # A large repair needs no more room than `Guardrails.postponed` waits for.
+            max_depth=limit and max(limit, len(decision.events) + limit // 2),
         )
 
     def _remember(self, conn: Connection, batch: _Sorted) -> None:

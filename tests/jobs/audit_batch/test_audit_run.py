@@ -605,3 +605,19 @@ def test_a_paused_run_withdraws_deletions_that_wait(own_scene: Scene) -> None:
         stop_flag.request("the test has seen enough")
         run.join(30)
     assert not run.is_alive()
+
+
+def test_a_large_repair_does_not_wait_for_what_is_tried_again_in_hours(scene: Scene) -> None:
+    gid = scene.plan("foreign-owned").gid
+    scene.only(gid)
+    failed_once = scene.queue(scene.plan(None).gid)
+    scene.conn.execute(
+        "UPDATE artwork_indexer.event_queue SET attempts = 1 WHERE id = %s", (failed_once,)
+    )
+    report = scene.run(
+        limits=Limits(max_queue_depth=2, queue_patience=2),
+        policy=Policy(delete_from_live=True),
+        limit=1,
+    )
+    assert report.exit_code == 0
+    assert (scene.status(gid), len(scene.events(gid))) == ("repair_queue", 2)
