@@ -48,12 +48,13 @@ SELECT EXISTS (
 """
 
 # The events that artwork-indexer can work on now: attempts are left, the delay after a failure has
-# passed (an hour per attempt), and all events they depend on are completed.
+# passed (an hour per attempt), and all events they depend on are completed. An event takes seconds;
+# one that began an hour ago belonged to an indexer that was killed, and may stay so for ever.
 _IS_INDEXER_BUSY: Final = """
 SELECT EXISTS (
     SELECT
     FROM artwork_indexer.event_queue event
-    WHERE state = 'running'
+    WHERE (state = 'running' AND last_updated > now() - interval '1 hour')
     OR (state = 'queued'
         AND attempts < 5
         AND last_updated <= now() - interval '1 hour' * attempts

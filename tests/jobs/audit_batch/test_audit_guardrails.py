@@ -201,6 +201,7 @@ def test_patience_begins_with_the_waiting(scene: Scene) -> None:
         ("state = 'queued'", False),
         ("state = 'running'", False),
         ("state = 'running', attempts = 5", False),
+        ("state = 'running', last_updated = now() - interval '61 minutes'", True),
         ("state = 'completed'", True),
         ("state = 'failed'", True),
         ("state = 'queued', attempts = 5", True),
