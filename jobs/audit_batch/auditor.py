@@ -314,12 +314,14 @@ class Auditor:
         problems: list[str] = []
         waits_for = None
         left = deque(claimed)
+        # Not if other callers or the database took most of it.
+        has_time = deadline - time.monotonic() > self._time_limit / 2
         try:
             while left:
                 try:
                     counts.update(self._write(self._examine(left[0], deadline)))
                 except Interrupted:
-                    if not self._closed and len(left) == len(claimed):
+                    if not self._closed and len(left) == len(claimed) and has_time:
                         # It took all of the call, and given back it would take the next one, too.
                         late = deferral(left[0], Reason.UNREADABLE, self._out_of_time)
                         counts.update(self._write(late))
