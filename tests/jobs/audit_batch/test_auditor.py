@@ -212,6 +212,15 @@ def test_what_is_no_entity_is_refused(auditor: Auditor, entity_type: str, gid: s
         auditor.audit_entity(entity_type, gid)
 
 
+def test_an_entity_of_the_other_type_is_refused(scene: Scene, auditor: Auditor) -> None:
+    """Their items have names of the same form: it would be an orphan with the release's images."""
+    gid = scene.plan(None).gid
+    with pytest.raises(ValueError, match="is no event: MusicBrainz knows it as the other type"):
+        auditor.audit_entity("event", gid)
+    assert scene.value("SELECT count(*) FROM artwork_indexer.audit_entity WHERE gid = %s", gid) == 1
+    assert auditor.audit_entity("release", gid).audited == 1
+
+
 def test_a_service_that_is_down_is_no_error_and_leaves_no_claim(
     scene: Scene, auditor: Auditor
 ) -> None:
