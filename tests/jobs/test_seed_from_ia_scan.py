@@ -649,6 +649,9 @@ def test_a_list_can_be_verified_alone(database: str, listed: Path) -> None:
     ("content", "what"),
     [
         (gzip.compress("\n".join(identifiers(*range(30))).encode())[:-9], "cut off"),
+        ("\n".join(identifiers(*range(30))).encode()[:-20], "cut off"),
+        ("\n".join([*identifiers(*range(30)), "mbid-"]).encode(), "cut off"),
+        ("\n".join([*identifiers(*range(30)), "\0" * 50]).encode(), "cut off"),
         (b"nonsense\n", "like mbid-GID"),
         ("\n".join(["nonsense"] * 2_000 + identifiers(1)).encode(), "like mbid-GID"),
         ("\n".join(identifiers(*range(30))).encode("utf-16"), "no text in UTF-8"),
