@@ -130,7 +130,7 @@ class Auditor:
         limits = limits or Limits(only_when_idle=True)
         self._guardrails = Guardrails(limits, clock)
         self._record = RunRecord(uuid4())
-        self._writer = Writer(self._record.id, limits.max_queue_depth)
+        self._writer = Writer(self._record.id, self._guardrails.max_depth)
         self._clock = clock
         self._next_turn = -math.inf
         self._one_call = threading.Lock()
