@@ -13,7 +13,8 @@ import statistics
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from artwork_backfill.shared.service_stats import ServiceStats
 
 Clock = Callable[[], float]
 """Seconds from any fixed point, never decreasing."""
@@ -21,22 +22,6 @@ Clock = Callable[[], float]
 
 class Interrupted(Exception):
     """The run was stopped while a request waited for its rate or for a retry."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceStats:
-    """The requests to one service so far.
-
-    `requests` counts every HTTP request, including redirects and retries; `retries` the retries of
-    calls; `errors` the calls that failed. Latencies are those of single HTTP requests, including
-    the body and excluding waits, in milliseconds; 0 before the first.
-    """
-
-    requests: int
-    retries: int
-    errors: int
-    p50_ms: float
-    p95_ms: float
 
 
 class Pace:
@@ -244,6 +229,6 @@ class Meter:
                 requests=self._requests,
                 retries=self._retries,
                 errors=self._errors,
-                p50_ms=round(cuts[9] * 1000, 2),
-                p95_ms=round(cuts[18] * 1000, 2),
+                p50_ms=round(cuts[9] * 1000, 1),
+                p95_ms=round(cuts[18] * 1000, 1),
             )

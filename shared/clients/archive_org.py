@@ -21,7 +21,6 @@ from artwork_backfill.shared.clients.http import (
     Origin,
     Response,
     Service,
-    ServiceClient,
     ServiceError,
     parse_json,
 )
@@ -61,18 +60,11 @@ class ScrapePage:
     total: int | None
 
 
-class ArchiveOrgClient(ServiceClient):
+class ArchiveOrgClient(HttpClient):
     """A client of archive.org, for any number of threads.
 
     Every method raises `Unreadable`, `ServiceDown` or `Interrupted` if there is no answer.
     """
-
-    def __init__(self, http: HttpClient) -> None:
-        super().__init__(http)
-        base = urlsplit(http.service.base_url)
-        self._scheme = base.scheme
-        self._base_host = base.netloc.lower()
-        self._is_the_archive = _is_archive_org(http.service.origin)
 
     @classmethod
     def from_settings(
@@ -115,12 +107,12 @@ class ArchiveOrgClient(ServiceClient):
             call_s=call_s,
             patience_s=patience_s,
         )
-        return cls(HttpClient(service, stop_flag=stop_flag, budget=budget))
+        return cls(service, stop_flag=stop_flag, budget=budget)
 
     @property
     def has_credentials(self) -> bool:
         """Whether keys are set. Without them the scrape API hides the items of a collection."""
-        return bool(self._http.service.credentials)
+        return bool(self.service.credentials)
 
     def metadata(self, gid: str, *, extended_err: bool = False) -> object:
         """Return what the metadata API says about an entity's item: a parsed JSON document.
@@ -145,7 +137,7 @@ class ArchiveOrgClient(ServiceClient):
                 raise BadAnswer("it was redirected to an answer about something else")
             return document
 
-        return self._http.get(target, parse, max_bytes=_METADATA_MAX_BYTES)
+        return self.get(target, parse, max_bytes=_METADATA_MAX_BYTES)
 
     def download(
         self,
@@ -180,7 +172,7 @@ class ArchiveOrgClient(ServiceClient):
         if any(part in ("", ".", "..") for part in name.split("/")):
             raise ValueError(f"not the name of a file: {name!r}")
         path = f"/{quote(name)}"
-        return self._http.get(
+        return self.get(
             f"/download/{_item(gid)}{path}",
             _body,
             alternatives=[place + path for place in self._places(gid, (d1, d2), dir)],
@@ -211,7 +203,7 @@ class ArchiveOrgClient(ServiceClient):
             query["scope"] = "all"
         if cursor is not None:
             query["cursor"] = cursor
-        return self._http.get(
+        return self.get(
             f"/services/search/v1/scrape?{urlencode(query)}",
             _parse_scrape_page,
             authorized=self.has_credentials,
@@ -223,12 +215,14 @@ class ArchiveOrgClient(ServiceClient):
         if match is None or match["item"] != _item(gid):
             return []
         known = [host.lower() for host in hosts if host and self._is_ours(host.lower())]
-        return [f"{self._scheme}://{host}{directory}" for host in dict.fromkeys(known)]
+        scheme = self.service.origin.scheme
+        return [f"{scheme}://{host}{directory}" for host in dict.fromkeys(known)]
 
     def _is_ours(self, host: str) -> bool:
-        if host == self._base_host:
+        if host == urlsplit(self.service.base_url).netloc.lower():
             return True
-        return self._is_the_archive and _ARCHIVE_HOST.fullmatch(host) is not None
+        is_the_archive = _is_archive_org(self.service.origin)
+        return is_the_archive and _ARCHIVE_HOST.fullmatch(host) is not None
 
 
 def _is_archive_org(origin: Origin) -> bool:

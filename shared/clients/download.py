@@ -34,9 +34,11 @@ class Download:
     """
 
     def __init__(self, url: str, stop_flag: threading.Event) -> None:
-        self._stop_flag = stop_flag
         self._transport = Transport(
-            connections=1, connect_timeout_s=_CONNECT_TIMEOUT_S, read_timeout_s=_READ_TIMEOUT_S
+            connections=1,
+            connect_timeout_s=_CONNECT_TIMEOUT_S,
+            read_timeout_s=_READ_TIMEOUT_S,
+            stop_flag=stop_flag,
         )
         self._answer = ExitStack()
         try:
@@ -72,16 +74,13 @@ class Download:
         here = url
         for _ in range(_MAX_REDIRECTS + 1):
             bare = here._replace(netloc=_host(here), fragment="").geturl()
-            answer, _exchange = self._answer.enter_context(
-                self._transport.stream(bare, headers=headers, stop_flag=self._stop_flag)
-            )
-            if answer.status_code == 200:
-                raw: urllib3.HTTPResponse = answer.raw
+            status, raw = self._answer.enter_context(self._transport.stream(bare, headers=headers))
+            if status == 200:
                 return raw
-            if answer.status_code not in _REDIRECTS:
-                raise OSError(f"the server answers HTTP {answer.status_code}")
+            if status not in _REDIRECTS:
+                raise OSError(f"the server answers HTTP {status}")
             self._answer.close()
-            here = urlsplit(urljoin(bare, answer.headers.get("location", "")))
+            here = urlsplit(urljoin(bare, raw.headers.get("location", "")))
             if not _is_same_place(url, here):
                 raise OSError("the server redirects to another host")
         raise OSError(f"the server redirects more than {_MAX_REDIRECTS} times")

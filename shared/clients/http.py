@@ -31,15 +31,14 @@ from artwork_backfill.shared.clients._pacing import (
     Interrupted,
     Meter,
     Pace,
-    ServiceStats,
 )
 from artwork_backfill.shared.clients._transport import (
     ExchangeFailed,
-    Limits,
     Response,
     TooLate,
     Transport,
 )
+from artwork_backfill.shared.service_stats import ServiceStats
 from artwork_backfill.shared.settings import SettingsError
 
 __all__ = [
@@ -53,10 +52,8 @@ __all__ = [
     "Origin",
     "Response",
     "Service",
-    "ServiceClient",
     "ServiceDown",
     "ServiceError",
-    "ServiceStats",
     "TimedOut",
     "Unreadable",
     "parse_json",
@@ -218,10 +215,6 @@ class Service:
             _check_header_value(name, value)
         for value in self.credentials.values():
             _check_header_value(self.key_settings, value)
-        if self.rate is not None and self.rate <= 0:
-            raise SettingsError(f"the rate for {self.name} is not positive: set it above 0")
-        if self.concurrency < 1:
-            raise SettingsError(f"the concurrency for {self.name} is not positive: set at least 1")
 
     @property
     def origin(self) -> Origin:
@@ -253,7 +246,7 @@ class _Call:
 
 
 class HttpClient:
-    """Send requests to one service, from any number of threads.
+    """Send requests to one service, from any number of threads; the base of all clients.
 
     Parameters
     ----------
@@ -282,7 +275,6 @@ class HttpClient:
         self._stop_flag = stop_flag
         self._budget = budget or Budget()
         self._origin = service.origin
-        self._base_url = service.base_url.rstrip("/")
         self._clock = clock
         self._wall_clock = wall_clock
         self._uniform = uniform
@@ -298,7 +290,13 @@ class HttpClient:
             connections=service.concurrency,
             connect_timeout_s=service.connect_timeout_s,
             read_timeout_s=service.read_timeout_s,
+            stop_flag=stop_flag,
         )
+
+    @property
+    def name(self) -> str:
+        """The service's name for people."""
+        return self.service.name
 
     def get(
         self,
@@ -375,20 +373,11 @@ class HttpClient:
         return self._perform(call, parse)
 
     def _call(
-        self,
-        method: str,
-        target: str,
-        also_wanted: frozenset[int],
-        authorized: bool = False,
+        self, method: str, target: str, also_wanted: frozenset[int], authorized: bool = False
     ) -> _Call:
-        return _Call(
-            method,
-            (self._base_url + target,),
-            _OK | also_wanted,
-            self.service.call_s,
-            self.service.max_bytes,
-            authorized,
-        )
+        service, wanted = self.service, _OK | also_wanted
+        urls = (service.base_url.rstrip("/") + target,)
+        return _Call(method, urls, wanted, service.call_s, service.max_bytes, authorized)
 
     def stats(self) -> ServiceStats:
         """Return the statistics of the requests so far."""
@@ -464,12 +453,6 @@ class HttpClient:
             headers = {**headers, **self.service.credentials}
         if call.seconds_left <= 0:
             raise ExchangeFailed(f"not answered within {self.service.call_s:g} s")
-        limits = Limits(
-            min(self.service.deadline_s, call.seconds_left),
-            call.max_bytes,
-            self._budget,
-            self._stop_flag,
-        )
         self._pace.take_turn()
         began = self._clock()
         try:
@@ -479,7 +462,9 @@ class HttpClient:
                 headers=headers,
                 body=call.body,
                 wanted=call.wanted,
-                limits=limits,
+                deadline_s=min(self.service.deadline_s, call.seconds_left),
+                max_bytes=call.max_bytes,
+                budget=self._budget,
             )
         except ExchangeFailed as failure:
             if self._stop_flag.is_set():
@@ -518,14 +503,16 @@ class HttpClient:
     def _raise_for_status(self, call: _Call, response: Response) -> NoReturn:
         status = response.status
         if status == 404:
-            raise NotFound(
-                f"{self.service.name} has nothing at {call.urls[0]} (HTTP 404)",
-                service=self.service.name,
-                url=call.urls[0],
-                status=status,
-            )
+            raise self._error(NotFound, f"has nothing at {call.urls[0]} (HTTP 404)", call, status)
         if status in (401, 403) and call.authorized:
-            self._raise_credentials_refused(call, status)
+            settings = self.service.key_settings
+            problem = f"refused {settings}" if self.service.credentials else f"wants {settings} set"
+            raise self._error(
+                CredentialsRefused,
+                f"{problem} (HTTP {status} for {call.urls[0]}): correct the setting and run again",
+                call,
+                status,
+            )
         raise ExchangeFailed(
             f"HTTP {status}",
             transient=status in _TRANSIENT or status >= 500,
@@ -579,56 +566,30 @@ class HttpClient:
     def _raise_unreadable(self, call: _Call, failure: ExchangeFailed, attempts: int) -> NoReturn:
         self._meter.error()
         tried = f" in {attempts} attempts" if attempts > 1 else ""
-        error = TimedOut if _is_timeout(failure) else Unreadable
-        raise error(
-            f"{self.service.name} did not answer {call.method} {call.urls[0]}{tried}: "
-            f"{failure.reason}. Try again later; if it persists, check {self.service.url_setting}",
-            service=self.service.name,
-            url=call.urls[0],
-            status=failure.status,
+        raise self._error(
+            TimedOut if _is_timeout(failure) else Unreadable,
+            f"did not answer {call.method} {call.urls[0]}{tried}: {failure.reason}. Try again"
+            f" later; if it persists, check {self.service.url_setting}",
+            call,
+            failure.status,
         ) from failure
-
-    def _raise_credentials_refused(self, call: _Call, status: int) -> NoReturn:
-        settings = self.service.key_settings
-        problem = f"refused {settings}" if self.service.credentials else f"wants {settings} set"
-        raise CredentialsRefused(
-            f"{self.service.name} {problem} (HTTP {status} for {call.urls[0]}): correct the "
-            "setting and run again",
-            service=self.service.name,
-            url=call.urls[0],
-            status=status,
-        )
 
     def _check_health(self, call: _Call) -> None:
         if (reason := self._health.down) is None:
             return
         self._meter.error()
-        raise ServiceDown(
-            f"{self.service.name} is down: {reason}. Run again when it has recovered; if it works,"
-            f" check {self.service.url_setting}",
-            service=self.service.name,
-            url=call.urls[0],
+        raise self._error(
+            ServiceDown,
+            f"is down: {reason}. Run again when it has recovered; if it works, check"
+            f" {self.service.url_setting}",
+            call,
         )
 
-
-class ServiceClient:
-    """The common part of the clients of all services."""
-
-    def __init__(self, http: HttpClient) -> None:
-        self._http = http
-
-    @property
-    def name(self) -> str:
-        """The service's name for people."""
-        return self._http.service.name
-
-    def stats(self) -> ServiceStats:
-        """Return the statistics of the requests so far."""
-        return self._http.stats()
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._http.close()
+    def _error(
+        self, kind: type[ServiceError], what: str, call: _Call, status: int | None = None
+    ) -> ServiceError:
+        name = self.service.name
+        return kind(f"{name} {what}", service=name, url=call.urls[0], status=status)
 
 
 def _is_timeout(failure: ExchangeFailed) -> bool:

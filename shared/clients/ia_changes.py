@@ -18,7 +18,6 @@ from artwork_backfill.shared.clients.http import (
     HttpClient,
     Response,
     Service,
-    ServiceClient,
     ServiceError,
     parse_json,
 )
@@ -67,15 +66,17 @@ class ChangesPage:
         return self.wants_rest and (self.distance is None or self.distance <= _NEAR_END)
 
 
-class ChangesClient(ServiceClient):
+class ChangesClient(HttpClient):
     """A client of the Changes API, for one page after another.
 
     Every method raises `Unreadable`, `ServiceDown` or `Interrupted` if there is no answer.
     """
 
-    def __init__(self, http: HttpClient, access_key: str, secret_key: str) -> None:
-        super().__init__(http)
-        self._keys = {"access": access_key, "secret": secret_key}
+    def __init__(
+        self, service: Service, keys: tuple[str, str], *, stop_flag: threading.Event
+    ) -> None:
+        super().__init__(service, stop_flag=stop_flag)
+        self._keys = dict(zip(("access", "secret"), keys, strict=True))
 
     @classmethod
     def from_settings(cls, settings: Settings, *, stop_flag: threading.Event) -> Self:
@@ -102,7 +103,7 @@ class ChangesClient(ServiceClient):
             key_settings=_KEYS,
             max_bytes=_PAGE_MAX_BYTES,
         )
-        return cls(HttpClient(service, stop_flag=stop_flag), *keys)
+        return cls(service, keys, stop_flag=stop_flag)
 
     def page(self, *, token: str | None = None, start_date: str | None = None) -> ChangesPage:
         """Return the page of a token, or the first page since a date.
@@ -126,7 +127,7 @@ class ChangesClient(ServiceClient):
             fields["token"] = token
         elif start_date is not None:
             fields["start_date"] = start_date
-        return self._http.post_form(
+        return self.post_form(
             "/changes/v1",
             fields,
             _parse_page,

@@ -19,7 +19,6 @@ from artwork_backfill.shared.clients.http import (
     HttpClient,
     Response,
     Service,
-    ServiceClient,
     ServiceError,
     parse_json,
 )
@@ -120,7 +119,7 @@ class BulkAnswer:
     message: str = ""
 
 
-class LmlClient(ServiceClient):
+class LmlClient(HttpClient):
     """A client of LML, for any number of threads."""
 
     @classmethod
@@ -170,7 +169,7 @@ class LmlClient(ServiceClient):
             # LML discards its results for an aborted request.
             retries_timeouts=False,
         )
-        return cls(HttpClient(service, stop_flag=stop_flag))
+        return cls(service, stop_flag=stop_flag)
 
     def lookup(self, query: LmlQuery) -> LookupAnswer:
         """Look up one album.
@@ -182,7 +181,7 @@ class LmlClient(ServiceClient):
         CredentialsRefused, TimedOut, Unreadable, ServiceDown, Interrupted
             As for `HttpClient.get`.
         """
-        return self._http.post_json(
+        return self.post_json(
             _LOOKUP,
             _document(query),
             lambda response: _read_lookup(parse_json(response)),
@@ -203,7 +202,7 @@ class LmlClient(ServiceClient):
             raise ValueError(f"{len(queries)} queries in one bulk request; {BULK_MAX} are possible")
         if not queries:
             return ()
-        return self._http.post_json(
+        return self.post_json(
             _BULK,
             {"items": [_document(query) for query in queries]},
             lambda response: _read_bulk(response, len(queries)),

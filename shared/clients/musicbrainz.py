@@ -19,7 +19,6 @@ from artwork_backfill.shared.clients.http import (
     HttpClient,
     Response,
     Service,
-    ServiceClient,
 )
 from artwork_backfill.shared.settings import Settings
 
@@ -36,7 +35,7 @@ _MAX_BYTES: Final = 2 * MEBIBYTE
 _NAMESPACE: Final = b"http://musicbrainz.org/ns/mmd-2.0#"
 
 
-class MusicBrainzClient(ServiceClient):
+class MusicBrainzClient(HttpClient):
     """A client of the MusicBrainz web service, for any number of threads."""
 
     @classmethod
@@ -70,7 +69,7 @@ class MusicBrainzClient(ServiceClient):
             max_bytes=_MAX_BYTES,
             patience_s=patience_s,
         )
-        return cls(HttpClient(service, stop_flag=stop_flag, budget=budget))
+        return cls(service, stop_flag=stop_flag, budget=budget)
 
     def entity_xml(self, entity_type: str, gid: str) -> bytes:
         """Return the web service's XML for a `release` or an `event`.
@@ -82,9 +81,7 @@ class MusicBrainzClient(ServiceClient):
         Unreadable, ServiceDown, Interrupted
             There is no answer.
         """
-        return self._http.get(
-            f"/ws/2/{entity_type}/{UUID(gid)}?{_QUERIES[entity_type]}", _parse_xml
-        )
+        return self.get(f"/ws/2/{entity_type}/{UUID(gid)}?{_QUERIES[entity_type]}", _parse_xml)
 
 
 def _parse_xml(response: Response) -> bytes:

@@ -23,6 +23,7 @@ from artwork_backfill.shared.engine.runs import DEAD_AFTER_S, RunRecord, Wait
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Keyset, Partition, Source
 from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.service_stats import ServiceStats
 from artwork_backfill.shared.settings import Settings
 
 __all__ = [
@@ -211,21 +212,6 @@ class RunOptions:
     reports: tuple[Path, ...] = ()
     #: The values of the job's own options, for the report.
     own: Mapping[str, object] = field(default_factory=dict)
-
-
-class ServiceStats(Protocol):
-    """The figures of one outside service in the report; durations are in milliseconds."""
-
-    @property
-    def requests(self) -> int: ...
-    @property
-    def retries(self) -> int: ...
-    @property
-    def errors(self) -> int: ...
-    @property
-    def p50_ms(self) -> float: ...
-    @property
-    def p95_ms(self) -> float: ...
 
 
 class TablesOf(Protocol):

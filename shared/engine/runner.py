@@ -219,19 +219,15 @@ class Runner(Generic[Item, Result]):
 
     def _snapshot(self) -> Snapshot:
         """Return the progress of the run; called from the thread of the heartbeat."""
-        requests = {client.name: client.stats() for client in self._run.clients}
+        shown = ("requests", "retries", "errors")
+        stats = {client.name: asdict(client.stats()) for client in self._run.clients}
         return Snapshot(
             self._shown_totals,
             {
                 **self._progress.figures(),
                 "said": self._log.redactor.text(self._progress.last_words()),
                 "requests": {
-                    name: {
-                        "requests": stats.requests,
-                        "retries": stats.retries,
-                        "errors": stats.errors,
-                    }
-                    for name, stats in requests.items()
+                    name: {key: figures[key] for key in shown} for name, figures in stats.items()
                 },
             },
         )

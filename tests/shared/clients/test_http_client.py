@@ -640,8 +640,6 @@ class TestServices:
             ({"contact": "Zoë"}, "BACKFILL_CONTACT cannot be sent"),
             ({"credentials": {"authorization": "hidden\n"}}, "TESTING_KEY cannot be sent"),
             ({"headers": {"mb-set-database": "hidden\n"}}, "mb-set-database cannot be sent"),
-            ({"rate": 0}, "rate for Testing"),
-            ({"concurrency": 0}, "concurrency for Testing"),
         ],
     )
     def test_that_cannot_be_asked_are_refused_by_setting(self, options, message):
