@@ -21,7 +21,7 @@ from psycopg import Connection
 from artwork_backfill.shared.engine.errors import RunFailed, StopRun
 from artwork_backfill.shared.engine.runs import DEAD_AFTER_S, RunRecord, Wait
 from artwork_backfill.shared.engine.session import Session
-from artwork_backfill.shared.engine.sources import Keyset, Partition, Source
+from artwork_backfill.shared.engine.sources import Partition, Query, Source
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.service_stats import ServiceStats
 from artwork_backfill.shared.settings import Settings
@@ -410,10 +410,10 @@ class Job(ABC, Generic[Item, Result]):
         what the run saw is unreliable.
         """
         source = self.source()
-        if not isinstance(source, Keyset):
+        if not isinstance(source, Query):
             raise NotImplementedError(f"{type(self).__name__} has no verify")
         if run is None or run.is_complete:
-            left = source.left(conn, None)
+            left = source.left(conn)
             yield Verification.equal("rows left", 0, left)
             yield Left(left)
         elif run.last is not None:
