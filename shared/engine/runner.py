@@ -360,9 +360,7 @@ class Runner(Generic[Item, Result]):
         if self._dry_run:
             return self._writes.transaction(lambda conn: self._job.preview(conn, results))
         if is_alone:
-            return self._writes.autocommit(
-                lambda conn: self._job.write(conn, results), guarded=True
-            )
+            return self._writes.autocommit(lambda conn: self._job.write(conn, results))
         return self._writes.transaction(
             lambda conn: self._job.write(conn, results), once=True, may_split=True
         )
