@@ -1,11 +1,7 @@
-"""The HTTP layer of every client.
+"""The HTTP layer of every client: rate, retries, limits, redirects, credentials and errors.
 
-`HttpClient` sends requests to one service: politely (a rate that adapts to refusals, `Retry-After`,
-back-off with jitter), within limits (time of a call, size of every answer and of all large ones
-together), safely (redirects only to permitted hosts, credentials only to their own host) and
-reliably (every failure is an error with a remedy, and never looks like a missing resource).
-
-Clients give it a `Service` and, for each call, a function that parses the answer. The parts are
+The client of a service extends `HttpClient`, describes the service by a `Service`, and gives each
+call a function that parses the answer. A failure never looks like a missing resource. The parts are
 `_transport` (one exchange), `_budget` (memory) and `_pacing` (rate).
 """
 
@@ -218,7 +214,6 @@ class Service:
 
     @property
     def origin(self) -> Origin:
-        """The base URL's origin."""
         return Origin.of(self.base_url)
 
 
@@ -257,8 +252,8 @@ class HttpClient:
         so does an exchange that is not finished within a second.
     budget
         The memory of large answers, if several clients share it.
-    clock, wall_clock, uniform
-        Monotonic seconds, seconds since the epoch, and random numbers between two bounds.
+    clock, uniform
+        Monotonic seconds, and random numbers between two bounds.
     """
 
     def __init__(
