@@ -37,11 +37,6 @@ class Budget:
     A thread holds what it took until the end of its outermost `scope`. While it holds bytes, it may
     need more than are left. One thread at a time may take them nevertheless, so that threads that
     wait for each other's bytes do not wait for ever.
-
-    Parameters
-    ----------
-    total
-        In bytes.
     """
 
     #: Answers up to this size are not counted.

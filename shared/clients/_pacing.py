@@ -1,8 +1,7 @@
 """The rate of requests to a service, and the point at which further requests are useless.
 
 Three small thread-safe parts, none of which knows HTTP: `Pace` (requests per second), `Health`
-(whether the service fails broadly) and `Meter` (counters and latencies). `shared.clients.http`
-feeds them. Callers determine the number of simultaneous requests.
+(whether the service fails broadly) and `Meter` (counters and latencies).
 """
 
 from __future__ import annotations

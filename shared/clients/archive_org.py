@@ -80,12 +80,7 @@ class ArchiveOrgClient(HttpClient):
     ) -> Self:
         """Return a client for the archive.org of the settings, without sending anything yet.
 
-        See `Service` and `HttpClient` for the parameters.
-
-        Raises
-        ------
-        SettingsError
-            A setting is missing or malformed.
+        See `Service` and `HttpClient` for the parameters. Raises `SettingsError`.
         """
         endpoint, keys = settings.archive_org(), settings.archive_org_keys()
         is_the_archive = _is_archive_org(Origin.of(endpoint.base_url))
@@ -120,13 +115,7 @@ class ArchiveOrgClient(HttpClient):
         The document is returned unchanged, including `[]` and `{}`, which stand for a missing item,
         but at times also for an existing one. Answers that report nothing but a failure of
         archive.org (`error`, or `servers_unavailable` without a list of files) are retried.
-
-        Parameters
-        ----------
-        gid
-            The entity's MBID.
-        extended_err
-            Whether to ask for an `errcode` that says why there is no item.
+        `extended_err` asks for an `errcode` that says why there is no item.
         """
         target = f"/metadata/{_item(gid)}" + ("?extended_err=1" if extended_err else "")
 
@@ -149,25 +138,17 @@ class ArchiveOrgClient(HttpClient):
         d2: str | None = None,
         dir: str | None = None,  # noqa: A002 - archive.org's name for it
     ) -> bytes:
-        """Return the bytes of one file of an item.
+        """Return the bytes of one file of an item; a larger one than `max_bytes` is `Unreadable`.
 
         archive.org's main host forwards requests to nodes that answer HTTP 500 for up to half of
-        the files they have, while the item's own servers answer: these are asked next.
+        the files they have, while the item's own servers answer: these are asked next. Raises
+        `NotFound` if archive.org says that the file does not exist.
 
         Parameters
         ----------
-        gid, name
-            The entity, and the name of the file in the item's listing.
-        max_bytes
-            The maximum size; a larger file is `Unreadable`.
         d1, d2, dir
             The item's servers and its directory there, from the metadata API. They are outside
             data: anything but a place of this very item at archive.org is ignored.
-
-        Raises
-        ------
-        NotFound
-            archive.org says that the file does not exist.
         """
         if any(part in ("", ".", "..") for part in name.split("/")):
             raise ValueError(f"not the name of a file: {name!r}")
@@ -183,20 +164,7 @@ class ArchiveOrgClient(HttpClient):
         """Return one page of a collection's identifiers.
 
         No page size is requested, because the service ignores `cursor` together with `count`.
-
-        Parameters
-        ----------
-        collection
-            The identifier of the collection.
-        cursor
-            `ScrapePage.cursor` of the previous page.
-
-        Raises
-        ------
-        CursorRefused, ScrapeError
-            The service answered with an error.
-        CredentialsRefused
-            The service refuses the keys.
+        Raises `CursorRefused`, `ScrapeError` or `CredentialsRefused`.
         """
         query = {"q": f"collection:{collection}", "fields": "identifier"}
         if self.has_credentials:

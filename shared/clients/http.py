@@ -131,7 +131,6 @@ class Origin(NamedTuple):
 
     @property
     def is_default_port(self) -> bool:
-        """Whether the port is the default of the scheme."""
         return self.port == _DEFAULT_PORTS[self.scheme]
 
 
@@ -305,14 +304,14 @@ class HttpClient:
     ) -> T:
         """GET `target` and return the result of `parse` for the answer.
 
+        Raises `NotFound`, `CredentialsRefused`, `Unreadable`, `ServiceDown` or `Interrupted`.
+
         Parameters
         ----------
         target
             A path below the base URL, already percent-encoded.
         parse
             Parses an answer; raises `BadAnswer` if the request should be retried.
-        max_bytes
-            The maximum size of the answer; by default, that of the service.
         alternatives
             Complete URLs that return the same bytes, tried in turn, once per attempt, if the target
             fails. The caller is responsible for where they lead.
@@ -320,19 +319,8 @@ class HttpClient:
             Whether to send the service's credentials.
         also_wanted
             Statuses other than 200 whose answers `parse` gets.
-
-        Raises
-        ------
-        NotFound
-            The resource does not exist.
-        CredentialsRefused
-            The service refuses the credentials.
-        Unreadable
-            There is no usable answer after all attempts.
-        ServiceDown
-            The service has been failing broadly for minutes.
-        Interrupted
-            The run is stopping.
+        max_bytes
+            The maximum size of the answer; by default, that of the service.
         """
         call = self._call("GET", target, also_wanted, authorized)
         call.urls += tuple(alternatives)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Final, NoReturn, Self
+from typing import Final, Self
 
 from artwork_backfill.shared.clients.http import (
     MEBIBYTE,
@@ -82,10 +82,7 @@ class ChangesClient(HttpClient):
     def from_settings(cls, settings: Settings, *, stop_flag: threading.Event) -> Self:
         """Return a client for the Changes API of the settings, without sending anything yet.
 
-        Raises
-        ------
-        SettingsError
-            A setting is missing or malformed; the API requires keys.
+        Raises `SettingsError`, also if there are no keys.
         """
         keys = settings.archive_org_keys()
         if keys is None:
@@ -106,21 +103,11 @@ class ChangesClient(HttpClient):
         return cls(service, keys, stop_flag=stop_flag)
 
     def page(self, *, token: str | None = None, start_date: str | None = None) -> ChangesPage:
-        """Return the page of a token, or the first page since a date.
+        """Return the page of a token, or the first page since a date, by default now.
 
-        Parameters
-        ----------
-        token
-            `ChangesPage.next_token` of the previous page.
-        start_date
-            `YYYYMMDD` in UTC, or `FROM_BEGINNING`. Without token and date, changes from now on.
-
-        Raises
-        ------
-        CredentialsRefused
-            The account lacks the privilege, or its keys are wrong.
-        ChangesError
-            The service answered with an error, or not in the documented form.
+        `start_date` is `YYYYMMDD` in UTC, or `FROM_BEGINNING`. Raises `CredentialsRefused` if the
+        account lacks the privilege or its keys are wrong, and `ChangesError` if the service
+        answered with an error.
         """
         fields = dict(self._keys)
         if token is not None:
@@ -137,15 +124,10 @@ class ChangesClient(HttpClient):
 
 def _parse_page(response: Response) -> ChangesPage:
     if response.status in (401, 403):
-        raise CredentialsRefused(
-            f"archive.org refused to show changes (HTTP {response.status}): {_PRIVILEGE}",
-            service="archive.org",
-            url=response.url,
-            status=response.status,
-        )
+        raise _refused(f"HTTP {response.status}", response)
     document = parse_json(response)
     if isinstance(document, dict) and "error" in document:
-        _raise_error(str(document["error"])[:500], response)
+        raise _error(str(document["error"])[:500], response)
     if response.status != 200:
         raise BadAnswer(f"HTTP {response.status}", transient=False, status=response.status)
     if not isinstance(document, dict):
@@ -180,18 +162,22 @@ def _not_understood(what: str) -> BadAnswer:
     return BadAnswer(f"it is not of the documented form: {what}", transient=False)
 
 
-def _raise_error(text: str, response: Response) -> NoReturn:
+def _error(text: str, response: Response) -> ServiceError:
     lowered = text.lower()
     if any(word in lowered for word in ("privilege", "not authorized", "access denied", "secret")):
-        raise CredentialsRefused(
-            f"archive.org refused to show changes ({text}): {_PRIVILEGE}",
-            service="archive.org",
-            url=response.url,
-            status=response.status,
-        )
-    raise ChangesError(
+        return _refused(text, response)
+    return ChangesError(
         f"archive.org's Changes API answered with an error: {text}. Retry later; if the message"
         " concerns the token, start again with --since DATE",
+        service="archive.org",
+        url=response.url,
+        status=response.status,
+    )
+
+
+def _refused(why: str, response: Response) -> ServiceError:
+    return CredentialsRefused(
+        f"archive.org refused to show changes ({why}): {_PRIVILEGE}",
         service="archive.org",
         url=response.url,
         status=response.status,

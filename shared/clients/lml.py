@@ -134,19 +134,9 @@ class LmlClient(HttpClient):
     ) -> Self:
         """Return a client for the LML of the settings, without sending anything yet.
 
-        See `Service` and `HttpClient` for the other parameters.
-
-        Parameters
-        ----------
-        bulk_size
-            The maximum number of queries of a bulk request, which determines its time limit.
-        quick
-            Whether LML is to give up after about 4 s per album, and find less.
-
-        Raises
-        ------
-        SettingsError
-            A setting is missing or malformed.
+        `bulk_size` is the maximum number of queries of a bulk request, which determines its time
+        limit. With `quick`, LML gives up after about 4 s per album, and finds less. See `Service`
+        and `HttpClient` for the other parameters. Raises `SettingsError`.
         """
         endpoint, api_key = settings.lml(), settings.get("LML_API_KEY")
         deadline_s = max(_LONGEST_LOOKUP_S, _PER_ALBUM_S * bulk_size + _OVERHEAD_S)
@@ -172,15 +162,7 @@ class LmlClient(HttpClient):
         return cls(service, stop_flag=stop_flag)
 
     def lookup(self, query: LmlQuery) -> LookupAnswer:
-        """Look up one album.
-
-        Raises
-        ------
-        NotFound
-            There is no LML at this address, at least not now.
-        CredentialsRefused, TimedOut, Unreadable, ServiceDown, Interrupted
-            As for `HttpClient.get`.
-        """
+        """Look up one album; raises as `get`. `NotFound` means that there is no LML there now."""
         return self.post_json(
             _LOOKUP,
             _document(query),
@@ -191,12 +173,8 @@ class LmlClient(HttpClient):
     def lookup_bulk(self, queries: Sequence[LmlQuery]) -> tuple[BulkAnswer, ...]:
         """Look up at most `BULK_MAX` albums at once; the answers are in the order of the queries.
 
-        Raises
-        ------
-        BulkUnsupported
-            The server is too old for it, or there is no LML at this address now.
-        CredentialsRefused, TimedOut, Unreadable, ServiceDown, Interrupted
-            As for `HttpClient.get`.
+        Raises `BulkUnsupported` if the server is too old for it, or if there is no LML at this
+        address now; otherwise as `get`.
         """
         if len(queries) > BULK_MAX:
             raise ValueError(f"{len(queries)} queries in one bulk request; {BULK_MAX} are possible")
