@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, final
@@ -18,33 +18,16 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from artwork_backfill.shared.engine.errors import RunFailed, StopRun
-from artwork_backfill.shared.engine.runs import DEAD_AFTER_S, RunRecord, Wait
+from artwork_backfill.shared.engine.errors import RunFailed as RunFailed
+from artwork_backfill.shared.engine.errors import StopRun as StopRun
+from artwork_backfill.shared.engine.runs import DEAD_AFTER_S, RunRecord
+from artwork_backfill.shared.engine.runs import Wait as Wait
 from artwork_backfill.shared.engine.session import Session
-from artwork_backfill.shared.engine.sources import Partition, Query, Source
+from artwork_backfill.shared.engine.sources import Partition as Partition
+from artwork_backfill.shared.engine.sources import Query, Source
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.service_stats import ServiceStats
 from artwork_backfill.shared.settings import Settings
-
-__all__ = [
-    "Alone",
-    "Failed",
-    "Job",
-    "Left",
-    "Metric",
-    "Note",
-    "Partition",
-    "Problem",
-    "Run",
-    "RunFailed",
-    "RunOptions",
-    "RunResult",
-    "Section",
-    "StopRun",
-    "Verification",
-    "Wait",
-    "Written",
-]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -65,18 +48,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The result of one transaction. Jobs subclass it to pass more to `committed`.
+    """The result of one transaction. Jobs subclass it to pass more to `committed`."""
 
-    Parameters
-    ----------
-    counts
-        By name; the runner adds them up over the run. `written`, `skipped`, `failed` and
-        `deferred` (left for a later run) mean the same in every job.
-    problems
-        Problems of rows that the runner never saw.
-    """
-
+    #: By name; the runner adds them up over the run. `written`, `skipped`, `failed` and `deferred`
+    #: (left for a later run) mean the same in every job.
     counts: Mapping[str, int]
+    #: Problems of rows that the runner never saw.
     problems: Sequence[Problem] = ()
 
     @classmethod
@@ -121,27 +98,15 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number, or several that differ in their labels, for monitoring.
+    """A number, or several that differ in their labels, for monitoring."""
 
-    Parameters
-    ----------
-    name
-        In the units of Prometheus, such as `oldest_claim_age_seconds`; a counter without `_total`.
-    samples
-        Pairs of labels and value.
-    is_counter
-        Whether the number only grows during a run.
-    """
-
+    #: In the units of Prometheus, such as `oldest_claim_age_seconds`; a counter without `_total`.
     name: str
     meaning: str
+    #: Pairs of labels and value.
     samples: Sequence[tuple[Mapping[str, str], float]]
+    #: Whether the number only grows during a run.
     is_counter: bool = False
-
-    def with_labels(self, labels: Mapping[str, str]) -> Metric:
-        """Return the metric with further labels."""
-        samples = [({**labels, **own}, value) for own, value in self.samples]
-        return replace(self, samples=samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,17 +148,11 @@ class Failed(Generic[Result]):
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How far a run got, for its verification.
+    """How far a run got, for its verification."""
 
-    Parameters
-    ----------
-    is_complete
-        Whether the source had no more items; otherwise the run ended early.
-    last
-        The last item whose batch was written, `None` if there was none.
-    """
-
+    #: Whether the source had no more items; otherwise the run ended early.
     is_complete: bool
+    #: The last item whose batch was written, `None` if there was none.
     last: Any = None
 
 
@@ -317,8 +276,8 @@ def ready_at(result: object) -> float:
 
 def halves_of(result: object) -> Sequence[Any]:
     """Return the parts of a result that stands for many rows, or nothing."""
-    halves: Callable[[], Sequence[Any]] | None = getattr(result, "halves", None)
-    return () if halves is None else halves()
+    halves: Callable[[], Sequence[Any]] = getattr(result, "halves", tuple)
+    return halves()
 
 
 class Job(ABC, Generic[Item, Result]):
