@@ -146,10 +146,9 @@ class Service:
     ----------
     name, url_setting, key_settings
         Its name for people, and the settings to name if its URL or its credentials are wrong.
-    base_url
-        Scheme, host and optionally a path that precedes that of each request.
-    contact
-        The e-mail address or URL of the operator, for `User-Agent`.
+    base_url, contact
+        Scheme, host and optionally a path that precedes that of each request; and the operator's
+        e-mail address or URL, for `User-Agent`. `Settings` has checked both.
     rate, concurrency
         Requests per second (`None`: no limit of ours), and the number of threads.
     headers, credentials
@@ -170,10 +169,7 @@ class Service:
     retries_timeouts
         Whether to retry a request that the service was still working on when its time was up.
 
-    Raises
-    ------
-    SettingsError
-        A value cannot be used.
+    `SettingsError` is raised for a header that cannot be sent.
     """
 
     name: str
@@ -198,14 +194,6 @@ class Service:
     retries_timeouts: bool = True
 
     def __post_init__(self) -> None:
-        try:
-            Origin.of(self.base_url)
-        except ValueError as error:
-            # The URL itself is not shown, because it may contain a password.
-            raise SettingsError(
-                f"{self.url_setting} is {error}; give one such as https://host.example"
-            ) from None
-        _check_header_value("BACKFILL_CONTACT", self.contact or "-")
         for name, value in self.headers.items():
             _check_header_value(name, value)
         for value in self.credentials.values():

@@ -96,6 +96,10 @@ class Left:
     count: int
 
 
+#: What a verification consists of.
+Checked = Verification | Note | Problem | Left
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A number, or several that differ in their labels, for monitoring."""
@@ -360,9 +364,7 @@ class Job(ABC, Generic[Item, Result]):
         """Return what `write` would return, reading only. Replaces it in a dry run."""
         return Written.of(sum(map(rows_of, results)))
 
-    def verify(
-        self, conn: Connection, run: RunResult | None
-    ) -> Iterable[Verification | Note | Problem | Left]:
+    def verify(self, conn: Connection, run: RunResult | None) -> Iterable[Checked]:
         """Count again from the tables, not from what the run believes it did. Read only.
 
         `run` is `None` if only the verification was requested. May raise `StopRun`, for example if

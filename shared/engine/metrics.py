@@ -60,7 +60,7 @@ def render(metrics: Iterable[Metric]) -> str:
 class MetricsFile:
     """The metrics of one run, written to a file as a whole each time.
 
-    A reader never sees a part of it. `clock` is monotonic.
+    A reader never sees a part of it.
     """
 
     def __init__(
@@ -71,14 +71,12 @@ class MetricsFile:
         *,
         log: RunLog,
         progress: Progress,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._job = job
         self._run = run
         self._log = log
         self._progress = progress
-        self._clock = clock
         self._lock = Lock()
         self._over = Event()
         self._thread: Thread | None = None
@@ -98,7 +96,7 @@ class MetricsFile:
 
     def advance(self, totals: Mapping[str, int]) -> None:
         """Update the totals after a batch, and write the file unless that was just done."""
-        now = self._clock()
+        now = time.monotonic()
         if self._written_at is None or now - self._written_at >= WRITE_EVERY_S:
             self._written_at = now
             self._counts = list(self._count(totals))
@@ -178,9 +176,9 @@ class MetricsFile:
         with closing(Session(self._run.open_connection, read_only=True, patience=0)) as session:
             pause = 0.0
             while not self._over.wait(pause):
-                began = self._clock()
+                began = time.monotonic()
                 self._measure(session)
-                pause = max(READ_EVERY_S, _READ_SHARE * (self._clock() - began))
+                pause = max(READ_EVERY_S, _READ_SHARE * (time.monotonic() - began))
                 if not self._over.is_set():
                     self._write()
 

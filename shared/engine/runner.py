@@ -32,6 +32,7 @@ from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.engine.errors import EngineError, RunFailed, StopRun, WrongUsage
 from artwork_backfill.shared.engine.job import (
     Alone,
+    Checked,
     Failed,
     Item,
     Job,
@@ -76,11 +77,10 @@ INTERRUPTED: Final = 75
 
 @dataclass(slots=True)
 class _Counted:
-    """The verification of a job so far, and why it is unreliable, if it is."""
+    """The verification of a job, and why it is unreliable, if it is."""
 
     checks: list[Verification] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
     #: The number of remaining rows, `None` if it was not counted.
     left: int | None = None
     stop: StopRun | None = None
@@ -91,12 +91,9 @@ class Runner(Generic[Item, Result]):
 
     Parameters
     ----------
-    metrics
-        The file for the run's metrics.
-    patience
-        How long a transaction is retried while the database fails, in seconds.
-    grace
-        How long current requests may still take when the run is to end, in seconds.
+    patience, grace
+        How long a transaction is retried while the database fails, and how long current requests
+        may still take when the run is to end, in seconds.
     hopeless_after
         How many rows in a row the database may refuse.
     write_timeout
@@ -404,39 +401,34 @@ class Runner(Generic[Item, Result]):
     def _verify(self, result: RunResult | None) -> _Counted:
         self._log.enter("verify")
         counted = _Counted()
-        # A dry run changed nothing, so there is hardly anything to count.
-        if not self._dry_run or self._job.verifies_dry_runs:
-            counted = self._count_again(result)
-        for problem in counted.problems:
-            self._problem(problem.what, problem.detail, **problem.fields)
-        for check in counted.checks:
-            say = self._log.info if check.ok else self._log.warning
-            say(
-                f"{check.name}: expected {check.expected:,}, found {check.actual:,}",
-                ok=check.ok,
-                detail=check.detail,
-            )
-        for note in counted.notes:
-            self._log.info(f"{note.name}: {note.value:,}", detail=note.detail)
+        if self._dry_run and not self._job.verifies_dry_runs:
+            # It changed nothing, so there is hardly anything to count.
+            return counted
+        said, counted.stop = self._count_again(result)
+        for each in said:
+            match each:
+                case Verification():
+                    counted.checks.append(each)
+                    say = self._log.info if each.ok else self._log.warning
+                    found = f"expected {each.expected:,}, found {each.actual:,}"
+                    say(f"{each.name}: {found}", ok=each.ok, detail=each.detail)
+                case Note():
+                    counted.notes.append(each)
+                    self._log.info(f"{each.name}: {each.value:,}", detail=each.detail)
+                case Problem():
+                    self._problem(each.what, each.detail, **each.fields)
+                case Left():
+                    counted.left = (counted.left or 0) + each.count
         return counted
 
-    def _count_again(self, result: RunResult | None) -> _Counted:
-        def work(conn: Connection) -> _Counted:
-            counted = _Counted()
+    def _count_again(self, result: RunResult | None) -> tuple[list[Checked], StopRun | None]:
+        def work(conn: Connection) -> tuple[list[Checked], StopRun | None]:
+            said: list[Checked] = []
             try:
-                for said in self._job.verify(conn, result):
-                    match said:
-                        case Verification():
-                            counted.checks.append(said)
-                        case Note():
-                            counted.notes.append(said)
-                        case Problem():
-                            counted.problems.append(said)
-                        case Left():
-                            counted.left = (counted.left or 0) + said.count
+                said.extend(self._job.verify(conn, result))
             except StopRun as stop:
-                counted.stop = stop
-            return counted
+                return said, stop
+            return said, None
 
         if self._job.one_snapshot:
             return self._writes.transaction(work, read_only=True)
