@@ -54,7 +54,6 @@ from artwork_backfill.shared.engine.stop import (
     StopFlag,
     interrupted_by_signals,
     on_signals,
-    signals_held,
 )
 from artwork_backfill.shared.engine.tables import Table, check_tables
 from artwork_backfill.shared.settings import Settings, SettingsError, is_utf8
@@ -321,9 +320,8 @@ def _execute(
     changes_nothing = verify_only or run_options.dry_run
     pinger = Pinger(None if changes_nothing else ping_url, run_log)
     with _pinged(pinger), usage_errors(redactor):
-        with signals_held():
-            pinger.started()
-            start_sentry(run_log, settings)
+        pinger.started()
+        start_sentry(run_log, settings)
         dsn = job_type.database(settings)
         open_connection = partial(db.connect, dsn, f"artwork-backfill {job_type.name}")
         with closing(db.open_patiently(open_connection)) as conn:
@@ -340,7 +338,6 @@ def _execute(
             job = build(run, **options)
             check(job.more_tables)
     _tune_interpreter(run_options.concurrency)
-    # Before the run starts a thread: threads inherit the signal mask.
     with on_signals(stop_flag):
         progress = Progress(run_log, console)
         metrics = None

@@ -198,7 +198,7 @@ def to_markdown(report: Report) -> str:
         f"- exit code: {report.exit_code}",
         f"- throughput: {_throughput(report)}",
         f"- options: {_markdown(_options(report)) or 'defaults'}",
-        *(f"- next: {_markdown_step(step)}" for step in _next_steps(report)),
+        *(f"- next: {plain(step)}".replace("\n", " ") for step in _next_steps(report)),
     ]
     for table in _tables(report):
         lines += ["", f"## {table.title}", "", _markdown_row(table.columns)]
@@ -232,13 +232,7 @@ REPORT_SUFFIXES: Final = tuple(_WRITERS)
 
 
 def save(report: Report, path: Path) -> None:
-    """Write the report to a file, in the format of its suffix.
-
-    Raises
-    ------
-    OSError
-        The file cannot be written.
-    """
+    """Write the report to a file, in the format of its suffix."""
     text = _WRITERS[path.suffix](report)
     # A reader that waits for the file must never see a part of it.
     unfinished = path.with_name(f".{path.name}.{report.run_id}")
@@ -290,11 +284,6 @@ def _next_steps(report: Report) -> list[str]:
 
 def _markdown_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(_markdown(cell) for cell in cells) + " |"
-
-
-def _markdown_step(step: str) -> str:
-    """Return a sentence as Markdown, with its commands marked as code."""
-    return plain(step).replace("\n", " ")
 
 
 def _markdown(text: str) -> str:

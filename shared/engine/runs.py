@@ -225,10 +225,7 @@ class RunRecord:
     def ask(self, session: Session) -> Wait | None:
         """Return what to wait for, if people have asked for it; `None` to continue.
 
-        Raises
-        ------
-        StopRun
-            People want the run to end.
+        Raises `StopRun` if people want the run to end.
         """
         now = self.clock()
         if not self.exists or now - self._asked_at < _ASK_EVERY_S:

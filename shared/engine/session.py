@@ -5,9 +5,6 @@ session-level lock or a prepared statement would stay on a connection that anoth
 transaction gets. So every transaction begins with its own settings, sent together with BEGIN in one
 message. `application_name` and the encoding come with the connection, because PgBouncer keeps those
 apart by client.
-
-This module contains no SQL of a job. Only the runner, the sources and the run's record write
-through a `Session`.
 """
 
 from __future__ import annotations
@@ -77,13 +74,7 @@ _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 
 def connect(dsn: str, application_name: str) -> Connection:
-    """Open a connection in autocommit mode. Statements are never prepared on the server.
-
-    Raises
-    ------
-    psycopg.OperationalError
-        The server cannot be reached.
-    """
+    """Open a connection in autocommit mode. Statements are never prepared on the server."""
     return psycopg.connect(**_parameters(dsn, application_name))
 
 
@@ -155,29 +146,25 @@ class TooSlow(psycopg.errors.QueryCanceled):
 
 
 def is_passing(error: psycopg.Error) -> bool:
-    """Return whether the same transaction may succeed a little later.
-
-    By SQLSTATE, see PostgreSQL's appendix on error codes: lost connections (class 08 and no code
-    at all), a server that stops or starts (57P), serialization failure and deadlock (40), lock
-    time-out (55P03), a cancelled statement (57014, but see `TooSlow`), a full disk or too many
-    connections (53), an input/output error (58), and a server that is read only for the moment, as
-    during a failover (25006).
-    """
+    """Return whether the same transaction may succeed a little later."""
     code = error.sqlstate
     if code is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    if isinstance(error, TooSlow):
-        return False
-    return code[:2] in ("08", "40", "53", "58") or code in (
-        "57P01",
-        "57P02",
-        "57P03",
-        "57P05",
-        "57014",
-        "55P03",
-        "25006",
-        "25P03",
-    )
+    return not isinstance(error, TooSlow) and code.startswith(_PASSING)
+
+
+#: SQLSTATEs and their classes, see PostgreSQL's appendix on error codes.
+_PASSING: Final = (
+    "08",  # lost connections, besides those that have no code
+    "40",  # serialization failure and deadlock
+    "53",  # a full disk, or too many connections
+    "58",  # an input/output error
+    *("57P01", "57P02", "57P03", "57P05"),  # a server that stops or starts
+    "57014",  # a cancelled statement, but see `TooSlow`
+    "55P03",  # a lock that took too long
+    "25006",  # a server that is read only for the moment, as during a failover
+    "25P03",  # a transaction that was idle for too long
+)
 
 
 def is_unavailable(error: psycopg.Error) -> bool:
@@ -350,8 +337,6 @@ class Session:
 
     Parameters
     ----------
-    open_connection
-        Opens a connection, see `connect`.
     read_only
         Whether every transaction is read only, as in a dry run.
     guard
@@ -359,10 +344,9 @@ class Session:
         whether others still consider the run alive. Otherwise `StopRun` is raised.
     stop_flag
         When it is set, the process is about to end, and a transaction is retried only for a moment.
-    patience
-        How long a transaction is retried, in seconds.
-    write_timeout
-        How long a statement of a writing transaction may take, in seconds.
+    patience, write_timeout
+        How long a transaction is retried, and how long a statement of a writing one may take, in
+        seconds.
     """
 
     def __init__(
@@ -397,16 +381,9 @@ class Session:
         `work` may thus run several times, even after a commit that got no answer unless `once` is
         set: it must depend only on the state of the data. With `once`, the server is asked whether
         such a transaction was committed. With `may_split`, for a caller that can write less at
-        once, a writing transaction that was too slow is not repeated.
+        once, a writing transaction that was too slow is not repeated but raises `TooSlow`.
 
-        Raises
-        ------
-        TooSlow
-            See `may_split`.
-        psycopg.Error
-            A failure that is not temporary, or that lasted too long.
-        StopRun
-            The guard is false.
+        Any other `psycopg.Error` is a failure that is not temporary, or that lasted too long.
         """
         reads = read_only or self.read_only
         timeout = statement_timeout or (READ_TIMEOUT if reads else f"{self._write_timeout:g}s")
@@ -544,14 +521,8 @@ def open_patiently(
 ) -> Connection:
     """Open a connection; retry only while the server is starting up or full.
 
-    For the main thread before a run begins, where a signal ends the wait.
-
-    Raises
-    ------
-    StopRun
-        The server was not ready within `patience` seconds.
-    psycopg.Error
-        The server cannot be reached, or refuses the connection.
+    For the main thread before a run begins, where a signal ends the wait. Raises `StopRun` after
+    `patience` seconds.
     """
     deadline = time.monotonic() + patience
     pauses = _pauses()

@@ -300,19 +300,14 @@ AND (%(partitions)s = 1 OR mod(id, %(partitions)s) = %(partition)s)
 
 
 class Claimed(Protocol):
-    """The claim of an item of `Claims`."""
+    """The claim of an item of `Claims`: the row, the token, and the value before it."""
 
     @property
-    def id(self) -> int:
-        """The row."""
-
+    def id(self) -> int: ...
     @property
-    def claimed_at(self) -> datetime:
-        """The token: the row holds it until another run takes the row."""
-
+    def claimed_at(self) -> datetime: ...
     @property
-    def audited_before(self) -> datetime | None:
-        """The value of the token's column before the claim."""
+    def audited_before(self) -> datetime | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,24 +317,19 @@ class ClaimTable:
     It has the columns `id` (BIGINT), `status`, `claimed_by` (UUID, the run) and `last_audit_at`, a
     TIMESTAMPTZ with the time of the claim as long as the claim is valid: its token.
 
-    Parameters
-    ----------
-    waiting, claimed
-        Values of `status`.
-    order
-        The order in which rows are claimed, which a partial index on waiting rows serves.
-    due
-        A further condition for claiming a row, as SQL.
-    columns
-        Further columns of an item, as SQL; `entity` is the table.
+    In the SQL of `columns` and `due`, `entity` is the table.
     """
 
     name: str
+    #: Values of `status`.
     waiting: str
     claimed: str
+    #: The order in which rows are claimed, which a partial index on waiting rows serves.
     order: str
+    #: Further columns of an item.
     columns: str
-    due: str = "true"
+    #: A further condition for claiming a row.
+    due: str
 
     def format(self, statement: str) -> Composed:
         """Return a statement with the names of the table filled in."""
@@ -367,13 +357,13 @@ class ClaimTable:
 
 
 class Reserve(Protocol):
-    """Rows that become claimable when nothing else is left."""
+    """Rows that become claimable when nothing else is left.
 
-    def count(self, conn: Connection) -> int:
-        """Return their number."""
+    `take_up` makes up to `size` of them claimable, and returns how many.
+    """
 
-    def take_up(self, conn: Connection, size: int) -> int:
-        """Make up to `size` of them claimable; return how many."""
+    def count(self, conn: Connection) -> int: ...
+    def take_up(self, conn: Connection, size: int) -> int: ...
 
 
 ClaimedItem = TypeVar("ClaimedItem", bound=Claimed)
@@ -387,10 +377,6 @@ class Claims(Source[ClaimedItem]):
 
     Parameters
     ----------
-    table
-        The table.
-    record
-        This run's record.
     item
         Makes an item of the columns `id`, token, previous token, and those of the table.
     room
@@ -403,13 +389,11 @@ class Claims(Source[ClaimedItem]):
     failed
         Gives back items that failed, each with the reason, in the open transaction.
     tended
-        Does periodic work, also while nothing is claimed.
+        Does periodic work, see `Source.upkeep`.
     reclaimed
         Called with the ids of rows that were reclaimed from dead runs, in the same transaction.
     reserve
-        Further rows, which become claimable when nothing else is left.
-    partition
-        The share of the rows to take.
+        Rows that become claimable when nothing else is left.
     revisit_after
         Seconds after which this caller may claim a row again; `None` for never.
     browse

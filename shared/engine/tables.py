@@ -74,17 +74,8 @@ def check_tables(
 ) -> None:
     """Check that a database has what a job needs, before the job changes anything.
 
-    Parameters
-    ----------
-    command
-        The name of the command for `artwork-backfill grants`.
-    read_only
-        Whether nothing will be written, so that SELECT suffices.
-
-    Raises
-    ------
-    DatabaseError
-        Names everything that is missing, with the remedy.
+    Raises `DatabaseError`, which names everything that is missing, with the remedy. `command` is
+    the name for `artwork-backfill grants`. With `read_only`, SELECT suffices.
     """
     wanted = [table for table in merge(tables) if not table.optional]
     if read_only:
