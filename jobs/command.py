@@ -588,7 +588,7 @@ def _publish(report: reports.Report, run: Run, run_log: RunLog, console: Console
     if console is None:
         run_log.always(reports.headline(report), report=report.as_dict())
     else:
-        reports.show(report, console)
+        console.print(reports.to_terminal(report))
 
 
 def _leave(exit_code: int, *, has_stragglers: bool) -> NoReturn:

@@ -380,9 +380,8 @@ def url_secrets(text: str) -> set[str]:
 
 def _keys(url: str) -> set[str]:
     """Return the secret parts of a URL: a password, and long segments of its path."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
+    parts = _http_parts(url)
+    if parts is None:
         return set()
     segments = {part for part in parts.path.split("/") if len(part) >= _SHORTEST_KEY}
     return {text for text in (*segments, parts.query, parts.password or "") if text}

@@ -11,7 +11,9 @@ import gzip
 import threading
 import zlib
 from contextlib import ExitStack
-from typing import IO, Final, cast
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import urllib3
@@ -53,7 +55,7 @@ class Download:
         self._gunzip: gzip.GzipFile | None = None
         if self._raw.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip"):
             # Not by urllib3, which accepts a truncated stream as complete.
-            packed = cast("IO[bytes]", _Packed(self._raw))
+            packed: Any = SimpleNamespace(read=partial(_read, self._raw))
             self._gunzip = gzip.GzipFile(fileobj=packed, mode="rb")
 
     def read(self, size: int, /) -> bytes:
@@ -84,16 +86,6 @@ class Download:
             if not _is_same_place(url, here):
                 raise OSError("the server redirects to another host")
         raise OSError(f"the server redirects more than {_MAX_REDIRECTS} times")
-
-
-class _Packed:
-    """The compressed stream that the gzip module reads from."""
-
-    def __init__(self, raw: urllib3.HTTPResponse) -> None:
-        self._raw = raw
-
-    def read(self, size: int, /) -> bytes:
-        return _read(self._raw, size)
 
 
 def _read(raw: urllib3.HTTPResponse, size: int) -> bytes:

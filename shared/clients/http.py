@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import email.utils
-import importlib.metadata
 import json
 import random
 import re
@@ -36,6 +35,7 @@ from artwork_backfill.shared.clients._transport import (
 )
 from artwork_backfill.shared.service_stats import ServiceStats
 from artwork_backfill.shared.settings import SettingsError
+from artwork_backfill.shared.version import VERSION
 
 __all__ = [
     "MEBIBYTE",
@@ -568,7 +568,7 @@ def _is_timeout(failure: ExchangeFailed) -> bool:
 
 
 def _user_agent(contact: str | None) -> str:
-    product = f"artwork-backfill/{importlib.metadata.version('artwork-backfill')}"
+    product = f"artwork-backfill/{VERSION}"
     return f"{product} ( {contact} )" if contact else product
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -212,8 +213,8 @@ class Run:
     dead_after: float = field(default=DEAD_AFTER_S, kw_only=True)
     record: RunRecord = field(init=False)
     clients: list[Client] = field(default_factory=list, init=False)
-    sessions: list[Session] = field(default_factory=list, init=False)
     gauges: list[Gauges] = field(default_factory=list, init=False)
+    _opened: ExitStack = field(default_factory=ExitStack, init=False)
 
     def __post_init__(self) -> None:
         self.record = RunRecord(self.id, dead_after=self.dead_after)
@@ -221,6 +222,7 @@ class Run:
     def use(self, client: C) -> C:
         """Return a client whose requests the report shows, and which the runner closes."""
         self.clients.append(client)
+        self._opened.callback(client.close)
         return client
 
     def measure(self, read: Gauges) -> None:
@@ -236,15 +238,12 @@ class Run:
         One thread at a time may use it, and the runner closes it.
         """
         session = Session(self.open_connection, read_only=True, stop_flag=self.stop_flag)
-        self.sessions.append(session)
+        self._opened.callback(session.close)
         return session
 
     def close(self) -> None:
         """Close everything that was opened, as far as possible."""
-        for client in self.clients:
-            client.close()
-        for session in self.sessions:
-            session.close()
+        self._opened.close()
 
 
 class ManyRows(Protocol):

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Self
 
-from rich.console import Console, Group, JustifyMethod, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -238,11 +238,6 @@ def save(report: Report, path: Path) -> None:
     unfinished = path.with_name(f".{path.name}.{report.run_id}")
     unfinished.write_text(text, encoding="utf-8", errors="replace")
     unfinished.replace(path)
-
-
-def show(report: Report, console: Console) -> None:
-    """Print the report on a terminal."""
-    console.print(to_terminal(report))
 
 
 def _throughput(report: Report) -> str:

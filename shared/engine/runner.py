@@ -124,8 +124,17 @@ class Runner(Generic[Item, Result]):
         self._grace = grace
         self._hopeless_after = hopeless_after
         self._dry_run = run.options.dry_run
-        self._claims = self._session(patience, write_timeout)
-        self._writes = self._session(patience, write_timeout)
+        self._claims, self._writes = (
+            Session(
+                run.open_connection,
+                read_only=self._dry_run,
+                guard=run.record.guard,
+                stop_flag=stop_flag.event,
+                patience=patience,
+                write_timeout=write_timeout,
+            )
+            for _ in range(2)
+        )
         self._started_at = datetime.now(UTC)
         self._totals: Counter[str] = Counter(scanned=0, written=0, skipped=0, failed=0)
         self._shown_totals = dict(self._totals)
@@ -173,16 +182,6 @@ class Runner(Generic[Item, Result]):
             if self._stop_flag.requested:
                 self._writes.cancel()
 
-    def _session(self, patience: float, write_timeout: float) -> Session:
-        return Session(
-            self._run.open_connection,
-            read_only=self._dry_run,
-            guard=self._run.record.guard,
-            stop_flag=self._stop_flag.event,
-            patience=patience,
-            write_timeout=write_timeout,
-        )
-
     def _reported(self, work: Callable[[], Report]) -> Report:
         """Return the report of `work`, or of its failure."""
         try:
@@ -216,18 +215,14 @@ class Runner(Generic[Item, Result]):
 
     def _snapshot(self) -> Snapshot:
         """Return the progress of the run; called from the thread of the heartbeat."""
-        shown = ("requests", "retries", "errors")
-        stats = {client.name: asdict(client.stats()) for client in self._run.clients}
-        return Snapshot(
-            self._shown_totals,
-            {
-                **self._progress.figures(),
-                "said": self._log.redactor.text(self._progress.last_words()),
-                "requests": {
-                    name: {key: figures[key] for key in shown} for name, figures in stats.items()
-                },
-            },
-        )
+        stats = {client.name: client.stats() for client in self._run.clients}
+        requests = {
+            name: {"requests": each.requests, "retries": each.retries, "errors": each.errors}
+            for name, each in stats.items()
+        }
+        said = self._log.redactor.text(self._progress.last_words())
+        figures = self._progress.figures()
+        return Snapshot(self._shown_totals, {**figures, "said": said, "requests": requests})
 
     # -- working -----------------------------------------------------------------------------------
 
