@@ -36,6 +36,7 @@ class Download:
     """
 
     def __init__(self, url: str, stop_flag: threading.Event) -> None:
+        self._stop_flag = stop_flag
         self._transport = Transport(
             connections=1,
             connect_timeout_s=_CONNECT_TIMEOUT_S,
@@ -60,11 +61,14 @@ class Download:
 
     def read(self, size: int, /) -> bytes:
         try:
-            if self._gunzip is not None:
-                return self._gunzip.read1(size)
-            return _read(self._raw, size)
+            gunzip = self._gunzip
+            data = _read(self._raw, size) if gunzip is None else gunzip.read1(size)
         except (OSError, EOFError, zlib.error) as error:
             raise OSError(f"the download broke off ({type(error).__name__})") from error
+        if not data and self._stop_flag.is_set():
+            # Without a length, a connection that the stop has cut looks like the end of the file.
+            raise InterruptedError("the run is stopping")
+        return data
 
     def close(self) -> None:
         self._answer.close()
