@@ -135,12 +135,9 @@ class Progress:
 
     def _break_silence(self) -> None:
         while not self._over.wait(1.0):
-            with self._lock:
-                said_at = self._began if self._said_at is None else self._said_at
-            if time.monotonic() - said_at >= SILENCE_S and self._may_speak(SILENCE_S):
-                self._log.info(
-                    self.last_words() if self.is_waiting else "at work", **self.figures()
-                )
+            if time.monotonic() - self._began >= SILENCE_S and self._may_speak(SILENCE_S):
+                message = self.last_words() if self.is_waiting else "at work"
+                self._log.info(message, **self.figures())
 
 
 def _bar(console: Console) -> RichProgress:
