@@ -377,9 +377,7 @@ class Auditor:
 
     def _write(self, audit: Audit) -> Mapping[str, int]:
         if queues(audit):
-            written = self._session.autocommit(
-                lambda conn: self._writer.queue(conn, audit), guarded=True
-            )
+            written = self._session.autocommit(lambda conn: self._writer.queue(conn, audit))
         else:
             written = self._session.transaction(
                 lambda conn: self._writer.write(conn, [audit]), once=True

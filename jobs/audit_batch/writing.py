@@ -280,7 +280,7 @@ class Writer:
         begun = begin(conn, with_id=True)
         try:
             written = self._finish(conn, audit, obstacle)
-            self._unanswered = (audit, str(begun.xid), written)
+            self._unanswered = (audit, str(begun), written)
             conn.commit()
         except BaseException:
             roll_back(conn)

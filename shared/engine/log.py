@@ -48,14 +48,7 @@ def plain(text: str) -> str:
 class RunLog:
     """The log of one run: every line says which tool, run and step it belongs to.
 
-    Parameters
-    ----------
-    tool
-        The name of the job or command.
-    run_id
-        The id of the run, in every line and report.
-    redactor
-        Hides secrets in messages, fields and tracebacks.
+    `tool` is the name of the job or command.
     """
 
     def __init__(self, tool: str, run_id: UUID, redactor: Redactor) -> None:
@@ -137,16 +130,9 @@ class _JsonFormatter(JsonFormatter):
 
 
 def configure(run_log: RunLog, level: str, console: Console | None) -> None:
-    """Send the process's logs to the console or to stdout and stderr.
+    """Send the process's logs to the console, or as JSON lines to stdout and stderr.
 
-    Parameters
-    ----------
-    run_log
-        The fields of every line.
-    level
-        One of `LEVELS`.
-    console
-        The terminal of a person, or `None` for JSON lines.
+    `level`, one of `LEVELS`, is the lowest that is shown.
     """
     root = logging.getLogger()
     for handler in list(root.handlers):
@@ -219,10 +205,7 @@ class _PlainFormatter(logging.Formatter):
 def start_sentry(run_log: RunLog, settings: Settings) -> None:
     """Report errors to Sentry with the run's tags, if the settings name a DSN.
 
-    Raises
-    ------
-    SettingsError
-        The DSN is malformed.
+    Raises `SettingsError` if it is malformed.
     """
     dsn = settings.sentry_dsn()
     if dsn is None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import TYPE_CHECKING, Any, Final
+from types import SimpleNamespace
+from typing import Any, Final
 
 import psycopg
 from psycopg import Connection
@@ -23,9 +25,6 @@ from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.report import Outcome, Report
 from artwork_backfill.shared.engine.session import Session, explain
 from artwork_backfill.shared.version import VERSION
-
-if TYPE_CHECKING:
-    from prometheus_client.core import Metric as Family
 
 #: The prefix of every name.
 PREFIX: Final = "artwork_backfill_"
@@ -43,46 +42,25 @@ _RUNNING: Final = "running"
 def render(metrics: Iterable[Metric]) -> str:
     """Return metrics as OpenMetrics text. Metrics with the same name become one family."""
     # Imported only if needed, because it takes a tenth of a second.
+    from prometheus_client.core import Metric as Family
     from prometheus_client.openmetrics.exposition import generate_latest
 
     families: dict[str, Family] = {}
     for metric in metrics:
-        if metric.name not in families:
-            families[metric.name] = _family(metric)
-        family = families[metric.name]
-        suffix = "_total" if metric.is_counter else ""
+        name, kind = f"{PREFIX}{metric.name}", "counter" if metric.is_counter else "gauge"
+        family = families.setdefault(name, Family(name, metric.meaning, kind))
         for labels, value in metric.samples:
-            family.add_sample(f"{PREFIX}{metric.name}{suffix}", dict(labels), value)
-    write: Callable[[_Collected], bytes] = generate_latest
-    return write(_Collected(families.values())).decode("utf-8")
-
-
-def _family(metric: Metric) -> Family:
-    from prometheus_client.core import Metric as Family
-
-    kind = "counter" if metric.is_counter else "gauge"
-    return Family(f"{PREFIX}{metric.name}", metric.meaning, kind)
-
-
-class _Collected:
-    """The input of prometheus-client: a registry without its global state."""
-
-    def __init__(self, families: Iterable[Family]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Family]:
-        return self._families
+            family.add_sample(f"{name}_total" if metric.is_counter else name, dict(labels), value)
+    # All that it needs of a registry.
+    registry: Any = SimpleNamespace(collect=families.values)
+    write: Callable[[Any], bytes] = generate_latest
+    return write(registry).decode("utf-8")
 
 
 class MetricsFile:
     """The metrics of one run, written to a file as a whole each time.
 
-    Parameters
-    ----------
-    path
-        The file; a reader never sees a part of it.
-    clock
-        A monotonic clock, in seconds.
+    A reader never sees a part of it.
     """
 
     def __init__(
@@ -93,14 +71,12 @@ class MetricsFile:
         *,
         log: RunLog,
         progress: Progress,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._job = job
         self._run = run
         self._log = log
         self._progress = progress
-        self._clock = clock
         self._lock = Lock()
         self._over = Event()
         self._thread: Thread | None = None
@@ -120,7 +96,7 @@ class MetricsFile:
 
     def advance(self, totals: Mapping[str, int]) -> None:
         """Update the totals after a batch, and write the file unless that was just done."""
-        now = self._clock()
+        now = time.monotonic()
         if self._written_at is None or now - self._written_at >= WRITE_EVERY_S:
             self._written_at = now
             self._counts = list(self._count(totals))
@@ -180,12 +156,11 @@ class MetricsFile:
     def _requests(self) -> Iterable[Metric]:
         for client in self._run.clients:
             stats, service = client.stats(), {"service": client.name}
-            counts = {
-                "requests": ("Requests of this run.", stats.requests),
-                "request_retries": ("Requests that were retried.", stats.retries),
-                "request_errors": ("Requests that failed for good.", stats.errors),
-            }
-            for name, (meaning, number) in counts.items():
+            for name, meaning, number in (
+                ("requests", "Requests of this run.", stats.requests),
+                ("request_retries", "Requests that were retried.", stats.retries),
+                ("request_errors", "Requests that failed for good.", stats.errors),
+            ):
                 yield Metric(name, meaning, [(service, number)], is_counter=True)
             yield Metric(
                 "request_duration_seconds",
@@ -201,9 +176,9 @@ class MetricsFile:
         with closing(Session(self._run.open_connection, read_only=True, patience=0)) as session:
             pause = 0.0
             while not self._over.wait(pause):
-                began = self._clock()
+                began = time.monotonic()
                 self._measure(session)
-                pause = max(READ_EVERY_S, _READ_SHARE * (self._clock() - began))
+                pause = max(READ_EVERY_S, _READ_SHARE * (time.monotonic() - began))
                 if not self._over.is_set():
                     self._write()
 
@@ -220,13 +195,16 @@ class MetricsFile:
             self._read = []
             self._log.warning(f"metrics could not be read: {explain(error)}")
 
+    def _labelled(self, metric: Metric) -> Metric:
+        labels = {"job": self._job.name}
+        return replace(
+            metric, samples=[({**labels, **own}, value) for own, value in metric.samples]
+        )
+
     def _write(self) -> None:
         with self._lock:
-            labelled = {"job": self._job.name}
-            text = render(
-                metric.with_labels(labelled)
-                for metric in (*self._now(), *self._counts, *self._read, *self._end)
-            )
+            metrics = (*self._now(), *self._counts, *self._read, *self._end)
+            text = render(map(self._labelled, metrics))
             # The collector reads every file *.prom.
             unfinished = self._path.with_name(f".{self._path.name}.{self._run.id}")
             try:

@@ -33,11 +33,11 @@ from artwork_backfill.shared.clients.archive_org import (
 from artwork_backfill.shared.clients.http import (
     CredentialsRefused,
     ServiceDown,
-    ServiceStats,
     Unreadable,
 )
 from artwork_backfill.shared.engine.job import Partition, Run, RunFailed, RunResult, Verification
 from artwork_backfill.shared.engine.report import Outcome, Report
+from artwork_backfill.shared.service_stats import ServiceStats
 from sandbox.load import load
 from sandbox.services import Services
 from sandbox.world import EntityType as WorldType
