@@ -499,7 +499,7 @@ class Session:
                 what = "another session has a lock" if is_locked else "the database did not answer"
                 log.warning("%s, trying again: %s", what, explain(error))
                 if error.sqlstate == "25006":
-                    # It may stay read only: after a failover, the host name leads to another server.
+                    # It may stay read only: after a failover, its name leads to another server.
                     self.close()
                 if self._stop_flag.wait(next(pauses)):
                     time.sleep(_FIRST_BACKOFF_S)
