@@ -686,12 +686,10 @@ def environ(migrated_database: str, services: Services) -> dict[str, str]:
     with psycopg.connect(migrated_database, autocommit=True) as conn:
         load(conn, WORLD)
     services.control("archive", latency_s=0, reset_stats=True)
-    return os.environ | {
+    return {
+        **os.environ,
+        **services.environment,
         "MUSICBRAINZ_DATABASE_URL": migrated_database,
-        "ARCHIVE_ORG_URL": services.archive_url,
-        "ARCHIVE_ORG_RATE": "unlimited",
-        "ARCHIVE_ORG_ACCESS_KEY": services.access_key,
-        "ARCHIVE_ORG_SECRET_KEY": services.secret_key,
     }
 
 
