@@ -51,6 +51,7 @@ from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.runner import INTERRUPTED, Runner
 from artwork_backfill.shared.engine.stop import (
+    Interruption,
     StopFlag,
     interrupted_by_signals,
     on_signals,
@@ -502,43 +503,43 @@ def musicbrainz_database(
 class LoggedCommand(click.Command):
     """A command that also reports its failures to the log and to Sentry."""
 
-    def main(self, *arguments: Any, **extra: Any) -> Any:
-        return _logged(super().main, self.name, *arguments, **extra)
+    def main(self, *arguments: Any, **extra: Any) -> NoReturn:
+        with interrupted_by_signals() as interruption:
+            code = self._main(interruption, *arguments, **extra)
+            stop_sentry()
+            sys.exit(code)
 
-
-class LoggedGroup(LoggedCommand, click.Group):
-    """A group of commands that also report their failures to the log and to Sentry."""
-
-
-def _logged(main: Callable[..., Any], name: str | None, *arguments: Any, **extra: Any) -> NoReturn:
-    with interrupted_by_signals() as interruption:
+    def _main(self, interruption: Interruption, *arguments: Any, **extra: Any) -> int:
         try:
             _check_arguments(extra.get("args") or (*arguments, sys.argv[1:])[0])
-            code = main(*arguments, **{**extra, "standalone_mode": False})
+            code = super().main(*arguments, **{**extra, "standalone_mode": False})
             sys.stdout.flush()
         except OSError as error:
             if error.errno not in _UNWRITABLE:
                 raise
             click.echo(f"Error: cannot write the output: {error.strerror or error}", err=True)
             discard(sys.stdout)
-            code = 1
+            return 1
         except click.ClickException as error:
             # In a container, where every line is JSON, the log line suffices.
             if not _only_logs():
                 error.show()
-            _log_refusal(error, _tool(name, *arguments))
-            code = error.exit_code
+            _log_refusal(error, _tool(self.name, *arguments))
+            return error.exit_code
         except (click.Abort, KeyboardInterrupt):
             message, code = "Aborted!", 1
             if interruption.signal is not None:
                 message = f"stopped by {signal.Signals(interruption.signal).name}"
                 code = 128 + interruption.signal
             if _only_logs():
-                announce(_tool(name, *arguments), message)
+                announce(_tool(self.name, *arguments), message)
             else:
                 click.echo(message, err=True)
-        stop_sentry()
-        sys.exit(code if isinstance(code, int) else 0)
+        return code if isinstance(code, int) else 0
+
+
+class LoggedGroup(LoggedCommand, click.Group):
+    """A group of commands that also report their failures to the log and to Sentry."""
 
 
 def _check_arguments(arguments: Iterable[str]) -> None:

@@ -155,7 +155,7 @@ class ArchiveOrgClient(HttpClient):
         path = f"/{quote(name)}"
         return self.get(
             f"/download/{_item(gid)}{path}",
-            _body,
+            lambda response: response.body,
             alternatives=[place + path for place in self._places(gid, (d1, d2), dir)],
             max_bytes=max_bytes,
         )
@@ -199,10 +199,6 @@ def _is_archive_org(origin: Origin) -> bool:
 
 def _item(gid: str) -> str:
     return f"mbid-{UUID(gid)}"
-
-
-def _body(response: Response) -> bytes:
-    return response.body
 
 
 #: Fields that say more about an item than a failure of archive.org: it is dark, missing, or has

@@ -420,8 +420,10 @@ class HttpClient:
         headers = self._headers
         if call.body is not None:
             headers = {**headers, "Content-Type": call.content_type}
-        if call.authorized and self._may_see_credentials(Origin.of(url)):
-            headers = {**headers, **self.service.credentials}
+        if call.authorized:
+            origin = Origin.of(url)
+            if origin == self._origin or self.service.trusts(origin):
+                headers = {**headers, **self.service.credentials}
         if call.seconds_left <= 0:
             raise ExchangeFailed(f"not answered within {self.service.call_s:g} s")
         self._pace.take_turn()
@@ -447,9 +449,6 @@ class HttpClient:
             call.seconds_left -= took
             self._meter.request(took)
 
-    def _may_see_credentials(self, origin: Origin) -> bool:
-        return origin == self._origin or self.service.trusts(origin)
-
     def _redirect_target(self, call: _Call, response: Response) -> str:
         if call.method == "POST" and response.status not in _REDIRECTS_OF_POST:
             raise ExchangeFailed(f"HTTP {response.status} would turn the POST into a GET")
@@ -460,16 +459,13 @@ class HttpClient:
             raise ExchangeFailed(f"HTTP {response.status} to nowhere") from error
         except ValueError as error:
             raise ExchangeFailed(f"HTTP {response.status} to {error}") from error
-        if origin != self._origin and not self._may_go_to(origin):
+        is_safe = origin.scheme in ("https", self._origin.scheme)
+        if origin != self._origin and not (is_safe and self.service.may_redirect_to(origin)):
             raise ExchangeFailed(
                 f"HTTP {response.status} to {origin.scheme}://{origin.host}:{origin.port}, "
                 "which is not one of its hosts"
             )
         return url
-
-    def _may_go_to(self, origin: Origin) -> bool:
-        safe = origin.scheme in ("https", self._origin.scheme)
-        return safe and self.service.may_redirect_to(origin)
 
     def _raise_for_status(self, call: _Call, response: Response) -> NoReturn:
         status = response.status

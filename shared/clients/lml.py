@@ -11,7 +11,7 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from artwork_backfill.shared.clients.http import (
     MEBIBYTE,
@@ -236,11 +236,11 @@ def _read_result(document: object) -> Artwork | None:
     if not isinstance(artwork, dict):
         raise BadAnswer("artwork is not an object")
     return Artwork(
-        artist=_optional_text(artwork, "artist"),
-        album=_optional_text(artwork, "album"),
-        release_id=_optional_int(artwork, "release_id"),
-        url=_optional_text(artwork, "artwork_url", longest=_LONGEST_URL),
-        confidence=_optional_number(artwork, "confidence"),
+        artist=_text(artwork, "artist"),
+        album=_text(artwork, "album"),
+        release_id=_optional(artwork, "release_id", int, "an integer"),
+        url=_text(artwork, "artwork_url", longest=_LONGEST_URL),
+        confidence=_number(artwork, "confidence"),
     )
 
 
@@ -290,28 +290,21 @@ def _read_bulk_answer(document: object) -> BulkAnswer:
 # -- values ----------------------------------------------------------------------------------------
 
 
-def _optional_text(
-    document: dict[str, object], key: str, *, longest: int = _LONGEST_NAME
-) -> str | None:
-    value = document.get(key)
-    if not isinstance(value, str | None):
-        raise BadAnswer(f"{key} is not a text")
+def _text(document: dict[str, object], key: str, *, longest: int = _LONGEST_NAME) -> str | None:
+    value = _optional(document, key, str, "a text")
     return value[:longest] if value else None
 
 
-def _optional_int(document: dict[str, object], key: str) -> int | None:
-    value = document.get(key)
-    # isinstance counts a bool as an int.
-    if value is not None and type(value) is not int:
-        raise BadAnswer(f"{key} is not an integer")
-    return value
-
-
-def _optional_number(document: dict[str, object], key: str) -> float | None:
-    value = document.get(key)
-    if value is None:
-        return None
-    # isinstance counts a bool as an int.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+def _number(document: dict[str, object], key: str) -> float | None:
+    value = _optional(document, key, (int, float), "a number")
+    if value is not None and not math.isfinite(value):
         raise BadAnswer(f"{key} is not a number")
-    return float(value)
+    return None if value is None else float(value)
+
+
+def _optional(document: dict[str, object], key: str, kind: Any, what: str) -> Any:
+    value = document.get(key)
+    # isinstance counts a bool as an int.
+    if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+        raise BadAnswer(f"{key} is not {what}")
+    return value

@@ -85,8 +85,7 @@ class MetricsFile:
         self._started_at = time.time()
         self._counts: list[Metric] = []
         self._read: list[Metric] = []
-        self._end: list[Metric] = []
-        self._outcome = _RUNNING
+        self._report: Report | None = None
 
     def start(self) -> None:
         """Write the file for the first time, and update it from a thread of its own."""
@@ -108,15 +107,7 @@ class MetricsFile:
         if self._thread is not None:
             self._thread.join(timeout=1.0)
         self._counts = list(self._count(report.totals))
-        self._outcome = str(report.outcome)
-        self._end = [
-            _gauge("run_exit_code", "Exit code of the last run.", report.exit_code),
-            _gauge(
-                "run_finished_timestamp_seconds",
-                "When the last run ended.",
-                report.finished_at.timestamp(),
-            ),
-        ]
+        self._report = report
         self._write()
 
     def _count(self, totals: Mapping[str, int]) -> Iterable[Metric]:
@@ -140,11 +131,13 @@ class MetricsFile:
         }
         yield Metric("run", "1 for the run that these metrics are about.", [(identity, 1)])
         yield _gauge("run_started_timestamp_seconds", "When the run started.", self._started_at)
-        outcomes = [_RUNNING, *(str(outcome) for outcome in Outcome)]
+        report = self._report
+        current = _RUNNING if report is None else str(report.outcome)
+        outcomes = [_RUNNING, *map(str, Outcome)]
         yield Metric(
             "run_outcome",
             "1 for the current or final outcome of the run, else 0.",
-            [({"outcome": name}, int(name == self._outcome)) for name in outcomes],
+            [({"outcome": name}, int(name == current)) for name in outcomes],
         )
         yield _gauge("waiting", "1 while the run waits for something.", self._progress.is_waiting)
         figures = self._progress.figures()
@@ -152,6 +145,10 @@ class MetricsFile:
             if (value := figures[key]) is not None:
                 yield _gauge(name, meaning, value)
         yield from self._requests()
+        if report is not None:
+            yield _gauge("run_exit_code", "Exit code of the last run.", report.exit_code)
+            finished = report.finished_at.timestamp()
+            yield _gauge("run_finished_timestamp_seconds", "When the last run ended.", finished)
 
     def _requests(self) -> Iterable[Metric]:
         for client in self._run.clients:
@@ -203,7 +200,7 @@ class MetricsFile:
 
     def _write(self) -> None:
         with self._lock:
-            metrics = (*self._now(), *self._counts, *self._read, *self._end)
+            metrics = (*self._now(), *self._counts, *self._read)
             text = render(map(self._labelled, metrics))
             # The collector reads every file *.prom.
             unfinished = self._path.with_name(f".{self._path.name}.{self._run.id}")

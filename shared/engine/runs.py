@@ -17,7 +17,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
 from typing import Any, Final
@@ -212,15 +212,21 @@ class RunRecord:
         on_dead: Callable[[str], None],
     ) -> None:
         """Write heartbeats from a thread until `finish`; call `on_dead` if declared dead."""
-        if not self.exists:
-            return
-        self._thread = Thread(
-            target=self._keep_beating,
-            args=(open_session, snapshot, on_dead),
-            name="heartbeat",
-            daemon=True,
-        )
-        self._thread.start()
+
+        def keep_beating() -> None:
+            with closing(open_session()) as session:
+                while not self._over.wait(self._beat_every):
+                    try:
+                        if not self.beat(session, snapshot()):
+                            on_dead(TAKEN_FOR_DEAD)
+                            return
+                    except psycopg.Error as error:
+                        # The run's own transactions report this, and decide how long to retry.
+                        log.debug("no heartbeat: %s", explain(error))
+
+        if self.exists:
+            self._thread = Thread(target=keep_beating, name="heartbeat", daemon=True)
+            self._thread.start()
 
     def ask(self, session: Session) -> Wait | None:
         """Return what to wait for, if people have asked for it; `None` to continue.
@@ -275,25 +281,6 @@ class RunRecord:
             if now - self._beaten_at > self.dead_after:
                 self._may_reap_at = now + self.dead_after
             self._beaten_at = now
-
-    def _keep_beating(
-        self,
-        open_session: Callable[[], Session],
-        snapshot: Callable[[], Snapshot],
-        on_dead: Callable[[str], None],
-    ) -> None:
-        session = open_session()
-        try:
-            while not self._over.wait(self._beat_every):
-                try:
-                    if not self.beat(session, snapshot()):
-                        on_dead(TAKEN_FOR_DEAD)
-                        return
-                except psycopg.Error as error:
-                    # The run's own transactions report this, and decide how long to retry.
-                    log.debug("no heartbeat: %s", explain(error))
-        finally:
-            session.close()
 
 
 def _meaning(
