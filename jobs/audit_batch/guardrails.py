@@ -111,7 +111,8 @@ class Guardrails:
         for name, meaning in missing_triggers(conn).items():
             if name.startswith("audit_withdraw"):
                 raise StopRun(
-                    f"trigger {name} is missing or disabled, so nothing is queued: {meaning}"
+                    f"trigger {name} is missing or disabled, so nothing is queued: {meaning};"
+                    f" run `ALTER TABLE artwork_indexer.event_queue ENABLE TRIGGER {name}`"
                 )
         allowed = self._room_this_hour(size)
         if isinstance(allowed, Wait) or not self._looks_at_queue():

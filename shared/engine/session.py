@@ -495,9 +495,10 @@ class Session:
                 is_ours = read_only and error.sqlstate == "25006"
                 if is_ours or not is_passing(error) or time.monotonic() >= deadline:
                     raise
-                is_locked = is_locked_out(error)
-                what = "another session has a lock" if is_locked else "the database did not answer"
-                log.warning("%s, trying again: %s", what, explain(error))
+                if is_locked_out(error):
+                    log.warning("another session has a lock, trying again: %s", explain(error))
+                else:
+                    log.warning("the database did not answer, trying again: %s", explain(error))
                 if error.sqlstate == "25006":
                     # It may stay read only: after a failover, its name leads to another server.
                     self.close()
