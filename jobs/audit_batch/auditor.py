@@ -131,7 +131,7 @@ class Auditor:
         limits = limits or Limits(only_when_idle=True)
         self._guardrails = Guardrails(limits, clock)
         self._record = RunRecord(uuid4())
-        self._writer = Writer(self._record.id, limits.max_queue_depth)
+        self._writer = Writer(self._record.id, self._guardrails.max_depth)
         self._clock = clock
         self._next_turn = -math.inf
         self._one_call = threading.Lock()
@@ -382,9 +382,7 @@ class Auditor:
 
     def _write(self, audit: Audit) -> Mapping[str, int]:
         if queues(audit):
-            written = self._session.autocommit(
-                lambda conn: self._writer.queue(conn, audit), guarded=True
-            )
+            written = self._session.autocommit(lambda conn: self._writer.queue(conn, audit))
         else:
             written = self._session.transaction(
                 lambda conn: self._writer.write(conn, [audit]), once=True

@@ -93,6 +93,7 @@ class Guardrails:
         self._claimed: deque[tuple[float, int]] = deque()
         self._neglect = _Neglect(limits.queue_patience)
         self._wanted = 1
+        self._resting = 0
 
     def room(self, conn: Connection, size: int) -> int | Wait:
         """Return how many of `size` entities may be claimed now, or why none may.
@@ -110,7 +111,8 @@ class Guardrails:
         for name, meaning in missing_triggers(conn).items():
             if name.startswith("audit_withdraw"):
                 raise StopRun(
-                    f"trigger {name} is missing or disabled, so nothing is queued: {meaning}"
+                    f"trigger {name} is missing or disabled, so nothing is queued: {meaning};"
+                    f" run `ALTER TABLE artwork_indexer.event_queue ENABLE TRIGGER {name}`"
                 )
         allowed = self._room_this_hour(size)
         if isinstance(allowed, Wait) or not self._looks_at_queue():
@@ -118,6 +120,9 @@ class Guardrails:
         queued, in_progress, ids, begun = only_row(conn, _QUEUED)
         first = dict(zip(ids or (), begun or (), strict=True))
         is_busy = queued > 0 and holds(conn, _IS_INDEXER_BUSY)
+        self._resting = 0 if is_busy else queued
+        if self._wanted > 1:
+            queued -= self._resting
         obstacle = self._obstacle(queued, is_busy=is_busy)
         self._check_indexer(conn, queued, first if is_busy or obstacle else {}, obstacle)
         if obstacle is not None:
@@ -134,12 +139,18 @@ class Guardrails:
                 self._claimed.append((self._clock(), entities))
 
     def postponed(self, events: int) -> None:
-        """Record that a repair of this many events found no room, and wait for that much room.
-
-        At most for half of the queue: some events may wait in it for hours to be tried again.
-        """
+        """Record that a repair of this many events found no room, and wait for that much room."""
         with self._lock:
-            self._wanted = min(events, max(1, self._limits.max_queue_depth // 2))
+            self._wanted = min(events, self._limits.max_queue_depth)
+
+    def max_depth(self, events: int) -> int:
+        """Return how long the queue may be after a repair of this many events; 0 for no limit.
+
+        A repair with more events than the limit gets an empty queue for itself. Events count as
+        absent if artwork-indexer could work on none of them: it may retry them in hours.
+        """
+        limit = self._limits.max_queue_depth
+        return limit and self._resting + max(limit, events)
 
     def _looks_at_queue(self) -> bool:
         return self._limits.max_queue_depth > 0 or self._limits.only_when_idle

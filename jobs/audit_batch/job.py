@@ -135,7 +135,7 @@ class AuditBatch(Job[Claim, Audit]):
         run.measure(gauges.read)
         owners = OwnerReader(run.session())
         self._examiner = Examiner(self._services, owners.read, policy, stop_flag=run.stop_flag)
-        self._writer = Writer(run.id, limits.max_queue_depth)
+        self._writer = Writer(run.id, self._guardrails.max_depth)
         partition = run.options.partition
         self._claims = Claims(
             claims.TABLE,

@@ -98,13 +98,32 @@ def test_a_repair_that_found_no_room_is_claimed_again_only_when_there_is_room_fo
     assert guardrails.room(scene.conn, 200) == 1
 
 
-def test_a_repair_larger_than_the_limit_waits_for_half_of_the_queue(scene: Scene) -> None:
-    events = _queue(scene, 3)
-    guardrails = _guardrails(max_queue_depth=4)
+def test_a_repair_larger_than_the_limit_waits_for_an_empty_queue(scene: Scene) -> None:
+    events = _queue(scene, 2)
+    guardrails = _guardrails(max_queue_depth=2)
     guardrails.postponed(5)
-    _waits(guardrails.room(scene.conn, 200))
     scene.finish(events[0])
-    assert isinstance(guardrails.room(scene.conn, 200), int)
+    _waits(guardrails.room(scene.conn, 200))
+    assert guardrails.max_depth(5) == 5
+    scene.finish(events[1])
+    assert guardrails.room(scene.conn, 200) == 1
+
+
+def test_a_large_repair_does_not_wait_for_events_that_are_tried_again_in_hours(
+    scene: Scene,
+) -> None:
+    *failed, last = _queue(scene, 3)
+    scene.conn.execute(
+        "UPDATE artwork_indexer.event_queue SET attempts = 1 WHERE id = ANY (%s)", (failed,)
+    )
+    guardrails = _guardrails(max_queue_depth=4)
+    assert guardrails.room(scene.conn, 200) == 1
+    guardrails.postponed(4)
+    _waits(guardrails.room(scene.conn, 200))
+    assert guardrails.max_depth(4) == 4
+    scene.finish(last)
+    assert guardrails.room(scene.conn, 200) == 2
+    assert (guardrails.max_depth(4), guardrails.max_depth(9)) == (6, 11)
 
 
 @pytest.mark.parametrize("limits", [{"max_queue_depth": 3}, {"only_when_idle": True}])
