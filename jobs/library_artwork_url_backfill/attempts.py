@@ -12,13 +12,11 @@ from typing import Final
 
 from psycopg import Connection
 
-from artwork_backfill.jobs.library_artwork_url_backfill.models import Miss, Reason
+from artwork_backfill.jobs.library_artwork_url_backfill.models import Found, Miss, Reason
 from artwork_backfill.shared.engine.errors import DatabaseError
 from artwork_backfill.shared.engine.session import holds, only_row
 
 _TABLE: Final = "artwork_backfill.library_attempt"
-_RIGHTS: Final = ("SELECT", "INSERT", "UPDATE")
-_RIGHTS_OF_READING: Final = ("SELECT",)
 
 #: The condition that a row of `library` with its `artist` is not yet due for another lookup.
 IS_RESTING: Final = """EXISTS (
@@ -48,7 +46,7 @@ _ALWAYS_ASKED_AGAIN: Final = frozenset({Reason.COULD_NOT_SAY, Reason.NO_NAME})
 
 def check(conn: Connection, *, read_only: bool = False) -> None:
     """Check that the table exists and the role may use it; raise `DatabaseError` otherwise."""
-    rights = _RIGHTS_OF_READING if read_only else _RIGHTS
+    rights = ["SELECT"] if read_only else ["SELECT", "INSERT", "UPDATE"]
     # A schema without USAGE hides the table.
     found, role = only_row(conn, "SELECT to_regclass(%s), current_user", (_TABLE,))
     if found is None:
@@ -57,25 +55,25 @@ def check(conn: Connection, *, read_only: bool = False) -> None:
             " omit --attempts-table"
         )
     may_use = "SELECT bool_and(has_table_privilege(%s, name)) FROM unnest(%s::text[]) name"
-    if not holds(conn, may_use, (_TABLE, list(rights))):
+    if not holds(conn, may_use, (_TABLE, rights)):
         raise DatabaseError(
             f"role {role} may not use {_TABLE}: ask the owner to GRANT {', '.join(rights)}"
             f" ON {_TABLE} TO {role}"
         )
 
 
-def note(conn: Connection, schema: str, misses: Sequence[Miss]) -> None:
+def note(conn: Connection, schema: str, found: Sequence[Found]) -> None:
     """Store which rows were looked up without a result."""
-    noted = [miss for miss in misses if miss.reason not in _ALWAYS_ASKED_AGAIN]
+    noted = [
+        each for each in found if isinstance(each, Miss) and each.reason not in _ALWAYS_ASKED_AGAIN
+    ]
     if not noted:
         return
-    conn.execute(
-        _NOTE,
-        {
-            "schema": schema,
-            "ids": [miss.row.id for miss in noted],
-            "artists": [miss.row.artist for miss in noted],
-            "titles": [miss.row.title for miss in noted],
-            "reasons": [str(miss.reason) for miss in noted],
-        },
-    )
+    values = {
+        "schema": schema,
+        "ids": [miss.row.id for miss in noted],
+        "artists": [miss.row.artist for miss in noted],
+        "titles": [miss.row.title for miss in noted],
+        "reasons": [str(miss.reason) for miss in noted],
+    }
+    conn.execute(_NOTE, values)

@@ -118,7 +118,7 @@ def test_an_awkward_answer_leads_to_the_right_decision(case: dict[str, Any]) -> 
         assert choice.url == case["url"]
     else:
         assert isinstance(choice, Miss)
-        assert choice.reason.is_failure is not case["is_answer"]
+        assert (choice.reason is Reason.COULD_NOT_SAY) is not case["is_answer"]
 
 
 # -- artists and titles ----------------------------------------------------------------------------
