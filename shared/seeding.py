@@ -32,34 +32,26 @@ _COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_RECORD: Final = Struct("!hi16sih")
 _COPY_TRAILER: Final = b"\xff\xff"
 
-# By an array, because for a join the planner may read a whole table of MusicBrainz.
-_REFUSE: Final = """
-DELETE FROM pg_temp.seed
-WHERE gid IN (
-    SELECT known.gid FROM musicbrainz.{other} known
-    WHERE known.gid = ANY (ARRAY (SELECT gid FROM pg_temp.seed))
-    UNION ALL
-    SELECT merged.gid FROM musicbrainz.{other}_gid_redirect merged
-    WHERE merged.gid = ANY (ARRAY (SELECT gid FROM pg_temp.seed))
-    UNION ALL
-    SELECT deleted.gid FROM musicbrainz.deleted_entity deleted
-    WHERE deleted.gid = ANY (ARRAY (SELECT gid FROM pg_temp.seed))
-    AND deleted.data->>'entity_type' = '{other}'
-)
+# The gids of the other entity type. By an array, because for a join the planner may read a whole
+# table of MusicBrainz.
+_OF_OTHER_TYPE: Final = """
+SELECT known.gid FROM musicbrainz.{other} known
+WHERE known.gid = ANY ({gids})
+UNION
+SELECT merged.gid FROM musicbrainz.{other}_gid_redirect merged
+WHERE merged.gid = ANY ({gids})
+UNION
+SELECT deleted.gid FROM musicbrainz.deleted_entity deleted
+WHERE deleted.gid = ANY ({gids})
+AND deleted.data->>'entity_type' = '{other}'
 """
 
-_COUNT_REFUSED: Final = """
-SELECT count(*)
-FROM unnest(%(gids)s::uuid[]) AS seed (gid)
-WHERE EXISTS (SELECT FROM musicbrainz.{other} known WHERE known.gid = seed.gid)
-OR EXISTS (SELECT FROM musicbrainz.{other}_gid_redirect merged WHERE merged.gid = seed.gid)
-OR EXISTS (SELECT FROM musicbrainz.deleted_entity deleted
-           WHERE deleted.gid = seed.gid AND deleted.data->>'entity_type' = '{other}')
-"""
+_REFUSE: Final = "DELETE FROM pg_temp.seed WHERE gid IN ({refused})"
+_COUNT_REFUSED: Final = "SELECT count(*) FROM ({refused}) refused"
 
 _OTHER: Final[Mapping[str, str]] = {"release": "event", "event": "release"}
 
-#: The tables that must be readable for `seed` and `preview`.
+#: The tables that must be readable for `seed`.
 TABLES: Final = (
     Table("musicbrainz.release"),
     Table("musicbrainz.event"),
@@ -151,7 +143,12 @@ class Seeded(NamedTuple):
 
 
 def seed(
-    conn: Connection, entity_type: str, priorities: Mapping[bytes, int], *, with_ids: bool = False
+    conn: Connection,
+    entity_type: str,
+    priorities: Mapping[bytes, int],
+    *,
+    with_ids: bool = False,
+    preview: bool = False,
 ) -> Seeded:
     """Give every gid a row of at least its priority, in the open transaction.
 
@@ -163,9 +160,14 @@ def seed(
         Priority by gid, as its 16 bytes.
     with_ids
         Whether to return the ids of the new rows, which takes an eighth more time.
+    preview
+        Whether to only count, reading only.
     """
+    if preview:
+        return _preview(conn, entity_type, priorities)
     _fill_table(conn, priorities)
-    refused = conn.execute(_REFUSE.format(other=_OTHER[entity_type]).encode()).rowcount
+    refuse = _of_other_type(_REFUSE, entity_type, "ARRAY (SELECT gid FROM pg_temp.seed)")
+    refused = conn.execute(refuse.encode()).rowcount
     written, new_ids = _insert(conn, entity_type, with_ids=with_ids)
     raised = 0
     if written < len(priorities):
@@ -213,8 +215,7 @@ def _inserted(
     return len(new_ids), new_ids
 
 
-def preview(conn: Connection, entity_type: str, priorities: Mapping[bytes, int]) -> Seeded:
-    """Return what `seed` would do, reading only."""
+def _preview(conn: Connection, entity_type: str, priorities: Mapping[bytes, int]) -> Seeded:
     values = {
         "entity_type": entity_type,
         "gids": uuid_array(priorities),
@@ -228,8 +229,13 @@ def preview(conn: Connection, entity_type: str, priorities: Mapping[bytes, int])
 
 def count_refused(conn: Connection, entity_type: str, gids: Iterable[bytes]) -> int:
     """Return how many of `gids` are live, merged or deleted as the other entity type."""
-    query = _COUNT_REFUSED.format(other=_OTHER[entity_type])
+    query = _of_other_type(_COUNT_REFUSED, entity_type, "%(gids)s::uuid[]")
     return count(conn, query, {"gids": uuid_array(gids)})
+
+
+def _of_other_type(statement: str, entity_type: str, gids: str) -> str:
+    refused = _OF_OTHER_TYPE.format(other=_OTHER[entity_type], gids=gids)
+    return statement.format(refused=refused)
 
 
 class UuidArray(bytes):

@@ -6,11 +6,13 @@ This module handles the faults of the enumeration; the job decides what to do wi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Final, Protocol
+from uuid import UUID
 
 from artwork_backfill.jobs.seed_from_ia_scan.distinct import number_of
 from artwork_backfill.shared.audit.archives import ArtArchive
@@ -72,8 +74,11 @@ class Page:
         The size of the collection according to the service.
     gid_numbers, other_numbers
         The numbers (`distinct.number_of`) of the gids and of all other identifiers.
+    is_part
+        Whether more of the page follows, so that its cursor is not due yet.
     """
 
+    collection: str
     number: int
     gids: frozenset[bytes]
     identifiers: int
@@ -83,6 +88,27 @@ class Page:
     total: int | None = None
     gid_numbers: frozenset[int] = frozenset()
     other_numbers: frozenset[int] = frozenset()
+    is_part: bool = False
+
+    def __str__(self) -> str:
+        gids = [str(UUID(bytes=gid)) for gid in islice(self.gids, 1)]
+        return f"{self.collection}, page {self.number}: {', '.join(gids)}"
+
+    @property
+    def rows(self) -> int:
+        return len(self.gids)
+
+    def halves(self) -> tuple[Page, ...]:
+        """Return the two halves of the page, or nothing if it holds a single gid."""
+        gids = sorted(self.gids)
+        if len(gids) < 2:
+            return ()
+        first, rest = frozenset(gids[: len(gids) // 2]), frozenset(gids[len(gids) // 2 :])
+        # The cursor belongs to the part that is written last.
+        return (
+            replace(self, gids=first, examples=(), is_part=True),
+            replace(self, gids=rest),
+        )
 
 
 class Pages(Protocol):
@@ -141,7 +167,14 @@ class ScrapedPages:
         self._cursor = answer.cursor
         self.finished = answer.cursor is None
         self._look_for_new(answer)
-        return _page(answer.identifiers, self._number, self._partition, answer.cursor, answer.total)
+        return _page(
+            self._archive,
+            answer.identifiers,
+            self._number,
+            self._partition,
+            answer.cursor,
+            answer.total,
+        )
 
     def _look_for_new(self, answer: ScrapePage) -> None:
         numbers = {hash(gid) % _REMEMBERED for gid in _gids(answer.identifiers)}
@@ -205,26 +238,22 @@ class ListedPages:
     The size of a list is unknown, and no position is stored.
     """
 
-    def __init__(self, path: Path, partition: Partition) -> None:
+    def __init__(self, path: Path, archive: ArtArchive, partition: Partition) -> None:
         self.finished = False
         #: Why and where the reading of the list ended early.
         self.damage: str | None = None
         self._path = path
+        self._archive = archive
         self._partition = partition
         self._number = 0
         self._lines = self._read()
 
     def next_page(self, size: int) -> Page:
         """Return the next `size` identifiers."""
-        identifiers = []
-        for identifier in self._lines:
-            identifiers.append(identifier)
-            if len(identifiers) >= size:
-                break
-        else:
-            self.finished = True
+        identifiers = list(islice(self._lines, size))
+        self.finished = len(identifiers) < size
         self._number += 1
-        return _page(identifiers, self._number, self._partition)
+        return _page(self._archive, identifiers, self._number, self._partition)
 
     def _read(self) -> Iterator[str]:
         try:
@@ -241,21 +270,22 @@ class ListedPages:
 
 
 def _page(
-    identifiers: Iterable[str],
+    archive: ArtArchive,
+    identifiers: Sequence[str],
     number: int,
     partition: Partition,
     cursor: str | None = None,
     total: int | None = None,
 ) -> Page:
-    every = list(identifiers)
-    all_gids = frozenset(_gids(every))
+    all_gids = frozenset(_gids(identifiers))
     gids = all_gids if partition.count == 1 else frozenset(share(all_gids, partition))
-    foreign = [identifier for identifier in every if not _IDENTIFIER.fullmatch(identifier)]
+    foreign = [identifier for identifier in identifiers if not _IDENTIFIER.fullmatch(identifier)]
     others = {identifier.encode("utf-8", "surrogatepass") for identifier in foreign}
     return Page(
+        archive.collection,
         number,
         gids,
-        len(every),
+        len(identifiers),
         len(foreign),
         tuple(foreign[:_SHOWN]),
         cursor,

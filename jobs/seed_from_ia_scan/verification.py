@@ -87,7 +87,7 @@ def count_with_art(conn: Connection, archive: ArtArchive, partition: Partition) 
 def of_scan(
     conn: Connection, scan: Scan, partition: Partition, *, seeded: bool, accept_total: bool
 ) -> Iterator[Verification | Note]:
-    """Verify what this run did of a scan.
+    """Verify a scan, or a list that was looked up.
 
     Parameters
     ----------
@@ -105,24 +105,15 @@ def of_scan(
         yield from _completeness(conn, scan.archive, scan.checkpoint, partition, accept_total)
 
 
-def of_list(
-    conn: Connection, scan: Scan, partition: Partition, stop_flag: Event
-) -> Iterator[Verification | Note]:
-    """Verify without a run that all gids of a list have rows; the list is read again."""
-    absent = 0
+def look_up_list(conn: Connection, scan: Scan, stop_flag: Event) -> None:
+    """Read a whole list and look up the rows of its gids, for a verification without a run."""
     while not scan.pages.finished:
         if stop_flag.is_set():
             raise StopRun("stopped before the whole list was read: run it again", planned=True)
         page = scan.pages.next_page(_PAGE)
         ids = look_up(conn, scan.archive.entity_type, page.gids)
-        checkpoint = scan.after(page, scan.count_new(ids))
-        scan.ids.update(ids)
-        scan.take(page, checkpoint)
-        absent += len(page.gids) - len(ids)
-    yield _present(conn, scan, absent)
-    if isinstance(scan.pages, ListedPages):
-        yield _read_whole(scan.pages)
-    yield from _list_coverage(conn, scan, partition)
+        scan.absent += len(page.gids) - len(ids)
+        scan.take(page, scan.after(page, scan.count_new(ids)), ids)
 
 
 def of_earlier_scans(
@@ -151,7 +142,7 @@ def of_earlier_scans(
         yield from _completeness(conn, archive, checkpoint, partition, accept_total)
 
 
-def _present(conn: Connection, scan: Scan, absent: int = 0) -> Verification:
+def _present(conn: Connection, scan: Scan) -> Verification:
     entity_type, checkpoint = scan.archive.entity_type, scan.checkpoint
     found = sum(
         # As text, which psycopg need not convert number by number.
@@ -164,7 +155,7 @@ def _present(conn: Connection, scan: Scan, absent: int = 0) -> Verification:
     )
     return Verification.equal(
         f"gids of {scan.archive.collection} in audit_entity",
-        len(scan.ids) + absent,
+        len(scan.ids) + scan.absent,
         found,
         f"{checkpoint.identifiers:,} identifiers seen,"
         f" {checkpoint.foreign_identifiers:,} of them not an entity's",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Final, NamedTuple
 
 from psycopg import Connection
@@ -62,9 +62,9 @@ CROSS JOIN LATERAL (
 
 @dataclass(frozen=True, slots=True)
 class _Seeded(Written):
-    """The result of a transaction, and the chunks it belongs to."""
+    """The result of a chunk."""
 
-    chunks: Sequence[Chunk] = ()
+    chunk: Chunk = field(kw_only=True)
 
 
 class _Found(NamedTuple):
@@ -141,14 +141,13 @@ class SeedFromImg129(Job[Chunk, Chunk]):
         return Stream(lambda _: self._reading.next_chunk)
 
     def write(self, conn: Connection, results: Sequence[Chunk]) -> _Seeded:
-        return _seeded(results, [seeding.seed(conn, _ENTITY_TYPE, c.seeds) for c in results])
+        return _seed(conn, results)
 
     def preview(self, conn: Connection, results: Sequence[Chunk]) -> _Seeded:
-        return _seeded(results, [seeding.preview(conn, _ENTITY_TYPE, c.seeds) for c in results])
+        return _seed(conn, results, preview=True)
 
     def committed(self, written: _Seeded) -> None:
-        for chunk in written.chunks:
-            self._take_note(chunk)
+        self._take_note(written.chunk)
 
     def verify(
         self, conn: Connection, run: RunResult | None
@@ -201,12 +200,12 @@ class SeedFromImg129(Job[Chunk, Chunk]):
             yield Verification(name, 0, count, detail, ok=ok)
 
 
-def _seeded(chunks: Sequence[Chunk], seeded: Sequence[seeding.Seeded]) -> _Seeded:
-    counts: Counter[str] = Counter()
-    for chunk, outcome in zip(chunks, seeded, strict=True):
-        counts.update(outcome.counts)
-        counts.update(chunk.counts)
-    return _Seeded(counts, [problem for chunk in chunks for problem in chunk.problems], chunks)
+def _seed(conn: Connection, results: Sequence[Chunk], *, preview: bool = False) -> _Seeded:
+    # A batch of a stream is one chunk.
+    (chunk,) = results
+    counts = Counter(seeding.seed(conn, _ENTITY_TYPE, chunk.seeds, preview=preview).counts)
+    counts.update(chunk.counts)
+    return _Seeded(counts, chunk.problems, chunk=chunk)
 
 
 def _look_up(conn: Connection, ledger: Ledger) -> dict[Entry, _Found]:

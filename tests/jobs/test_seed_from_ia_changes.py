@@ -245,7 +245,11 @@ def test_a_stop_cuts_the_wait_for_a_second_look_short() -> None:
     archive: Any = Archive()
     with pytest.raises(Interrupted):
         types.ask_archive_org(
-            archive, [UUID(gid(21)).bytes], second_look_after=600.0, stop_flag=stop_flag
+            archive,
+            [UUID(gid(21)).bytes],
+            types.Looked(),
+            second_look_after=600.0,
+            stop_flag=stop_flag,
         )
     assert archive.asked == [gid(21)]
 

@@ -104,7 +104,7 @@ def test_a_gid_that_is_known_as_the_other_type_is_refused(
         "INSERT INTO musicbrainz.event (id, gid, name) VALUES (1, %s, 'target')", [uuid4()]
     )
     conn.execute(f"INSERT INTO {table} VALUES ({values})".encode(), [other])
-    previewed = seeding.preview(conn, "release", {other.bytes: 100, ours.bytes: 100})
+    previewed = seeding.seed(conn, "release", {other.bytes: 100, ours.bytes: 100}, preview=True)
     seeded = seed(conn, {other: 100, ours: 100})
     assert rows(conn) == {ours: 100}
     assert seeded.counts == {"written": 1, "raised": 0, "skipped": 1, "refused": 1}
