@@ -58,7 +58,6 @@ class Verdict(NamedTuple):
     note: Note | None = None
 
 
-NOTHING: Final = Verdict(0)
 DAMAGED: Final = Verdict(0, Note.DAMAGED)
 
 
