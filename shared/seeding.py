@@ -7,6 +7,7 @@ entity type is refused, because items of both archives have names of the same fo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from struct import Struct
 from typing import Final, NamedTuple
@@ -112,6 +113,17 @@ FROM (
 #: Priorities of gids that are live in MusicBrainz, and of all others.
 LIVE: Final = 100
 GONE: Final = 150
+
+
+_IDENTIFIER: Final = re.compile(
+    r"mbid-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE | re.ASCII
+)
+
+
+def gid_of(identifier: str) -> bytes | None:
+    """Return the gid, as its 16 bytes, in an archive.org identifier; `None` if it has none."""
+    match = _IDENTIFIER.fullmatch(identifier)
+    return None if match is None else bytes.fromhex(match[1].replace("-", ""))
 
 
 def share(gids: Iterable[bytes], partition: Partition) -> Iterable[bytes]:

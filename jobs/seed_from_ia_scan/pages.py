@@ -5,8 +5,7 @@ This module handles the faults of the enumeration; the job decides what to do wi
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -26,7 +25,7 @@ from artwork_backfill.shared.clients.http import CredentialsRefused, ServiceDown
 from artwork_backfill.shared.engine.job import Partition, RunFailed, StopRun
 from artwork_backfill.shared.id_set import IdSet
 from artwork_backfill.shared.lines import DamagedInput, read_blocks
-from artwork_backfill.shared.seeding import share
+from artwork_backfill.shared.seeding import gid_of, share
 
 #: How often an implausible page is requested, and the delay between, in seconds.
 _ATTEMPTS: Final = 4
@@ -49,10 +48,6 @@ _MOST_BARREN: Final = 20
 #: Gids are remembered as one of this many numbers each, in at most 16 MiB. Of four million gids, a
 #: few per cent seem to be known although they are new, but never a whole page.
 _REMEMBERED: Final = 1 << 27
-
-_IDENTIFIER: Final = re.compile(
-    r"mbid-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE | re.ASCII
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +172,8 @@ class ScrapedPages:
         )
 
     def _look_for_new(self, answer: ScrapePage) -> None:
-        numbers = {hash(gid) % _REMEMBERED for gid in _gids(answer.identifiers)}
+        gids = filter(None, map(gid_of, answer.identifiers))
+        numbers = {hash(gid) % _REMEMBERED for gid in gids}
         is_barren = all(number in self._known for number in numbers)
         self._known.update(numbers)
         self._barren = self._barren + 1 if is_barren else 0
@@ -277,9 +273,14 @@ def _page(
     cursor: str | None = None,
     total: int | None = None,
 ) -> Page:
-    all_gids = frozenset(_gids(identifiers))
-    gids = all_gids if partition.count == 1 else frozenset(share(all_gids, partition))
-    foreign = [identifier for identifier in identifiers if not _IDENTIFIER.fullmatch(identifier)]
+    all_gids: set[bytes] = set()
+    foreign: list[str] = []
+    for identifier in identifiers:
+        if (gid := gid_of(identifier)) is not None:
+            all_gids.add(gid)
+        else:
+            foreign.append(identifier)
+    gids = frozenset(share(all_gids, partition))
     others = {identifier.encode("utf-8", "surrogatepass") for identifier in foreign}
     return Page(
         archive.collection,
@@ -293,12 +294,6 @@ def _page(
         frozenset(map(number_of, gids)),
         frozenset(map(number_of, others | (all_gids - gids))),
     )
-
-
-def _gids(identifiers: Iterable[str]) -> Iterator[bytes]:
-    for identifier in identifiers:
-        if match := _IDENTIFIER.fullmatch(identifier):
-            yield bytes.fromhex(match[1].replace("-", ""))
 
 
 def _marks(answer: ScrapePage) -> set[int]:
@@ -315,4 +310,4 @@ def _marks_of_cursor(cursor: str | None) -> set[int]:
 
 def _is_of_another_query(answer: ScrapePage) -> bool:
     identifiers = answer.identifiers
-    return len(identifiers) >= _TELLING and not any(map(_IDENTIFIER.fullmatch, identifiers))
+    return len(identifiers) >= _TELLING and not any(map(gid_of, identifiers))
