@@ -87,9 +87,12 @@ def to_sql(role: str, needs: Iterable[Needs], *, read_only: bool) -> str:
 
 
 def _statements(role: str, tables: Sequence[Table], *, read_only: bool) -> Iterator[str]:
-    for schema in sorted({table.schema for table in tables}):
-        yield _grant("USAGE", f"SCHEMA {_quote(schema)}", role)
     needed = sorted(merge(tables), key=lambda table: table.name)
+    # A schema may be missing if all its tables may.
+    schemas = {table.schema: table for table in sorted(needed, key=lambda t: not t.optional)}
+    for schema, table in sorted(schemas.items()):
+        usage = _grant("USAGE", f"SCHEMA {_quote(schema)}", role)
+        yield _where_it_exists(table, usage) if table.optional else usage
     for table in needed:
         privileges = ["SELECT"] if read_only else _spelled(table)
         statement = _grant(", ".join(privileges), _qualified(table.name), role)
@@ -108,7 +111,7 @@ def _grant(privileges: str, on: str, role: str) -> str:
 def _where_it_exists(table: Table, statement: str) -> str:
     name = _qualified(table.name).replace("'", "''")
     lines = statement.replace("\n", "\n    ")
-    return f"DO $$ BEGIN IF to_regclass('{name}') IS NOT NULL THEN\n    {lines}\nEND IF; END $$;"
+    return f"DO $$ BEGIN\nIF to_regclass('{name}') IS NOT NULL THEN\n    {lines}\nEND IF; END $$;"
 
 
 def _spelled(table: Table) -> list[str]:

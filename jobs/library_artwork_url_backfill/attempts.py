@@ -13,10 +13,9 @@ from typing import Final
 from psycopg import Connection
 
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Found, Miss, Reason
-from artwork_backfill.shared.engine.errors import DatabaseError
-from artwork_backfill.shared.engine.session import holds, only_row
+from artwork_backfill.shared.engine.tables import Table
 
-_TABLE: Final = "artwork_backfill.library_attempt"
+TABLE: Final = Table("artwork_backfill.library_attempt", ("SELECT", "INSERT", "UPDATE"))
 
 #: The condition that a row of `library` with its `artist` is not yet due for another lookup.
 IS_RESTING: Final = """EXISTS (
@@ -42,24 +41,6 @@ SET artist = excluded.artist, title = excluded.title,
 
 #: Reasons that may differ the next time.
 _ALWAYS_ASKED_AGAIN: Final = frozenset({Reason.COULD_NOT_SAY, Reason.NO_NAME})
-
-
-def check(conn: Connection, *, read_only: bool = False) -> None:
-    """Check that the table exists and the role may use it; raise `DatabaseError` otherwise."""
-    rights = ["SELECT"] if read_only else ["SELECT", "INSERT", "UPDATE"]
-    # A schema without USAGE hides the table.
-    found, role = only_row(conn, "SELECT to_regclass(%s), current_user", (_TABLE,))
-    if found is None:
-        raise DatabaseError(
-            f"there is no table {_TABLE}: run `artwork-backfill migrate --database wxyc` first, or"
-            " omit --attempts-table"
-        )
-    may_use = "SELECT bool_and(has_table_privilege(%s, name)) FROM unnest(%s::text[]) name"
-    if not holds(conn, may_use, (_TABLE, rights)):
-        raise DatabaseError(
-            f"role {role} may not use {_TABLE}: ask the owner to GRANT {', '.join(rights)}"
-            f" ON {_TABLE} TO {role}"
-        )
 
 
 def note(conn: Connection, schema: str, found: Sequence[Found]) -> None:

@@ -8,7 +8,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -62,6 +62,7 @@ from artwork_backfill.shared.engine.job import (
 )
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Keyset
+from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
     name: ClassVar[str] = "library-artwork-url-backfill"
     database = Settings.wxyc_database
     tables = staticmethod(lambda settings: library.tables(settings.wxyc_schema()))
+    optional_tables: ClassVar[tuple[Table, ...]] = (replace(attempts.TABLE, optional=True),)
     batch_size: ClassVar[int] = BATCH_MAX
     max_batch_size: ClassVar[int] = BATCH_MAX
     concurrency: ClassVar[int] = 1
@@ -122,6 +124,8 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
     ) -> None:
         super().__init__(run)
         self._options = options or Options()
+        if self._options.attempts_table:
+            self.more_tables = (attempts.TABLE,)
         self.fetch_size = self._options.bulk_size
         self._rules = Rules(
             self._options.min_confidence,
@@ -237,8 +241,6 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
                 f"{shape.schema}.album_metadata does not exist or may not be read: omit"
                 " --from-metadata"
             )
-        if options.attempts_table:
-            attempts.check(conn, read_only=run.verify_only or run.options.dry_run)
         return shape
 
     def _count(self, conn: Connection) -> int:

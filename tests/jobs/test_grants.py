@@ -137,6 +137,15 @@ def test_a_right_on_one_column_is_enough(around: Surroundings) -> None:
     assert 'GRANT SELECT, UPDATE (artwork_url) ON wxyc_schema.library TO "x";' in printed
 
 
+def test_the_table_of_attempts_is_granted_where_it_exists(around: Surroundings) -> None:
+    printed = _expect(["grants", "x", "library-artwork-url-backfill"], {})
+    usage = 'GRANT USAGE ON SCHEMA artwork_backfill TO "x";'
+    rights = 'GRANT SELECT, INSERT, UPDATE ON artwork_backfill.library_attempt TO "x";'
+    for statement in (usage, rights):
+        condition, _, _ = printed.partition(statement)
+        assert condition.endswith("'artwork_backfill.library_attempt') IS NOT NULL THEN\n    ")
+
+
 def test_every_sequence_that_an_insert_needs_is_granted(around: Surroundings) -> None:
     printed = " ".join(_expect(["grants", "x"], around.environment).split())
     inserted = re.findall(r"GRANT [^;]*?\bINSERT\b[^;]*? ON (artwork_indexer\.\S+)", printed)
