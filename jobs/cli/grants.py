@@ -50,7 +50,8 @@ _OTHERS: Final = {
 }
 _MIGRATE: Final = "GRANT CREATE ON SCHEMA artwork_indexer TO {role};"
 
-_WIDTH: Final = 80
+#: Some statements are indented by four.
+_WIDTH: Final = 76
 _ORDER: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRIGGER")
 
 
