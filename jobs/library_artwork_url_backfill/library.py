@@ -15,7 +15,12 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from artwork_backfill.jobs.library_artwork_url_backfill import attempts
-from artwork_backfill.jobs.library_artwork_url_backfill.models import Match, Metadata, Row
+from artwork_backfill.jobs.library_artwork_url_backfill.models import (
+    DiscogsId,
+    Match,
+    Metadata,
+    Row,
+)
 from artwork_backfill.shared.engine.errors import DatabaseError
 from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.sources import Partition
@@ -283,11 +288,9 @@ def _row(
         entities += [
             f"discogs:{kind}:{identity.get(f'discogs_{kind}_id')}" for kind in ("release", "master")
         ]
-    releases, masters = _ids(entities, "release"), _ids(entities, "master")
+    sure_ids = _ids(entities)
     stamp, confidence = map(library.get, ("canonical_entity_id", "canonical_entity_confidence"))
     stamps = [stamp] if stamp and (confidence is None or _is_trusted(confidence)) else []
-    stamped_releases = _ids(stamps, "release") - releases
-    stamped_masters = _ids(stamps, "master") - masters
     return Row(
         id=library["id"],
         artist_id=library["artist_id"],
@@ -295,10 +298,8 @@ def _row(
         title=library["album_title"] or "",
         alternate_artist=library.get("alternate_artist_name") or "",
         discogs_artist_id=discogs_artist_id,
-        trusted_releases=releases | stamped_releases,
-        trusted_masters=masters | stamped_masters,
-        stamped_releases=stamped_releases,
-        stamped_masters=stamped_masters,
+        sure_ids=sure_ids,
+        stamped_ids=_ids(stamps) - sure_ids,
         metadata=_metadata(metadata) if metadata and metadata["artwork_url"] else None,
     )
 
@@ -318,8 +319,8 @@ def _is_trusted(confidence: float | str | None) -> bool:
     return confidence is not None and float(confidence) >= TRUSTED_CONFIDENCE
 
 
-def _ids(entities: Sequence[str], kind: str) -> frozenset[int]:
-    """Return the Discogs ids of a kind; an id without a kind is that of a release."""
+def _ids(entities: Sequence[str]) -> frozenset[DiscogsId]:
+    """Return the Discogs ids among entities; an id without a kind is that of a release."""
     matches = filter(None, map(_ENTITY.fullmatch, entities))
     # 0 means no release.
-    return frozenset(int(m["id"]) for m in matches if (m["kind"] or "release") == kind) - {0}
+    return frozenset((m["kind"] or "release", int(m["id"])) for m in matches if int(m["id"]))

@@ -64,14 +64,17 @@ class Metadata:
     artist_image_url: str | None = None
 
 
+#: The kind, "release" or "master", and the number.
+DiscogsId = tuple[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A candidate: a library row without artwork, whose artist Discogs knows.
 
-    `artist` and `title` are those of the tables, empty if missing. The trusted ids are Discogs ids
-    that the catalogue has for the album. The stamped ones are those that only
-    `canonical_entity_id` has: WXYC's jobs fill it with LML's own first result, so LML's answer may
-    be compared with itself.
+    `artist` and `title` are those of the tables, empty if missing. `sure_ids` are Discogs ids that
+    the catalogue has for the album. `stamped_ids` are those that only `canonical_entity_id` has:
+    WXYC's jobs fill it with LML's own first result, so LML's answer may be compared with itself.
     """
 
     id: int
@@ -80,14 +83,17 @@ class Row:
     title: str
     alternate_artist: str = ""
     discogs_artist_id: int | None = None
-    trusted_releases: frozenset[int] = frozenset()
-    trusted_masters: frozenset[int] = frozenset()
-    stamped_releases: frozenset[int] = frozenset()
-    stamped_masters: frozenset[int] = frozenset()
+    sure_ids: frozenset[DiscogsId] = frozenset()
+    stamped_ids: frozenset[DiscogsId] = frozenset()
     metadata: Metadata | None = None
 
     def __str__(self) -> str:
         return f"library row {self.id} ({self.artist} - {self.title})"
+
+    @property
+    def ids(self) -> frozenset[DiscogsId]:
+        """All Discogs ids of the album."""
+        return self.sure_ids | self.stamped_ids
 
     @property
     def artists(self) -> tuple[str, ...]:
