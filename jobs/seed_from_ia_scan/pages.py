@@ -141,7 +141,7 @@ class ScrapedPages:
         self._stop_flag = stop_flag
         self._number, self._cursor = after
         #: Marks of the cursors and pages seen so far; a collection has thousands of pages.
-        self._seen = _marks_of_cursor(self._cursor)
+        self._seen = _marks(self._cursor)
         self._known = IdSet()
         self._barren = 0
         self._may_start_over = self._cursor is not None
@@ -157,7 +157,7 @@ class ScrapedPages:
             The service refuses the keys, answers with an error, or repeats pages.
         """
         answer = self._answer()
-        self._seen |= _marks(answer)
+        self._seen |= _marks(answer.cursor, answer.identifiers)
         self._number += 1
         self._cursor = answer.cursor
         self.finished = answer.cursor is None
@@ -225,7 +225,7 @@ class ScrapedPages:
         return self._ask()
 
     def _is_repeated(self, answer: ScrapePage) -> bool:
-        return not self._seen.isdisjoint(_marks(answer))
+        return not self._seen.isdisjoint(_marks(answer.cursor, answer.identifiers))
 
 
 class ListedPages:
@@ -296,16 +296,10 @@ def _page(
     )
 
 
-def _marks(answer: ScrapePage) -> set[int]:
+def _marks(cursor: str | None, identifiers: Sequence[str] = ()) -> set[int]:
     """Return marks that identify a page, in whatever order, and its cursor."""
-    marks = _marks_of_cursor(answer.cursor)
-    if answer.identifiers:
-        marks.add(hash(frozenset(answer.identifiers)))
-    return marks
-
-
-def _marks_of_cursor(cursor: str | None) -> set[int]:
-    return set() if cursor is None else {hash(("cursor", cursor))}
+    marks = set() if cursor is None else {hash(("cursor", cursor))}
+    return marks | ({hash(frozenset(identifiers))} if identifiers else set())
 
 
 def _is_of_another_query(answer: ScrapePage) -> bool:

@@ -7,9 +7,9 @@ The files are streamed: a batch is a part of a source with a limited number of d
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final
 
 from psycopg import Connection
 
@@ -67,19 +67,9 @@ class _Seeded(Written):
     chunk: Chunk = field(kw_only=True)
 
 
-class _Found(NamedTuple):
-    """Numbers of gids: in all, with a row, with their priority, and by state in MusicBrainz."""
-
-    gids: int
-    present: int
-    prioritised: int
-    live: int
-    merged: int
-    deleted: int
-
-    @property
-    def unknown(self) -> int:
-        return self.gids - self.live - self.merged - self.deleted
+#: Numbers of gids: in all (`gids`), with a row, with their priority, and by state in MusicBrainz.
+_Found = Counter[str]
+_LOOKED_UP_AS: Final = ("present", "prioritised", "live", "merged", "deleted")
 
 
 class SeedFromImg129(Job[Chunk, Chunk]):
@@ -173,22 +163,28 @@ class SeedFromImg129(Job[Chunk, Chunk]):
     def _verify_gids(
         self, found: Mapping[Entry, _Found], is_complete: bool
     ) -> Iterator[Verification | Note]:
-        everything = _add(found.values())
+        everything = sum(found.values(), _Found())
+        known = everything["live"] + everything["merged"] + everything["deleted"]
         detail = "" if is_complete else "as far as this run got"
         yield _present("gids in audit_entity", everything, detail)
         for position, source in enumerate(self._sources):
-            of_source = _add(f for entry, f in found.items() if position in entry.sources)
+            of_source = sum(
+                (f for entry, f in found.items() if position in entry.sources), _Found()
+            )
             yield _present(f"gids of {source}", of_source, source.kind or "")
         for priority in sorted({entry.priority for entry in found}, reverse=True):
-            of_priority = _add(f for entry, f in found.items() if entry.priority == priority)
+            of_priority = sum(
+                (f for entry, f in found.items() if entry.priority == priority), _Found()
+            )
             yield Verification.equal(
                 f"gids of priority {priority}",
-                of_priority.gids,
-                of_priority.prioritised,
+                of_priority["gids"],
+                of_priority["prioritised"],
                 "at least of this priority, or no longer unchecked",
             )
-        for presence in ("live", "merged", "deleted", "unknown"):
-            yield Note(f"gids {presence} in MusicBrainz", getattr(everything, presence))
+        for state in ("live", "merged", "deleted"):
+            yield Note(f"gids {state} in MusicBrainz", everything[state])
+        yield Note("gids unknown in MusicBrainz", everything["gids"] - known)
 
     def _verify_readable(self) -> Iterator[Verification]:
         for name, count in (
@@ -210,15 +206,15 @@ def _seed(conn: Connection, results: Sequence[Chunk], *, preview: bool = False) 
 
 def _look_up(conn: Connection, ledger: Ledger) -> dict[Entry, _Found]:
     """Return what the database knows about the gids of a ledger, by entry."""
-    found: dict[Entry, _Found] = {}
+    found: defaultdict[Entry, _Found] = defaultdict(Counter)
     waiting: defaultdict[Entry, list[bytes]] = defaultdict(list)
 
     def look_up(entry: Entry) -> None:
         gids = waiting.pop(entry)
         values = {"gids": seeding.uuid_array(gids), "priority": entry.priority}
-        row = only_row(conn, _LOOK_UP, values)
         refused = seeding.count_refused(conn, _ENTITY_TYPE, gids)
-        found[entry] = _add([found.get(entry, _NONE), _Found(len(gids) - refused, *row)])
+        row = only_row(conn, _LOOK_UP, values)
+        found[entry].update(dict(zip(_LOOKED_UP_AS, row, strict=True)), gids=len(gids) - refused)
 
     for gid, entry in ledger.entries():
         waiting[entry].append(gid)
@@ -229,12 +225,5 @@ def _look_up(conn: Connection, ledger: Ledger) -> dict[Entry, _Found]:
     return found
 
 
-def _add(found: Iterable[_Found]) -> _Found:
-    return _Found(*map(sum, zip(_NONE, *found, strict=True)))
-
-
-_NONE: Final = _Found(0, 0, 0, 0, 0, 0)
-
-
 def _present(name: str, found: _Found, detail: str = "") -> Verification:
-    return Verification.equal(name, found.gids, found.present, detail)
+    return Verification.equal(name, found["gids"], found["present"], detail)
