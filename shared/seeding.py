@@ -18,9 +18,11 @@ from psycopg.adapt import Dumper
 from psycopg.errors import UniqueViolation
 from psycopg.pq import Format
 
+from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.session import count, holds, only_row
 from artwork_backfill.shared.engine.sources import Partition
 from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.id_set import IdSet
 
 _CREATE_SEED: Final = """
 CREATE TEMPORARY TABLE seed (gid UUID NOT NULL, priority SMALLINT NOT NULL)
@@ -52,13 +54,16 @@ _COUNT_REFUSED: Final = "SELECT count(*) FROM ({refused}) refused"
 
 _OTHER: Final[Mapping[str, str]] = {"release": "event", "event": "release"}
 
-#: The tables that must be readable for `seed`.
+#: The tables of every job that seeds.
 TABLES: Final = (
     Table("musicbrainz.release"),
     Table("musicbrainz.event"),
     Table("musicbrainz.release_gid_redirect"),
     Table("musicbrainz.event_gid_redirect"),
     Table("musicbrainz.deleted_entity"),
+    Table("artwork_indexer.event_queue"),
+    Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
+    *RUN_TABLES,
 )
 
 _DROP_SEED: Final = "DROP TABLE pg_temp.seed"
@@ -109,6 +114,16 @@ FROM (
 ) seed
 """
 
+_ROW_IDS: Final = """
+SELECT id
+FROM artwork_indexer.audit_entity
+WHERE entity_type = ANY (%(entity_types)s::artwork_indexer.indexable_entity_type[])
+AND gid = ANY (%(gids)s::uuid[])
+"""
+
+_COUNT_ROWS: Final = """
+SELECT count(*) FROM artwork_indexer.audit_entity WHERE id = ANY (%(ids)s::bigint[])
+"""
 
 #: Priorities of gids that are live in MusicBrainz, and of all others.
 LIVE: Final = 100
@@ -248,6 +263,19 @@ def count_refused(conn: Connection, entity_type: str, gids: Iterable[bytes]) -> 
 def _of_other_type(statement: str, entity_type: str, gids: str) -> str:
     refused = _OF_OTHER_TYPE.format(other=_OTHER[entity_type], gids=gids)
     return statement.format(refused=refused)
+
+
+def row_ids(conn: Connection, entity_types: Iterable[str], gids: Iterable[bytes]) -> list[int]:
+    """Return the ids of the rows that gids have as one of these entity types."""
+    values = {"entity_types": list(entity_types), "gids": uuid_array(gids)}
+    return [id_ for (id_,) in conn.execute(_ROW_IDS, values)]
+
+
+def count_rows(conn: Connection, ids: IdSet) -> int:
+    """Return how many of these rows exist."""
+    # As text, which psycopg need not convert number by number.
+    arrays = (f"{{{','.join(map(str, chunk))}}}" for chunk in ids.chunks())
+    return sum(count(conn, _COUNT_ROWS, {"ids": array}) for array in arrays)
 
 
 class UuidArray(bytes):

@@ -20,6 +20,7 @@ from artwork_backfill.jobs.seed_from_ia_changes.checkpoint import Checkpoint
 from artwork_backfill.jobs.seed_from_ia_changes.pages import Page, Pages
 from artwork_backfill.jobs.seed_from_ia_changes.types import Looked
 from artwork_backfill.shared import reaudit, seeding
+from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.auditing.services import SECOND_LOOK_AFTER_S
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 from artwork_backfill.shared.clients.ia_changes import ChangesClient
@@ -33,19 +34,11 @@ from artwork_backfill.shared.engine.job import (
     Verification,
     Written,
 )
-from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.session import count, only_row
 from artwork_backfill.shared.engine.sources import Stream
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.id_set import IdSet
 from artwork_backfill.shared.settings import Settings
-
-_IDS: Final = """
-SELECT id
-FROM artwork_indexer.audit_entity
-WHERE entity_type = ANY (enum_range(NULL::artwork_indexer.indexable_entity_type))
-AND gid = ANY (%(gids)s)
-"""
 
 _COUNT_STALE: Final = (
     """
@@ -56,10 +49,6 @@ AND entity.status IN ('clean', 'legacy') AND entity.last_audit_at < %(since)s
 AND """
     + reaudit.MAY_BE_AUDITED
 )
-
-_COUNT_PRESENT: Final = """
-SELECT count(*) FROM artwork_indexer.audit_entity WHERE id = ANY (%(ids)s::bigint[])
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +96,8 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
     database = Settings.musicbrainz_database
     tables: ClassVar[tuple[Table, ...]] = (
         *seeding.TABLES,
-        Table("artwork_indexer.event_queue"),
-        Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.needs_manual_review"),
         Table("artwork_indexer.ia_changes", ("SELECT", "INSERT", "UPDATE")),
-        *RUN_TABLES,
     )
     one_snapshot: ClassVar[bool] = False
     batch_size: ClassVar[int] = 5_000
@@ -220,11 +206,11 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
             if priorities:
                 seeded = seeding.seed(conn, entity_type, priorities, preview=preview)
                 counts.update(written=seeded.written, seeded=seeded.written)
-        gids = seeding.uuid_array(page.gids)
         if not page.before.is_cold:
+            gids = seeding.uuid_array(page.gids)
             due = reaudit.make_gids_unchecked(conn, gids, page.asked_at, preview=preview)
             counts.update(written=due.entities, unchecked=due.entities, gone=due.gone)
-        ids = [id_ for (id_,) in conn.execute(_IDS, {"gids": gids})]
+        ids = seeding.row_ids(conn, EntityType, page.gids)
         counts.update(absent=looked.absent, dark=looked.dark, of_neither_archive=looked.foreign)
         counts["failed"] = len(looked.unclear)
         if not page.is_part:
@@ -239,7 +225,7 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
         return _Followed(+counts, problems, page=page, ids=ids)
 
     def _verify_rows(self, conn: Connection) -> Iterator[Verification]:
-        present = sum(count(conn, _COUNT_PRESENT, {"ids": ids}) for ids in self._ids.chunks())
+        present = seeding.count_rows(conn, self._ids)
         yield Verification.equal("named entities in audit_entity", len(self._ids), present)
         stale = sum(
             count(conn, _COUNT_STALE, {"ids": ids, "since": self._first_asked_at})

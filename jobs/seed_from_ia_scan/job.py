@@ -32,7 +32,6 @@ from artwork_backfill.shared.engine.job import (
     Verification,
     Written,
 )
-from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.sources import Stream
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
@@ -89,10 +88,7 @@ class SeedFromIaScan(Job[Page, Page]):
         *seeding.TABLES,
         Table("musicbrainz.release_meta"),
         Table("musicbrainz.event_meta"),
-        Table("artwork_indexer.event_queue"),
-        Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.ia_scan", ("SELECT", "INSERT", "UPDATE")),
-        *RUN_TABLES,
     )
     one_snapshot: ClassVar[bool] = False
     verifies_dry_runs: ClassVar[bool] = True
@@ -217,7 +213,7 @@ class SeedFromIaScan(Job[Page, Page]):
             # Without rows, gids are distinguished by their numbers.
             new = len(priorities)
         elif new < len(priorities):
-            ids = verification.look_up(conn, entity_type, priorities)
+            ids = seeding.row_ids(conn, [entity_type], priorities)
             new = scan.count_new(ids)
         checkpoint = scan.after(page, new)
         counts = Counter(seeded.counts)

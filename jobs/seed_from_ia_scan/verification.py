@@ -12,7 +12,7 @@ from artwork_backfill.jobs.seed_from_ia_scan import scan as scans
 from artwork_backfill.jobs.seed_from_ia_scan.pages import ListedPages
 from artwork_backfill.jobs.seed_from_ia_scan.scan import Checkpoint, Scan
 from artwork_backfill.shared import seeding
-from artwork_backfill.shared.audit.archives import ArtArchive, EntityType
+from artwork_backfill.shared.audit.archives import ArtArchive
 from artwork_backfill.shared.engine.job import Note, Partition, StopRun, Verification
 from artwork_backfill.shared.engine.session import count
 
@@ -29,18 +29,6 @@ IDENTIFIERS_SHARE: Final = 0.5
 
 #: The number of identifiers of a list that are looked up at once.
 _PAGE: Final = 20_000
-
-_LOOK_UP: Final = """
-SELECT id
-FROM artwork_indexer.audit_entity
-WHERE entity_type = %(entity_type)s AND gid = ANY (%(gids)s::uuid[])
-"""
-
-_COUNT_PRESENT: Final = """
-SELECT count(*)
-FROM artwork_indexer.audit_entity
-WHERE id = ANY (%(ids)s::bigint[]) AND entity_type = %(entity_type)s
-"""
 
 _COUNT_ALL: Final = """
 SELECT count(*)
@@ -71,12 +59,6 @@ _OTHER_WAYS: Final = (
     "; or pass an exported list of identifiers with --from-list, or seed merged and deleted"
     " entities with `artwork-backfill seed-from-mb --source merged --source deleted`"
 )
-
-
-def look_up(conn: Connection, entity_type: EntityType, gids: Iterable[bytes]) -> list[int]:
-    """Return the ids of the rows of these gids in audit_entity."""
-    values = {"gids": seeding.uuid_array(gids), "entity_type": entity_type}
-    return [id_ for (id_,) in conn.execute(_LOOK_UP, values)]
 
 
 def count_with_art(conn: Connection, archive: ArtArchive, partition: Partition) -> int:
@@ -111,7 +93,7 @@ def look_up_list(conn: Connection, scan: Scan, stop_flag: Event) -> None:
         if stop_flag.is_set():
             raise StopRun("stopped before the whole list was read: run it again", planned=True)
         page = scan.pages.next_page(_PAGE)
-        ids = look_up(conn, scan.archive.entity_type, page.gids)
+        ids = seeding.row_ids(conn, [scan.archive.entity_type], page.gids)
         scan.absent += len(page.gids) - len(ids)
         scan.take(page, scan.after(page, scan.count_new(ids)), ids)
 
@@ -143,20 +125,11 @@ def of_earlier_scans(
 
 
 def _present(conn: Connection, scan: Scan) -> Verification:
-    entity_type, checkpoint = scan.archive.entity_type, scan.checkpoint
-    found = sum(
-        # As text, which psycopg need not convert number by number.
-        count(
-            conn,
-            _COUNT_PRESENT,
-            {"ids": f"{{{','.join(map(str, ids))}}}", "entity_type": entity_type},
-        )
-        for ids in scan.ids.chunks()
-    )
+    checkpoint = scan.checkpoint
     return Verification.equal(
         f"gids of {scan.archive.collection} in audit_entity",
         len(scan.ids) + scan.absent,
-        found,
+        seeding.count_rows(conn, scan.ids),
         f"{checkpoint.identifiers:,} identifiers seen,"
         f" {checkpoint.foreign_identifiers:,} of them not an entity's",
     )

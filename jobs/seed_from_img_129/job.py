@@ -26,7 +26,6 @@ from artwork_backfill.shared.engine.job import (
     Verification,
     Written,
 )
-from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.sources import Stream
 from artwork_backfill.shared.engine.tables import Table
@@ -89,12 +88,7 @@ class SeedFromImg129(Job[Chunk, Chunk]):
 
     name: ClassVar[str] = "seed-from-img-129"
     database = Settings.musicbrainz_database
-    tables: ClassVar[tuple[Table, ...]] = (
-        *seeding.TABLES,
-        Table("artwork_indexer.event_queue"),
-        Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
-        *RUN_TABLES,
-    )
+    tables: ClassVar[tuple[Table, ...]] = seeding.TABLES
     one_snapshot: ClassVar[bool] = False
     verifies_dry_runs: ClassVar[bool] = True
     batch_size: ClassVar[int] = 10_000

@@ -15,8 +15,8 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composed
 
 from artwork_backfill.jobs.seed_from_mb.gids import GIDS, Gids, Key, Kind
+from artwork_backfill.shared import seeding
 from artwork_backfill.shared.engine.job import Job, Left, Run, RunResult, Verification, Written
-from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.engine.tables import Table
@@ -153,18 +153,11 @@ class SeedFromMb(Job[Page, Page]):
     name: ClassVar[str] = "seed-from-mb"
     database = Settings.musicbrainz_database
     tables: ClassVar[tuple[Table, ...]] = (
-        Table("musicbrainz.release"),
-        Table("musicbrainz.event"),
+        *seeding.TABLES,
         Table("musicbrainz.release_meta"),
         Table("musicbrainz.edit"),
         Table("musicbrainz.edit_event"),
-        Table("musicbrainz.release_gid_redirect"),
-        Table("musicbrainz.event_gid_redirect"),
-        Table("musicbrainz.deleted_entity"),
-        Table("artwork_indexer.event_queue"),
-        Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.needs_manual_review"),
-        *RUN_TABLES,
     )
     # For `--only-with-art`.
     optional_tables: ClassVar[tuple[Table, ...]] = (
