@@ -8,7 +8,7 @@ entity type is refused, because items of both archives have names of the same fo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -85,12 +85,6 @@ SELECT %(entity_type)s, gid, priority FROM pg_temp.seed
 # have one, even if it changes nothing. The ids that it uses up do not matter.
 _INSERT_NEW: Final = f"{_INSERT_ALL} ON CONFLICT (entity_type, gid) DO NOTHING"
 
-# The ids are returned as one array, because a row for each would take longer.
-_WITH_IDS: Final = """
-WITH inserted AS ({insert} RETURNING id)
-SELECT coalesce(array_agg(id), '{{}}') FROM inserted
-"""
-
 # By priorities, of which there are few, because an index finds an array at once; for a join, the
 # planner may read the whole audit table.
 _RAISE_PRIORITY: Final = """
@@ -152,14 +146,12 @@ def share(gids: Iterable[bytes], partition: Partition) -> Iterable[bytes]:
 class Seeded(NamedTuple):
     """The result for gids: new rows, rows whose priority was raised, and unchanged rows.
 
-    `refused` counts gids of the other entity type, which are among the skipped ones. `new_ids` are
-    the ids of the new rows, if requested; a preview creates none.
+    `refused` counts gids of the other entity type, which are among the skipped ones.
     """
 
     written: int
     raised: int
     skipped: int
-    new_ids: Sequence[int] = ()
     refused: int = 0
 
     @property
@@ -174,7 +166,6 @@ def seed(
     entity_type: str,
     priorities: Mapping[bytes, int],
     *,
-    with_ids: bool = False,
     preview: bool = False,
 ) -> Seeded:
     """Give every gid a row of at least its priority, in the open transaction.
@@ -185,8 +176,6 @@ def seed(
         A value of `indexable_entity_type`.
     priorities
         Priority by gid, as its 16 bytes.
-    with_ids
-        Whether to return the ids of the new rows, which takes an eighth more time.
     preview
         Whether to only count, reading only.
     """
@@ -195,14 +184,14 @@ def seed(
     _fill_table(conn, priorities)
     refuse = _of_other_type(_REFUSE, entity_type, "ARRAY (SELECT gid FROM pg_temp.seed)")
     refused = conn.execute(refuse.encode()).rowcount
-    written, new_ids = _insert(conn, entity_type, with_ids=with_ids)
+    written = _insert(conn, entity_type)
     raised = 0
     if written < len(priorities):
         for priority in set(priorities.values()):
             values = {"entity_type": entity_type, "priority": priority}
             raised += conn.execute(_RAISE_PRIORITY, values).rowcount
     conn.execute(_DROP_SEED)
-    return Seeded(written, raised, len(priorities) - written - raised, new_ids, refused)
+    return Seeded(written, raised, len(priorities) - written - raised, refused)
 
 
 def _fill_table(conn: Connection, priorities: Mapping[bytes, int]) -> None:
@@ -214,8 +203,8 @@ def _fill_table(conn: Connection, priorities: Mapping[bytes, int]) -> None:
         copy.write(b"".join([_COPY_HEADER, *records, _COPY_TRAILER]))
 
 
-def _insert(conn: Connection, entity_type: str, *, with_ids: bool) -> tuple[int, Sequence[int]]:
-    """Insert gids without a row; return the number of new rows, and their ids if requested.
+def _insert(conn: Connection, entity_type: str) -> int:
+    """Insert gids without a row; return the number of new rows.
 
     If no gid has a row, which is usual in a first run, inserting without ON CONFLICT takes a third
     less time.
@@ -224,22 +213,11 @@ def _insert(conn: Connection, entity_type: str, *, with_ids: bool) -> tuple[int,
     if not holds(conn, _SOME_ARE_PRESENT, values):
         try:
             with conn.transaction():
-                return _inserted(conn, _INSERT_ALL, values, with_ids=with_ids)
+                return conn.execute(_INSERT_ALL, values).rowcount
         except UniqueViolation:
             # One of the others has a row, or another session was faster.
             pass
-    return _inserted(conn, _INSERT_NEW, values, with_ids=with_ids)
-
-
-def _inserted(
-    conn: Connection, insert: str, values: Mapping[str, str], *, with_ids: bool
-) -> tuple[int, Sequence[int]]:
-    if not with_ids:
-        return conn.execute(insert.encode(), values).rowcount, ()
-    statement = _WITH_IDS.format(insert=insert)
-    row = conn.execute(statement.encode(), values, binary=True).fetchone()
-    new_ids: Sequence[int] = row[0] if row is not None else ()
-    return len(new_ids), new_ids
+    return conn.execute(_INSERT_NEW, values).rowcount
 
 
 def _preview(conn: Connection, entity_type: str, priorities: Mapping[bytes, int]) -> Seeded:
@@ -251,7 +229,7 @@ def _preview(conn: Connection, entity_type: str, priorities: Mapping[bytes, int]
     written, raised = only_row(conn, _PREVIEW_SEED, values)
     refused = count_refused(conn, entity_type, priorities)
     written -= refused
-    return Seeded(written, raised, len(priorities) - written - raised, refused=refused)
+    return Seeded(written, raised, len(priorities) - written - raised, refused)
 
 
 def count_refused(conn: Connection, entity_type: str, gids: Iterable[bytes]) -> int:

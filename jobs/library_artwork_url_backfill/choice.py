@@ -206,15 +206,11 @@ def _best(row: Row, answer: LookupAnswer, rules: Rules) -> Found:
             by_id = likeness is _Likeness.CERTAIN
             return Match(row, artwork, artwork.url, Ground.RELEASE_ID if by_id else Ground.NAMES)
         refused.append(Miss(row, refusal or Reason.NO_ARTWORK, artwork))
-    return (refused + _most_telling(misses))[0]
+    return [*refused, *sorted(misses, key=lambda miss: _TELLING.index(miss.reason))][0]
 
 
 _CONTRADICTION: Final = "the catalogue names this release, but the names contradict"
 _TELLING: Final = (Reason.OTHER_ALBUM, Reason.OTHER_ARTIST, Reason.NO_ARTWORK)
-
-
-def _most_telling(misses: Sequence[Miss]) -> list[Miss]:
-    return sorted(misses, key=lambda miss: _TELLING.index(miss.reason))
 
 
 def _likeness(row: Row, artwork: Artwork) -> _Likeness | Reason:

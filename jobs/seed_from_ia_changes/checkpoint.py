@@ -59,11 +59,6 @@ class Checkpoint:
     gids: int = 0
     caught_up_at: datetime | None = None
 
-    @property
-    def is_first(self) -> bool:
-        """Whether nothing has been read yet."""
-        return self.pages == 0
-
 
 def from_date(now: datetime, since: datetime) -> Checkpoint:
     """Return the position at which the changes since a day (in UTC) begin."""
@@ -96,7 +91,7 @@ def store(conn: Connection, partition: Partition, before: Checkpoint, after: Che
         excluded=", ".join(f"excluded.{name}" for name in _COLUMNS),
     )
     values = {name: getattr(after, name) for name in _COLUMNS}
-    values |= partition.values | {"before": before.token, "is_first": before.is_first}
+    values |= partition.values | {"before": before.token, "is_first": before.pages == 0}
     if not conn.execute(query.encode(), values).rowcount:
         raise RunFailed(
             "another run follows archive.org's changes from the same position: wait until one of"

@@ -206,13 +206,11 @@ class SeedFromIaScan(Job[Page, Page]):
             for gid in page.gids
             if gid not in others
         }
-        seeded = seeding.seed(conn, entity_type, priorities, with_ids=True, preview=preview)
-        # No earlier page can have met rows that are only created now.
-        ids, new = seeded.new_ids, seeded.written
+        seeded = seeding.seed(conn, entity_type, priorities, preview=preview)
         if preview:
             # Without rows, gids are distinguished by their numbers.
-            new = len(priorities)
-        elif new < len(priorities):
+            ids, new = [], len(priorities)
+        else:
             ids = seeding.row_ids(conn, [entity_type], priorities)
             new = scan.count_new(ids)
         checkpoint = scan.after(page, new)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from psycopg import Connection
+from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composed
 
 from artwork_backfill.jobs.seed_from_mb.gids import GIDS, Gids, Key, Kind
@@ -295,8 +296,8 @@ def _format(template: str, gids: Gids, **parts: str) -> Composed:
 
 
 def _take_snapshot(conn: Connection) -> dict[str, Any]:
-    names = ("last_release", "last_event", "started")
-    return dict(zip(names, only_row(conn, _SNAPSHOT), strict=True))
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(_SNAPSHOT).fetchone() or {}
 
 
 def _before(key: Key) -> Key:
