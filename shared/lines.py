@@ -256,20 +256,10 @@ class _Archive:
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self.header_bytes = 0
-        #: How many bytes were read, and how many of those were passed on as content of its files.
-        self._count = self._handed_out = 0
         self._tail = b""
-
-    def hand_out(self, data: bytes) -> bytes:
-        """Return content of a file, unless it is more than what was read."""
-        self._handed_out += len(data)
-        if self._handed_out > self._count:
-            raise _Broken("a file of the archive unpacks to more than the archive holds")
-        return data
 
     def read(self, size: int, /) -> bytes:
         data = self._stream.read(size)
-        self._count += len(data)
         self.header_bytes += len(data)
         if self.header_bytes > _TAR_HEADER_BYTES:
             raise _Broken("a header of the archive is too long")
@@ -294,7 +284,7 @@ class _Member:
     def read(self, size: int, /) -> bytes:
         self._archive.header_bytes = 0
         try:
-            return self._archive.hand_out(self._content.read(min(size, _READ_BYTES)))
+            return self._content.read(min(size, _READ_BYTES))
         except tarfile.TarError as error:
             raise _Broken(f"the archive is damaged ({error})") from error
 

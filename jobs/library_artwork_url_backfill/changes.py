@@ -28,16 +28,13 @@ from typing import Any, Final
 
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Decided, Match, RowOutcome
 from artwork_backfill.shared.engine.errors import RunFailed
+from artwork_backfill.shared.settings import SettingsError
 
 #: No line of a changes file is longer, because its few texts are truncated.
 _LONGEST_LINE: Final = 64 * 1024
 _LONGEST_TEXT: Final = 1_000
 #: The beginning of each line, also of one that was truncated when its run was killed.
 _LINE_BEGINS: Final = '{"run_id": '
-
-
-class BadChangesFile(Exception):
-    """A file is not a changes file. The message names the file and the line."""
 
 
 class ChangesFile:
@@ -47,7 +44,7 @@ class ChangesFile:
 
     Raises
     ------
-    OSError
+    SettingsError
         The file cannot be opened.
     RunFailed
         A line cannot be written.
@@ -56,10 +53,15 @@ class ChangesFile:
     def __init__(self, path: Path, run_id: str) -> None:
         self._path = path
         self._run_id = run_id
-        # Services may send half of a surrogate pair, which JSON can represent, but not UTF-8.
-        self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
-        if _is_cut_short(path):
-            self._file.write("\n")
+        try:
+            # Services may send half of a surrogate pair, which JSON can represent, but not UTF-8.
+            self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
+            if _is_cut_short(path):
+                self._file.write("\n")
+        except OSError as error:
+            raise SettingsError(
+                f"{path} cannot be written: {error.strerror or error}; choose another file"
+            ) from None
         #: The lines of rows whose transaction has not ended yet.
         self._open: dict[int, Decided] = {}
 
@@ -124,24 +126,26 @@ def read_written(path: Path) -> list[WrittenCover]:
 
     Raises
     ------
-    BadChangesFile
-        A line does not belong to a changes file.
-    OSError
-        The file cannot be read.
+    SettingsError
+        The file cannot be read, or a line does not belong to a changes file.
     """
     last: dict[tuple[str, int], WrittenCover | None] = {}
     number = 0
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        while line := lines.readline(_LONGEST_LINE):
-            number += 1
-            if not line.strip() or not line.endswith("\n"):
-                continue
-            try:
-                last |= _read(line)
-            except BadChangesFile as problem:
-                raise BadChangesFile(
-                    f"{path}, line {number}: {problem}; pass a file that --changes has written"
-                ) from None
+    try:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            while line := lines.readline(_LONGEST_LINE):
+                number += 1
+                if line.strip() and line.endswith("\n"):
+                    last |= _read(line)
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be read: {error.strerror or error}; pass the file that --changes has"
+            " written"
+        ) from None
+    except ValueError as problem:
+        raise SettingsError(
+            f"{path}, line {number}: {problem}; pass a file that --changes has written"
+        ) from None
     return list(dict.fromkeys(filter(None, last.values())))
 
 
@@ -178,21 +182,24 @@ def _line(decided: Decided, run_id: str) -> dict[str, Any]:
 
 
 def _read(line: str) -> dict[tuple[str, int], WrittenCover | None]:
-    """Return the run and the row of a line, with the cover if it was written; or nothing."""
+    """Return the run and the row of a line, with the cover if it was written; or nothing.
+
+    Raises `ValueError` if it is not a line of a changes file.
+    """
     try:
         document = json.loads(line)
     except (ValueError, RecursionError):
         if line.startswith(_LINE_BEGINS):
             return {}
-        raise BadChangesFile("not a line of JSON") from None
+        raise ValueError("not a line of JSON") from None
     if not isinstance(document, dict) or "outcome" not in document:
-        raise BadChangesFile("not a line of a changes file")
+        raise ValueError("not a line of a changes file")
     library_id: Any = document.get("library_id")
     url: Any = document.get("url")
     is_written = document["outcome"] == RowOutcome.WRITTEN
     is_row = type(library_id) is int and 0 < library_id < 1 << 63
     if is_written and not (is_row and isinstance(url, str)):
-        raise BadChangesFile("a written cover without library_id or url")
+        raise ValueError("a written cover without library_id or url")
     if not is_row:
         return {}
     is_cover = is_written and _can_be_stored(url)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import ClassVar, Final
 
 from psycopg import Connection
@@ -51,20 +50,13 @@ _EXAMPLES: Final = 20
 _ALBUMS: Final = 4
 
 
-class Suspicion(StrEnum):
-    """Why a cover may not be one. The values are codes that do not change."""
-
-    PHOTO = "photo"
-    LOGO = "logo"
-    PLACEHOLDER = "placeholder"
-    SHARED = "shared"
-
-
-_OF_PICTURES: Final = {
-    Picture.ARTIST: Suspicion.PHOTO,
-    Picture.LABEL: Suspicion.LOGO,
-    Picture.PLACEHOLDER: Suspicion.PLACEHOLDER,
+#: Why a cover may not be one. The values are codes that do not change.
+_SUSPICIONS: Final = {
+    Picture.ARTIST: "photo",
+    Picture.LABEL: "logo",
+    Picture.PLACEHOLDER: "placeholder",
 }
+_SHARED: Final = "shared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +75,13 @@ class Cover:
         return len(self.albums)
 
     @property
-    def suspicion(self) -> Suspicion | None:
+    def suspicion(self) -> str | None:
         """Why this may not be a cover, or `None`.
 
         Copies of one album, such as a CD and an LP, may share one.
         """
-        if (known := _OF_PICTURES.get(picture_of(self.url))) is not None:
-            return known
         albums = {(normal_form(artist), album_key(title)) for _, artist, title in self.albums}
-        return Suspicion.SHARED if len(albums) > 1 else None
+        return _SUSPICIONS.get(picture_of(self.url), _SHARED if len(albums) > 1 else None)
 
     @property
     def names(self) -> str:
@@ -108,7 +98,7 @@ class Cover:
 class _Checked(Written):
     """Counts, and the suspicious covers."""
 
-    suspicious: Mapping[Suspicion, Sequence[Cover]] = field(default_factory=dict)
+    suspicious: Mapping[str, Sequence[Cover]] = field(default_factory=dict)
 
 
 class CheckExisting(Job[Cover, Cover]):
@@ -125,17 +115,17 @@ class CheckExisting(Job[Cover, Cover]):
                 " PARTITION_COUNT and PARTITION_INDEX"
             )
         self._schema = run.settings.wxyc_schema()
-        self._examples: defaultdict[Suspicion, list[Cover]] = defaultdict(list)
+        self._examples: defaultdict[str, list[Cover]] = defaultdict(list)
 
     def source(self) -> Keyset[Cover]:
         return Keyset(self._page, lambda cover: cover.url, self._count)
 
     def write(self, conn: Connection, results: Sequence[Cover]) -> _Checked:
         counts: Counter[str] = Counter()
-        suspicious: defaultdict[Suspicion, list[Cover]] = defaultdict(list)
+        suspicious: defaultdict[str, list[Cover]] = defaultdict(list)
         for cover in results:
             suspicion = cover.suspicion
-            counts[str(suspicion or "unsuspicious")] += cover.rows
+            counts[suspicion or "unsuspicious"] += cover.rows
             if suspicion is not None:
                 suspicious[suspicion].append(cover)
         return _Checked(counts, suspicious=suspicious)
@@ -153,7 +143,7 @@ class CheckExisting(Job[Cover, Cover]):
 
     def sections(self) -> Iterable[Section]:
         rows = tuple(
-            (str(suspicion), cover.url, cover.names)
+            (suspicion, cover.url, cover.names)
             for suspicion, covers in self._examples.items()
             for cover in covers
         )

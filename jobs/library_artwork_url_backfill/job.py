@@ -63,7 +63,7 @@ from artwork_backfill.shared.engine.job import (
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.engine.tables import Table
-from artwork_backfill.shared.settings import Settings, SettingsError
+from artwork_backfill.shared.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,8 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
         # A verification needs no settings of LML.
         self._lookups = None if run.verify_only else _open_lookups(run, self._options, client)
         self._pace = Pace(self._options.write_rate, run.stop_flag)
-        self._changes = None if run.verify_only else _open_changes(run, self._options)
+        path = None if run.verify_only else self._options.changes
+        self._changes = None if path is None else ChangesFile(path, str(run.id))
         self._summary = Summary()
         self._written_ids = array("q")
         # In a dry run, what would have been written: picture and artist, with the row.
@@ -296,17 +297,6 @@ def _open_lookups(run: Run, options: Options, client: LmlClient | None) -> Looku
         discogs=Pace(options.discogs_rate, run.stop_flag),
         stop_flag=run.stop_flag,
     )
-
-
-def _open_changes(run: Run, options: Options) -> ChangesFile | None:
-    if options.changes is None:
-        return None
-    try:
-        return ChangesFile(options.changes, str(run.id))
-    except OSError as error:
-        raise SettingsError(
-            f"{options.changes} cannot be written: {error.strerror or error}; choose another file"
-        ) from None
 
 
 def _matches(found: Sequence[Found]) -> list[Match]:

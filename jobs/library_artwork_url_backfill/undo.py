@@ -12,11 +12,7 @@ from typing import ClassVar, Final
 from psycopg import Connection
 
 from artwork_backfill.jobs.library_artwork_url_backfill import library, writes
-from artwork_backfill.jobs.library_artwork_url_backfill.changes import (
-    BadChangesFile,
-    WrittenCover,
-    read_written,
-)
+from artwork_backfill.jobs.library_artwork_url_backfill.changes import WrittenCover, read_written
 from artwork_backfill.jobs.library_artwork_url_backfill.job import BATCH_MAX
 from artwork_backfill.jobs.library_artwork_url_backfill.library import Shape
 from artwork_backfill.jobs.library_artwork_url_backfill.lookups import Pace
@@ -25,7 +21,7 @@ from artwork_backfill.jobs.library_artwork_url_backfill.writes import Change
 from artwork_backfill.shared.clients.http import Interrupted
 from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
 from artwork_backfill.shared.engine.sources import Keyset
-from artwork_backfill.shared.settings import Settings, SettingsError
+from artwork_backfill.shared.settings import Settings
 
 #: The names of the totals in the report.
 _TOTALS: Final = {
@@ -58,7 +54,12 @@ class Undo(Job[WrittenCover, WrittenCover]):
         self._pause_between = pause_between
         self._pace = Pace(write_rate, run.stop_flag)
         self._shape = run.session().look(self._open)
-        self._covers = self._read()
+        partition = run.options.partition
+        self._covers = sorted(
+            cover
+            for cover in read_written(path)
+            if cover.library_id % partition.count == partition.index
+        )
 
     def source(self) -> Keyset[WrittenCover]:
         return Keyset(self._page, lambda cover: cover, lambda _: len(self._covers))
@@ -88,23 +89,6 @@ class Undo(Job[WrittenCover, WrittenCover]):
         shape = library.read_shape(conn, self.run.settings.wxyc_schema())
         library.check_rights(conn, shape, read_only=self.run.options.dry_run)
         return shape
-
-    def _read(self) -> list[WrittenCover]:
-        """Return the covers of this partition, in the order of their ids."""
-        partition = self.run.options.partition
-        try:
-            return sorted(
-                cover
-                for cover in read_written(self._path)
-                if cover.library_id % partition.count == partition.index
-            )
-        except BadChangesFile as problem:
-            raise SettingsError(str(problem)) from None
-        except OSError as error:
-            raise SettingsError(
-                f"{self._path} cannot be read: {error.strerror or error}; pass the file that"
-                " --changes has written"
-            ) from None
 
     def _page(
         self, conn: Connection, after: WrittenCover | None, size: int

@@ -11,11 +11,7 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from artwork_backfill.jobs.library_artwork_url_backfill.changes import (
-    BadChangesFile,
-    read_written,
-)
-from artwork_backfill.jobs.library_artwork_url_backfill.existing import Suspicion
+from artwork_backfill.jobs.library_artwork_url_backfill.changes import read_written
 from artwork_backfill.jobs.library_artwork_url_backfill.job import Options
 from artwork_backfill.jobs.library_artwork_url_backfill.models import (
     Decided,
@@ -285,7 +281,7 @@ def test_a_row_that_is_locked_is_left_and_said(shelves: Shelves, path: Path) -> 
 )
 def test_what_is_no_changes_file_is_refused_whole(path: Path, text: str, problem: str) -> None:
     path.write_text(text)
-    with pytest.raises(BadChangesFile, match=problem):
+    with pytest.raises(SettingsError, match=problem):
         list(read_written(path))
 
 
@@ -449,7 +445,7 @@ def test_existing_covers_that_are_none_are_reported_and_left(shelves: Shelves) -
     covers = report.as_dict()["covers"]
     assert [cover["suspicion"] for cover in covers].count("shared") == 1
     assert "Shared II" in to_markdown(report)
-    assert [cover["albums"] for cover in covers if cover["suspicion"] == Suspicion.PHOTO] == [
+    assert [cover["albums"] for cover in covers if cover["suspicion"] == "photo"] == [
         "library row 4 (Stereolab - Photo)"
     ]
 
