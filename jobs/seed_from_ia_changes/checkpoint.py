@@ -9,7 +9,6 @@ from typing import Final
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from artwork_backfill.shared.clients.ia_changes import FROM_BEGINNING
 from artwork_backfill.shared.engine.job import Partition, RunFailed
 
 _LOAD: Final = """
@@ -60,16 +59,6 @@ class Checkpoint:
     caught_up_at: datetime | None = None
 
 
-def from_date(now: datetime, since: datetime) -> Checkpoint:
-    """Return the position at which the changes since a day (in UTC) begin."""
-    return Checkpoint(now, start_date=_day(since))
-
-
-def from_beginning(now: datetime) -> Checkpoint:
-    """Return the position at which the list of all items begins."""
-    return Checkpoint(now, start_date=FROM_BEGINNING, is_cold=True)
-
-
 def load(conn: Connection, partition: Partition) -> Checkpoint | None:
     """Return the position at which an earlier run stopped, or None if there was none."""
     query = _LOAD.format(columns=", ".join(_COLUMNS))
@@ -99,12 +88,8 @@ def store(conn: Connection, partition: Partition, before: Checkpoint, after: Che
         )
 
 
-def day_of_start(checkpoint: Checkpoint) -> str:
-    """Return the day on which a checkpoint was started, in the format of the service."""
-    return _day(checkpoint.started_at)
-
-
-def _day(moment: datetime) -> str:
+def day(moment: datetime) -> str:
+    """Return a day (in UTC) in the format of the service."""
     return moment.astimezone(UTC).strftime("%Y%m%d")
 
 

@@ -23,7 +23,7 @@ from artwork_backfill.shared import reaudit, seeding
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.auditing.services import SECOND_LOOK_AFTER_S
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
-from artwork_backfill.shared.clients.ia_changes import ChangesClient
+from artwork_backfill.shared.clients.ia_changes import FROM_BEGINNING, ChangesClient
 from artwork_backfill.shared.engine.errors import WrongUsage
 from artwork_backfill.shared.engine.job import (
     Job,
@@ -172,9 +172,9 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
 
     def _start(self, stored: Checkpoint | None, now: datetime) -> Checkpoint:
         if self._since is not None:
-            return checkpoints.from_date(now, self._since)
+            return Checkpoint(now, start_date=checkpoints.day(self._since))
         if self._from_beginning and (stored is None or not stored.is_cold):
-            return checkpoints.from_beginning(now)
+            return Checkpoint(now, start_date=FROM_BEGINNING, is_cold=True)
         if stored is None:
             raise WrongUsage(
                 "no run has followed archive.org's changes yet: pass --since DATE, such as the day"

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from threading import Event
 from typing import Final
 
-from artwork_backfill.jobs.seed_from_ia_changes.checkpoint import Checkpoint, day_of_start
+from artwork_backfill.jobs.seed_from_ia_changes.checkpoint import Checkpoint, day
 from artwork_backfill.shared.clients.http import (
     CredentialsRefused,
     Interrupted,
@@ -176,7 +176,7 @@ class Pages:
         )
         if answer.is_near_end and place.is_cold:
             # The changes since the start of the list are still to come.
-            place = replace(place, token=None, start_date=day_of_start(place), is_cold=False)
+            place = replace(place, token=None, start_date=day(place.started_at), is_cold=False)
         elif answer.is_near_end:
             place = replace(place, caught_up_at=asked_at)
             self._is_finished = True

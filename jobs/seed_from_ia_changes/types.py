@@ -139,8 +139,8 @@ def ask_archive_org(
             looked.unclear.append((item_name(name), str(item)))
         elif item.state is ItemState.ABSENT:
             looked.absent += 1
-        elif (entity_type := _type(item.collections)) is not None:
-            looked.priorities[entity_type][gid] = seeding.GONE
+        elif types := [t for t, art in ART_ARCHIVES.items() if art.collection in item.collections]:
+            looked.priorities[types[0]][gid] = seeding.GONE
         elif item.collections:
             looked.foreign += 1
         elif item.state is ItemState.DARK:
@@ -168,14 +168,3 @@ def _look(archive: ArchiveOrgClient, gid: str, *, extended_err: bool = False) ->
         return error
     state = classify(document, gid).state
     return _Look(state, collections_of(document, gid), time.monotonic())
-
-
-def _type(collections: Collection[str]) -> EntityType | None:
-    return next(
-        (
-            entity_type
-            for entity_type, archive in ART_ARCHIVES.items()
-            if archive.collection in collections
-        ),
-        None,
-    )

@@ -81,7 +81,10 @@ def of_scan(
     if seeded:
         yield _present(conn, scan)
     if isinstance(scan.pages, ListedPages):
-        yield _read_whole(scan.pages)
+        damage = scan.pages.damage or ""
+        yield Verification.equal(
+            "damage that kept the list from being read", 0, int(bool(damage)), damage
+        )
         yield from _list_coverage(conn, scan, partition)
     else:
         yield from _completeness(conn, scan.archive, scan.checkpoint, partition, accept_total)
@@ -194,9 +197,3 @@ def _list_coverage(
     )
     with_art = count_with_art(conn, scan.archive, partition)
     yield Note("gids of the list", checkpoint.gids, f"of {with_art:,} entities with art")
-
-
-def _read_whole(pages: ListedPages) -> Verification:
-    return Verification.equal(
-        "damage that kept the list from being read", 0, int(bool(pages.damage)), pages.damage or ""
-    )

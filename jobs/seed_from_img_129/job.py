@@ -117,7 +117,7 @@ class SeedFromImg129(Job[Chunk, Chunk]):
         )
         self._allow_damaged = allow_damaged
         self._ledger = Ledger()
-        self._damaged = self._empty = 0
+        self._counts: Counter[str] = Counter()
         # For a verification without a run.
         self._problems: list[Problem] = []
 
@@ -149,8 +149,7 @@ class SeedFromImg129(Job[Chunk, Chunk]):
 
     def _take_note(self, chunk: Chunk) -> None:
         self._ledger.add(chunk.seeds, chunk.source)
-        self._damaged += chunk.counts.get("damaged", 0)
-        self._empty += chunk.counts.get("empty_sources", 0)
+        self._counts.update(chunk.counts)
 
     # -- verification ----------------------------------------------------------------------------
 
@@ -182,8 +181,8 @@ class SeedFromImg129(Job[Chunk, Chunk]):
 
     def _verify_readable(self) -> Iterator[Verification]:
         for name, count in (
-            ("lines and files that could not be read", self._damaged),
-            ("sources without a usable line", self._empty),
+            ("lines and files that could not be read", self._counts["damaged"]),
+            ("sources without a usable line", self._counts["empty_sources"]),
         ):
             detail = "accepted" if self._allow_damaged else "--allow-damaged accepts them"
             ok = self._allow_damaged or not count

@@ -418,7 +418,7 @@ class Rested(Event):
 
 def pages(service: Any, start: Checkpoint | None = None) -> tuple[Pages, Rested]:
     stop_flag = Rested()
-    start = start or checkpoints.from_date(NOW, NOW)
+    start = start or Checkpoint(NOW, start_date=checkpoints.day(NOW))
     return Pages(service, start, Partition(), NOW, stop_flag=stop_flag), stop_flag
 
 
