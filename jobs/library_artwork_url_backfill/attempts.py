@@ -15,7 +15,10 @@ from psycopg import Connection
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Found, Miss, Reason
 from artwork_backfill.shared.engine.tables import Table
 
-TABLE: Final = Table("artwork_backfill.library_attempt", ("SELECT", "INSERT", "UPDATE"))
+#: A run without --attempts-table works without it.
+TABLE: Final = Table(
+    "artwork_backfill.library_attempt", ("SELECT", "INSERT", "UPDATE"), optional=True
+)
 
 #: The condition that a row of `library` with its `artist` is not yet due for another lookup.
 IS_RESTING: Final = """EXISTS (

@@ -62,7 +62,6 @@ from artwork_backfill.shared.engine.job import (
 )
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Keyset
-from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -114,7 +113,7 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
     name: ClassVar[str] = "library-artwork-url-backfill"
     database = Settings.wxyc_database
     tables = staticmethod(lambda settings: library.tables(settings.wxyc_schema()))
-    optional_tables: ClassVar[tuple[Table, ...]] = (replace(attempts.TABLE, optional=True),)
+    optional_tables = (attempts.TABLE,)
     batch_size: ClassVar[int] = BATCH_MAX
     max_batch_size: ClassVar[int] = BATCH_MAX
     concurrency: ClassVar[int] = 1
@@ -125,7 +124,7 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
         super().__init__(run)
         self._options = options or Options()
         if self._options.attempts_table:
-            self.more_tables = (attempts.TABLE,)
+            self.more_tables = (replace(attempts.TABLE, optional=False),)
         self.fetch_size = self._options.bulk_size
         self._rules = Rules(
             self._options.min_confidence,

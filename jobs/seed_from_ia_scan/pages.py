@@ -5,6 +5,7 @@ This module handles the faults of the enumeration; the job decides what to do wi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -48,6 +49,9 @@ _MOST_BARREN: Final = 20
 #: Gids are remembered as one of this many numbers each, in at most 16 MiB. Of four million gids, a
 #: few per cent seem to be known although they are new, but never a whole page.
 _REMEMBERED: Final = 1 << 27
+
+# The start of an identifier, or what a file system leaves of a file that was not fully written.
+_CUT_OFF: Final = re.compile(r"m|mb|mbi|mbid|mbid-[0-9a-f-]{0,35}|\0+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,13 +256,17 @@ class ListedPages:
         return _page(self._archive, identifiers, self._number, self._partition)
 
     def _read(self) -> Iterator[str]:
+        last = ""
         try:
             with self._path.open("rb") as file:
                 for block in read_blocks(file):
                     for line in block.lines:
                         # Copied, so that a page does not keep the whole block in memory.
                         if text := line.strip()[:_LONGEST_LINE]:
-                            yield text.decode("utf-8", "replace")
+                            last = text.decode("utf-8", "replace")
+                            yield last
+            if _CUT_OFF.fullmatch(last):
+                self.damage = f"{self._path}: it is cut off in its last line"
         except DamagedInput as error:
             self.damage = f"{self._path}:{error.line}: {error}"
         except OSError as error:
