@@ -21,7 +21,7 @@ from psycopg import Connection
 
 from artwork_backfill.jobs.seed_from_ia_scan import pages as pages_module
 from artwork_backfill.jobs.seed_from_ia_scan.distinct import Distinct, number_of
-from artwork_backfill.jobs.seed_from_ia_scan.job import ScanPage, SeedFromIaScan
+from artwork_backfill.jobs.seed_from_ia_scan.job import SeedFromIaScan
 from artwork_backfill.jobs.seed_from_ia_scan.pages import ListedPages, Page, ScrapedPages
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
 from artwork_backfill.shared.clients.archive_org import (
@@ -554,7 +554,7 @@ def test_a_page_whose_commit_was_not_heard_of_is_not_counted_twice(
     lost = iter([False, True])
 
     class Loses(job()):
-        def write(self, conn: Connection, results: Sequence[ScanPage]) -> Any:
+        def write(self, conn: Connection, results: Sequence[Page]) -> Any:
             counts = super().write(conn, results)
             if next(lost, False):
                 conn.execute("COMMIT")
@@ -624,7 +624,7 @@ def test_a_list_of_long_lines_takes_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "list.gz"
     line = f"mbid-{gid(1)}".encode() + b"x" * 60_000
     path.write_bytes(gzip.compress(b"\n".join([line] * 1_000 + [b"mbid-" + gid(2).encode()])))
-    pages = ListedPages(path, Partition())
+    pages = ListedPages(path, RELEASES, Partition())
     tracemalloc.start()
     try:
         page = pages.next_page(10_000)
