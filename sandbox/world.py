@@ -7,9 +7,8 @@ puts a world into a database, `sandbox.services` serves it.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import gcd
 from typing import NamedTuple
 
@@ -97,23 +96,13 @@ class Spec:
     seed: int = 1
     size: int = 2_000
     drift_rate: float = 0.12
-    drifts: tuple[str, ...] = tuple(drift.name for drift in DRIFTS)
+    drifts: Sequence[str] = tuple(drift.name for drift in DRIFTS)
     event_share: float = 0.04
     art_share: float = 0.66
     orphan_share: float = 0.03
     dark_share: float = 0.005
     untidy_share: float = 0.02
     recent_share: float = 0.01
-
-    def to_json(self) -> str:
-        """Return the parameters as JSON, for another process."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Spec:
-        """Parse the result of `to_json`."""
-        fields = json.loads(text)
-        return cls(**{**fields, "drifts": tuple(fields["drifts"])})
 
 
 class _Shape(NamedTuple):

@@ -109,7 +109,7 @@ def test_drifted_lists_exactly_the_plans_with_drift(world: World) -> None:
 
 
 def test_equal_parameters_make_equal_worlds_and_another_seed_another() -> None:
-    spec = Spec.from_json(Spec(seed=3, size=200, drifts=("index-missing",)).to_json())
+    spec = Spec(seed=3, size=200, drifts=("index-missing",))
     first, second, third = World(spec), World(spec), World(Spec(seed=4, size=200))
     assert [first.item(p.gid) for p in first.plans()] == [second.item(p.gid) for p in first.plans()]
     assert not {p.gid for p in first.plans()} & {p.gid for p in third.plans()}
