@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import gcd
 from typing import NamedTuple
 
-from sandbox.drift import DRIFTS, PASSING, UNTIDY, Draft, Drift, Owner, Subject, empty_item
+from sandbox.drift import DRIFTS, HEALTHY, PASSING, UNTIDY, Draft, Drift, Subject, empty_item
 from sandbox.entities import Artist, Artwork, Entity, EntityType, Facts, Plan, Presence, Status
 from sandbox.formats import (
     ARCHIVES,
@@ -135,10 +135,8 @@ class World:
         # Owners come before the entities that borrow from them, so that each borrower has one.
         self._places = {drift.name: place for place, drift in enumerate(self._drifts)}
         for drift in self._drifts:
-            if drift.owner is not None and drift.owner.value not in {"", *self._places}:
-                raise ValueError(
-                    f"{drift.name} borrows from {drift.owner.value}: plant that as well"
-                )
+            if drift.owner not in {None, HEALTHY, *self._places}:
+                raise ValueError(f"{drift.name} borrows from {drift.owner}: plant that as well")
         self._salt = _mix(spec.seed & _MASK)
         # An affine permutation distributes the numbers; the first ranks are those with drift.
         self._stride = _coprime(spec.size, self._salt >> 20)
@@ -436,10 +434,10 @@ class World:
     def _owner(self, number: int, shape: _Shape) -> int:
         assert shape.drift is not None
         assert shape.drift.owner is not None
-        if shape.drift.owner is not Owner.HAS_IT:
+        if shape.drift.owner != HEALTHY:
             # All drifts of one turn have the same entity type.
             rank = number * self._stride % self.spec.size
-            place = self._places[shape.drift.owner.value]
+            place = self._places[shape.drift.owner]
             return self._at_rank(rank - rank % len(self._drifts) + place)
         owner = self._neighbour(number, shape.entity_type, with_original=True)
         if owner is None:
