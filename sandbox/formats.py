@@ -83,12 +83,13 @@ def entity_url(entity_type: EntityType, gid: str) -> str:
 def index_document(entity_type: EntityType, gid: str, images: Iterable[Listed]) -> dict[str, Any]:
     """Return the content of a current index.json, as plain JSON values."""
     return {
-        "images": [_index_image(entity_type, gid, image) for image in images],
+        "images": [index_image(entity_type, gid, image) for image in images],
         str(entity_type): entity_url(entity_type, gid),
     }
 
 
-def _index_image(entity_type: EntityType, gid: str, image: Listed) -> dict[str, Any]:
+def index_image(entity_type: EntityType, gid: str, image: Listed) -> dict[str, Any]:
+    """Return the entry of an image in a current index.json."""
     base = f"https://{ARCHIVES[entity_type].domain}/{entity_type}/{gid}/{image.id}"
     entry: dict[str, Any] = {
         "types": list(image.types),

@@ -119,6 +119,10 @@ class Item:
         """Add a file as it is."""
         self.files[file.name] = file
 
+    def change_file(self, name: str, **changes: Any) -> None:
+        """Change the entry of a file in the listing."""
+        self.files[name] = self.files[name]._replace(**changes)
+
     def add_own_files(self) -> None:
         """Add the files that archive.org keeps in every item."""
         stem = item_name(self.gid)

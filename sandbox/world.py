@@ -7,13 +7,12 @@ puts a world into a database, `sandbox.services` serves it.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import gcd
 from typing import NamedTuple
 
-from sandbox.drift import DRIFTS, PASSING, UNTIDY, Draft, Drift, Owner, Subject, empty_item
+from sandbox.drift import DRIFTS, HEALTHY, PASSING, UNTIDY, Draft, Drift, Subject, empty_item
 from sandbox.entities import Artist, Artwork, Entity, EntityType, Facts, Plan, Presence, Status
 from sandbox.formats import (
     ARCHIVES,
@@ -97,23 +96,13 @@ class Spec:
     seed: int = 1
     size: int = 2_000
     drift_rate: float = 0.12
-    drifts: tuple[str, ...] = tuple(drift.name for drift in DRIFTS)
+    drifts: Sequence[str] = tuple(drift.name for drift in DRIFTS)
     event_share: float = 0.04
     art_share: float = 0.66
     orphan_share: float = 0.03
     dark_share: float = 0.005
     untidy_share: float = 0.02
     recent_share: float = 0.01
-
-    def to_json(self) -> str:
-        """Return the parameters as JSON, for another process."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Spec:
-        """Parse the result of `to_json`."""
-        fields = json.loads(text)
-        return cls(**{**fields, "drifts": tuple(fields["drifts"])})
 
 
 class _Shape(NamedTuple):
@@ -146,10 +135,8 @@ class World:
         # Owners come before the entities that borrow from them, so that each borrower has one.
         self._places = {drift.name: place for place, drift in enumerate(self._drifts)}
         for drift in self._drifts:
-            if drift.owner is not None and drift.owner.value not in {"", *self._places}:
-                raise ValueError(
-                    f"{drift.name} borrows from {drift.owner.value}: plant that as well"
-                )
+            if drift.owner not in {None, HEALTHY, *self._places}:
+                raise ValueError(f"{drift.name} borrows from {drift.owner}: plant that as well")
         self._salt = _mix(spec.seed & _MASK)
         # An affine permutation distributes the numbers; the first ranks are those with drift.
         self._stride = _coprime(spec.size, self._salt >> 20)
@@ -447,10 +434,10 @@ class World:
     def _owner(self, number: int, shape: _Shape) -> int:
         assert shape.drift is not None
         assert shape.drift.owner is not None
-        if shape.drift.owner is not Owner.HAS_IT:
+        if shape.drift.owner != HEALTHY:
             # All drifts of one turn have the same entity type.
             rank = number * self._stride % self.spec.size
-            place = self._places[shape.drift.owner.value]
+            place = self._places[shape.drift.owner]
             return self._at_rank(rank - rank % len(self._drifts) + place)
         owner = self._neighbour(number, shape.entity_type, with_original=True)
         if owner is None:

@@ -26,20 +26,8 @@ _EDITED: Final = (
 
 def create_musicbrainz(conn: Connection) -> None:
     """Create MusicBrainz's schemas and artwork-indexer's in an empty database."""
-    create_musicbrainz_tables(conn)
-    create_musicbrainz_indexes(conn)
-
-
-def create_musicbrainz_tables(conn: Connection) -> None:
-    """Create the tables of `create_musicbrainz`; large loads are faster without indexes."""
-    conn.execute(_read("musicbrainz_tables.sql"))
-    conn.execute(_read("artwork_indexer.sql"))
-
-
-def create_musicbrainz_indexes(conn: Connection) -> None:
-    """Create the keys, indexes and triggers of `create_musicbrainz`."""
-    conn.execute(_read("musicbrainz_indexes.sql"))
-    conn.execute(_read("artwork_triggers.sql"))
+    for name in ("musicbrainz.sql", "artwork_indexer.sql", "artwork_triggers.sql"):
+        conn.execute(_read(name))
 
 
 @contextmanager

@@ -8,25 +8,27 @@
 -- One set of functions serves both archives. A trigger's argument is the entity type, which is also
 -- the name of the column that refers to it.
 
+CREATE VIEW artwork_indexer.sandbox_entity AS
+SELECT 'release' AS entity_type, id, gid FROM musicbrainz.release
+ UNION ALL
+SELECT 'event', id, gid FROM musicbrainz.event;
+
+CREATE VIEW artwork_indexer.sandbox_art AS
+SELECT 'release' AS entity_type, id, release AS owner, mime_type FROM cover_art_archive.cover_art
+ UNION ALL
+SELECT 'event', id, event, mime_type FROM event_art_archive.event_art;
+
 CREATE FUNCTION artwork_indexer.sandbox_gid(kind TEXT, entity_id INT) RETURNS UUID
-LANGUAGE plpgsql STABLE AS $$
-DECLARE
-    found_gid UUID;
-BEGIN
-    EXECUTE format('SELECT gid FROM musicbrainz.%I WHERE id = $1', kind)
-        INTO found_gid USING entity_id;
-    RETURN found_gid;
-END
+LANGUAGE sql STABLE AS $$
+    SELECT gid FROM artwork_indexer.sandbox_entity WHERE entity_type = kind AND id = entity_id
 $$;
 
-CREATE FUNCTION artwork_indexer.sandbox_has_art(kind TEXT, entity_id INT, besides BIGINT DEFAULT 0)
-RETURNS BOOLEAN LANGUAGE sql STABLE AS $$
-    SELECT CASE kind
-        WHEN 'release' THEN EXISTS (
-            SELECT FROM cover_art_archive.cover_art WHERE release = entity_id AND id <> besides)
-        ELSE EXISTS (
-            SELECT FROM event_art_archive.event_art WHERE event = entity_id AND id <> besides)
-    END
+CREATE FUNCTION artwork_indexer.sandbox_has_art(
+    kind TEXT, entity_id INT, besides BIGINT DEFAULT 0
+) RETURNS BOOLEAN LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (
+        SELECT FROM artwork_indexer.sandbox_art
+        WHERE entity_type = kind AND owner = entity_id AND id <> besides)
 $$;
 
 -- Without a conflict clause, like MusicBrainz's own events for images.
@@ -142,15 +144,9 @@ DECLARE
                                  ELSE (to_jsonb(OLD)->>'id')::bigint END;
     its_gid UUID;
 BEGIN
-    IF kind = 'release' THEN
-        SELECT release.gid INTO its_gid
-        FROM cover_art_archive.cover_art art
-        JOIN musicbrainz.release ON release.id = art.release WHERE art.id = image;
-    ELSE
-        SELECT event.gid INTO its_gid
-        FROM event_art_archive.event_art art
-        JOIN musicbrainz.event ON event.id = art.event WHERE art.id = image;
-    END IF;
+    SELECT artwork_indexer.sandbox_gid(kind, art.owner) INTO its_gid
+    FROM artwork_indexer.sandbox_art art
+    WHERE art.entity_type = kind AND art.id = image;
     -- Types that are deleted with their image need no event.
     IF its_gid IS NOT NULL THEN
         PERFORM artwork_indexer.sandbox_queue_index(kind, its_gid);
@@ -178,14 +174,9 @@ BEGIN
         INSERT INTO artwork_indexer.event_queue (entity_type, action, message)
         SELECT kind::artwork_indexer.indexable_entity_type, 'delete_image', jsonb_build_object(
                    'artwork_id', art.id, 'suffix', image_type.suffix, 'gid', OLD.gid)
-        FROM (
-            SELECT id, mime_type FROM cover_art_archive.cover_art
-            WHERE kind = 'release' AND release = OLD.id
-            UNION ALL
-            SELECT id, mime_type FROM event_art_archive.event_art
-            WHERE kind = 'event' AND event = OLD.id
-        ) AS art
+        FROM artwork_indexer.sandbox_art art
         JOIN cover_art_archive.image_type USING (mime_type)
+        WHERE art.entity_type = kind AND art.owner = OLD.id
         ON CONFLICT DO NOTHING;
         PERFORM artwork_indexer.sandbox_queue_deindex(kind, OLD.gid, NULL);
     END IF;
@@ -193,36 +184,34 @@ BEGIN
 END
 $$;
 
-CREATE TRIGGER sandbox_art_added AFTER INSERT ON cover_art_archive.cover_art
-    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_added('release');
-CREATE TRIGGER sandbox_art_changed BEFORE UPDATE ON cover_art_archive.cover_art
-    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_changed('release');
-CREATE TRIGGER sandbox_art_deleted BEFORE DELETE ON cover_art_archive.cover_art
-    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_deleted('release');
-CREATE TRIGGER sandbox_type_added AFTER INSERT ON cover_art_archive.cover_art_type
-    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_type_changed('release');
-CREATE TRIGGER sandbox_type_deleted BEFORE DELETE ON cover_art_archive.cover_art_type
-    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_type_changed('release');
-CREATE TRIGGER sandbox_renamed AFTER UPDATE ON musicbrainz.release
-    FOR EACH ROW
-    WHEN (OLD.name <> NEW.name OR OLD.artist_credit <> NEW.artist_credit)
-    EXECUTE FUNCTION artwork_indexer.sandbox_entity_renamed('release');
-CREATE TRIGGER sandbox_deleted BEFORE DELETE ON musicbrainz.release
-    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_entity_deleted('release');
-
-CREATE TRIGGER sandbox_art_added AFTER INSERT ON event_art_archive.event_art
-    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_added('event');
-CREATE TRIGGER sandbox_art_changed BEFORE UPDATE ON event_art_archive.event_art
-    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_changed('event');
-CREATE TRIGGER sandbox_art_deleted BEFORE DELETE ON event_art_archive.event_art
-    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_deleted('event');
-CREATE TRIGGER sandbox_type_added AFTER INSERT ON event_art_archive.event_art_type
-    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_type_changed('event');
-CREATE TRIGGER sandbox_type_deleted BEFORE DELETE ON event_art_archive.event_art_type
-    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_type_changed('event');
-CREATE TRIGGER sandbox_renamed AFTER UPDATE ON musicbrainz.event
-    FOR EACH ROW
-    WHEN (OLD.name <> NEW.name)
-    EXECUTE FUNCTION artwork_indexer.sandbox_entity_renamed('event');
-CREATE TRIGGER sandbox_deleted BEFORE DELETE ON musicbrainz.event
-    FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_entity_deleted('event');
+DO $$
+DECLARE
+    kind    TEXT;
+    art     TEXT;
+    renamed TEXT;
+BEGIN
+    FOR kind, art, renamed IN VALUES
+        ('release', 'cover_art_archive.cover_art',
+         'OLD.name <> NEW.name OR OLD.artist_credit <> NEW.artist_credit'),
+        ('event', 'event_art_archive.event_art', 'OLD.name <> NEW.name')
+    LOOP
+        EXECUTE format($triggers$
+            CREATE TRIGGER sandbox_art_added AFTER INSERT ON %2$s
+                FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_added(%1$s);
+            CREATE TRIGGER sandbox_art_changed BEFORE UPDATE ON %2$s
+                FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_changed(%1$s);
+            CREATE TRIGGER sandbox_art_deleted BEFORE DELETE ON %2$s
+                FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_deleted(%1$s);
+            CREATE TRIGGER sandbox_type_added AFTER INSERT ON %2$s_type
+                FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_type_changed(%1$s);
+            CREATE TRIGGER sandbox_type_deleted BEFORE DELETE ON %2$s_type
+                FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_art_type_changed(%1$s);
+            CREATE TRIGGER sandbox_renamed AFTER UPDATE ON musicbrainz.%1$s
+                FOR EACH ROW WHEN (%3$s)
+                EXECUTE FUNCTION artwork_indexer.sandbox_entity_renamed(%1$s);
+            CREATE TRIGGER sandbox_deleted BEFORE DELETE ON musicbrainz.%1$s
+                FOR EACH ROW EXECUTE FUNCTION artwork_indexer.sandbox_entity_deleted(%1$s);
+        $triggers$, kind, art, renamed);
+    END LOOP;
+END
+$$;

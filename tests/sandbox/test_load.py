@@ -51,14 +51,12 @@ SELECT event FROM musicbrainz.edit_event JOIN musicbrainz.edit ON edit.id = edit
 """
 
 
-@pytest.fixture(scope="module", params=["one process", "several processes"])
-def loaded(
-    request: pytest.FixtureRequest, postgres: Cluster
-) -> Iterator[tuple[World, psycopg.Connection]]:
+@pytest.fixture(scope="module")
+def loaded(postgres: Cluster) -> Iterator[tuple[World, psycopg.Connection]]:
     world = World(Spec(seed=11, size=900, dark_share=0.05, recent_share=0.05))
     name = f"loaded_{uuid.uuid4().hex}"
     dsn = postgres.create_database(name)
-    load.build_database(dsn, world, processes=3 if request.param == "several processes" else 1)
+    load.build_database(dsn, world)
     with psycopg.connect(dsn, autocommit=True) as conn:
         yield world, conn
     postgres.drop_database(name)
