@@ -170,21 +170,13 @@ def check_rights(conn: Connection, shape: Shape, *, read_only: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """The state of the library at one moment.
+    """The state of the library at one moment; `candidates` are those of this partition."""
 
-    Parameters
-    ----------
-    last
-        The id of the newest row.
-    with_artwork
-        The number of rows with artwork, in all partitions.
-    candidates, resting
-        The number of candidates in this partition, and of those not yet due for another lookup.
-    """
-
+    #: The id of the newest row.
     last: int
     with_artwork: int
     candidates: int
+    #: Candidates that are not yet due for another lookup.
     resting: int
 
 

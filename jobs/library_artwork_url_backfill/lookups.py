@@ -197,14 +197,8 @@ class Pace:
     minute; each written row makes the database notify the live site's listeners. A limit is
     enforced after the fact: wait until the use so far is due. Unused time is not saved for a burst.
 
-    Parameters
-    ----------
-    per_second
-        The rate; `None` for no limit.
-    stop_flag
-        When it is set, waiting ends at once with `Interrupted`.
-    clock
-        A monotonic clock, in seconds.
+    `per_second` is the rate, `None` for no limit. Waiting ends with `Interrupted` when `stop_flag`
+    is set; `clock` is monotonic, in seconds.
     """
 
     def __init__(
@@ -226,7 +220,7 @@ class Pace:
             self._due = max(self._due, self._clock()) + count * self._seconds_each
 
     def wait(self) -> None:
-        """Wait until all use so far is due. Raises `Interrupted`."""
+        """Wait until all use so far is due."""
         while (left := self._due - self._clock()) > 0:
             if self._stop_flag.wait(left):
                 raise Interrupted("the run is stopping")

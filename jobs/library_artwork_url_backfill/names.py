@@ -239,10 +239,7 @@ def is_various(artist: str) -> bool:
 def same_title(ours: str, found: str, *, artists: Iterable[str] = ()) -> bool:
     """Return whether the title of a row and a found title are the same, including notes.
 
-    Parameters
-    ----------
-    artists
-        The names of the row's artist, for self-titled albums.
+    `artists` are the names of the row's artist, for self-titled albums.
     """
     mine, theirs = Title.of(ours), Title.of(found)
     if len(ours) == TITLE_MAX and mine.whole and theirs.whole.startswith(mine.whole):

@@ -63,14 +63,8 @@ class Old(NamedTuple):
 class Reaudit(Job[Old, Old]):
     """Make clean and legacy entities unchecked, those with the oldest audits first.
 
-    Parameters
-    ----------
-    older_than
-        The minimum age of the last audit, in seconds.
-    statuses
-        Statuses of entities to include, out of `reaudit.DONE`.
-    checks
-        If given, only entities with findings of these checks that a policy has skipped.
+    `older_than` is the minimum age of the last audit, in seconds. With `checks`, only entities with
+    findings of these checks that a policy has skipped.
     """
 
     name: ClassVar[str] = "reaudit"

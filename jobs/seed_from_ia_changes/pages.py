@@ -83,12 +83,7 @@ class Page:
 class Pages:
     """The pages from a checkpoint on, until the service says that the end is near.
 
-    Parameters
-    ----------
-    now
-        The database's time when the pages are opened.
-    stop_flag
-        Ends every wait.
+    `now` is the database's time when they are opened.
     """
 
     def __init__(

@@ -107,11 +107,8 @@ def ask_archive_org(
 ) -> None:
     """Add what the items say, with one request each; an absence is confirmed by a second one.
 
-    Parameters
-    ----------
-    second_look_after
-        The minimum delay, in seconds, between an answer that an item is absent and the second
-        request. The other items are requested in the meantime.
+    The second request comes at least `second_look_after` seconds after the answer to the first; the
+    other items are requested in the meantime.
 
     Raises
     ------

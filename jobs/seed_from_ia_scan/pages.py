@@ -122,12 +122,7 @@ class Pages(Protocol):
 class ScrapedPages:
     """An enumeration through the scrape API, page after page by cursor.
 
-    Parameters
-    ----------
-    after
-        The number of pages that an earlier run has read, and the cursor of the next one.
-    stop_flag
-        Ends every wait.
+    `after` is the number of pages that an earlier run has read, and the cursor of the next one.
     """
 
     def __init__(

@@ -69,15 +69,7 @@ def count_with_art(conn: Connection, archive: ArtArchive, partition: Partition) 
 def of_scan(
     conn: Connection, scan: Scan, partition: Partition, *, seeded: bool, accept_total: bool
 ) -> Iterator[Verification | Note]:
-    """Verify a scan, or a list that was looked up.
-
-    Parameters
-    ----------
-    seeded
-        Whether the run was to create rows.
-    accept_total
-        Whether to ignore archive.org's total.
-    """
+    """Verify a scan, or a list that was looked up; `seeded` unless nothing was to be written."""
     if seeded:
         yield _present(conn, scan)
     if isinstance(scan.pages, ListedPages):

@@ -74,16 +74,8 @@ _LOOKED_UP_AS: Final = ("present", "prioritised", "live", "merged", "deleted")
 class SeedFromImg129(Job[Chunk, Chunk]):
     """Give every valid gid of the sources a row in audit_entity with at least its priority.
 
-    Parameters
-    ----------
-    sources
-        The sources to read, in this order.
-    passed_over
-        Files in folders that are not sources, to be reported.
-    allow_damaged
-        Whether to accept that something could not be read.
-    include_passed, priority
-        See `Reading`.
+    `passed_over` are files in folders that are not sources, to be reported; for the other options
+    see the command.
     """
 
     name: ClassVar[str] = "seed-from-img-129"
