@@ -245,7 +245,7 @@ def _parts(shape: Shape, *, from_metadata: bool, rests: bool) -> dict[str, Compo
     if shape.has("library", "canonical_entity_id"):
         trusted = "true"
         if shape.has("library", "canonical_entity_confidence"):
-            trusted = "coalesce(library.canonical_entity_confidence, 1) >= %(trusted)s"
+            trusted = "coalesce(library.canonical_entity_confidence, 1) >= %(trusted)s::real"
         stamp = SQL(f"CASE WHEN {trusted} THEN library.canonical_entity_id END")
     entities: list[Composable] = []
     if shape.has("library", "discogs_release_id"):
@@ -254,7 +254,7 @@ def _parts(shape: Shape, *, from_metadata: bool, rests: bool) -> dict[str, Compo
         joins.append(
             SQL(
                 "LEFT JOIN {} identity ON identity.library_id = library.id"
-                " AND identity.confidence >= %(trusted)s"
+                " AND identity.confidence >= %(trusted)s::real"
             ).format(shape.identifier("library_identity"))
         )
         entities += [
