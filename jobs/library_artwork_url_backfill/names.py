@@ -271,14 +271,19 @@ def contradict(ours: str, found: str) -> bool:
         and _agree(mine.format, theirs.format)
     ):
         return True
-    if _scripts(ours).isdisjoint(_scripts(found)):
+    if not are_comparable(ours, found):
         return False
     return mine.numbers != theirs.numbers or mine.versions != theirs.versions
 
 
+def are_comparable(one: str, other: str) -> bool:
+    """Return whether two names have letters of the same script; without letters, neither has."""
+    return not _scripts(one).isdisjoint(_scripts(other))
+
+
 def clearly_differ(one: str, other: str) -> bool:
     """Return whether two names can be recognised as different, not as spellings of each other."""
-    if _scripts(one).isdisjoint(_scripts(other)):
+    if not are_comparable(one, other):
         return False
     mine, theirs = (set(_words(_spell_out_and(_fold(name)))) for name in (one, other))
     if mine <= theirs or theirs <= mine:
