@@ -182,6 +182,16 @@ class LogReader(Reader):
 
     kind = Kind.LOG
 
+    def read(self, block: Block) -> list[Remark]:
+        remarks = super().read(block)
+        if block.is_open and Note.DAMAGED not in [remark.note for remark in remarks]:
+            # The beginning of a check that other lines name: the file is cut off.
+            (line,) = block.lines
+            tail = line[_GID_CHARS:]
+            if any(known.startswith(tail) and known != tail for known in self._verdicts):
+                remarks.append(Remark(block.first, Note.DAMAGED, line))
+        return remarks
+
     def judge(self, tail: bytes) -> Verdict:
         empty, *columns = tail.split(b"\t")
         return judge(columns[0]) if not empty and len(columns) == 1 else DAMAGED
