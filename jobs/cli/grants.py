@@ -16,10 +16,10 @@ import click
 from artwork_backfill.dashboard import tables as dashboard_tables
 from artwork_backfill.jobs.cli.main import JOBS, load_job
 from artwork_backfill.jobs.command import usage_errors
+from artwork_backfill.shared import migrations
 from artwork_backfill.shared.auditing import expectation
 from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.tables import Table, merge
-from artwork_backfill.shared.migrations import Target
 from artwork_backfill.shared.review import actions, questions, runs, status
 from artwork_backfill.shared.settings import Settings
 
@@ -44,7 +44,7 @@ _OTHERS: Final = {
         *dashboard_tables.CHANGED,
     ),
     "migrate": (
-        *Target.MUSICBRAINZ.rights,
+        *migrations.RIGHTS,
         Table("artwork_indexer.event_failure_reason", ("SELECT", "TRIGGER")),
     ),
 }

@@ -18,24 +18,33 @@ from typing import Final
 
 import psycopg
 
-from artwork_backfill.shared.audit.actual import Actual, Item, ItemState, OriginalImage
+from artwork_backfill.shared.audit.actual import (
+    Actual,
+    CopyState,
+    Item,
+    ItemState,
+    OriginalImage,
+    compare_copies,
+)
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, INDEX_NAME, xml_name
 from artwork_backfill.shared.audit.compare import (
     INDEX_MAX_BYTES,
     XML_MAX_BYTES,
-    UnreadableXml,
     absence_counts,
     capped,
     compare,
     downloads_needed,
+    judged,
     needs_xml,
 )
-from artwork_backfill.shared.audit.copies import CopyState, compare_copies
+from artwork_backfill.shared.audit.compare_xml import UnreadableXml
 from artwork_backfill.shared.audit.decide import (
     Decision,
     ImageOwner,
     Policy,
     QueuedAction,
+    ReasonCode,
+    ReviewReason,
     Status,
     decide,
     images_in_question,
@@ -43,8 +52,6 @@ from artwork_backfill.shared.audit.decide import (
 )
 from artwork_backfill.shared.audit.expected import Expected, md5
 from artwork_backfill.shared.audit.finding import storable
-from artwork_backfill.shared.audit.judged import judged
-from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
 from artwork_backfill.shared.auditing.models import (
     STREAK_LIMIT,
     STUCK_AFTER,
@@ -225,11 +232,11 @@ class Examiner:
             with self._budget.scope():
                 return work()
         except _Deferred as deferred:
-            return _deferral(claim, deferred.reason, deferred.detail)
+            return deferral(claim, deferred.reason, deferred.detail)
         except ServiceDown as error:
             raise StopRun(str(error)) from error
         except (Unreadable, NotFound, UnreadableXml) as error:
-            return _deferral(claim, Reason.UNREADABLE, str(error))
+            return deferral(claim, Reason.UNREADABLE, str(error))
 
     def inspect(self, claim: Claim) -> Inspection:
         """Return what `examine` returns, together with everything it rests on, for people.
@@ -427,7 +434,7 @@ def _words(event: QueuedAction) -> str:
     return f"artwork {event.artwork_id}, of {event.owner}"
 
 
-def _deferral(claim: Claim, reason: Reason, message: str) -> Audit:
+def deferral(claim: Claim, reason: Reason, message: str) -> Audit:
     """Return the deferral, or the review that it becomes after too many deferrals."""
     detail = storable(message)
     if reason is Reason.TASKS_PENDING:

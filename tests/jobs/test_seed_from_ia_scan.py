@@ -33,11 +33,11 @@ from artwork_backfill.shared.clients.archive_org import (
 from artwork_backfill.shared.clients.http import (
     CredentialsRefused,
     ServiceDown,
-    ServiceStats,
     Unreadable,
 )
 from artwork_backfill.shared.engine.job import Partition, Run, RunFailed, RunResult, Verification
 from artwork_backfill.shared.engine.report import Outcome, Report
+from artwork_backfill.shared.service_stats import ServiceStats
 from sandbox.load import load
 from sandbox.services import Services
 from sandbox.world import EntityType as WorldType
@@ -693,12 +693,10 @@ def environ(migrated_database: str, services: Services) -> dict[str, str]:
     with psycopg.connect(migrated_database, autocommit=True) as conn:
         load(conn, WORLD)
     services.control("archive", latency_s=0, reset_stats=True)
-    return os.environ | {
+    return {
+        **os.environ,
+        **services.environment,
         "MUSICBRAINZ_DATABASE_URL": migrated_database,
-        "ARCHIVE_ORG_URL": services.archive_url,
-        "ARCHIVE_ORG_RATE": "unlimited",
-        "ARCHIVE_ORG_ACCESS_KEY": services.access_key,
-        "ARCHIVE_ORG_SECRET_KEY": services.secret_key,
     }
 
 

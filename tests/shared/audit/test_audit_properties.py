@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artwork_backfill.shared.audit.actual import Item, ItemState, classify
+from artwork_backfill.shared.audit.actual import CopyState, Item, ItemState, classify
 from artwork_backfill.shared.audit.archives import (
     EntityType,
     image_name,
@@ -18,7 +18,6 @@ from artwork_backfill.shared.audit.archives import (
 )
 from artwork_backfill.shared.audit.catalogue import CHECKS
 from artwork_backfill.shared.audit.compare import compare, downloads_needed, foreign_images
-from artwork_backfill.shared.audit.copies import CopyState
 from artwork_backfill.shared.audit.decide import (
     Decision,
     ImageOwner,
@@ -191,7 +190,10 @@ file_fields = st.fixed_dictionaries(
 )
 
 
-@given(presences, st.booleans(), st.lists(file_fields, max_size=12), any_json)
+listings = st.lists(file_fields, max_size=12, unique_by=lambda file: file["name"])
+
+
+@given(presences, st.booleans(), listings, any_json)
 def test_any_listing_may_be_met(presence, has_art, files, value):
     expected = replace(RELEASE, presence=presence, artwork=RELEASE.artwork if has_art else ())
     own = [
