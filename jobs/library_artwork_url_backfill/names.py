@@ -292,15 +292,6 @@ def clearly_differ(one: str, other: str) -> bool:
     return SequenceMatcher(None, *forms, autojunk=False).ratio() < _SPELLING
 
 
-def has_more_words(one: str, other: str) -> bool:
-    """Return whether one of two titles is the other with further words, not only editions."""
-    bare = [_Parts.of(_CARRIER_COUNT.sub(" ", _legible(title))).bare for title in (one, other)]
-    mine, theirs = (
-        set(_words(_spell_out_and(_fold(text)))) - _VOLUME_WORDS.keys() for text in bare
-    )
-    return mine < theirs or theirs < mine
-
-
 def _is_self_titled(mine: str, theirs: str, artists: Iterable[str]) -> bool:
     names = set().union(*(_Artist.of(artist).forms for artist in artists))
     return (mine in _SELF_TITLED and theirs in names) or (theirs in _SELF_TITLED and mine in names)
