@@ -28,9 +28,8 @@ LML's first result and a constant confidence, so LML's answer may be compared wi
 equal id makes up for names that are not recognised (another spelling or script, an alias, none at
 all), but not for names that contradict: other numbers, a live album for a studio album, or both a
 clearly different artist and a clearly different album. If only `canonical_entity_id` has the id,
-the album must not clearly differ and the artist must be the row's, as far as the names are in one
-script; the artwork must also have --min-confidence, and its picture must not be that of another
-album of the artist.
+one of both is enough, the artwork must also have --min-confidence, and its picture must not be that
+of another album of the artist.
 """
 
 from __future__ import annotations
@@ -52,7 +51,6 @@ from artwork_backfill.jobs.library_artwork_url_backfill.models import (
 from artwork_backfill.jobs.library_artwork_url_backfill.names import (
     Title,
     alike_title,
-    are_comparable,
     clearly_differ,
     contradict,
     is_various,
@@ -248,16 +246,12 @@ def _names_contradict(row: Row, artwork: Artwork) -> bool:
     artist, album = artwork.artist or "", artwork.album or ""
     if contradict(row.title, album):
         return True
-    other_album = clearly_differ(row.title, album)
-    other_artist = all(clearly_differ(name, artist) for name in row.artists)
-    if not _is_stamped(row, artwork):
-        return other_album and other_artist
-    # LML's own earlier answer is no evidence: its search takes James Vale for James, and Plugz for
-    # Plug. Names in another script may still be the same.
-    unlike = are_comparable(row.title, album) and all(
-        are_comparable(name, artist) and not same_artist(name, artist) for name in row.artists
+    differences = (
+        clearly_differ(row.title, album),
+        all(clearly_differ(name, artist) for name in row.artists),
     )
-    return other_album or other_artist or unlike
+    # LML's own earlier answer is no evidence against another artist's album of the same title.
+    return any(differences) if _is_stamped(row, artwork) else all(differences)
 
 
 def _is_trusted(row: Row, artwork: Artwork) -> bool:

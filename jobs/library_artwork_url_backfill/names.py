@@ -271,19 +271,14 @@ def contradict(ours: str, found: str) -> bool:
         and _agree(mine.format, theirs.format)
     ):
         return True
-    if not are_comparable(ours, found):
+    if _scripts(ours).isdisjoint(_scripts(found)):
         return False
     return mine.numbers != theirs.numbers or mine.versions != theirs.versions
 
 
-def are_comparable(one: str, other: str) -> bool:
-    """Return whether two names have letters of the same script; without letters, neither has."""
-    return not _scripts(one).isdisjoint(_scripts(other))
-
-
 def clearly_differ(one: str, other: str) -> bool:
     """Return whether two names can be recognised as different, not as spellings of each other."""
-    if not are_comparable(one, other):
+    if _scripts(one).isdisjoint(_scripts(other)):
         return False
     mine, theirs = (set(_words(_spell_out_and(_fold(name)))) for name in (one, other))
     if mine <= theirs or theirs <= mine:

@@ -437,8 +437,6 @@ def test_names_that_are_not_recognised_are_no_objection_to_an_equal_id(
         ("Groop", "Dots & Loops: The Complete Recordings", Reason.OTHER_ARTIST),
         ("Stereolab", "Points et boucles", Reason.OTHER_ALBUM),
         (None, "Points et boucles", Reason.OTHER_ARTIST),
-        ("Stereolabs", "Dots and Loops", Reason.OTHER_ARTIST),
-        ("Stereolab Orchestra", "Dots and Loops", Reason.OTHER_ARTIST),
     ],
 )
 def test_an_id_that_lml_may_have_named_itself_is_no_evidence_for_another_artist_or_album(
