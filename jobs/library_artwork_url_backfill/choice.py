@@ -27,9 +27,8 @@ An equal id is no proof by itself. WXYC's own jobs fill `canonical_entity_id` wi
 LML's first result and a constant confidence, so LML's answer may be compared with itself. Hence an
 equal id makes up for names that are not recognised (another spelling or script, an alias, none at
 all), but not for names that contradict: other numbers, a live album for a studio album, or both a
-clearly different artist and a clearly different album. If only `canonical_entity_id` has the id,
-one of both is enough, the artwork must also have --min-confidence, and its picture must not be that
-of another album of the artist.
+clearly different artist and a clearly different album. An id that only `canonical_entity_id` has
+must also have --min-confidence, and its picture must not be that of another album of the artist.
 """
 
 from __future__ import annotations
@@ -246,12 +245,9 @@ def _names_contradict(row: Row, artwork: Artwork) -> bool:
     artist, album = artwork.artist or "", artwork.album or ""
     if contradict(row.title, album):
         return True
-    differences = (
-        clearly_differ(row.title, album),
-        all(clearly_differ(name, artist) for name in row.artists),
+    return clearly_differ(row.title, album) and all(
+        clearly_differ(name, artist) for name in row.artists
     )
-    # LML's own earlier answer is no evidence against another artist's album of the same title.
-    return any(differences) if _is_stamped(row, artwork) else all(differences)
 
 
 def _is_trusted(row: Row, artwork: Artwork) -> bool:

@@ -91,8 +91,6 @@ class FakeLml:
                 return LookupAnswer((), unsure="LML gave up looking (timeout)")
             case "other":
                 return found(artist, "Something else", url)
-            case "foreign":
-                return found(artist, "Что-то", url)
             case "stranger":
                 return found("Somebody", album, url)
             case "bare":

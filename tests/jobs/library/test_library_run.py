@@ -93,7 +93,7 @@ def test_html_entities_are_no_part_of_what_is_asked_for(shelves: Shelves, lml: F
 def test_ids_of_the_catalogue_are_trusted_where_they_are_sure(
     shelves: Shelves, lml: FakeLml
 ) -> None:
-    names = [f"foreign {tree}" for tree in ("ash", "box", "elm", "fir", "oak", "yew")]
+    names = [f"other {tree}" for tree in ("ash", "box", "elm", "fir", "oak", "yew")]
     shelves.add(*names)
     entities = [
         (f"discogs:release:{number_of(names[0])}", None),
@@ -117,7 +117,7 @@ def test_ids_of_the_catalogue_are_trusted_where_they_are_sure(
 
 
 def test_an_id_counts_as_lmls_own_unless_another_column_has_it_too(shelves: Shelves) -> None:
-    names = ["foreign ash", "foreign ivy"]
+    names = ["other ash", "other box"]
     shelves.add(*names)
     shelves.execute("UPDATE library SET canonical_entity_confidence = 0.95")
     for id_, name in enumerate(names, 1):
