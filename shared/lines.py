@@ -56,10 +56,14 @@ class DamagedInput(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Successive lines without line ends; `first` is the number of the first, counted from 1."""
+    """Successive lines without line ends; `first` is the number of the first, counted from 1.
+
+    `is_open` says that this is only the last line of an input, and that it had no end.
+    """
 
     first: int
     lines: list[bytes]
+    is_open: bool = False
 
 
 class Part(NamedTuple):
@@ -118,7 +122,7 @@ def read_blocks(stream: Readable) -> Iterator[Block]:
     except OSError as error:
         raise DamagedInput(number, str(error) or type(error).__name__) from error
     if rest:
-        yield Block(number, _split(rest.removesuffix(b"\r") + b"\n"))
+        yield Block(number, _split(rest.removesuffix(b"\r") + b"\n"), not rest.endswith(b"\r"))
 
 
 def _split(text: bytes) -> list[bytes]:

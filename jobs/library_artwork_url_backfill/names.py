@@ -504,7 +504,8 @@ def _words(folded: str) -> list[str]:
 
 
 def _without_the(words: list[str], plain: str) -> list[str]:
-    if len(words) > 1:
+    # "The The" is another band than "The".
+    if len(words) > 1 and set(words) != {"the"}:
         if words[0] == "the":
             return words[1:]
         if words[-1] == "the" and re.search(r",\s*the\s*$", plain):

@@ -158,9 +158,16 @@ class SeedFromIaScan(Job[Page, Page]):
     # -- pages -----------------------------------------------------------------------------------
 
     def _open(self, conn: Connection) -> Callable[[int], Page | None]:
-        scans = [self._begin(conn, archive) for archive in self._archives]
-        self._scans = {scan.archive.collection: scan for scan in scans}
+        # Otherwise, runs with a limit would only ever scan the first collection.
+        archives = sorted(self._archives, key=lambda archive: self._is_finished(conn, archive))
+        self._scans = {each.collection: self._begin(conn, each) for each in archives}
         return self._next_page
+
+    def _is_finished(self, conn: Connection, archive: ArtArchive) -> bool:
+        if isinstance(self._source, Path):
+            return False
+        checkpoint = scans.load(conn, archive.collection, self.run.options.partition)
+        return checkpoint is not None and checkpoint.is_finished
 
     def _next_page(self, size: int) -> Page | None:
         for scan in self._scans.values():

@@ -173,8 +173,24 @@ def _judge_in_list(tail: bytes) -> Verdict:
     return DAMAGED if tail else _OTHER
 
 
-def _judge_in_log(tail: bytes) -> Verdict:
+class LogReader(Reader):
     """`gid TAB check` for every check that failed or made the auditor skip the item."""
+
+    def __init__(self) -> None:
+        super().__init__(_judge_in_log)
+
+    def read(self, block: Block) -> list[Remark]:
+        remarks = super().read(block)
+        if block.is_open and Note.DAMAGED not in [remark.note for remark in remarks]:
+            # The beginning of a check that other lines name: the file is cut off.
+            (line,) = block.lines
+            tail = line[_GID_CHARS:]
+            if any(known.startswith(tail) and known != tail for known in self._verdicts):
+                remarks.append(Remark(block.first, Note.DAMAGED, line))
+        return remarks
+
+
+def _judge_in_log(tail: bytes) -> Verdict:
     empty, *columns = tail.split(b"\t")
     return judge(columns[0]) if not empty and len(columns) == 1 else DAMAGED
 
@@ -295,7 +311,7 @@ def reader_for(kind: Kind, *, include_passed: bool) -> Reader:
         case Kind.ACTIONS:
             return Reader(_judge_action)
         case Kind.LOG:
-            return Reader(_judge_in_log)
+            return LogReader()
         case Kind.LIST:
             return Reader(_judge_in_list)
 

@@ -287,6 +287,13 @@ def test_a_limit_is_rounded_up_to_whole_pages_and_the_next_run_goes_on(
     assert query(database, STANDING) == [(None, 6, 60, 0, 60)]
 
 
+def test_runs_with_a_limit_reach_the_second_collection(database: str, archive: Archive) -> None:
+    archive.pages[EAA] = [identifiers(100, 101)]
+    for _ in range(3):
+        scan(database, {"limit": 30}, archives=[RELEASES, EVENTS])
+    assert [collection for collection, _ in archive.asked[:7]] == [*[CAA] * 6, EAA]
+
+
 def test_after_its_end_a_scan_begins_anew(database: str, archive: Archive) -> None:
     scan(database)
     report = scan(database)

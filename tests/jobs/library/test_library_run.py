@@ -136,6 +136,18 @@ def test_an_id_counts_as_lmls_own_unless_another_column_has_it_too(shelves: Shel
     assert shelves.filled().keys() == {names[1]}
 
 
+def test_a_confidence_of_exactly_the_threshold_is_enough(shelves: Shelves) -> None:
+    shelves.add("other elm")
+    # The column is REAL, in which 0.9 is a little less than the double precision 0.9.
+    shelves.execute(
+        "INSERT INTO library_identity (library_id, discogs_release_id, confidence)"
+        " VALUES (1, %s, 0.9)",
+        number_of("other elm"),
+    )
+    shelves.run()
+    assert shelves.filled().keys() == {"other elm"}
+
+
 def test_a_rerun_asks_again_for_what_was_left_and_for_nothing_else(
     shelves: Shelves, lml: FakeLml
 ) -> None:
