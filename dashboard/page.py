@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import pandas as pd
 import streamlit as st
 from psycopg import Connection
 
@@ -31,20 +30,19 @@ from artwork_backfill.shared.settings import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class Tab:
-    """One tab: the function that draws it, its fields in the address, and the count in its name."""
+    """One tab: the function that draws it, and its fields in the address."""
 
     draw: Callable[[DashboardDb, Memory], None]
     fields: tuple[address.Field, ...] = ()
-    count: str | None = None
 
 
 TABS: Final[Mapping[str, Tab]] = {
     "Overview": Tab(overview.show_tab, overview.FIELDS),
-    "Reviews": Tab(reviews.show_tab, reviews.FIELDS, "open_reviews"),
-    "Failed events": Tab(failed_events.show_tab, failed_events.FIELDS, "failed_events"),
+    "Reviews": Tab(reviews.show_tab, reviews.FIELDS),
+    "Failed events": Tab(failed_events.show_tab, failed_events.FIELDS),
     "Entities": Tab(entities.show_tab, entities.FIELDS),
     "Checks": Tab(checks.show_tab, checks.FIELDS),
-    "Runs": Tab(runs.show_tab, runs.FIELDS, "runs"),
+    "Runs": Tab(runs.show_tab, runs.FIELDS),
 }
 FIELDS: Final = {name: tab.fields for name, tab in TABS.items()}
 FIRST: Final = next(iter(TABS))
@@ -209,17 +207,21 @@ def _forget_loss() -> None:
 def _count_in_tabs(database: DashboardDb) -> None:
     """Show the runs at work, and in the names of the tabs how much work waits for people."""
     with database.reading() as conn:
-        counts = _counts(database.config.dsn, conn)
-        working = runs.at_work(conn, datetime.now(UTC))
+        open_reviews, failed_events = _counts(database.config.dsn, conn)
+        working = runs.at_work(conn)
     with st.container(key="at-work"):
-        if working:
-            show.text(working)
-    names = [counts.get(tab.count, 0) if tab.count else 0 for tab in TABS.values()]
-    st.html(style.counts(names))
+        if working is not None:
+            show.text(runs.describe(working, datetime.now(UTC)))
+    counts = {
+        "Reviews": open_reviews,
+        "Failed events": failed_events,
+        "Runs": len(working or ()),
+    }
+    st.html(style.counts([counts.get(tab, 0) for tab in TABS]))
 
 
 @st.cache_data(ttl=5, max_entries=2, show_spinner=False)
-def _counts(dsn: str, _conn: Connection) -> Mapping[str, int]:
+def _counts(dsn: str, _conn: Connection) -> tuple[int, int]:
     del dsn
     return queries.counts(_conn)
 
@@ -243,21 +245,11 @@ def _show_journal(database: DashboardDb, kept: Memory) -> None:
     done = kept.journal
     st.subheader("What you have done", anchor=False)
     now = datetime.now(UTC)
-    frame = pd.DataFrame(
-        [
-            (
-                f"{words.age(entry.at, now)} ago",
-                entry.what,
-                outcome,
-                entry.entity_type.value if entry.entity_type else "",
-                str(entry.gid or ""),
-            )
-            for entry, outcome in zip(done, _outcomes(database, done), strict=True)
-        ],
-        columns=["at", "what", "now", "entity_type", "gid"],
-    )
     show.table(
-        frame,
+        (
+            (entry.what, outcome, f"{words.age(entry.at, now)} ago", entry.entity_type, entry.gid)
+            for entry, outcome in zip(done, _outcomes(database, done), strict=True)
+        ),
         {
             "what": show.words("What"),
             "now": show.words("Now it is"),
@@ -285,12 +277,20 @@ def _outcomes(database: DashboardDb, done: list[Done]) -> list[str]:
     return [_outcome(entry, standings, states) for entry in done]
 
 
-def _outcome(entry: Done, standings: Mapping[Any, str], states: Mapping[int, str]) -> str:
+def _outcome(
+    entry: Done,
+    standings: Mapping[Any, tuple[str, datetime | None]],
+    states: Mapping[int, str],
+) -> str:
     if entry.event_id is not None:
         return states.get(entry.event_id, "gone")
     if entry.gid is None:
         return ""
-    return standings.get((entry.entity_type, entry.gid), "gone")
+    status, audited = standings.get((entry.entity_type, entry.gid), ("gone", None))
+    said = words.status(status)
+    if status in ("unchecked", "audit_in_progress") or audited is None:
+        return said
+    return f"{said}, audited {audited:%Y-%m-%d %H:%M:%S}"
 
 
 if __name__ == "__main__":

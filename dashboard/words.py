@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
+
+#: The number of characters of a text that a list shows.
+_LONGEST: Final = 300
 
 STATUSES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -104,6 +108,24 @@ def kind(name: str) -> str:
     return KINDS.get(name, name)
 
 
+def remedy(name: str) -> str:
+    """Return in words what an audit does about a check."""
+    return REMEDIES.get(name, name)
+
+
+def outcome(name: str) -> str:
+    """Return the outcome of an audit in words."""
+    return OUTCOMES.get(name, name)
+
+
+def message(content: Mapping[str, Any]) -> str:
+    """Return an event's message on one line."""
+    return ", ".join(
+        f"{key} {value if isinstance(value, str | int) else json.dumps(value)}"
+        for key, value in content.items()
+    )
+
+
 def status(name: str) -> str:
     """Return an entity's status in words."""
     return STATUSES.get(name, name)
@@ -135,3 +157,8 @@ def duration(seconds: float) -> str:
 def clock(at: datetime) -> str:
     """Return a time of day."""
     return f"{at:%H:%M:%S} UTC"
+
+
+def shortened(text: str) -> str:
+    """Return as much of a text as a list shows."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
 from typing import Final
-from uuid import UUID
 
 import streamlit as st
 
-from artwork_backfill.dashboard import address, queries, show
+from artwork_backfill.dashboard import address, queries, show, words
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.dashboard.database import DashboardDb
 from artwork_backfill.dashboard.memory import Memory
@@ -31,9 +28,14 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
         "Found within", list(PERIODS), required=True, key=_PERIOD, persist_state="session"
     )
     with database.reading() as conn:
-        catalogue = queries.checks(conn, PERIODS[str(period)])
+        found = queries.findings(conn, PERIODS[str(period)])
     show.table(
-        catalogue,
+        (
+            (check.name, *found.get(check.name, queries.Findings()), check.severity.label,
+             words.remedy(check.remedy),
+             f"{check.summary} ({check.note})" if check.note else check.summary, check.applies)
+            for check in CHECKS.values()
+        ),
         {
             "check": show.words("Check"),
             "entities": show.number("Audits", "small"),
@@ -47,8 +49,8 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
         key=_TABLE,
         selection="single-row",
         rows=14,
-        on_select=partial(_choose, catalogue["check"].tolist()),
-    )
+        on_select=_choose,
+    )  # fmt: skip
     st.caption(
         "Audits counts the audits that found it in this period: an entity audited twice counts"
         " twice. Select a check to see examples."
@@ -58,9 +60,9 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
         _examples(database, kept, str(chosen))
 
 
-def _choose(checks: Sequence[str]) -> None:
+def _choose() -> None:
     chosen = show.selected(_TABLE)
-    st.session_state[_CHECK] = checks[chosen[0]] if chosen else ""
+    st.session_state[_CHECK] = list(CHECKS)[chosen[0]] if chosen else ""
 
 
 def _examples(database: DashboardDb, kept: Memory, check: str) -> None:
@@ -75,34 +77,16 @@ def _examples(database: DashboardDb, kept: Memory, check: str) -> None:
     )
     with database.reading() as conn:
         found = queries.examples(conn, check)
-    if not len(found):
+    if not found:
         st.caption("No audit has kept an example of it.")
         return
-    key = f"checks.examples.{check}"
-    show.table(
-        found,
-        {
-            "gid": show.words("Gid"),
-            "status": show.words("Entity is"),
-            "entity_type": show.words("Type", "small"),
-            "priority": show.number("Priority", "small"),
-            "last_audit_at": show.moment("Last audit"),
-            "musicbrainz": show.link("MusicBrainz", "open", "small"),
-            "item": show.link("archive.org", "open", "small"),
-        },
-        name="Examples",
-        key=key,
-        selection="single-row",
-        rows=8,
-    )
-    chosen = show.selected(key)
-    if chosen and chosen[0] < len(found):
-        gid = str(found["gid"].iloc[chosen[0]])
+    chosen = show.entity_table(found, name="Examples", key=f"checks.examples.{check}", rows=8)
+    if chosen is not None:
         st.button(
             "Open in Entities",
             key="checks.open",
             on_click=address.go,
             args=("Entities",),
-            kwargs={QUERY: gid},
+            kwargs={QUERY: str(chosen.gid)},
         )
-        case.show_gid(database, kept, UUID(gid))
+        case.show_gid(database, kept, chosen.gid)

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-import pandas as pd
 import streamlit as st
 from psycopg import Connection
 
@@ -30,6 +29,7 @@ JOBS: Final = (
 )
 
 _RUN: Final = "runs.run"
+_TABLE: Final = "runs.table"
 _WHY: Final = "runs.why"
 _HOLD_WHY: Final = "runs.hold.why"
 _NOTICE: Final = "runs.notice"
@@ -42,16 +42,21 @@ _COUNTS: Final = ("audited", "written", "seeded", "inserted", "scanned")
 FIELDS: Final = (Field("run", _RUN),)
 
 
-def at_work(conn: Connection, now: datetime) -> str:
-    """Return a line about the runs at work, for the top of every page."""
+def at_work(conn: Connection) -> list[Run] | None:
+    """Return the runs at work, `None` if the database keeps no records of runs."""
     if not runs.exist(conn):
-        return ""
-    alive = [run for run in runs.list_runs(conn, 20, ended=False) if run.is_at_work(now)]
-    if not alive:
+        return None
+    now = datetime.now(UTC)
+    return [run for run in runs.list_runs(conn, _SHOWN, ended=False) if run.is_at_work(now)]
+
+
+def describe(working: Sequence[Run], now: datetime) -> str:
+    """Return a line about the runs at work, for the top of every page."""
+    if not working:
         return "No run is at work."
     return "At work: " + "; ".join(
         f"{run.job}, {run.state(now)} since {words.age(run.started, now)}, by {run.who}"
-        for run in alive
+        for run in working
     )
 
 
@@ -90,9 +95,13 @@ def _show_list(database: DashboardDb) -> None:
     if not found:
         st.info("No run has left a record yet.")
         return
-    key = "runs.table"
     show.table(
-        _frame(found, now),
+        (
+            (run.job, run.state(now), f"{words.age(run.started, now)} ago",
+             words.short(_seconds(run, now)), _done(run), _rate(run, now), _asked(run), run.who,
+             run.host)
+            for run in found
+        ),
         {
             "job": show.words("Job"),
             "state": show.words("State"),
@@ -105,36 +114,16 @@ def _show_list(database: DashboardDb) -> None:
             "host": show.words("Host"),
         },
         name="Runs",
-        key=key,
+        key=_TABLE,
         selection="single-row",
         rows=12,
-        on_select=partial(_open, key, [str(run.id) for run in found]),
-    )
+        on_select=partial(_open, [str(run.id) for run in found]),
+    )  # fmt: skip
 
 
-def _open(key: str, ids: Sequence[str]) -> None:
-    chosen = show.selected(key)
+def _open(ids: Sequence[str]) -> None:
+    chosen = show.selected(_TABLE)
     st.session_state[_RUN] = ids[chosen[0]] if chosen and chosen[0] < len(ids) else ""
-
-
-def _frame(found: Sequence[Run], now: datetime) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            (
-                run.job,
-                run.state(now),
-                f"{words.age(run.started, now)} ago",
-                words.short(_seconds(run, now)),
-                _done(run),
-                _rate(run, now),
-                _asked(run),
-                run.who,
-                run.host,
-            )
-            for run in found
-        ],
-        columns=["job", "state", "started", "took", "done", "rate", "waits", "who", "host"],
-    )
 
 
 def _seconds(run: Run, now: datetime) -> float:
@@ -222,19 +211,13 @@ def _report(report: Mapping[str, Any]) -> None:
     verification = report.get("verification") or []
     if verification:
         st.markdown("**Verification**")
-        rows = [
-            (
-                "yes" if check.get("ok") else "no",
-                check.get("name"),
-                str(check.get("expected")),
-                str(check.get("actual")),
-                check.get("detail") or "",
-            )
-            for check in verification
-            if isinstance(check, Mapping)
-        ]
         show.table(
-            pd.DataFrame(rows, columns=["ok", "name", "expected", "actual", "detail"]),
+            (
+                ("yes" if check.get("ok") else "no", check.get("name"),
+                 str(check.get("expected")), str(check.get("actual")), check.get("detail"))
+                for check in verification
+                if isinstance(check, Mapping)
+            ),
             {
                 "ok": show.words("Holds", "small"),
                 "name": show.words("What"),
@@ -243,7 +226,7 @@ def _report(report: Mapping[str, Any]) -> None:
                 "detail": show.words("Detail"),
             },
             name="Verification",
-        )
+        )  # fmt: skip
     if isinstance(totals := report.get("totals"), Mapping):
         _totals(totals)
     with st.expander("The whole report"):
@@ -251,11 +234,12 @@ def _report(report: Mapping[str, Any]) -> None:
 
 
 def _totals(totals: Mapping[str, Any]) -> None:
-    rows = [(name, f"{value:,}" if isinstance(value, int) else str(value))
-            for name, value in totals.items()]  # fmt: skip
     st.markdown("**Totals**")
     show.table(
-        pd.DataFrame(rows, columns=["name", "value"]),
+        (
+            (name, f"{value:,}" if isinstance(value, int) else str(value))
+            for name, value in totals.items()
+        ),
         {"name": show.words("What"), "value": show.words("How many")},
         name="Totals",
     )

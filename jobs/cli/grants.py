@@ -13,7 +13,7 @@ from typing import Final
 
 import click
 
-from artwork_backfill.dashboard import tables as dashboard_tables
+from artwork_backfill.dashboard import queries as dashboard
 from artwork_backfill.jobs.cli.main import JOBS, load_job
 from artwork_backfill.jobs.command import usage_errors
 from artwork_backfill.shared.auditing import expectation
@@ -38,11 +38,7 @@ _OTHERS: Final = {
     "review": (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES),
     "events": (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES),
     "runs": runs.TABLES,
-    "dashboard": (
-        *questions.TABLES,
-        *dashboard_tables.TABLES,
-        *dashboard_tables.CHANGED,
-    ),
+    "dashboard": (*dashboard.TABLES, *dashboard.CHANGED),
     "migrate": (
         *Target.MUSICBRAINZ.rights,
         Table("artwork_indexer.event_failure_reason", ("SELECT", "TRIGGER")),

@@ -34,10 +34,10 @@ from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review import actions, questions
 from artwork_backfill.shared.review import export as staff
 from artwork_backfill.shared.review.actions import Refused, Requeued, Retried
+from artwork_backfill.shared.review.lists import Page
 from artwork_backfill.shared.review.questions import (
     Event,
     EventFilter,
-    Page,
     Review,
     ReviewFilter,
     ReviewStatus,
@@ -189,7 +189,7 @@ def list_reviews(
         newer_than=_age(newer_than),
     )
     with database("review", questions.TABLES) as conn:
-        reviews = questions.list_reviews(conn, wanted, Page(limit, offset))
+        reviews = questions.REVIEWS.page(conn, wanted, Page(limit, offset))
     _show_list(form, Review, reviews, views.reviews_table)
 
 
@@ -226,7 +226,7 @@ def _review_command(name: str, action: ReviewAction, help_text: str) -> None:
     @by_option
     def command(*, review_id: int, note: str, by: str) -> None:
         with database("review", (*questions.TABLES, *actions.TABLES)) as conn:
-            review = questions.find_review(conn, review_id)
+            review = questions.REVIEWS.find(conn, review_id)
             if review is None:
                 raise Refused(f"there is no review {review_id}: `review list` shows all reviews")
             review = action(conn, review, by=by, note=note)
@@ -287,7 +287,7 @@ def purge(*, review_id: int, artwork_id: int, suffix: str | None, note: str, by:
     """
     tables = (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES)
     with database("review", tables) as conn:
-        review = questions.find_review(conn, review_id)
+        review = questions.REVIEWS.find(conn, review_id)
         if review is None:
             raise Refused(f"there is no review {review_id}: `review list` shows all reviews")
         event_id = actions.purge(
@@ -373,7 +373,7 @@ def failed(
     """
     wanted = EventFilter(EntityType(entity_type) if entity_type else None, action, reason)
     with database("events", questions.TABLES) as conn:
-        events = questions.list_failed_events(conn, wanted, Page(limit, offset))
+        events = questions.FAILED_EVENTS.page(conn, wanted, Page(limit, offset))
     _show_list(form, Event, events, views.events_table)
 
 

@@ -60,7 +60,7 @@ def review(place: Place) -> questions.Review:
         "INSERT INTO artwork_indexer.needs_manual_review (audit_entity_id, review_reason)"
         " SELECT id, 'only copy' FROM artwork_indexer.audit_entity"
     )
-    found = questions.find_review(place.ours, 1)
+    found = questions.REVIEWS.find(place.ours, 1)
     assert found is not None
     return found
 
@@ -159,7 +159,7 @@ def test_a_requeued_event_outlives_what_waits_for_another_failed_one_as_well(pla
 def test_what_waits_for_a_failed_event_does_not_hinder_a_purge(
     place: Place, given_up: list[int]
 ) -> None:
-    seen = questions.find_review(place.ours, 1)
+    seen = questions.REVIEWS.find(place.ours, 1)
     assert seen is not None
     ours = purge(place, seen)
     assert [event.id for event in place.events(state="queued")] == [ours]

@@ -21,7 +21,8 @@ from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.review import actions, questions
 from artwork_backfill.shared.review import export as staff
 from artwork_backfill.shared.review.actions import Refused
-from artwork_backfill.shared.review.questions import EventFilter, Page, ReviewFilter
+from artwork_backfill.shared.review.lists import Page
+from artwork_backfill.shared.review.questions import EventFilter, ReviewFilter
 from sandbox.postgres import Cluster
 
 GID = UUID("76df3287-6cda-33eb-8e9a-044b5e15ffdd")
@@ -301,10 +302,10 @@ def test_nobody_reads_whole_tables_to_answer_a_question(tables: Tables) -> None:
     conn = _Explaining(tables.conn)
     asking = cast("psycopg.Connection", conn)
 
-    questions.list_reviews(asking, ReviewFilter(), Page())
-    questions.find_review(asking, 1)
+    questions.REVIEWS.page(asking, ReviewFilter(), Page())
+    questions.REVIEWS.find(asking, 1)
     questions.find_cases(asking, row[0])
-    questions.list_failed_events(asking, EventFilter(), Page())
+    questions.FAILED_EVENTS.page(asking, EventFilter(), Page())
     list(staff.instructions(asking))
 
     for table in ("audit_entity", "needs_manual_review", "audit_result", "event_queue"):
@@ -456,7 +457,7 @@ def test_an_entity_under_audit_is_left_alone(tables: Tables, review: Command) ->
 def test_a_review_that_changed_since_it_was_seen_is_left_alone(tables: Tables) -> None:
     entity = tables.entity()
     id_ = tables.review(entity, reason="only copy")
-    seen = questions.find_review(tables.conn, id_)
+    seen = questions.REVIEWS.find(tables.conn, id_)
     assert seen is not None
     tables.conn.execute(
         "UPDATE artwork_indexer.needs_manual_review SET review_reason = 'item.dark'"
