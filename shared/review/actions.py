@@ -10,9 +10,10 @@ deadlock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Final, Literal
 from uuid import UUID, uuid4
 
@@ -205,6 +206,8 @@ WHERE status = 'open' AND audit_entity_id = ANY (%(ids)s::bigint[])
 """
 
 # There are few failed events, and they have an index: searching them for dependants costs little.
+# The last two columns are NULL for an event that no audit has queued. Ids are reused after a
+# TRUNCATE: an event is an audit's only if action and entity agree, too.
 _FAILED_FAMILY: Final = """
 WITH RECURSIVE family (id) AS (
     SELECT id FROM unnest(%(ids)s::bigint[]) AS wanted (id)
@@ -214,43 +217,25 @@ WITH RECURSIVE family (id) AS (
     JOIN artwork_indexer.event_queue child
       ON child.state = 'failed' AND child.depends_on @> ARRAY[family.id]
 )
-SELECT id, state::text, depends_on, entity_type::text, action::text, message
-FROM artwork_indexer.event_queue
-WHERE id IN (SELECT id FROM family)
-ORDER BY id
-"""
-
-# Ids are reused after a TRUNCATE: an event is an audit's only if action and entity agree, too.
-_MADE_BY_AUDIT: Final = """
-SELECT event.id, bool_or(result.outcome = 'purge')
+SELECT event.id, event.state::text,
+       ARRAY(SELECT id FROM artwork_indexer.event_queue
+             WHERE state = 'failed' AND id = ANY (event.depends_on)),
+       event.entity_type::text, event.action::text, event.message, audit.entity_id, audit.is_purge
 FROM artwork_indexer.event_queue event
-JOIN artwork_indexer.audit_entity entity
-  ON entity.entity_type = event.entity_type
- AND entity.gid = CASE WHEN event.message->>'gid' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-                       THEN (event.message->>'gid')::uuid END
-JOIN artwork_indexer.audit_result result
-  ON result.audit_entity_id = entity.id AND event.id = ANY (result.event_ids)
-WHERE event.id = ANY (%(ids)s::bigint[])
-AND event.action IN ('index', 'delete_image', 'deindex')
-GROUP BY event.id
-"""
-
-# An event that waits for one of the omitted ones is no obstacle to it.
-_UNDER_WAY: Final = """
-SELECT EXISTS (
-    SELECT
-    FROM artwork_indexer.event_queue
-    WHERE state IN ('queued', 'running')
-    AND entity_type::text = %(entity_type)s
-    AND %(gid)s IN (message->>'gid', message->>'old_gid', message->>'new_gid')
-    AND NOT id = ANY (%(but)s::bigint[])
-    AND NOT (state = 'queued' AND coalesce(depends_on && %(but)s::bigint[], false)))
-"""
-
-_ENTITY_ID: Final = """
-SELECT id
-FROM artwork_indexer.audit_entity
-WHERE entity_type::text = %(entity_type)s AND gid = %(gid)s
+LEFT JOIN LATERAL (
+    SELECT entity.id AS entity_id, bool_or(result.outcome = 'purge') AS is_purge
+    FROM artwork_indexer.audit_entity entity
+    JOIN artwork_indexer.audit_result result
+      ON result.audit_entity_id = entity.id AND event.id = ANY (result.event_ids)
+    WHERE entity.entity_type = event.entity_type
+    AND entity.gid = CASE
+        WHEN event.message->>'gid' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+        THEN (event.message->>'gid')::uuid END
+    AND event.action IN ('index', 'delete_image', 'deindex')
+    GROUP BY entity.id
+) AS audit ON TRUE
+WHERE event.id IN (SELECT id FROM family)
+ORDER BY event.id
 """
 
 _HAS_TWIN: Final = """
@@ -262,11 +247,6 @@ SELECT EXISTS (
      AND twin.action = event.action
      AND twin.message = event.message
     WHERE event.id = %(id)s AND twin.id <> event.id AND twin.state = 'queued')
-"""
-
-_FAILED_PARENTS: Final = """
-SELECT id FROM artwork_indexer.event_queue
-WHERE state = 'failed' AND id = ANY (%(ids)s::bigint[])
 """
 
 # As if it were new: artwork-indexer gives up an event that runs 2.5 minutes after `created`.
@@ -620,78 +600,160 @@ def requeue(
     list[RequeuedEvent]
         The result of each requested event, and of each that depends on one.
     """
-    family = _failed_family(conn, ids)
-    ours = _made_by_audit(conn, family)
-    looks = {
-        event.id: _look_at(conn, event, listings)
-        for event in family
-        if event.action == "delete_image" and event.state == "failed" and event.id in ours
-    }
-    requeuing = _Requeuing(conn, family, ids)
-    groups: dict[tuple[EntityType, str], list[_Event]] = {}
-    others: list[int] = []
-    for event in requeuing.parents_first():
-        if event.id not in ours and not any_event:
-            requeuing.leave(event, Requeued.NOT_OURS)
-        elif event.action == "delete_image" and (
-            obstacle := _obstacle(
-                conn, event, looks.get(event.id), ours.get(event.id), requeuing.failed
-            )
-        ):
-            requeuing.leave(event, *obstacle)
-        elif event.id in ours:
-            groups.setdefault((event.entity_type, event.gid), []).append(event)
-        elif (outcome := _requeue_one(conn, event.id)) is Requeued.REQUEUED:
-            others.append(event.id)
+    events = _failed_family(conn, ids)
+    others = []
+    groups: dict[int, list[_Event]] = {}
+    for event in _parents_first(events):
+        if _is_blocked(event, events):
+            event.leave(Requeued.PARENT_FAILED)
+        elif not (event.is_ours or any_event):
+            event.leave(Requeued.NOT_OURS)
+        elif event.action == "delete_image" and (obstacle := _obstacle(conn, event, listings)):
+            event.leave(*obstacle)
+        elif event.entity_id is not None:
+            groups.setdefault(event.entity_id, []).append(event)
         else:
-            requeuing.leave(event, outcome)
-    _note_requeued(conn, others, by)
-    for group in groups.values():
-        _requeue_ours(conn, requeuing, group, looks, by)
-    return requeuing.summary()
+            others.append(event)
+    for event in others:
+        blocked = _is_blocked(event, events)
+        event.outcome = Requeued.PARENT_FAILED if blocked else _requeue_one(conn, event.id)
+    _note_requeued(conn, [event.id for event in others if event.is_requeued], by)
+    for entity_id, group in groups.items():
+        _requeue_ours(conn, entity_id, group, events, by)
+    results = [
+        RequeuedEvent(event.id, event.outcome, event.id in ids, event.detail)
+        for event in events.values()
+    ]
+    results += [
+        RequeuedEvent(id_, Requeued.MISSING, asked_for=True) for id_ in ids if id_ not in events
+    ]
+    return sorted(results, key=attrgetter("id"))
 
 
-class _Requeuing:
-    """The results of requeueing events, parents before the events that depend on them."""
+@dataclass(slots=True)
+class _Event:
+    """An event, and the outcome of requeueing it, as far as it is known.
 
-    def __init__(self, conn: Connection, family: Collection[_Event], ids: Collection[int]) -> None:
-        events = {event.id: event for event in family}
-        self._events = events
-        self._asked_for = frozenset(ids)
-        self._parents = {id_: event.depends_on for id_, event in events.items()}
-        self.failed = {id_ for id_, event in events.items() if event.state == "failed"}
-        self.outcomes = dict.fromkeys(ids, Requeued.MISSING)
-        self.outcomes |= dict.fromkeys(events, Requeued.NOT_FAILED)
-        self.outcomes |= dict.fromkeys(self.failed, Requeued.REQUEUED)
-        self._details: dict[int, str] = {}
-        self._blocking = _failed(conn, set().union(*self._parents.values())) - self.failed
+    `failed_parents` are the ids of failed events that it depends on. `entity_id` and `is_purge` are
+    None if no audit has queued it. `owner` is the gid of the entity that owns an image to delete.
+    """
 
-    def parents_first(self) -> Iterator[_Event]:
-        """Yield the failed events, without those whose parents stay failed."""
-        for id_ in _parents_first(self.failed, self._parents):
-            if not self.is_blocked(self._events[id_]):
-                yield self._events[id_]
+    id: int
+    outcome: Requeued
+    failed_parents: Sequence[int]
+    entity_type: EntityType
+    action: Literal["index", "copy_image", "delete_image", "deindex"]
+    message: Mapping[str, Any]
+    entity_id: int | None
+    is_purge: bool | None
+    detail: str = ""
+    owner: str | None = None
 
-    def leave(self, event: _Event, outcome: Requeued, detail: str = "") -> None:
-        """Leave an event as it is, and the events that depend on it."""
-        self.outcomes[event.id] = outcome
-        self._details[event.id] = detail
-        self._blocking.add(event.id)
+    @property
+    def gid(self) -> str:
+        return str(self.message.get("gid"))
 
-    def is_blocked(self, event: _Event) -> bool:
-        """Return whether a parent stays failed, and leave the event in that case."""
-        if self._blocking.isdisjoint(event.depends_on):
-            return False
-        self.leave(event, Requeued.PARENT_FAILED)
-        return True
+    @property
+    def artwork_id(self) -> int:
+        id_ = self.message.get("artwork_id")
+        return id_ if isinstance(id_, int) else 0
 
-    def summary(self) -> list[RequeuedEvent]:
-        return [
-            RequeuedEvent(
-                id_, self.outcomes[id_], id_ in self._asked_for, self._details.get(id_, "")
-            )
-            for id_ in sorted(self.outcomes)
-        ]
+    @property
+    def is_ours(self) -> bool:
+        return self.entity_id is not None
+
+    @property
+    def is_requeued(self) -> bool:
+        return self.outcome is Requeued.REQUEUED
+
+    def leave(self, outcome: Requeued, detail: str = "") -> None:
+        """Leave the event as it is."""
+        self.outcome, self.detail = outcome, detail
+
+
+def _failed_family(conn: Connection, ids: Collection[int]) -> dict[int, _Event]:
+    """Return events by id, with the failed ones that depend on them."""
+    return {
+        id_: _Event(
+            id_,
+            Requeued.REQUEUED if state == "failed" else Requeued.NOT_FAILED,
+            parents,
+            EntityType(entity_type),
+            *rest,
+        )
+        for id_, state, parents, entity_type, *rest in conn.execute(
+            _FAILED_FAMILY, {"ids": list(ids)}
+        )
+    }
+
+
+def _is_blocked(event: _Event, events: Mapping[int, _Event]) -> bool:
+    """Return whether an event that this one depends on stays failed."""
+    return not all(id_ in events and events[id_].is_requeued for id_ in event.failed_parents)
+
+
+def _parents_first(events: Mapping[int, _Event]) -> list[_Event]:
+    """Return the failed events in an order in which each comes after those it depends on."""
+    ordered: list[_Event] = []
+    left = {event.id: event for event in events.values() if event.is_requeued}
+    while left:
+        ready = [event for event in left.values() if left.keys().isdisjoint(event.failed_parents)]
+        # Events that depend on each other can never run, so their order does not matter.
+        for event in ready or list(left.values()):
+            ordered.append(left.pop(event.id))
+    return ordered
+
+
+def _obstacle(
+    conn: Connection, event: _Event, listings: Listings | None
+) -> tuple[Requeued, str] | None:
+    """Return why a deletion must not be requeued, with a detail; None if it may be.
+
+    Of an event that no audit has queued, it only matters that the image is not the entity's own. No
+    transaction is open, as items are read.
+    """
+    rows = read_owners(conn, event.entity_type, [event.artwork_id])
+    event.owner = owner = rows.gids.get(event.artwork_id)
+    if owner == event.gid:
+        return Requeued.UNSAFE, "the image is this entity's own"
+    if not event.is_ours:
+        return None
+    image, copy = _look_at(event, listings)
+    if copy is CopyState.UNKNOWN:
+        return Requeued.UNREAD, ""
+    if owner in rows.busy:
+        return Requeued.BUSY, ""
+    if image is None:
+        return Requeued.UNSAFE, "the item does not list the image any more"
+    if event.is_purge:
+        return None
+    if owner is None:
+        return Requeued.UNSAFE, "the image belongs to no entity"
+    if read_presence(conn, event.entity_type, event.gid) is Presence.LIVE:
+        return Requeued.UNSAFE, "the entity is live"
+    if copy is not CopyState.SAME:
+        return Requeued.UNSAFE, f"{event.entity_type} {owner} does not hold the same image"
+    return None
+
+
+def _look_at(
+    event: _Event, listings: Listings | None
+) -> tuple[OriginalImage | None, CopyState | None]:
+    """Return the image to delete as archive.org lists it, and the state of its owner's copy."""
+    unread = None, CopyState.UNKNOWN
+    if listings is None:
+        return unread
+    try:
+        item = listings.read(event.gid)
+        if item.state in (ItemState.UNFINISHED, ItemState.UNAVAILABLE):
+            return unread
+        image = next(iter(_images(item, event.artwork_id, str(event.message.get("suffix")))), None)
+        if image is None or event.owner is None:
+            return image, None
+        archive = ART_ARCHIVES[event.entity_type]
+        return image, compare_copies(image, listings.read(event.owner), archive)
+    except (ServiceError, Interrupted, ValueError):
+        return unread
 
 
 _OBSTACLES: Final[Mapping[Obstacle, Requeued]] = {
@@ -703,39 +765,30 @@ _OBSTACLES: Final[Mapping[Obstacle, Requeued]] = {
 
 def _requeue_ours(
     conn: Connection,
-    requeuing: _Requeuing,
+    entity_id: int,
     group: Sequence[_Event],
-    looks: Mapping[int, _Look],
+    events: Mapping[int, _Event],
     by: str,
 ) -> None:
     """Requeue the events of one entity, all of them or none."""
     is_live = read_presence(conn, group[0].entity_type, group[0].gid) is Presence.LIVE
-    twins: set[str] = set()
-    wanted = []
+    wanted: list[_Event] = []
     for event in group:
-        twin = f"{event.action} {sorted(event.message.items())}"
-        if requeuing.is_blocked(event):
-            continue
-        if event.action == ("deindex" if is_live else "index"):
-            requeuing.leave(event, Requeued.OUTDATED)
-            continue
-        if twin in twins:
-            requeuing.leave(event, Requeued.DUPLICATE)
-            continue
-        twins.add(twin)
-        wanted.append(event)
+        if _is_blocked(event, events):
+            event.leave(Requeued.PARENT_FAILED)
+        elif event.action == ("deindex" if is_live else "index"):
+            event.leave(Requeued.OUTDATED)
+        elif any((event.action, event.message) == (one.action, one.message) for one in wanted):
+            event.leave(Requeued.DUPLICATE)
+        else:
+            wanted.append(event)
     if not wanted:
         return
     request = QueueRequest(
-        _entity_id(conn, wanted[0]),
+        entity_id,
         uuid4(),
         [
-            EventToQueue(
-                event.action,
-                event.message,
-                owner_gid=looks[event.id].owner if event.id in looks else None,
-                event_id=event.id,
-            )
+            EventToQueue(event.action, event.message, owner_gid=event.owner, event_id=event.id)
             for event in wanted
         ],
         is_live=is_live,
@@ -745,130 +798,13 @@ def _requeue_ours(
     if obstacle is None:
         return
     for event in wanted:
-        if _has_twin(conn, event):
-            requeuing.leave(event, Requeued.DUPLICATE)
-        elif not requeuing.is_blocked(event):
+        if holds(conn, _HAS_TWIN, {"id": event.id}):
+            event.leave(Requeued.DUPLICATE)
+        elif _is_blocked(event, events):
+            event.leave(Requeued.PARENT_FAILED)
+        else:
             outcome = _OBSTACLES.get(obstacle, Requeued.BUSY)
-            detail = obstacle.explanation if outcome is Requeued.UNSAFE else ""
-            requeuing.leave(event, outcome, detail)
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    id: int
-    state: str
-    depends_on: set[int]
-    entity_type: EntityType
-    action: Literal["index", "copy_image", "delete_image", "deindex"]
-    message: Mapping[str, Any]
-
-    @property
-    def gid(self) -> str:
-        return str(self.message.get("gid"))
-
-    @property
-    def artwork_id(self) -> int:
-        id_ = self.message.get("artwork_id")
-        return id_ if isinstance(id_, int) else 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """What archive.org lists of an image to delete: here, and in its owner's item."""
-
-    image: OriginalImage | None = None
-    owner: str | None = None
-    copy: CopyState | None = None
-    is_readable: bool = True
-
-
-def _failed_family(conn: Connection, ids: Collection[int]) -> list[_Event]:
-    return [
-        _Event(id_, state, set(depends_on or ()), EntityType(entity_type), action, message)
-        for id_, state, depends_on, entity_type, action, message in conn.execute(
-            _FAILED_FAMILY, {"ids": list(ids)}
-        )
-    ]
-
-
-def _made_by_audit(conn: Connection, events: Iterable[_Event]) -> dict[int, bool]:
-    """Return the ids of events that an audit queued, and whether a person decided them."""
-    ids = [event.id for event in events]
-    return dict(conn.execute(_MADE_BY_AUDIT, {"ids": ids}).fetchall())
-
-
-def _look_at(conn: Connection, event: _Event, listings: Listings | None) -> _Look:
-    """Read the items that a deletion depends on; no transaction is open."""
-    if listings is None:
-        return _Look(is_readable=False)
-    owner = read_owners(conn, event.entity_type, [event.artwork_id]).gids.get(event.artwork_id)
-    archive = ART_ARCHIVES[event.entity_type]
-    try:
-        item = listings.read(event.gid)
-        if item.state in (ItemState.UNFINISHED, ItemState.UNAVAILABLE):
-            return _Look(is_readable=False)
-        image = next(iter(_images(item, event.artwork_id, str(event.message.get("suffix")))), None)
-        if image is None or owner is None or owner == event.gid:
-            return _Look(image, owner)
-        copy = compare_copies(image, listings.read(owner), archive)
-    except (ServiceError, Interrupted, ValueError):
-        return _Look(is_readable=False)
-    return _Look(image, owner, copy, is_readable=copy is not CopyState.UNKNOWN)
-
-
-def _obstacle(
-    conn: Connection,
-    event: _Event,
-    look: _Look | None,
-    is_purge: bool | None,
-    requeued: Collection[int],
-) -> tuple[Requeued, str] | None:
-    """Return why a deletion must not be requeued, with a detail; None if it may be.
-
-    `is_purge` is None for an event that no audit has queued: then it only matters that the image is
-    not the entity's own.
-    """
-    rows = read_owners(conn, event.entity_type, [event.artwork_id])
-    owner = rows.gids.get(event.artwork_id)
-    if owner == event.gid:
-        return Requeued.UNSAFE, "the image is this entity's own"
-    if is_purge is None:
-        return None
-    if look is None or not look.is_readable:
-        return Requeued.UNREAD, ""
-    but = list(requeued)
-    if _is_under_way(conn, event.entity_type, event.gid, but=but) or owner in rows.busy:
-        return Requeued.BUSY, ""
-    if look.image is None:
-        return Requeued.UNSAFE, "the item does not list the image any more"
-    if is_purge:
-        return None
-    if owner is None:
-        return Requeued.UNSAFE, "the image belongs to no entity"
-    if owner != look.owner:
-        return Requeued.BUSY, ""
-    if read_presence(conn, event.entity_type, event.gid) is Presence.LIVE:
-        return Requeued.UNSAFE, "the entity is live"
-    if look.copy is not CopyState.SAME:
-        return Requeued.UNSAFE, f"{event.entity_type} {owner} does not hold the same image"
-    return None
-
-
-def _entity_id(conn: Connection, event: _Event) -> int:
-    values = {"entity_type": event.entity_type.value, "gid": event.gid}
-    ((id_,),) = conn.execute(_ENTITY_ID, values).fetchall()
-    return int(id_)
-
-
-def _has_twin(conn: Connection, event: _Event) -> bool:
-    return holds(conn, _HAS_TWIN, {"id": event.id})
-
-
-def _is_under_way(
-    conn: Connection, entity_type: EntityType, gid: str, *, but: Sequence[int] = ()
-) -> bool:
-    values = {"entity_type": entity_type.value, "gid": gid, "but": list(but)}
-    return holds(conn, _UNDER_WAY, values)
+            event.leave(outcome, obstacle.explanation if outcome is Requeued.UNSAFE else "")
 
 
 def _images(item: Item, artwork_id: int, suffix: str | None) -> list[OriginalImage]:
@@ -877,22 +813,6 @@ def _images(item: Item, artwork_id: int, suffix: str | None) -> list[OriginalIma
         for image in item.originals()
         if image.artwork_id == artwork_id and suffix in (None, image.suffix)
     ]
-
-
-def _failed(conn: Connection, ids: Iterable[int]) -> set[int]:
-    return {id_ for (id_,) in conn.execute(_FAILED_PARENTS, {"ids": list(ids)})}
-
-
-def _parents_first(ids: Collection[int], parents: Mapping[int, Collection[int]]) -> list[int]:
-    """Return ids in an order in which every event comes after those it depends on."""
-    ordered: dict[int, None] = {}
-    left = set(ids)
-    while left:
-        ready = {id_ for id_ in left if left.isdisjoint(parents[id_])}
-        # Events that depend on each other can never run, so their order does not matter.
-        ordered |= dict.fromkeys(sorted(ready or left))
-        left -= ready or left
-    return list(ordered)
 
 
 def _requeue_one(conn: Connection, id_: int) -> Requeued:
