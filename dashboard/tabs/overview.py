@@ -82,7 +82,7 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
     with database.reading() as conn:
         _course(conn, counted, PERIODS[str(period)])
         _findings(conn, PERIODS[str(period)])
-        estimate = runs.latest_run(conn, "estimate") if runs.exist(conn) else None
+        estimate = runs.latest_run(conn, "estimate") if runs.may_read(conn) else None
     if estimate is not None and estimate.report:
         _estimate(estimate.report, words.age(estimate.finished, datetime.now(UTC)))
 

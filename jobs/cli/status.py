@@ -15,7 +15,7 @@ from rich.text import Text
 from artwork_backfill.jobs.cli import run_views, views
 from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.review import runs
-from artwork_backfill.shared.review.runs import Hold
+from artwork_backfill.shared.review.runs import Hold, Run
 from artwork_backfill.shared.review.status import AuditStatus, EntityCount, Repairs
 
 #: The maximum number of working runs to show.
@@ -36,7 +36,7 @@ _STATUSES: Final = {
 class AtWork:
     """Working runs and held jobs; both empty if the role may not read them."""
 
-    runs: tuple[run_views.RunView, ...] = ()
+    runs: tuple[Run, ...] = ()
     holds: tuple[Hold, ...] = ()
 
 
@@ -44,13 +44,17 @@ def read_at_work(conn: Connection) -> AtWork:
     """Return the working runs and the held jobs."""
     if not runs.may_read(conn):
         return AtWork()
-    at_work = run_views.read(conn, runs.list_runs(conn, _MOST_RUNS, ended=False))
+    at_work = runs.list_runs(conn, _MOST_RUNS, ended=False)
     return AtWork(tuple(at_work), tuple(runs.list_holds(conn)))
 
 
 def to_json(status: AuditStatus, at_work: AtWork) -> str:
     """Return the status as a JSON document."""
-    return json.dumps(asdict(status) | asdict(at_work), indent=2, default=str)
+    shown = {
+        "runs": list(map(run_views.to_dict, at_work.runs)),
+        "holds": list(map(asdict, at_work.holds)),
+    }
+    return json.dumps(asdict(status) | shown, indent=2, default=str)
 
 
 def to_terminal(status: AuditStatus, at_work: AtWork) -> RenderableType:
