@@ -196,7 +196,7 @@ def _applied(outcomes: Sequence[ReviewOutcome], done: str) -> Applied[Review]:
 
 def _put_back(
     label: str,
-    status: ReviewStatus,
+    action: ReviewAction,
     conn: Connection,
     by: str,
     rows: Sequence[Review],
@@ -204,11 +204,11 @@ def _put_back(
 ) -> Applied[Review]:
     """Reopen the reviews that the person has closed, unless they have changed since."""
     del note
+    last_note = f"UTC, {by}: {action.status}:"
     same = [
         review
         for review in rows
-        if review.status is status
-        and f"UTC, {by}: {status}:" in (review.notes or "").rpartition("\n")[2]
+        if review.status is action.status and last_note in (review.notes or "").rpartition("\n")[2]
     ]
     others = [
         ReviewOutcome(review, f"review {review.id} has changed since")
@@ -219,51 +219,43 @@ def _put_back(
     return _applied([*undone, *others], "reopened")
 
 
-def _closing(
-    label: str, apply: ReviewAction, status: ReviewStatus, done: str, shortcut: str, help_text: str
+def _action(
+    label: str, apply: ReviewAction, done: str, shortcut: str, help_text: str
 ) -> Action[Review]:
-    """Return an action that closes reviews, and can be undone."""
-    undo = Action(f"Undo: {label}", partial(_put_back, label, status))
+    """Return a button for an action; one that closes reviews can be undone."""
+    closes = apply.status not in (None, ReviewStatus.OPEN)
     return Action(
-        label, partial(_apply, apply, done), shortcut, help_text, needs_note=True, undo=undo
+        label,
+        partial(_apply, apply, done),
+        shortcut,
+        help_text,
+        needs_note=apply is not actions.audit_again,
+        undo=Action(f"Undo: {label}", partial(_put_back, label, apply)) if closes else None,
     )
 
 
 ACTIONS: Final = (
-    _closing(
+    _action(
         "Resolve",
         actions.resolve,
-        ReviewStatus.RESOLVED,
         "resolved",
         "alt+e",
         "It is fixed. The entity is audited again, which proves it.",
     ),
-    _closing(
+    _action(
         "Won't fix",
         actions.leave_unfixed,
-        ReviewStatus.WONT_FIX,
         "left unfixed",
         "alt+w",
         "The entity counts as clean. It is audited again if MusicBrainz merges or deletes it.",
     ),
-    Action(
+    _action(
         "Audit again",
-        partial(_apply, actions.audit_again, "to be audited again"),
+        actions.audit_again,
+        "to be audited again",
         "alt+a",
         "Audits the entity first. The review stays open until then.",
     ),
-    Action(
-        "Add note",
-        partial(_apply, actions.annotate, "note added"),
-        "alt+n",
-        "Changes only the note.",
-        needs_note=True,
-    ),
-    Action(
-        "Reopen",
-        partial(_apply, actions.reopen, "reopened"),
-        "alt+o",
-        "The entity waits for a person again.",
-        needs_note=True,
-    ),
+    _action("Add note", actions.annotate, "note added", "alt+n", "Changes only the note."),
+    _action("Reopen", actions.reopen, "reopened", "alt+o", "The entity waits for a person again."),
 )

@@ -33,7 +33,7 @@ from artwork_backfill.shared.engine.log import plain
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review import actions, questions
 from artwork_backfill.shared.review import export as staff
-from artwork_backfill.shared.review.actions import Refused, Requeued, Retried
+from artwork_backfill.shared.review.actions import Refused, Requeued, Retried, ReviewAction
 from artwork_backfill.shared.review.lists import Page
 from artwork_backfill.shared.review.questions import (
     Event,
@@ -214,9 +214,6 @@ def show(*, gid: UUID, as_json: bool) -> None:
     else:
         for case in cases:
             views.show(views.case_view(case))
-
-
-ReviewAction = Callable[..., Review]
 
 
 def _review_command(name: str, action: ReviewAction, help_text: str) -> None:

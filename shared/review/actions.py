@@ -10,7 +10,7 @@ deadlock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from operator import attrgetter
@@ -69,8 +69,6 @@ PURGE: Final = "purge"
 
 #: Entities that a person wants audited come first.
 RETRY_PRIORITY: Final = 300
-
-_AGAIN: Final = "to be audited again"
 
 
 class Refused(Exception):
@@ -160,24 +158,20 @@ ORDER BY entity.id
 FOR UPDATE OF entity
 """
 
-_ADD_NOTE: Final = """
-UPDATE artwork_indexer.needs_manual_review
-SET resolution_notes = concat_ws(E'\\n', resolution_notes, %(note)s::text)
-WHERE id = %(id)s
-"""
-
 _SET_REVIEW: Final = """
 UPDATE artwork_indexer.needs_manual_review
-SET status = %(status)s::artwork_indexer.manual_review_status,
-    resolved_at = CASE WHEN %(status)s = 'open' THEN NULL ELSE now() END,
+SET status = coalesce(%(status)s::artwork_indexer.manual_review_status, status),
+    resolved_at = CASE WHEN %(status)s IS NULL THEN resolved_at
+                       WHEN %(status)s <> 'open' THEN now() END,
     resolution_notes = concat_ws(E'\\n', resolution_notes, %(note)s::text)
 WHERE id = %(id)s
 """
 
-_SET_ENTITY: Final = """
+_SET_ENTITIES: Final = """
 UPDATE artwork_indexer.audit_entity
-SET status = %(status)s::artwork_indexer.audit_entity_status, not_before = NULL
-WHERE id = %(id)s AND status::text = ANY (%(instead_of)s)
+SET status = %(status)s::artwork_indexer.audit_entity_status,
+    priority = greatest(priority, %(priority)s), not_before = NULL
+WHERE id = ANY (%(ids)s::bigint[]) AND status::text = ANY (%(instead_of)s)
 """
 
 _LOCK_ENTITIES: Final = """
@@ -191,12 +185,6 @@ WHERE (entity_type, gid) IN (
 )
 ORDER BY id
 FOR UPDATE
-"""
-
-_RETRY: Final = """
-UPDATE artwork_indexer.audit_entity
-SET status = 'unchecked', priority = greatest(priority, %(priority)s), not_before = NULL
-WHERE id = ANY (%(ids)s::bigint[])
 """
 
 _NOTE: Final = """
@@ -275,81 +263,118 @@ WHERE event.id = ANY (%(ids)s::bigint[])
 # -- reviews -----------------------------------------------------------------------------------
 
 
-def resolve(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
-    """Close an open review as fixed. Its entity is audited again, which proves it.
+@dataclass(frozen=True, slots=True)
+class ReviewAction:
+    """An action on one review: what becomes of it and of its entity.
 
     Parameters
     ----------
-    conn
-        A connection in autocommit mode.
-    seen
-        The review as the person saw it.
-    by, note
-        The person's name and the reason; both are stored with the review.
-
-    Raises
-    ------
-    Refused
-        The review is not open, or has changed since it was seen.
+    status
+        The new status of the review; `None` leaves it as it is.
+    entity, instead_of
+        The new status of the entity, if it has one of the others.
+    priority
+        The priority that the entity has at least.
+    says
+        What precedes the person's note, if it is not the review's status.
     """
-    return _change(conn, seen, ReviewStatus.RESOLVED, Status.UNCHECKED, _WITH_OPEN_REVIEW, by, note)
+
+    status: ReviewStatus | None = None
+    entity: Status | None = None
+    instead_of: tuple[Status, ...] = ()
+    priority: int = 0
+    says: str = ""
+
+    def __call__(self, conn: Connection, seen: Review, *, by: str, note: str) -> Review:
+        """Apply the action, and return the review with its new statuses.
+
+        Parameters
+        ----------
+        conn
+            A connection in autocommit mode.
+        seen
+            The review as the person saw it.
+        by, note
+            The person's name and the reason; both are stored with the review.
+
+        Raises
+        ------
+        Refused
+            The review has changed since it was seen, or the action does not fit its status or that
+            of its entity; nothing was changed.
+        """
+        words = ": ".join(filter(None, (self.status or self.says, note)))
+        try:
+            with conn.transaction():
+                if self.entity is not None:
+                    _lock_idle_entity(conn, seen)
+                entity_id = _lock_as_seen(conn, seen)
+                self._check_step(seen)
+                conn.execute(
+                    _SET_REVIEW,
+                    {"id": seen.id, "status": self.status, "note": _stamped(conn, by, words)},
+                )
+                has_changed = self.set_entities(conn, [entity_id])
+        except UniqueViolation:
+            raise Refused(
+                f"{seen.entity_type} {seen.gid} has another open review: see"
+                f" `review show {seen.gid}`"
+            ) from None
+        return replace(
+            seen,
+            status=self.status or seen.status,
+            entity_status=self.entity if self.entity and has_changed else seen.entity_status,
+        )
+
+    def set_entities(self, conn: Connection, ids: Sequence[int]) -> int:
+        """Set the status of entities, without their reviews; return how many were changed."""
+        values = {
+            "ids": ids,
+            "status": self.entity,
+            "instead_of": list(self.instead_of),
+            "priority": self.priority,
+        }
+        return conn.execute(_SET_ENTITIES, values).rowcount
+
+    def _check_step(self, seen: Review) -> None:
+        """Check that an open review is closed, or a closed one reopened."""
+        is_open = seen.status is ReviewStatus.OPEN
+        if self.status is ReviewStatus.OPEN and is_open:
+            raise Refused(f"review {seen.id} is open already: there is nothing to reopen")
+        if self.status not in (None, ReviewStatus.OPEN) and not is_open:
+            raise Refused(
+                f"review {seen.id} is {seen.status} already: `review reopen` opens it again"
+            )
 
 
-def leave_unfixed(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
-    """Close an open review without a fix: its entity counts as clean and is not audited again.
+#: The statuses of an entity whose open review can be closed; queued events of a repair stay.
+_WITH_OPEN_REVIEW: Final = (Status.MANUAL_REVIEW, Status.UNCHECKED)
 
-    An event of it that fails later, or `retry`, makes it unchecked again. Parameters and errors are
-    those of `resolve`.
-    """
-    return _change(conn, seen, ReviewStatus.WONT_FIX, Status.CLEAN, _WITH_OPEN_REVIEW, by, note)
+#: Closes an open review as fixed. Its entity is audited again, which proves it.
+resolve: Final = ReviewAction(ReviewStatus.RESOLVED, Status.UNCHECKED, _WITH_OPEN_REVIEW)
 
+#: Closes an open review without a fix: its entity counts as clean and is not audited again, unless
+#: an event of it fails later, or `retry` makes it unchecked.
+leave_unfixed: Final = ReviewAction(ReviewStatus.WONT_FIX, Status.CLEAN, _WITH_OPEN_REVIEW)
 
-def reopen(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
-    """Reopen a closed review, so that its entity waits for a person again.
+#: Reopens a closed review, so that its entity waits for a person again.
+reopen: Final = ReviewAction(
+    ReviewStatus.OPEN,
+    Status.MANUAL_REVIEW,
+    (Status.CLEAN, Status.LEGACY, Status.UNCHECKED, Status.REPAIR_QUEUE),
+)
 
-    Parameters are those of `resolve`.
+#: Adds a note, and leaves everything else as it is.
+annotate: Final = ReviewAction()
 
-    Raises
-    ------
-    Refused
-        The review is open, its entity has another open review, or it has changed since it was seen.
-    """
-    try:
-        return _change(conn, seen, ReviewStatus.OPEN, Status.MANUAL_REVIEW, _CLOSED, by, note)
-    except UniqueViolation:
-        raise Refused(
-            f"{seen.entity_type} {seen.gid} has another open review: see `review show {seen.gid}`"
-        ) from None
-
-
-def annotate(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
-    """Add a note to a review, and leave everything else as it is.
-
-    Parameters are those of `resolve`; raises `Refused` if the review has changed since it was seen.
-    """
-    with conn.transaction():
-        _lock_as_seen(conn, seen)
-        conn.execute(_ADD_NOTE, {"id": seen.id, "note": _stamped(conn, by, note)})
-    return seen
-
-
-def audit_again(conn: Connection, seen: Review, *, by: str, note: str) -> Review:
-    """Make the entity of a review unchecked, to be audited before all others.
-
-    An open review stays open: the audit resolves it, or finds more reasons for it. Parameters and
-    errors are those of `annotate`; also refused while the entity is being audited.
-    """
-    with conn.transaction():
-        _lock_idle_entity(conn, seen)
-        entity_id = _lock_as_seen(conn, seen)
-        conn.execute(_RETRY, {"ids": [entity_id], "priority": RETRY_PRIORITY})
-        words = f"{_AGAIN}: {note}" if note else _AGAIN
-        conn.execute(_ADD_NOTE, {"id": seen.id, "note": _stamped(conn, by, words)})
-    return replace(seen, entity_status=Status.UNCHECKED)
-
-
-#: The actions on one review; all take the same parameters.
-ReviewAction = Callable[..., Review]
+#: Makes the entity unchecked, to be audited before all others. An open review stays open: the audit
+#: resolves it, or finds more reasons for it.
+audit_again: Final = ReviewAction(
+    entity=Status.UNCHECKED,
+    instead_of=tuple(Status),
+    priority=RETRY_PRIORITY,
+    says="to be audited again",
+)
 
 
 def apply_to_all(
@@ -357,7 +382,7 @@ def apply_to_all(
 ) -> list[ReviewOutcome]:
     """Apply an action to many reviews in one transaction; return the results in order.
 
-    `action` is one of the functions above. A refused review stays as it is, and does not affect the
+    A refused review stays as it is, and does not affect the
     others.
     """
     outcomes = []
@@ -369,34 +394,6 @@ def apply_to_all(
             except Refused as refusal:
                 outcomes.append(ReviewOutcome(review, str(refusal)))
     return outcomes
-
-
-#: The statuses of an entity whose open review can be closed; queued events of a repair stay.
-_WITH_OPEN_REVIEW: Final = (Status.MANUAL_REVIEW, Status.UNCHECKED)
-_CLOSED: Final = (Status.CLEAN, Status.LEGACY, Status.UNCHECKED, Status.REPAIR_QUEUE)
-
-
-def _change(
-    conn: Connection,
-    seen: Review,
-    status: ReviewStatus,
-    entity_status: Status,
-    instead_of: Sequence[Status],
-    by: str,
-    note: str,
-) -> Review:
-    with conn.transaction():
-        _lock_idle_entity(conn, seen)
-        entity_id = _lock_as_seen(conn, seen)
-        _check_step(seen, status)
-        note = _stamped(conn, by, f"{status}: {note}")
-        conn.execute(_SET_REVIEW, {"id": seen.id, "status": status.value, "note": note})
-        changed = conn.execute(
-            _SET_ENTITY, {"id": entity_id, "status": entity_status, "instead_of": list(instead_of)}
-        ).rowcount
-    return replace(
-        seen, status=status, entity_status=entity_status if changed else seen.entity_status
-    )
 
 
 def _lock_idle_entity(conn: Connection, seen: Review) -> None:
@@ -417,15 +414,6 @@ def _lock_as_seen(conn: Connection, seen: Review) -> int:
             f"review {seen.id} has changed meanwhile: look again with `review show {seen.gid}`"
         )
     return int(row[0])
-
-
-def _check_step(seen: Review, status: ReviewStatus) -> None:
-    """Check that a review can become `status`: an open one is closed, a closed one reopened."""
-    closing = status is not ReviewStatus.OPEN
-    if closing and seen.status is not ReviewStatus.OPEN:
-        raise Refused(f"review {seen.id} is {seen.status} already: `review reopen` opens it again")
-    if not closing and seen.status is ReviewStatus.OPEN:
-        raise Refused(f"review {seen.id} is open already: there is nothing to reopen")
 
 
 def purge(
@@ -544,8 +532,8 @@ def retry(
         _check_as_seen({row[0]: row[3:] for row in locked}, seen)
         rows = [row[:4] for row in locked]
         ids = [id_ for id_, _, _, status in rows if status != Status.IN_PROGRESS]
-        conn.execute(_RETRY, {"ids": ids, "priority": RETRY_PRIORITY})
-        conn.execute(_NOTE, {"ids": ids, "note": _stamped(conn, by, _AGAIN)})
+        audit_again.set_entities(conn, ids)
+        conn.execute(_NOTE, {"ids": ids, "note": _stamped(conn, by, audit_again.says)})
     retried = [
         RetriedGid(
             gid,
