@@ -277,8 +277,7 @@ def _markdown(result: _Result) -> str:
     lines = [f"# Estimate of {result.made_at.isoformat(timespec='seconds')}", ""]
     for line in result.lines():
         lines += [line] if line.startswith("- ") else ["", line]
-    lines += ["", views.markdown_row(_COLUMNS), views.markdown_row(("---",) * len(_COLUMNS))]
-    lines += [views.markdown_row(row) for row in result.rows()]
+    lines += ["", views.markdown_table(_COLUMNS, result.rows())]
     return "\n".join(lines) + "\n"
 
 

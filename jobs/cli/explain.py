@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from typing import Final
@@ -19,7 +18,6 @@ from artwork_backfill.jobs.cli.review import GidType
 from artwork_backfill.jobs.command import UnavailableError, musicbrainz_database, usage_errors
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import Policy
-from artwork_backfill.shared.audit.sides import Side
 from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import TABLES
 from artwork_backfill.shared.auditing.models import BadRow
@@ -92,13 +90,29 @@ def _view(explanation: Explanation, *, show_all: bool) -> RenderableType:
         Text(f"{explanation.presence} in MusicBrainz, {explanation.images:,} images expected"),
         *views.link_lines(explanation.entity_type, gid),
         views.heading("Expected and found"),
-        _comparison(lines),
+        views.table(
+            ("Where", "What", "Expected", "Found"),
+            ((side.part, side.what, side.expected or "", side.found or "") for side in lines),
+        ),
     ]
     if same:
         parts.append(Text(f"{same:,} others are as expected; --all shows them"))
-    parts += [views.heading("Findings"), _findings(explanation)]
-    if explanation.foreign_images:
-        parts += [views.heading("Foreign images"), _foreign(explanation)]
+    parts += [
+        views.heading("Findings"),
+        views.table(
+            ("Check", "Severity", "Subject", "Means", "Remedy"),
+            (
+                (found.check, found.severity, found.subject, found.meaning, found.remedy)
+                for found in explanation.findings
+            ),
+        ),
+    ]
+    if foreign := explanation.foreign_images:
+        rows = ((image.name, image.owner or "", image.verdict) for image in foreign)
+        parts += [
+            views.heading("Foreign images"),
+            views.table(("Image", "Owner", "Verdict"), rows),
+        ]
     parts += [views.heading("An audit would decide"), Text(explanation.outcome, style="bold")]
     parts += [Text(f"because {reason}") for reason in explanation.why]
     parts += [Text(f"and queue: {event}") for event in explanation.events]
@@ -113,27 +127,3 @@ def _view(explanation: Explanation, *, show_all: bool) -> RenderableType:
         else views.case_view(explanation.case)
     )
     return Group(*parts)
-
-
-def _comparison(lines: Sequence[Side]) -> RenderableType:
-    return views.table(
-        ("Where", "What", "Expected", "Found"),
-        ((side.part, side.what, side.expected or "", side.found or "") for side in lines),
-    )
-
-
-def _findings(explanation: Explanation) -> RenderableType:
-    return views.table(
-        ("Check", "Severity", "Subject", "Means", "Remedy"),
-        (
-            (found.check, found.severity, found.subject, found.meaning, found.remedy)
-            for found in explanation.findings
-        ),
-    )
-
-
-def _foreign(explanation: Explanation) -> RenderableType:
-    return views.table(
-        ("Image", "Owner", "Verdict"),
-        ((image.name, image.owner or "", image.verdict) for image in explanation.foreign_images),
-    )

@@ -202,11 +202,11 @@ def status(*, form: str) -> None:
         return
     with musicbrainz_database("status", audit_status.TABLES) as conn:
         found = audit_status.read(conn)
-        at_work = status_view.read_at_work(conn)
+        working, holds = status_view.read_at_work(conn)
     if form == "json":
-        click.echo(status_view.to_json(found, at_work))
+        click.echo(status_view.to_json(found, working, holds))
     else:
-        Console().print(status_view.to_terminal(found, at_work))
+        Console().print(status_view.to_terminal(found, working, holds))
 
 
 @main.command(name="checks")
