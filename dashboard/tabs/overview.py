@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from operator import itemgetter
@@ -178,54 +177,48 @@ def _figures(status: AuditStatus, count: Mapping[str, int], rate: float | None) 
     waiting = sum(events[state].events for state in ("queued", "running") if state in events)
     left = count["unchecked"] + count["audit_in_progress"]
     oldest = "" if status.oldest_review_s is None else words.short(status.oldest_review_s)
-    boxes = (
-        Box("Open reviews", f"{status.open_reviews:,}", "Reviews that wait for a decision.",
-            f"The oldest: {oldest}" if oldest else "There is none.", "Reviews", {}),
-        Box("Failed events", f"{failed:,}", "Events that artwork-indexer no longer retries.",
-            _oldest(events, "failed"), "Failed events", {}),
-        Box("Repairs queued", f"{count['repair_queue']:,}",
-            "Entities whose repair artwork-indexer has to carry out.",
-            f"{status.repairs.to_prove:,} carried out, to prove",
-            "Entities", {ENTITIES_STATUS: "repair_queue", ENTITIES_QUERY: ""}),
-        Box("Indexer's queue", f"{waiting:,}",
-            "All events that are queued or running, those of MusicBrainz included.",
-            _oldest(events, "queued", "running"), None, {}),
-        Box("Left to audit", f"{left:,}", "Entities that are unchecked or being audited.",
-            remaining(left, sum(count.values()), rate), "Entities",
-            {ENTITIES_STATUS: "unchecked", ENTITIES_QUERY: ""}),
-        Box("Audits per hour", "none" if rate is None else f"{rate:,.0f}",
-            "Within the last two hours, while an audit is at work.",
-            "in the last two hours" if rate is not None else "no audit is at work", "Runs", {}),
-    )  # fmt: skip
+    # fmt: off
     with st.container(horizontal=True, key="overview-boxes"):
-        for box in boxes:
-            _draw_box(box)
+        _box("Open reviews", f"{status.open_reviews:,}", "Reviews that wait for a decision.",
+             f"The oldest: {oldest}" if oldest else "There is none.", "Reviews")
+        _box("Failed events", f"{failed:,}", "Events that artwork-indexer no longer retries.",
+             _oldest(events, "failed"), "Failed events")
+        _box("Repairs queued", f"{count['repair_queue']:,}",
+             "Entities whose repair artwork-indexer has to carry out.",
+             f"{status.repairs.to_prove:,} carried out, to prove",
+             "Entities", {ENTITIES_STATUS: "repair_queue", ENTITIES_QUERY: ""})
+        _box("Indexer's queue", f"{waiting:,}",
+             "All events that are queued or running, those of MusicBrainz included.",
+             _oldest(events, "queued", "running"))
+        _box("Left to audit", f"{left:,}", "Entities that are unchecked or being audited.",
+             remaining(left, sum(count.values()), rate),
+             "Entities", {ENTITIES_STATUS: "unchecked", ENTITIES_QUERY: ""})
+        _box("Audits per hour", "none" if rate is None else f"{rate:,.0f}",
+             "Within the last two hours, while an audit is at work.",
+             "in the last two hours" if rate is not None else "no audit is at work", "Runs")
+    # fmt: on
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A figure with its explanation, and the tab and filters that it links to."""
-
-    label: str
-    value: str
-    help: str
-    below: str
-    tab: str | None
-    values: Mapping[str, str]
-
-
-def _draw_box(box: Box) -> None:
+def _box(
+    label: str,
+    value: str,
+    help_text: str,
+    below: str,
+    tab: str | None = None,
+    values: Mapping[str, str] | None = None,
+) -> None:
+    """Show a figure with its explanation, and a link to a tab with values for its filters."""
     with st.container(border=True, width=170, height="stretch", gap="small"):
-        st.metric(box.label, box.value, help=box.help)
-        st.caption(box.below)
-        if box.tab is not None:
+        st.metric(label, value, help=help_text)
+        st.caption(below)
+        if tab is not None:
             st.button(
-                f"Open {box.tab.lower()}",
-                key=f"overview.open.{box.label}",
+                f"Open {tab.lower()}",
+                key=f"overview.open.{label}",
                 type="tertiary",
                 on_click=address.go,
-                args=(box.tab,),
-                kwargs=dict(box.values),
+                args=(tab,),
+                kwargs=dict(values or {}),
             )
 
 
