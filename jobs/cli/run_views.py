@@ -126,8 +126,10 @@ def run_view(run: Run) -> RenderableType:
         Text(plain(f"by {run.who} on {run.host} since {run.started:%F %T} UTC")),
         Text(plain(_last_words(run))),
     ]
-    if run.report:
+    if run.report and "verification" in run.report:
         return Group(*head, reports.to_terminal(reports.from_dict(run.report)))
+    if run.report:  # of a command that is no job, such as estimate
+        return Group(*head, Text(plain(_json(run.report))))
     eta, rate = _eta_s(run), _rate(run)
     at_rate = "" if rate is None else f" at {rate:,.1f}/s"
     left = "" if eta is None else f", {eta:,.0f} s left"
