@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from threading import Event as Flag
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 import click
@@ -31,21 +31,19 @@ from artwork_backfill.shared.auditing.services import Listings, Services
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 from artwork_backfill.shared.engine.log import plain
 from artwork_backfill.shared.engine.tables import Table
-from artwork_backfill.shared.review import actions, questions
+from artwork_backfill.shared.review import actions, questions, spreadsheet
 from artwork_backfill.shared.review import export as staff
 from artwork_backfill.shared.review.actions import Refused, Requeued, Retried, ReviewAction
-from artwork_backfill.shared.review.lists import Page
+from artwork_backfill.shared.review.lists import Filter, Page, Row, RowList
 from artwork_backfill.shared.review.questions import (
-    Event,
+    FAILED_EVENTS,
+    REVIEWS,
     EventFilter,
     Review,
     ReviewFilter,
     ReviewStatus,
 )
 from artwork_backfill.shared.settings import Settings
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 #: A person waits for the answer: a query that takes longer is too broad.
 _STATEMENT_TIMEOUT: Final = "60s"
@@ -188,9 +186,7 @@ def list_reviews(
         older_than=_age(older_than),
         newer_than=_age(newer_than),
     )
-    with database("review", questions.TABLES) as conn:
-        reviews = questions.REVIEWS.page(conn, wanted, Page(limit, offset))
-    _show_list(form, Review, reviews, views.reviews_table)
+    _show_list("review", REVIEWS, wanted, Page(limit, offset), form, views.reviews_table)
 
 
 def _age(seconds: float | None) -> timedelta | None:
@@ -223,14 +219,18 @@ def _review_command(name: str, action: ReviewAction, help_text: str) -> None:
     @by_option
     def command(*, review_id: int, note: str, by: str) -> None:
         with database("review", (*questions.TABLES, *actions.TABLES)) as conn:
-            review = questions.REVIEWS.find(conn, review_id)
-            if review is None:
-                raise Refused(f"there is no review {review_id}: `review list` shows all reviews")
-            review = action(conn, review, by=by, note=note)
+            review = action(conn, _find(conn, review_id), by=by, note=note)
         click.echo(
             f"review {review.id} is {review.status};"
             f" {review.entity_type} {review.gid} is {review.entity_status}"
         )
+
+
+def _find(conn: Connection, review_id: int) -> Review:
+    review = REVIEWS.find(conn, review_id)
+    if review is None:
+        raise Refused(f"there is no review {review_id}: `review list` shows all reviews")
+    return review
 
 
 _review_command(
@@ -284,12 +284,9 @@ def purge(*, review_id: int, artwork_id: int, suffix: str | None, note: str, by:
     """
     tables = (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES)
     with database("review", tables) as conn:
-        review = questions.REVIEWS.find(conn, review_id)
-        if review is None:
-            raise Refused(f"there is no review {review_id}: `review list` shows all reviews")
         event_id = actions.purge(
             conn,
-            review,
+            _find(conn, review_id),
             artwork_id=artwork_id,
             suffix=suffix,
             listings=_listings(),
@@ -369,9 +366,8 @@ def failed(
     Example: artwork-backfill events failed --action index --reason 503
     """
     wanted = EventFilter(EntityType(entity_type) if entity_type else None, action, reason)
-    with database("events", questions.TABLES) as conn:
-        events = questions.FAILED_EVENTS.page(conn, wanted, Page(limit, offset))
-    _show_list(form, Event, events, views.events_table)
+    page = Page(limit, offset)
+    _show_list("events", FAILED_EVENTS, wanted, page, form, views.events_table)
 
 
 @events_group.command(name="requeue")
@@ -430,17 +426,22 @@ def database(command: str, tables: tuple[Table, ...]) -> Iterator[Connection]:
 
 
 def _show_list(
+    command: str,
+    rows: RowList[Filter, Row],
+    wanted: Filter,
+    page: Page,
     form: str | None,
-    row_type: type[DataclassInstance],
-    rows: Sequence[Any],
-    table: Callable[[Sequence[Any]], RenderableType],
+    table: Callable[[Sequence[Row]], RenderableType],
 ) -> None:
+    """Print a part of a list as a table, JSON or CSV."""
+    with database(command, questions.TABLES) as conn:
+        found = rows.page(conn, wanted, page)
     if form == "json":
-        click.echo(views.to_json(rows))
+        click.echo(views.to_json(found))
     elif form == "csv":
-        click.echo(views.to_csv(row_type, rows), nl=False)
+        click.echo("".join(spreadsheet.lines(rows.row, found)), nl=False)
     else:
-        views.show(table(rows))
+        views.show(table(found))
 
 
 def _fail_for(count: int) -> None:

@@ -32,17 +32,9 @@ if TYPE_CHECKING:
 _PIPE_WIDTH: Final = 200
 
 
-# -- JSON and CSV ------------------------------------------------------------------------------
-
-
 def to_json(rows: Sequence[DataclassInstance]) -> str:
     """Return rows as a JSON array, one object per row."""
     return json.dumps([dataclasses.asdict(row) for row in rows], default=spreadsheet.text, indent=2)
-
-
-def to_csv(row_type: type[DataclassInstance], rows: Iterable[DataclassInstance]) -> str:
-    """Return rows as CSV with a header, safe to open as a spreadsheet."""
-    return "".join(spreadsheet.lines(row_type, rows))
 
 
 # -- terminal output ---------------------------------------------------------------------------

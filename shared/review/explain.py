@@ -90,7 +90,9 @@ def explain(
     """
     with connect() as conn:
         (claim,) = look_at(conn, entity_type, [str(gid)])
-        case = _case(conn, claim)
+        # Without our tables, no entity has an id.
+        cases = find_cases(conn, gid) if claim.entity.id >= 0 else []
+    case = next((case for case in cases if case.entity.id == claim.entity.id), None)
     inspection = examiner.inspect(claim)
     confirmed = examiner.confirm(inspection.audit)
     return _explanation(claim, inspection, confirmed or inspection.audit, case, policy)
@@ -131,13 +133,6 @@ def entity_types(connect: Connect, gid: UUID) -> Sequence[EntityType]:
             if claim.expected is None or claim.expected.presence is not Presence.UNKNOWN
         ]
     return known or list(EntityType)
-
-
-def _case(conn: Connection, claim: Claim) -> Case | None:
-    if claim.entity.id < 0:
-        return None
-    cases = find_cases(conn, UUID(claim.entity.gid))
-    return next((case for case in cases if case.entity.id == claim.entity.id), None)
 
 
 def _explanation(

@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from psycopg import Connection
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+    class TableRow(DataclassInstance, Protocol):
+        """A row of a table with a primary key."""
 
-class HasId(Protocol):
-    """A row of a table with a primary key."""
-
-    @property
-    def id(self) -> int: ...
+        @property
+        def id(self) -> int: ...
 
 
 Filter = TypeVar("Filter", bound="DataclassInstance")
-Row = TypeVar("Row", bound=HasId)
+Row = TypeVar("Row", bound="TableRow")
 
 #: The number of groups that are shown, largest first.
 GROUPS: Final = 12
@@ -92,7 +91,7 @@ class RowList(Generic[Filter, Row]):
     columns: str
     conditions: str
     kinds: str
-    row: type[Any]
+    row: type[Row]
     make: Callable[..., Row]
 
     def page(self, conn: Connection, wanted: Filter, page: Page) -> list[Row]:
