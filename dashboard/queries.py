@@ -20,7 +20,7 @@ from artwork_backfill.shared.auditing import expectation
 from artwork_backfill.shared.engine.session import holds
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review import actions, questions, runs
-from artwork_backfill.shared.review.questions import KIND, EntityRow
+from artwork_backfill.shared.review.questions import FAILED_EVENTS, KIND, EntityRow
 
 #: The tables that the page reads.
 TABLES: Final = (
@@ -211,10 +211,6 @@ WHERE (entity_type, gid) IN (
 )
 """
 
-_STATES: Final = """
-SELECT id, state::text FROM artwork_indexer.event_queue WHERE id = ANY (%(ids)s::bigint[])
-"""
-
 
 class Findings(NamedTuple):
     """How many audits of a period found a check, and how often; an entity may be audited twice."""
@@ -372,7 +368,7 @@ def standings(
 
 def states(conn: Connection, event_ids: Sequence[int]) -> Mapping[int, str]:
     """Return the states of events by id."""
-    return dict(conn.execute(_STATES, {"ids": list(event_ids)}).fetchall())
+    return {event.id: event.state for event in FAILED_EVENTS.with_ids(conn, event_ids)}
 
 
 def _stretches(period: timedelta) -> dict[str, timedelta]:

@@ -30,6 +30,10 @@ def to_dict(run: Run) -> dict[str, object]:
     }
 
 
+_MORE_FIELDS: Final = (
+    *("version", "heartbeat", "outcome", "exit_code", "options", "totals"),
+    *("requested", "requested_by", "requested_why", "report"),
+)
 _FIELDS: Final = ("id", "job", "who", "host", "started", "finished", "state")
 
 
@@ -66,17 +70,8 @@ def run_to_json(run: Run) -> str:
     return _json(
         {
             **to_dict(run),
-            "version": run.version,
-            "heartbeat": run.heartbeat,
-            "outcome": run.outcome,
-            "exit_code": run.exit_code,
-            "options": run.options,
-            "totals": run.totals,
+            **{name: getattr(run, name) for name in _MORE_FIELDS},
             "requests": run.progress.get("requests", {}),
-            "requested": run.requested,
-            "requested_by": run.requested_by,
-            "requested_why": run.requested_why,
-            "report": run.report,
         }
     )
 

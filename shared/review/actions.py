@@ -133,13 +133,6 @@ class RequeuedEvent:
     detail: str = ""
 
 
-_LOCK: Final = """
-SELECT entity.status::text
-FROM artwork_indexer.audit_entity entity
-WHERE id = (SELECT audit_entity_id FROM artwork_indexer.needs_manual_review WHERE id = %(id)s)
-FOR UPDATE
-"""
-
 # Statuses, reason and notes are all that a person can have seen of a review.
 _LOCK_REVIEW: Final = """
 SELECT audit_entity_id, status::text, review_reason, resolution_notes
@@ -150,7 +143,7 @@ FOR UPDATE
 
 # In the order of ids, in which the audit locks rows.
 _LOCK_ENTITIES_OF_REVIEWS: Final = """
-SELECT entity.id
+SELECT entity.status::text
 FROM artwork_indexer.audit_entity entity
 JOIN artwork_indexer.needs_manual_review review ON review.audit_entity_id = entity.id
 WHERE review.id = ANY (%(ids)s::bigint[])
@@ -382,8 +375,7 @@ def apply_to_all(
 ) -> list[ReviewOutcome]:
     """Apply an action to many reviews in one transaction; return the results in order.
 
-    A refused review stays as it is, and does not affect the
-    others.
+    A refused review stays as it is, and does not affect the others.
     """
     outcomes = []
     with conn.transaction():
@@ -397,7 +389,7 @@ def apply_to_all(
 
 
 def _lock_idle_entity(conn: Connection, seen: Review) -> None:
-    row = conn.execute(_LOCK, {"id": seen.id}).fetchone()
+    row = conn.execute(_LOCK_ENTITIES_OF_REVIEWS, {"ids": [seen.id]}).fetchone()
     if row is None:
         raise Refused(f"review {seen.id} does not exist any more: `review list` shows all reviews")
     if row[0] == Status.IN_PROGRESS:
