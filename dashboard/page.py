@@ -25,6 +25,7 @@ from artwork_backfill.dashboard.tabs import (
     reviews,
     runs,
 )
+from artwork_backfill.shared.review.questions import EntityRow
 from artwork_backfill.shared.settings import SettingsError
 
 
@@ -265,32 +266,25 @@ def _show_journal(database: DashboardDb, kept: Memory) -> None:
 
 def _outcomes(database: DashboardDb, done: list[Done]) -> list[str]:
     """Return the current state of the entities and events that the actions concern."""
-    entities = [
-        (entry.entity_type, entry.gid)
-        for entry in done
-        if entry.gid is not None and entry.entity_type is not None
-    ]
     events = [entry.event_id for entry in done if entry.event_id is not None]
     with database.reading() as conn:
-        standings = queries.standings(conn, entities)
+        standings = queries.standings(conn, {entry.gid for entry in done if entry.gid})
         states = queries.states(conn, events)
     return [_outcome(entry, standings, states) for entry in done]
 
 
-def _outcome(
-    entry: Done,
-    standings: Mapping[Any, tuple[str, datetime | None]],
-    states: Mapping[int, str],
-) -> str:
+def _outcome(entry: Done, standings: Mapping[Any, EntityRow], states: Mapping[int, str]) -> str:
     if entry.event_id is not None:
         return states.get(entry.event_id, "gone")
     if entry.gid is None:
         return ""
-    status, audited = standings.get((entry.entity_type, entry.gid), ("gone", None))
-    said = words.status(status)
-    if status in ("unchecked", "audit_in_progress") or audited is None:
+    entity = standings.get((entry.entity_type, entry.gid))
+    if entity is None:
+        return "gone"
+    said = words.status(entity.status)
+    if entity.status in ("unchecked", "audit_in_progress") or entity.last_audit_at is None:
         return said
-    return f"{said}, audited {audited:%Y-%m-%d %H:%M:%S}"
+    return f"{said}, audited {entity.last_audit_at:%Y-%m-%d %H:%M:%S}"
 
 
 if __name__ == "__main__":

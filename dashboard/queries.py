@@ -7,7 +7,7 @@ imports this module for `grants`, so it needs neither pandas nor Streamlit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -20,7 +20,7 @@ from artwork_backfill.shared.auditing import expectation
 from artwork_backfill.shared.engine.session import holds
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.review import actions, questions, runs
-from artwork_backfill.shared.review.questions import FAILED_EVENTS, KIND, EntityRow
+from artwork_backfill.shared.review.questions import FAILED_EVENTS, KIND, EntityRow, find_entities
 
 #: The tables that the page reads.
 TABLES: Final = (
@@ -202,15 +202,6 @@ SELECT (SELECT count(*) FROM artwork_indexer.needs_manual_review WHERE status = 
        (SELECT count(*) FROM artwork_indexer.event_queue WHERE state = 'failed')
 """
 
-_STANDINGS: Final = """
-SELECT entity_type::text, gid, status::text, last_audit_at
-FROM artwork_indexer.audit_entity
-WHERE (entity_type, gid) IN (
-    SELECT entity_type::artwork_indexer.indexable_entity_type, gid
-    FROM unnest(%(entity_types)s::text[], %(gids)s::uuid[]) AS wanted (entity_type, gid)
-)
-"""
-
 
 class Findings(NamedTuple):
     """How many audits of a period found a check, and how often; an entity may be audited twice."""
@@ -349,24 +340,12 @@ def _of_archive(
 # -- what has come of actions ------------------------------------------------------------------
 
 
-def standings(
-    conn: Connection, entities: Sequence[tuple[EntityType, UUID]]
-) -> dict[tuple[EntityType, UUID], tuple[str, datetime | None]]:
-    """Return the present status of entities, and the time of their last audit."""
-    rows = conn.execute(
-        _STANDINGS,
-        {
-            "entity_types": [entity_type.value for entity_type, _ in entities],
-            "gids": [gid for _, gid in entities],
-        },
-    )
-    return {
-        (EntityType(entity_type), gid): (status, last_audit_at)
-        for entity_type, gid, status, last_audit_at in rows
-    }
+def standings(conn: Connection, gids: Collection[UUID]) -> dict[tuple[EntityType, UUID], EntityRow]:
+    """Return entities as they are now, by type and gid."""
+    return {(entity.entity_type, entity.gid): entity for entity in find_entities(conn, gids)}
 
 
-def states(conn: Connection, event_ids: Sequence[int]) -> Mapping[int, str]:
+def states(conn: Connection, event_ids: Collection[int]) -> dict[int, str]:
     """Return the states of events by id."""
     return {event.id: event.state for event in FAILED_EVENTS.with_ids(conn, event_ids)}
 

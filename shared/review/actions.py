@@ -48,7 +48,13 @@ from artwork_backfill.shared.auditing.services import Listings
 from artwork_backfill.shared.clients.http import Interrupted, ServiceError
 from artwork_backfill.shared.engine.session import holds, one_statement, only_row
 from artwork_backfill.shared.engine.tables import Table
-from artwork_backfill.shared.review.questions import EntityRow, Review, ReviewStatus
+from artwork_backfill.shared.review.questions import (
+    ENTITIES_OF_GIDS,
+    EntityRow,
+    Review,
+    ReviewStatus,
+    find_entities,
+)
 
 #: The tables that these actions change.
 TABLES: Final = (
@@ -167,18 +173,7 @@ SET status = %(status)s::artwork_indexer.audit_entity_status,
 WHERE id = ANY (%(ids)s::bigint[]) AND status::text = ANY (%(instead_of)s)
 """
 
-_LOCK_ENTITIES: Final = """
-SELECT id, entity_type::text, gid, status::text, last_audit_at
-FROM artwork_indexer.audit_entity
-WHERE (entity_type, gid) IN (
-    SELECT entity_type, wanted.gid
-    FROM unnest(%(gids)s::uuid[]) AS wanted (gid)
-    CROSS JOIN unnest(enum_range(NULL::artwork_indexer.indexable_entity_type))
-         AS types (entity_type)
-)
-ORDER BY id
-FOR UPDATE
-"""
+_LOCK_ENTITIES: Final = f"{ENTITIES_OF_GIDS} ORDER BY id FOR UPDATE"
 
 _NOTE: Final = """
 UPDATE artwork_indexer.needs_manual_review
@@ -520,31 +515,27 @@ def retry(
         One of the entities `seen` has changed since the person saw it.
     """
     with conn.transaction():
-        locked = conn.execute(_LOCK_ENTITIES, {"gids": list(gids)}).fetchall()
-        _check_as_seen({row[0]: row[3:] for row in locked}, seen)
-        rows = [row[:4] for row in locked]
-        ids = [id_ for id_, _, _, status in rows if status != Status.IN_PROGRESS]
+        found = find_entities(conn, gids, query=_LOCK_ENTITIES)
+        now = {(entity.id, entity.status, entity.last_audit_at) for entity in found}
+        for entity in seen:
+            if (entity.id, entity.status, entity.last_audit_at) not in now:
+                raise Refused(
+                    f"{entity.entity_type} {entity.gid} has changed meanwhile: look at it again"
+                )
+        ids = [entity.id for entity in found if entity.status != Status.IN_PROGRESS]
         audit_again.set_entities(conn, ids)
         conn.execute(_NOTE, {"ids": ids, "note": _stamped(conn, by, audit_again.says)})
     retried = [
         RetriedGid(
-            gid,
-            EntityType(entity_type),
-            Retried.IN_PROGRESS if status == Status.IN_PROGRESS else Retried.RETRIED,
+            entity.gid,
+            entity.entity_type,
+            Retried.IN_PROGRESS if entity.status == Status.IN_PROGRESS else Retried.RETRIED,
         )
-        for _, entity_type, gid, status in rows
+        for entity in found
     ]
-    known = {entry.gid for entry in retried}
+    known = {entity.gid for entity in found}
     unknown = [RetriedGid(gid, None, Retried.UNKNOWN) for gid in gids if gid not in known]
     return retried + unknown
-
-
-def _check_as_seen(now: Mapping[int, tuple[Any, ...]], seen: Collection[EntityRow]) -> None:
-    for entity in seen:
-        if now.get(entity.id) != (entity.status, entity.last_audit_at):
-            raise Refused(
-                f"{entity.entity_type} {entity.gid} has changed meanwhile: look at it again"
-            )
 
 
 # -- events ------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -225,11 +225,15 @@ CROSS JOIN LATERAL jsonb_array_elements(review.reasons) AS reason
 """  # noqa: S608
 
 # A gid alone cannot use the index, whose first column is the entity type.
-_ENTITIES: Final = """
+ENTITIES_OF_GIDS: Final = """
 SELECT id, entity_type::text, gid, status::text, priority, last_audit_at
 FROM artwork_indexer.audit_entity
-WHERE (entity_type, gid) IN (('release', %(gid)s), ('event', %(gid)s))
-ORDER BY entity_type DESC
+WHERE (entity_type, gid) IN (
+    SELECT entity_type, wanted.gid
+    FROM unnest(%(gids)s::uuid[]) AS wanted (gid)
+    CROSS JOIN unnest(enum_range(NULL::artwork_indexer.indexable_entity_type))
+         AS types (entity_type)
+)
 """
 
 _AUDITS: Final = """
@@ -328,13 +332,20 @@ FAILED_EVENTS: Final[RowList[EventFilter, Event]] = RowList(
 )
 
 
+def find_entities(
+    conn: Connection, gids: Collection[UUID], *, query: str = ENTITIES_OF_GIDS
+) -> list[EntityRow]:
+    """Return the entities with these gids, which a release and an event may share."""
+    return [
+        EntityRow(id_, EntityType(entity_type), *rest)
+        for id_, entity_type, *rest in conn.execute(query, {"gids": list(gids)})
+    ]
+
+
 def find_cases(conn: Connection, gid: UUID) -> list[Case]:
     """Return what is known about a gid: one case, or two if a release and an event share it."""
-    rows = conn.execute(_ENTITIES, {"gid": gid}).fetchall()
-    return [
-        _case(conn, EntityRow(id_, EntityType(entity_type), *rest))
-        for id_, entity_type, *rest in rows
-    ]
+    query = f"{ENTITIES_OF_GIDS} ORDER BY entity_type DESC"
+    return [_case(conn, entity) for entity in find_entities(conn, [gid], query=query)]
 
 
 def list_repairs(conn: Connection) -> list[RepairTally]:
