@@ -60,7 +60,7 @@ AND EXISTS (SELECT FROM cover_art_archive.cover_art WHERE edit IS NOT NULL)
 
 
 class Xml(StrEnum):
-    """How the mb_metadata.xml of releases is audited, see `shared.audit.metadata`."""
+    """How the mb_metadata.xml of releases is audited, see `shared.audit.compare_xml`."""
 
     EXACT = "exact"
     SCREEN = "screen"

@@ -19,9 +19,14 @@ from psycopg.types.json import Jsonb
 
 from artwork_backfill.jobs.audit_batch import tallies
 from artwork_backfill.jobs.audit_batch.claims import TABLE
-from artwork_backfill.shared.audit.decide import Decision, QueuedAction, Status
+from artwork_backfill.shared.audit.decide import (
+    Decision,
+    QueuedAction,
+    ReasonCode,
+    ReviewReason,
+    Status,
+)
 from artwork_backfill.shared.audit.finding import storable
-from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
 from artwork_backfill.shared.auditing.expectation import changed
 from artwork_backfill.shared.auditing.models import (
     NOT_COMPARED,
@@ -537,10 +542,15 @@ def _lock_claims(conn: Connection, claims: Sequence[Claim]) -> frozenset[int]:
         _LOCK_HELD,
         {
             "ids": [claim.entity.id for claim in claims],
-            "claimed_at": [claim.claimed_at for claim in claims],
+            "claimed_at": _tokens(claims),
         },
     ).fetchall()
     return frozenset(id_ for (id_,) in rows)
+
+
+def _tokens(claims: Sequence[Claim]) -> list[str]:
+    """Return the tokens as texts, which psycopg sends several times as fast as times."""
+    return [claim.claimed_at.isoformat() for claim in claims]
 
 
 def _overtaken(conn: Connection, claims: Sequence[Claim]) -> frozenset[int]:
@@ -550,7 +560,7 @@ def _overtaken(conn: Connection, claims: Sequence[Claim]) -> frozenset[int]:
             "ids": [claim.entity.id for claim in claims],
             "entity_types": [claim.entity.entity_type.value for claim in claims],
             "gids": [claim.entity.gid for claim in claims],
-            "claimed_at": [claim.claimed_at for claim in claims],
+            "claimed_at": _tokens(claims),
             "oldest": min(claim.claimed_at for claim in claims),
             "failed": [event.id for claim in claims for event in claim.previous.failed],
         },
@@ -572,12 +582,16 @@ def _write_reviews(conn: Connection, decided: Sequence[_Decided], run_id: UUID) 
             if entry.audit.findings
         }
         _open_reviews(conn, reviews, passed)
-    clean = [
-        entry.id for entry in decided if entry.decision.status in (Status.CLEAN, Status.LEGACY)
+    # While an entity is claimed, no review of it is opened.
+    resolved = [
+        entry.id
+        for entry in decided
+        if entry.decision.status in (Status.CLEAN, Status.LEGACY)
+        and entry.audit.claim.previous.in_review is not None
     ]
-    if clean:
+    if resolved:
         note = f"audit {run_id} found it clean"
-        conn.execute(_RESOLVE_REVIEWS, {"ids": clean, "note": note})
+        conn.execute(_RESOLVE_REVIEWS, {"ids": resolved, "note": note})
 
 
 def _open_reviews(

@@ -9,7 +9,8 @@ The steps of an audit:
 2. `actual.classify` classifies archive.org's metadata answer; `compare.downloads_needed` names the
    files of the item that have to be read as well.
 3. `compare.compare` turns both states into findings; `catalogue.CHECKS` lists every kind of
-finding. 4. `copies.compare_copies` determines whether an image's owner has the same image. 5.
-`decide.decide` turns the findings into a status, events for artwork-indexer, or reasons for a
-   review (`reasons`).
+   finding.
+4. `actual.compare_copies` determines whether an image's owner has the same image.
+5. `decide.decide` turns the findings into a status, events for artwork-indexer, or reasons for a
+   review.
 """

@@ -2,16 +2,25 @@
 
 `compare` does all of it: two values in, findings out. Before it is called, `needs_xml` says whether
 the web service has to be asked, `downloads_needed` which files of the item have to be read, and
-`absence_counts` whether a second request has to confirm an absence.
+`absence_counts` whether a second request has to confirm an absence. Afterwards, `judged` says for
+which checks an absent finding means anything.
 """
 
 from __future__ import annotations
 
+import fnmatch
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Final
 
-from artwork_backfill.shared.audit.actual import Actual, Item, ItemFile, ItemState, OriginalImage
+from artwork_backfill.shared.audit.actual import (
+    Actual,
+    Item,
+    ItemFile,
+    ItemState,
+    OriginalImage,
+    is_of_other_archive,
+)
 from artwork_backfill.shared.audit.archives import (
     INDEX_NAME,
     THUMBNAIL_SIZES,
@@ -23,30 +32,17 @@ from artwork_backfill.shared.audit.archives import (
 )
 from artwork_backfill.shared.audit.catalogue import CHECKS, Remedy, Severity
 from artwork_backfill.shared.audit.compare_index import MalformedIndex, compare_index, parse_index
-from artwork_backfill.shared.audit.copies import is_of_other_archive
-from artwork_backfill.shared.audit.entity_xml import (
+from artwork_backfill.shared.audit.compare_xml import (
     EntityXml,
     UnreadableXml,
+    agrees,
+    compare_metadata,
     compare_xml,
+    is_date_comparable,
     parse_entity_xml,
 )
 from artwork_backfill.shared.audit.expected import Expected, index_json, md5
 from artwork_backfill.shared.audit.finding import Finding, found
-from artwork_backfill.shared.audit.metadata import agrees, compare_metadata
-
-__all__ = [
-    "INDEX_MAX_BYTES",
-    "XML_MAX_BYTES",
-    "Finding",
-    "UnreadableXml",
-    "absence_counts",
-    "capped",
-    "check_expected_xml",
-    "compare",
-    "downloads_needed",
-    "foreign_images",
-    "needs_xml",
-]
 
 INDEX_MAX_BYTES: Final = 3 * 1024 * 1024
 """The maximum size of an index.json that is read; a listing takes about 700 bytes per image."""
@@ -114,19 +110,6 @@ def _must_read(file: ItemFile | None, wanted: bytes | None, limit: int) -> bool:
     if file is None or wanted is None or (file.size or 0) > limit:
         return False
     return file.md5 != md5(wanted)
-
-
-def check_expected_xml(expected: Expected) -> None:
-    """Check that the web service's answer, if there is one, is about this entity.
-
-    Raises
-    ------
-    UnreadableXml
-        It cannot be read, or is about another entity, into which this one has just been merged.
-        Such an entity cannot be audited now. `compare` raises the same.
-    """
-    if expected.xml is not None:
-        parse_entity_xml(expected.xml, expected.entity_type, expected.gid)
 
 
 def foreign_images(expected: Expected, item: Item) -> tuple[OriginalImage, ...]:
@@ -338,3 +321,90 @@ def _orphan(expected: Expected, item: Item) -> Iterator[Finding]:
     if leftovers and not images and item.index is None:
         names = ", ".join(file.name for file in leftovers)
         yield found("orphan.leftover", item_name(item.gid), actual=names)
+
+
+INCONCLUSIVE: Final = frozenset({"item.missing", "item.dark", "item.archive"})
+"""Checks that leave the rest of the item uncompared."""
+
+_HIDDEN: Final = {
+    **dict.fromkeys(INCONCLUSIVE, ("*",)),
+    "files.original.missing": ("files.original.empty", "files.thumbnail.*"),
+    "files.original.empty": ("files.thumbnail.*",),
+    "files.index.missing": ("index.*",),
+    "files.xml.missing": ("xml.*",),
+    "index.malformed": ("index.*",),
+    "index.shape": ("index.image.*",),
+    "index.image.missing": (
+        "index.image.order",
+        "index.image.field_*",
+        "index.image.type",
+        "index.image.value",
+        "index.image.url",
+    ),
+    "index.image.field_missing": ("index.image.type", "index.image.value", "index.image.url"),
+    "xml.malformed": ("xml.*",),
+    "orphan.image": ("orphan.leftover",),
+    "orphan.index": ("orphan.leftover",),
+}
+"""The checks that a finding of another one keeps from being judged, at least in part; globs."""
+
+
+def judged(
+    checks: Iterable[str], expected: Expected, actual: Actual, findings: Sequence[Finding]
+) -> frozenset[str]:
+    """Return those of `checks` that were compared, whether they were found or not.
+
+    `findings` is the result of `compare` for the two states. The next audit that judges the check
+    of a repair proves the repair; in doubt, a check counts as not judged.
+    """
+    found = {finding.check for finding in findings}
+    hidden = [glob for check in found for glob in _HIDDEN.get(check, ())]
+    return frozenset(
+        check
+        for check in checks
+        if check in found
+        or (
+            not any(fnmatch.fnmatchcase(check, glob) for glob in hidden)
+            and _could_find(check, expected, actual)
+        )
+    )
+
+
+def _could_find(check: str, expected: Expected, actual: Actual) -> bool:
+    """Return whether the comparison could have found a check that it did not find."""
+    if check not in CHECKS or CHECKS[check].applies == ("orphan" if expected.is_live else "live"):
+        return False
+    item = actual.item
+    if not expected.is_live:
+        # Nothing is left in an item that does not exist, which a second request has confirmed.
+        return item.state in (ItemState.LISTED, ItemState.ABSENT)
+    if item.state is not ItemState.LISTED:
+        return False
+    has_art = bool(expected.artwork)
+    match check.split("."):
+        case ["item", _] if check not in INCONCLUSIVE:
+            return has_art
+        case ["files", "index", _]:
+            return has_art or item.index is not None
+        case ["index", *_]:
+            # Without art, a listing in another form may be empty, and is then not compared.
+            return item.index is not None and (
+                has_art or item.index.md5 == md5(index_json(expected))
+            )
+        case ["files", "xml", _]:
+            return has_art
+        case ["xml", _]:
+            # If MusicBrainz's tables were read instead, the file itself was not examined.
+            return has_art and expected.xml is not None
+        case ["meta", field]:
+            is_compared = has_art and expected.entity_type is EntityType.RELEASE
+            return is_compared and (field != "date" or _is_date_compared(expected))
+    return True
+
+
+def _is_date_compared(expected: Expected) -> bool:
+    if expected.xml is not None:
+        return is_date_comparable(
+            parse_entity_xml(expected.xml, expected.entity_type, expected.gid)
+        )
+    return expected.facts is not None and all(date.is_comparable for date in expected.facts.dates)

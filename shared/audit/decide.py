@@ -1,30 +1,34 @@
 """Decisions from findings: events for artwork-indexer, a review by a person, or nothing.
 
 Pure: the caller looks up who owns an image, what the owner's item holds, and what previous audits
-found, and writes the decision.
+found, and writes the decision. Reasons of reviews have codes, which are stored, and texts made from
+them, on which no decision depends.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal
 
-from artwork_backfill.shared.audit import reasons
-from artwork_backfill.shared.audit.actual import OriginalImage
+from artwork_backfill.shared.audit.actual import CopyState, OriginalImage
 from artwork_backfill.shared.audit.catalogue import CHECKS, Remedy, Severity
-from artwork_backfill.shared.audit.copies import CopyState
 from artwork_backfill.shared.audit.expected import Expected
 from artwork_backfill.shared.audit.finding import Finding
-from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
 
 PROOFS: Final = 10
 """A check is no longer repaired if its repairs failed to hold in this many proofs in a row."""
 
 STILL_TRIED: Final = 1000
 """One entity in this many is repaired nevertheless, to notice a change at archive.org."""
+
+
+REASONS_OF_A_KIND: Final = 50
+"""The number of reasons of one check and code that are listed, before a count of the rest: an item
+may have thousands of files."""
 
 
 class Status(StrEnum):
@@ -190,6 +194,59 @@ class Decision:
     keeps_review: bool = False
 
 
+class ReasonCode(StrEnum):
+    """Why an entity is in review, apart from the states of an image's copy."""
+
+    FINDING = "finding"
+    """A difference that no event can repair."""
+    UNKNOWN_IMAGE = "unknown_image"
+    """An image that belongs to no entity, or has no artwork id in its name."""
+    BECAME_OWN = "became_own"
+    """The image became the entity's own during the audit."""
+    LEFTOVER_ON_LIVE = "leftover_on_live"
+    """The owner has the image, but the entity is live: see `Policy.delete_from_live`."""
+    NOT_HELD = "repair_did_not_hold"
+    """A completed repair did not remove the difference."""
+    EVENT_FAILED = "event_failed"
+    """artwork-indexer has given up the same event."""
+    UNREADABLE = "unreadable"
+    """A service did not answer in several audits in a row."""
+    STUCK = "stuck_task"
+    """archive.org has not finished a task of the item for a long time."""
+    INCOMPARABLE = "cannot_be_compared"
+    """Two copies had nothing in common to compare in several audits in a row."""
+    WITHDRAWN = "withdrawn"
+    """Its events were withdrawn several times in a row."""
+    REFUSED = "refused"
+    """The entity's rows violate an assumption, or the database refuses to store its audit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewReason:
+    """One reason: its code, its text, and its subject.
+
+    `code` is a value of `ReasonCode` or of `CopyState`. `check` is the check that led to it,
+    None if no finding did.
+    """
+
+    code: str
+    text: str
+    check: str | None = None
+    subject: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_json(self) -> dict[str, str | None]:
+        """Return the reason as stored."""
+        return {
+            "code": self.code,
+            "check": self.check,
+            "subject": self.subject,
+            "text": self.text,
+        }
+
+
 Owners = Mapping[OriginalImage, ImageOwner]
 """The owner of each foreign image."""
 
@@ -236,9 +293,9 @@ def decide(
     judged = [(finding, case.remedy(finding)) for finding in findings]
     passed = tuple(dict.fromkeys(case.passed(judged)))
     events, causes = _repairs(expected, judged, case)
-    review_reasons = reasons.few(
+    review_reasons = _few(
         (
-            *(reasons.of_finding(finding) for finding, remedy in judged if remedy is Remedy.REVIEW),
+            *(_of_finding(finding) for finding, remedy in judged if remedy is Remedy.REVIEW),
             *case.doubts(judged),
             *_repairs_not_held(causes, previous),
             *_failed_before(events, previous),
@@ -248,9 +305,7 @@ def decide(
         return Decision(Status.MANUAL_REVIEW, review_reasons=review_reasons, passed=passed)
     if events:
         return Decision(Status.REPAIR_QUEUE, events=events, causes=causes, passed=passed)
-    late = reasons.few(
-        reasons.of_finding(finding) for finding, remedy in judged if remedy is Remedy.LATE_REVIEW
-    )
+    late = _few(_of_finding(finding) for finding, remedy in judged if remedy is Remedy.LATE_REVIEW)
     if late:
         return Decision(Status.MANUAL_REVIEW, review_reasons=late, passed=passed)
     if _keeps_review(passed, previous):
@@ -332,14 +387,14 @@ class _Case:
             if remedy is not Remedy.IMAGE or self.may_be_deleted(finding):
                 continue
             code, words = self.doubt(self.owner(finding.image) if finding.image else _NOBODYS)
-            yield reasons.of_image(finding, code, words)
+            yield _of_image(finding, code, words)
 
     def doubt(self, owner: ImageOwner) -> tuple[str, str]:
         if owner.gid is None:
             return ReasonCode.UNKNOWN_IMAGE, "unknown image: preserve or purge?"
         if owner.gid == self.expected.gid:
             return ReasonCode.BECAME_OWN, "it has become this entity's own during the audit"
-        words = reasons.copy_words(owner.copy, f"{self.expected.entity_type} {owner.gid}")
+        words = copy_words(owner.copy, f"{self.expected.entity_type} {owner.gid}")
         is_safe = owner.copy is CopyState.SAME
         return ReasonCode.LEFTOVER_ON_LIVE if is_safe else owner.copy, words
 
@@ -408,3 +463,64 @@ def _failed_before(
 
 def _message_text(event: QueuedAction) -> str:
     return ", ".join(f"{key} {value}" for key, value in event.message.items())
+
+
+def _of_finding(finding: Finding) -> ReviewReason:
+    """Return the reason for a finding without further doubts."""
+    return ReviewReason(ReasonCode.FINDING, _describe(finding), finding.check, finding.subject)
+
+
+def _of_image(finding: Finding, code: str, words: str) -> ReviewReason:
+    """Return the reason why an image stays where it is."""
+    return ReviewReason(code, f"{_describe(finding)}: {words}", finding.check, finding.subject)
+
+
+def copy_words(state: CopyState, owner: str) -> str:
+    """Return why an image is not deleted; `owner` is an entity such as `release GID`."""
+    match state:
+        case CopyState.ONLY_COPY:
+            return f"only copy: it belongs to {owner}, whose item lacks it"
+        case CopyState.ANOTHER_FILE:
+            return f"another file: {owner}, whose image it is, has other bytes or another suffix"
+        case CopyState.EMPTY:
+            return f"the copy of its owner {owner} has no bytes"
+        case CopyState.PRIVATE:
+            return f"the copy of its owner {owner} is private"
+        case CopyState.DARK:
+            return f"the owner's item is dark: {owner}"
+        case CopyState.OTHER_ARCHIVE:
+            return f"the owner's item is of the other archive: {owner}"
+        case CopyState.SAME:
+            return f"a leftover of {owner}"
+        case CopyState.INCOMPARABLE | CopyState.UNKNOWN:
+            return f"cannot be compared with the copy of its owner {owner}"
+
+
+def _describe(finding: Finding) -> str:
+    """Return a finding as text for the person who reviews it."""
+    text = f"{finding.check}: {finding.subject or CHECKS[finding.check].summary}"
+    details = [
+        f"{label} {value}"
+        for label, value in (("expected", finding.expected), ("found", finding.actual))
+        if value is not None
+    ]
+    return f"{text} ({', '.join(details)})" if details else text
+
+
+def _few(reasons: Iterable[ReviewReason]) -> tuple[ReviewReason, ...]:
+    """Return the reasons in their order, at most `REASONS_OF_A_KIND` of each kind."""
+    kept: list[ReviewReason] = []
+    counts: Counter[tuple[str | None, str]] = Counter()
+    for reason in reasons:
+        kind = reason.check, reason.code
+        counts[kind] += 1
+        if counts[kind] <= REASONS_OF_A_KIND:
+            kept.append(reason)
+    return (
+        *kept,
+        *(
+            ReviewReason(code, f"{check or code}: {count - REASONS_OF_A_KIND:,} more", check)
+            for (check, code), count in counts.items()
+            if count > REASONS_OF_A_KIND
+        ),
+    )

@@ -21,7 +21,7 @@ from artwork_backfill.shared.audit.archives import (
     xml_name,
 )
 from artwork_backfill.shared.audit.compare_index import MalformedIndex, listed_id, parse_index
-from artwork_backfill.shared.audit.entity_xml import UnreadableXml, parse_entity_xml
+from artwork_backfill.shared.audit.compare_xml import UnreadableXml, parse_entity_xml
 from artwork_backfill.shared.audit.expected import Expected, index_json, md5
 from artwork_backfill.shared.audit.finding import storable
 

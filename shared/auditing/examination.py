@@ -18,24 +18,33 @@ from typing import Final
 
 import psycopg
 
-from artwork_backfill.shared.audit.actual import Actual, Item, ItemState, OriginalImage
+from artwork_backfill.shared.audit.actual import (
+    Actual,
+    CopyState,
+    Item,
+    ItemState,
+    OriginalImage,
+    compare_copies,
+)
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, INDEX_NAME, xml_name
 from artwork_backfill.shared.audit.compare import (
     INDEX_MAX_BYTES,
     XML_MAX_BYTES,
-    UnreadableXml,
     absence_counts,
     capped,
     compare,
     downloads_needed,
+    judged,
     needs_xml,
 )
-from artwork_backfill.shared.audit.copies import CopyState, compare_copies
+from artwork_backfill.shared.audit.compare_xml import UnreadableXml
 from artwork_backfill.shared.audit.decide import (
     Decision,
     ImageOwner,
     Policy,
     QueuedAction,
+    ReasonCode,
+    ReviewReason,
     Status,
     decide,
     images_in_question,
@@ -43,8 +52,6 @@ from artwork_backfill.shared.audit.decide import (
 )
 from artwork_backfill.shared.audit.expected import Expected, md5
 from artwork_backfill.shared.audit.finding import storable
-from artwork_backfill.shared.audit.judged import judged
-from artwork_backfill.shared.audit.reasons import ReasonCode, ReviewReason
 from artwork_backfill.shared.auditing.models import (
     STREAK_LIMIT,
     STUCK_AFTER,

@@ -16,15 +16,15 @@ from psycopg import Connection
 from psycopg.rows import namedtuple_row
 
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
+from artwork_backfill.shared.audit.compare import INCONCLUSIVE
 from artwork_backfill.shared.audit.decide import (
     PROOFS,
     FailedEvent,
     PreviousAudits,
+    ReasonCode,
     Status,
 )
 from artwork_backfill.shared.audit.expected import Artwork, Expected, Presence
-from artwork_backfill.shared.audit.judged import INCONCLUSIVE
-from artwork_backfill.shared.audit.reasons import ReasonCode
 from artwork_backfill.shared.auditing.facts import release_facts
 from artwork_backfill.shared.auditing.models import (
     NOT_COMPARED,
@@ -175,26 +175,21 @@ WHERE event.state = 'completed'
 AND event.action IN ('index', 'delete_image', 'deindex')
 """
 
-_STREAKS: Final = """
-SELECT audit_entity_id AS entity_id, kind, audits, since
-FROM artwork_indexer.audit_streak
-WHERE audit_entity_id = ANY (%(ids)s::bigint[])
-"""
-
-# A review without a check counts as one about any check.
-_OPEN_REVIEWS: Final = """
-SELECT audit_entity_id AS entity_id,
-       ARRAY(SELECT DISTINCT coalesce(reason->>'check', '')
-             FROM jsonb_array_elements(
-                 CASE WHEN reasons = '[]' THEN '[{}]'::jsonb ELSE reasons END) AS reason) AS checks
-FROM artwork_indexer.needs_manual_review
-WHERE status = 'open' AND audit_entity_id = ANY (%(ids)s::bigint[])
-"""
-
-_DISTRUSTED: Final = """
-SELECT check_name
-FROM artwork_indexer.repair_tally
-WHERE not_held_in_a_row >= %(proofs)s
+# One row for each entity and streak. A review without a check counts as one about any check.
+_RECORDS: Final = """
+SELECT wanted.id AS entity_id, streak.kind, streak.audits, streak.since,
+       CASE WHEN review.id IS NOT NULL THEN
+           ARRAY(SELECT DISTINCT coalesce(reason->>'check', '')
+                 FROM jsonb_array_elements(
+                     CASE WHEN reasons = '[]' THEN '[{}]'::jsonb ELSE reasons END) AS reason)
+       END AS in_review,
+       ARRAY(SELECT check_name
+             FROM artwork_indexer.repair_tally
+             WHERE not_held_in_a_row >= %(proofs)s) AS distrusted
+FROM unnest(%(ids)s::bigint[]) AS wanted (id)
+LEFT JOIN artwork_indexer.audit_streak streak ON streak.audit_entity_id = wanted.id
+LEFT JOIN artwork_indexer.needs_manual_review review
+       ON review.audit_entity_id = wanted.id AND review.status = 'open'
 """
 
 # Stored in place of findings for an audit that compared nothing.
@@ -464,10 +459,14 @@ def _on_record(
         )
     completed = _completed(conn, claims, audits)
     streaks: dict[int, dict[Streak, StreakLength]] = defaultdict(dict)
-    for row in _rows(conn, _STREAKS, ids=ids):
-        streaks[row.entity_id][Streak(row.kind)] = StreakLength(row.audits, row.since)
-    reviews = {row.entity_id: frozenset(row.checks) for row in _rows(conn, _OPEN_REVIEWS, ids=ids)}
-    distrusted = frozenset(row.check_name for row in _rows(conn, _DISTRUSTED, proofs=PROOFS))
+    reviews: dict[int, frozenset[str]] = {}
+    distrusted: frozenset[str] = frozenset()
+    for row in _rows(conn, _RECORDS, ids=ids, proofs=PROOFS):
+        distrusted = frozenset(row.distrusted)
+        if row.kind is not None:
+            streaks[row.entity_id][Streak(row.kind)] = StreakLength(row.audits, row.since)
+        if row.in_review is not None:
+            reviews[row.entity_id] = frozenset(row.in_review)
     failed = _still_failed(conn, events, completed)
     repairs = {id_: _repairs(audits[id_], completed) for id_ in ids}
     return {

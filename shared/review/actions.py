@@ -25,13 +25,15 @@ from psycopg.errors import (
     UniqueViolation,
 )
 
-from artwork_backfill.shared.audit.actual import Item, ItemState, OriginalImage
-from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType, item_name
-from artwork_backfill.shared.audit.copies import (
+from artwork_backfill.shared.audit.actual import (
     CopyState,
+    Item,
+    ItemState,
+    OriginalImage,
     compare_copies,
     is_of_other_archive,
 )
+from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType, item_name
 from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.audit.expected import Presence
 from artwork_backfill.shared.auditing import expectation, queueing

@@ -16,9 +16,8 @@ from psycopg import Connection
 from artwork_backfill.shared.audit.actual import Item
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.catalogue import CHECKS
-from artwork_backfill.shared.audit.decide import Decision, Policy
+from artwork_backfill.shared.audit.decide import Decision, Policy, copy_words
 from artwork_backfill.shared.audit.expected import Presence
-from artwork_backfill.shared.audit.reasons import copy_words
 from artwork_backfill.shared.audit.sides import Document, Side, documents, sides
 from artwork_backfill.shared.auditing.examination import Examiner, Inspection
 from artwork_backfill.shared.auditing.expectation import look_at

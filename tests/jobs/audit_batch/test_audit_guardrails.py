@@ -43,7 +43,7 @@ def test_without_a_limit_there_is_always_room(scene: Scene) -> None:
 
 @pytest.mark.parametrize(
     ("queued", "in_progress", "room"),
-    [(0, 0, 25), (80, 0, 20), (99, 0, 1), (50, 45, 5), (0, 98, 2)],
+    [(0, 0, 50), (80, 0, 20), (99, 0, 1), (50, 45, 5), (0, 98, 2)],
 )
 def test_queued_events_and_claimed_entities_leave_that_much_room(
     scene: Scene, queued: int, in_progress: int, room: int
@@ -58,7 +58,7 @@ def test_running_events_count_and_finished_ones_do_not(scene: Scene) -> None:
     _queue(scene, 7, state="running")
     _queue(scene, 9, state="completed")
     _queue(scene, 9, state="failed")
-    assert _guardrails(max_queue_depth=10).room(scene.conn, 200) == 2
+    assert _guardrails(max_queue_depth=10).room(scene.conn, 200) == 3
     assert _guardrails(max_queue_depth=8).room(scene.conn, 200) == 1
 
 
@@ -91,8 +91,8 @@ def test_a_repair_that_found_no_room_is_claimed_again_only_when_there_is_room_fo
     guardrails.postponed(3)
     _waits(guardrails.room(scene.conn, 200))
     scene.finish(events[0])
-    assert guardrails.room(scene.conn, 200) == 2
-    guardrails.claimed(2)
+    assert guardrails.room(scene.conn, 200) == 3
+    guardrails.claimed(3)
     scene.finish(*events[1:])
     scene.claim(9)
     assert guardrails.room(scene.conn, 200) == 1

@@ -16,9 +16,8 @@ from artwork_backfill.jobs.audit_batch.claims import TABLE
 from artwork_backfill.jobs.audit_batch.writing import Writer
 from artwork_backfill.shared import reaudit, seeding
 from artwork_backfill.shared.audit.catalogue import Severity
-from artwork_backfill.shared.audit.decide import Decision, Policy, Status
+from artwork_backfill.shared.audit.decide import Decision, Policy, ReviewReason, Status
 from artwork_backfill.shared.audit.expected import index_json, md5
-from artwork_backfill.shared.audit.reasons import ReviewReason
 from artwork_backfill.shared.auditing.models import Audit, Deferral, Reason
 from tests.jobs.audit_batch.audit_scene import Scene, unreadable
 from tests.timing import LIMIT_S

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artwork_backfill.shared.audit.actual import Item, ItemState, classify
+from artwork_backfill.shared.audit.actual import CopyState, Item, ItemState, classify
 from artwork_backfill.shared.audit.archives import (
     EntityType,
     image_name,
@@ -18,7 +18,6 @@ from artwork_backfill.shared.audit.archives import (
 )
 from artwork_backfill.shared.audit.catalogue import CHECKS
 from artwork_backfill.shared.audit.compare import compare, downloads_needed, foreign_images
-from artwork_backfill.shared.audit.copies import CopyState
 from artwork_backfill.shared.audit.decide import (
     Decision,
     ImageOwner,

@@ -6,14 +6,20 @@ from typing import Any
 
 import pytest
 
-from artwork_backfill.shared.audit.actual import Item, ItemState, OriginalImage, classify
+from artwork_backfill.shared.audit.actual import (
+    CopyState,
+    Item,
+    ItemState,
+    OriginalImage,
+    classify,
+    compare_copies,
+)
 from artwork_backfill.shared.audit.archives import (
     ART_ARCHIVES,
     EntityType,
     image_name,
     item_name,
 )
-from artwork_backfill.shared.audit.copies import CopyState, compare_copies
 from tests.shared.audit.audit_states import OTHER_GID, RELEASE_GID
 
 ARCHIVE = ART_ARCHIVES[EntityType.RELEASE]

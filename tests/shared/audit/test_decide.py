@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from artwork_backfill.shared.audit.actual import ItemFile, OriginalImage
+from artwork_backfill.shared.audit.actual import CopyState, ItemFile, OriginalImage
 from artwork_backfill.shared.audit.archives import image_name, thumbnail_name, xml_name
 from artwork_backfill.shared.audit.catalogue import CHECKS, Remedy, Severity
-from artwork_backfill.shared.audit.copies import CopyState
 from artwork_backfill.shared.audit.decide import (
     STILL_TRIED,
     Decision,

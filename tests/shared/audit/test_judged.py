@@ -10,9 +10,8 @@ import pytest
 from artwork_backfill.shared.audit.actual import Actual, Item, ItemState
 from artwork_backfill.shared.audit.archives import image_name, xml_name
 from artwork_backfill.shared.audit.catalogue import CHECKS
-from artwork_backfill.shared.audit.compare import compare
+from artwork_backfill.shared.audit.compare import compare, judged
 from artwork_backfill.shared.audit.expected import Credit, Expected, Presence, ReleaseFacts
-from artwork_backfill.shared.audit.judged import judged
 from tests.shared.audit.audit_states import BOTH, EVENT, FRONT, RELEASE, FakeItem, healthy
 
 LIVE = {name for name, check in CHECKS.items() if check.applies != "orphan"}

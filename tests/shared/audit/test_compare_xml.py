@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artwork_backfill.shared.audit.archives import EntityType
-from artwork_backfill.shared.audit.entity_xml import UnreadableXml, compare_xml, parse_entity_xml
+from artwork_backfill.shared.audit.compare_xml import UnreadableXml, compare_xml, parse_entity_xml
 from artwork_backfill.shared.audit.expected import Expected
 from tests.shared.audit.audit_states import EVENT, EVENT_GID, OTHER_GID, RELEASE, RELEASE_GID
 

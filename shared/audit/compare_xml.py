@@ -1,20 +1,29 @@
-"""Parsing of web service answers about one entity, and their comparison by structure.
+"""Comparison of mb_metadata.xml, and of what archive.org extracts from it, with what is expected.
 
 The expected and the archived file have one form: `metadata/release` or `metadata/event` in the
 namespace of MusicBrainz's web service, version 2. Parsed, they are texts by path, without attribute
 order, namespace prefixes, and white space between elements.
+
+Every listing contains the fields that archive.org extracted from a release's file. They are
+compared with the web service's XML (`compare_metadata`) or, to save that request, with
+MusicBrainz's own tables (`agrees`). The latter cannot see what archive.org does not show: credited
+names, the order of artists, a partial date (`????-05-12`), a file that was damaged after its fields
+were extracted, and every element that becomes outdated without harm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
+from artwork_backfill.shared.audit.actual import ItemMetadata
 from artwork_backfill.shared.audit.archives import EntityType
+from artwork_backfill.shared.audit.expected import PartialDate, ReleaseFacts
 from artwork_backfill.shared.audit.finding import Finding, found
 
 NAMESPACE: Final = "{http://musicbrainz.org/ns/mmd-2.0#}"
@@ -224,9 +233,131 @@ def compare_xml(expected: EntityXml, actual: EntityXml) -> Iterator[Finding]:
 
 def _difference(check: str, path: str, expected: EntityXml, actual: EntityXml) -> Finding:
     return found(
-        check, path, expected=_shown(expected.texts_at(path)), actual=_shown(actual.texts_at(path))
+        check,
+        path,
+        expected=_in_order(expected.texts_at(path)),
+        actual=_in_order(actual.texts_at(path)),
     )
 
 
-def _shown(texts: tuple[str, ...]) -> str | None:
+def _in_order(texts: tuple[str, ...]) -> str | None:
     return "; ".join(texts) if texts else None
+
+
+_KINDS: Final = ("mb_release_id", "mb_artist_id", "upc", "asin")
+
+
+def compare_metadata(gid: str, wanted: EntityXml, metadata: ItemMetadata) -> Iterator[Finding]:
+    """Yield the findings `meta.*` of the release `gid`.
+
+    archive.org may return a list for a single value, and lists in any order.
+    """
+    for check, path, actual in (
+        ("meta.title", TITLE, _one(metadata.title)),
+        ("meta.creator", ARTIST_NAME, metadata.creators),
+        ("meta.date", DATE, _one(metadata.date)),
+        ("meta.language", LANGUAGE, _one(metadata.language)),
+    ):
+        if path == DATE and not is_date_comparable(wanted):
+            continue
+        expected = _normalised(wanted.texts_at(path))
+        if expected != _normalised(actual):
+            yield found(check, expected=_joined(expected), actual=_joined(actual))
+    yield from _external_identifiers(gid, wanted, metadata.external_identifiers)
+
+
+def is_date_comparable(wanted: EntityXml) -> bool:
+    """Return whether the date can be compared; archive.org extracts another from a partial one."""
+    return not any("?" in date for date in wanted.texts_at(DATE))
+
+
+def _external_identifiers(
+    gid: str, wanted: EntityXml, actual: tuple[str, ...]
+) -> Iterator[Finding]:
+    for kind, values in zip(
+        _KINDS,
+        (
+            (gid,),
+            wanted.texts_at(ARTIST_ID),
+            wanted.texts_at(BARCODE),
+            wanted.texts_at(ASIN),
+        ),
+        strict=True,
+    ):
+        prefix = f"urn:{kind}:"
+        expected = {prefix + value for value in _normalised(values)}
+        present = _normalised(urn for urn in actual if urn.startswith(prefix))
+        if expected != present:
+            yield found(
+                "meta.external_identifier",
+                f"urn:{kind}",
+                expected=_joined(expected),
+                actual=_joined(present),
+            )
+
+
+def agrees(facts: ReleaseFacts, gid: str, metadata: ItemMetadata) -> bool:
+    """Return whether every field that archive.org shows of a release agrees with the tables.
+
+    Also False if this is unknown, for example which of several partial dates is the earliest: the
+    web service then has to be asked.
+    """
+    known = [date for date in facts.dates if date != PartialDate(None)]
+    return (
+        _is_joined(known, metadata.date)
+        and _normalised([facts.title]) == _normalised(_one(metadata.title))
+        and _normalised(credit.name for credit in facts.credits) == _normalised(metadata.creators)
+        and _normalised(credit.sort_name for credit in facts.credits)
+        == _normalised(metadata.creators_alt_script)
+        and _normalised(_one(facts.language)) == _normalised(_one(metadata.language))
+        and _identifiers(facts, gid) == _shown_identifiers(metadata.external_identifiers)
+    )
+
+
+def _is_joined(known: Sequence[PartialDate], shown: str | None) -> bool:
+    """Return whether the date shown is the earliest known one; False if that is uncertain."""
+    if len(known) == 1 and not known[0].is_comparable:
+        return True  # archive.org extracts something else from it
+    if not all(date.is_comparable for date in known):
+        return False
+    texts = sorted({str(date) for date in known})
+    # 1999 may be before or after 1999-05; only the web service knows which of the two it shows.
+    if any(text.startswith(texts[0]) for text in texts[1:]):
+        return False
+    return _normalised(texts[:1]) == _normalised(_one(shown))
+
+
+def _identifiers(facts: ReleaseFacts, gid: str) -> set[str]:
+    values = (
+        (gid,),
+        (credit.gid for credit in facts.credits),
+        _one(facts.barcode),
+        _one(facts.asin),
+    )
+    return {
+        f"urn:{kind}:{value}"
+        for kind, of_kind in zip(_KINDS, values, strict=True)
+        for value in _normalised(of_kind)
+    }
+
+
+def _shown_identifiers(identifiers: Iterable[str]) -> set[str]:
+    prefixes = tuple(f"urn:{kind}:" for kind in _KINDS)
+    return {urn for urn in _normalised(identifiers) if urn.startswith(prefixes)}
+
+
+def _one(value: str | None) -> tuple[str, ...]:
+    return () if value is None else (value,)
+
+
+def _normalised(texts: Iterable[str]) -> set[str]:
+    """Return the texts in a form that archive.org's handling of metadata does not change.
+
+    White space is collapsed, characters are composed, and empty values are dropped.
+    """
+    normalised = {" ".join(unicodedata.normalize("NFC", text).split()) for text in texts}
+    return normalised - {""}
+
+
+def _joined(texts: Iterable[str]) -> str | None:
+    return "; ".join(sorted(texts)) or None
