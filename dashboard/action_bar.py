@@ -18,8 +18,7 @@ from psycopg import Connection
 
 from artwork_backfill.dashboard import bulk, show
 from artwork_backfill.dashboard.bulk import Batch, Bulk
-from artwork_backfill.dashboard.database import DashboardDb
-from artwork_backfill.dashboard.memory import Done, Memory
+from artwork_backfill.dashboard.memory import Done, Visit
 from artwork_backfill.dashboard.notices import Notices
 from artwork_backfill.dashboard.worklist import Worklist
 from artwork_backfill.shared.review.lists import Filter, Row
@@ -85,18 +84,17 @@ class ActionBar(Generic[Filter, Row]):
 
     worklist: Worklist[Filter, Row]
     actions: Sequence[Action[Row]]
-    database: DashboardDb
-    kept: Memory
+    visit: Visit
     wanted: Filter
     note: str = ""
 
     def show(self) -> None:
         """Draw the bar; nothing if the dashboard is read only."""
-        if self.database.config.read_only:
+        if self.visit.config.read_only:
             return
         with show.action_bar(self.worklist.name):
             with st.container():
-                is_busy = bulk.show_bulk(self.kept, self.worklist.name, self.worklist.reload)
+                is_busy = bulk.show_bulk(self.visit.kept, self.worklist.name, self.worklist.reload)
                 if not is_busy:
                     self._notices.show()
             if not is_busy:
@@ -115,7 +113,7 @@ class ActionBar(Generic[Filter, Row]):
     def _buttons(self) -> None:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             if self.note:
-                show.draft(self.note, self.kept, self._note_key, max_chars=1_000)
+                show.draft(self.note, self.visit.kept, self._note_key, max_chars=1_000)
             for action in self.actions:
                 st.button(
                     action.label,
@@ -182,8 +180,8 @@ class ActionBar(Generic[Filter, Row]):
 
     def _act(self, action: Action[Row], note: str, *, rows: Sequence[Row]) -> None:
         with self._notices.reporting():
-            applied = self.database.act(lambda conn, by: action.apply(conn, by, rows, note))
-            self.kept.record(applied.journal)
+            applied = self.visit.act(lambda conn, by: action.apply(conn, by, rows, note))
+            self.visit.kept.record(applied.journal)
             headline = applied.headline
             if applied.refusals:
                 headline += " The others were not changed, and the list was reloaded:"
@@ -202,7 +200,7 @@ class ActionBar(Generic[Filter, Row]):
 
     def _undo(self, action: Action[Row], ids: Sequence[int]) -> None:
         with self._notices.reporting():
-            with self.database.reading() as conn:
+            with self.visit.reading() as conn:
                 rows = self.worklist.rows.with_ids(conn, ids)
             self._act(action, "", rows=rows)
 
@@ -219,8 +217,10 @@ class ActionBar(Generic[Filter, Row]):
             )
 
         to = (self.worklist.describe(self.wanted), *_note_line(note))
-        self.kept.bulk = self._bulk(action, read, to=to, total=count, note=note)
-        self.kept.record([Done(datetime.now(UTC), f"{action.label}: all {count:,} that matched")])
+        self.visit.kept.bulk = self._bulk(action, read, to=to, total=count, note=note)
+        self.visit.kept.record(
+            [Done(datetime.now(UTC), f"{action.label}: all {count:,} that matched")]
+        )
         self.worklist.choose_all(False)
         self._clear(note)
 
@@ -236,11 +236,11 @@ class ActionBar(Generic[Filter, Row]):
         """Return an action on the rows that `read` returns, given the last id of those before."""
 
         def step(after: int) -> Batch:
-            with self.database.reading() as conn:
+            with self.visit.reading() as conn:
                 rows = read(conn, after)
             if not rows:
                 return Batch(None)
-            applied = self.database.act(lambda conn, by: action.apply(conn, by, rows, note))
+            applied = self.visit.act(lambda conn, by: action.apply(conn, by, rows, note))
             return Batch(rows[-1].id, applied.done, applied.refusals)
 
         name = self.worklist.name
@@ -257,7 +257,7 @@ class ActionBar(Generic[Filter, Row]):
     def _clear(self, note: str) -> None:
         """Clear the note that an action has used."""
         if note:
-            show.write(self.kept, self._note_key, "")
+            show.write(self.visit.kept, self._note_key, "")
 
     # -- asking --------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import streamlit as st
 
+from artwork_backfill.dashboard.database import DashboardDb
 from artwork_backfill.dashboard.guard import VISITOR
 from artwork_backfill.shared.audit.archives import EntityType
 
@@ -52,6 +53,13 @@ class Memory:
     def record(self, done: Iterable[Done]) -> None:
         """Remember actions, latest first."""
         self.journal = [*done, *self.journal][:_DONE]
+
+
+@dataclass(frozen=True, slots=True)
+class Visit(DashboardDb):
+    """A visitor's access to the database, and what is remembered of them."""
+
+    kept: Memory
 
 
 # Two first requests at the same time must get the same memory, which the cache does not warrant.

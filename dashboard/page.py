@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import streamlit as st
@@ -16,7 +17,7 @@ from psycopg import Connection
 from artwork_backfill.dashboard import access, address, memory, queries, show, style, words
 from artwork_backfill.dashboard.config import Config
 from artwork_backfill.dashboard.database import DashboardDb, Trouble
-from artwork_backfill.dashboard.memory import Done, Memory
+from artwork_backfill.dashboard.memory import Done, Visit
 from artwork_backfill.dashboard.tabs import (
     checks,
     entities,
@@ -33,7 +34,7 @@ from artwork_backfill.shared.settings import SettingsError
 class Tab:
     """One tab: the function that draws it, and its fields in the address."""
 
-    draw: Callable[[DashboardDb, Memory], None]
+    draw: Callable[[Visit], None]
     fields: tuple[address.Field, ...] = ()
 
 
@@ -94,22 +95,21 @@ def main() -> None:
     except (SettingsError, access.AccessError) as error:
         show.text(str(error))
         return
-    database = DashboardDb(config, lambda: _who(config))
-    if login and not _has_entered(database):
+    if login and not _has_entered(config):
         return
-    kept = memory.of(database.who())
+    visit = Visit(config, partial(_who, config), memory.of(_who(config)))
     if login:
         address.restore(memory.of("").address)
         memory.of("").address = {}
     address.adopt(FIELDS, FIRST)
-    _head(database, login=login)
+    _head(visit, login=login)
     with suppress(Trouble):  # the tab says so
-        _count_in_tabs(database)
-    _tabs(database, kept)
+        _count_in_tabs(visit)
+    _tabs(visit)
     address.publish(FIELDS, FIRST)
 
 
-def _tabs(database: DashboardDb, kept: Memory) -> None:
+def _tabs(visit: Visit) -> None:
     _say_when_read_again()
     # Draw tabs whatever happens: Streamlit forgets the state of a tab that is not drawn.
     tabs = st.tabs(list(TABS), key=address.TAB, on_change="rerun")
@@ -117,8 +117,8 @@ def _tabs(database: DashboardDb, kept: Memory) -> None:
         if tab.open:
             with tab:
                 try:
-                    content.draw(database, kept)
-                    _journal(database, kept)
+                    content.draw(visit)
+                    _journal(visit)
                 except Trouble as trouble:
                     st.error(f"{name} could not be drawn.")
                     show.text(str(trouble))
@@ -140,14 +140,14 @@ def _who(config: Config) -> str:
     return access.may_enter(st.user.to_dict(), config.allowed)
 
 
-def _has_entered(database: DashboardDb) -> bool:
+def _has_entered(config: Config) -> bool:
     """Return whether the visitor has access; if not, say why and what to do."""
     if not st.user.get("is_logged_in"):
         st.header("artwork-backfill", anchor=False)
         st.button("Log in", on_click=_log_in, type="primary")
         return False
     try:
-        database.who()
+        _who(config)
     except access.NotAllowed as refusal:
         show.text(str(refusal))
         st.button("Log out", on_click=st.logout)
@@ -230,26 +230,26 @@ def _counts(dsn: str, _conn: Connection) -> tuple[int, int]:
 # -- what was done -------------------------------------------------------------------------------
 
 
-def _journal(database: DashboardDb, kept: Memory) -> None:
+def _journal(visit: Visit) -> None:
     """Show the person's actions and their outcomes; look again while these may change."""
-    if not kept.journal:
+    if not visit.kept.journal:
         return
-    under_way = any(now in _UNDER_WAY for now in _outcomes(database, kept.journal))
+    under_way = any(now in _UNDER_WAY for now in _outcomes(visit, visit.kept.journal))
 
     def draw() -> None:
-        _show_journal(database, kept)
+        _show_journal(visit)
 
     show.refreshed(draw, _LOOK_EVERY_S if under_way else None)
 
 
-def _show_journal(database: DashboardDb, kept: Memory) -> None:
-    done = kept.journal
+def _show_journal(visit: Visit) -> None:
+    done = visit.kept.journal
     st.subheader("What you have done", anchor=False)
     now = datetime.now(UTC)
     show.table(
         (
             (entry.what, outcome, f"{words.age(entry.at, now)} ago", entry.entity_type, entry.gid)
-            for entry, outcome in zip(done, _outcomes(database, done), strict=True)
+            for entry, outcome in zip(done, _outcomes(visit, done), strict=True)
         ),
         {
             "what": show.words("What"),

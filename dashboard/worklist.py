@@ -24,7 +24,7 @@ from psycopg import Connection
 from artwork_backfill.dashboard import downloads, show, words
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.dashboard.database import DashboardDb
-from artwork_backfill.dashboard.memory import Memory
+from artwork_backfill.dashboard.memory import Visit
 from artwork_backfill.shared.review.lists import Extent, Filter, Group, Page, Row, RowList
 
 #: Rows on a page of a list.
@@ -86,7 +86,7 @@ class Worklist(ABC, Generic[Filter, Row]):
         """Show the rows of one kind only, or all again; a callback."""
 
     @abstractmethod
-    def show_row(self, database: DashboardDb, kept: Memory, row: Row) -> None:
+    def show_row(self, visit: Visit, row: Row) -> None:
         """Show everything about the open row."""
 
     def fields(self) -> tuple[Field, ...]:
@@ -97,13 +97,13 @@ class Worklist(ABC, Generic[Filter, Row]):
             Field("open", self.key("open"), 0),
         )
 
-    def show(self, database: DashboardDb, kept: Memory, wanted: Filter) -> None:
+    def show(self, visit: Visit, wanted: Filter) -> None:
         """Draw the list, its kinds and pages, and the open row.
 
         Each part has a container, even if it is empty: the parts after it keep their place in the
         browser, and with it the focus.
         """
-        with database.reading() as conn:
+        with visit.reading() as conn:
             seen = self._read(conn, wanted)
             cells = list(self.cells(conn, seen.rows, seen.at))
             opened = self.opened()
@@ -124,7 +124,7 @@ class Worklist(ABC, Generic[Filter, Row]):
                     selection="multi-row",
                     rows=10 if opened is None else 5,
                 )
-        self._pager(database, seen)
+        self._pager(visit, seen)
         with st.container():
             if opened is not None:
                 st.divider()
@@ -132,7 +132,7 @@ class Worklist(ABC, Generic[Filter, Row]):
                 if row is None:
                     show.text(f"{self.noun.capitalize()} {opened} does not exist any more.")
                 else:
-                    self.show_row(database, kept, row)
+                    self.show_row(visit, row)
             elif cells and not self.selected():
                 st.caption(f"Select one {self.noun} to see everything about its entity.")
 

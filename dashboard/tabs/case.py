@@ -16,7 +16,7 @@ import streamlit as st
 
 from artwork_backfill.dashboard import address, outside, pictures, queries, show, words
 from artwork_backfill.dashboard.database import DashboardDb
-from artwork_backfill.dashboard.memory import Done, Memory
+from artwork_backfill.dashboard.memory import Done, Visit
 from artwork_backfill.dashboard.notices import Notices
 from artwork_backfill.dashboard.tabs import comparison
 from artwork_backfill.shared.audit.archives import EntityType, image_name, item_name, thumbnail_name
@@ -45,29 +45,28 @@ class Image:
 
 
 def show_entity(
-    database: DashboardDb,
-    kept: Memory,
+    visit: Visit,
     entity_type: EntityType,
     gid: UUID,
     review: Review | None = None,
 ) -> None:
     """Show the current state of an entity, and the question of one of its reviews."""
-    with database.reading() as conn:
+    with visit.reading() as conn:
         cases = questions.find_cases(conn, gid)
     for case in cases:
         if case.entity.entity_type is entity_type:
-            _show(database, kept, case, review)
+            _show(visit, case, review)
             return
     show.text(f"{entity_type} {gid} is not in the audit table.")
 
 
-def show_gid(database: DashboardDb, kept: Memory, gid: UUID) -> list[Case]:
+def show_gid(visit: Visit, gid: UUID) -> list[Case]:
     """Show the current state of the entities with a gid, and return them."""
-    with database.reading() as conn:
+    with visit.reading() as conn:
         cases = questions.find_cases(conn, gid)
     for case in cases:
         is_open = [review for review in case.reviews if review.status == "open"]
-        _show(database, kept, case, is_open[0] if is_open else None)
+        _show(visit, case, is_open[0] if is_open else None)
     return cases
 
 
@@ -81,10 +80,10 @@ def question(kinds: Sequence[str]) -> str:
     return f"{summary} is to be done?"
 
 
-def _show(database: DashboardDb, kept: Memory, case: Case, review: Review | None) -> None:
+def _show(visit: Visit, case: Case, review: Review | None) -> None:
     entity = case.entity
     now = datetime.now(UTC)
-    with database.reading() as conn:
+    with visit.reading() as conn:
         about = queries.about(conn, entity.entity_type, entity.gid)
     with st.container(key=f"case-title-{entity.entity_type}"):
         show.text(about.title or f"Not in MusicBrainz: {entity.entity_type} {entity.gid}")
@@ -99,22 +98,22 @@ def _show(database: DashboardDb, kept: Memory, case: Case, review: Review | None
     show.entity_links(entity)
     if review is not None:
         _question(review, now)
-    images = _images(database, case, review)
-    _pictures(database, case, images)
+    images = _images(visit, case, review)
+    _pictures(visit, case, images)
     # In a container of its own: expanders after it stay open or closed when the notice appears.
     with st.container():
         _PURGE_NOTICES.show()
         _PURGE_NOTICES.forget()
-    if review is not None and review.status == "open" and not database.config.read_only:
+    if review is not None and review.status == "open" and not visit.config.read_only:
         foreign = [image for image in images if image.owner != str(entity.gid)]
         if foreign:
-            _purge(database, kept, review, foreign)
-    comparison.offer(database, entity)
+            _purge(visit, review, foreign)
+    comparison.offer(visit, entity)
     if case.audits:
         _latest(case.audits[0], now)
     else:
         st.caption("No audit has found a difference.")
-    _folded(database, case, review, now)
+    _folded(visit, case, review, now)
 
 
 def _question(review: Review, now: datetime) -> None:
@@ -203,7 +202,7 @@ def _picture(image: Image, gid: str, *, is_shown: bool, is_owner: bool = False) 
 # -- purging -------------------------------------------------------------------------------------
 
 
-def _purge(database: DashboardDb, kept: Memory, review: Review, images: Sequence[Image]) -> None:
+def _purge(visit: Visit, review: Review, images: Sequence[Image]) -> None:
     """Let a person order the deletion of an image."""
     with st.expander("Purge an image"):
         st.caption(
@@ -214,13 +213,13 @@ def _purge(database: DashboardDb, kept: Memory, review: Review, images: Sequence
         )
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.text_input("Artwork number", key=_PURGE_NUMBER, width=180)
-            show.draft("Why", kept, _purge_why(review), max_chars=1_000)
+            show.draft("Why", visit.kept, _purge_why(review), max_chars=1_000)
             st.button(
                 "Purge",
                 key="case.purge",
                 type="primary",
                 on_click=_press_purge,
-                args=(database, kept, review, tuple(images)),
+                args=(visit, review, tuple(images)),
             )
 
 
@@ -229,9 +228,7 @@ def _purge_why(review: Review) -> str:
     return f"case.purge.why.{review.id}"
 
 
-def _press_purge(
-    database: DashboardDb, kept: Memory, review: Review, images: Sequence[Image]
-) -> None:
+def _press_purge(visit: Visit, review: Review, images: Sequence[Image]) -> None:
     typed = st.session_state.get(_PURGE_NUMBER, "").strip()
     why = " ".join(st.session_state.get(_purge_why(review), "").split())
     image = next((image for image in images if str(image.artwork_id) == typed), None)
@@ -244,7 +241,7 @@ def _press_purge(
         _PURGE_NOTICES.notify("Purge: write the reason first.", ok=False)
         return
     with _PURGE_NOTICES.reporting():
-        event_id = database.act(
+        event_id = visit.act(
             lambda conn, by: actions.purge(
                 conn,
                 review,
@@ -256,12 +253,12 @@ def _press_purge(
             )
         )
         what = f"purge of artwork {image.artwork_id}, event {event_id}"
-        kept.record([Done(datetime.now(UTC), what, review.entity_type, review.gid, event_id)])
+        visit.kept.record([Done(datetime.now(UTC), what, review.entity_type, review.gid, event_id)])
         _PURGE_NOTICES.notify(
             f"Event {event_id} deletes the image; the review is open until it has."
         )
         st.session_state[_PURGE_NUMBER] = ""
-        show.write(kept, _purge_why(review), "")
+        show.write(visit.kept, _purge_why(review), "")
 
 
 # -- what the audits found -----------------------------------------------------------------------

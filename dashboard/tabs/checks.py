@@ -8,8 +8,7 @@ import streamlit as st
 
 from artwork_backfill.dashboard import address, queries, show, words
 from artwork_backfill.dashboard.address import Field
-from artwork_backfill.dashboard.database import DashboardDb
-from artwork_backfill.dashboard.memory import Memory
+from artwork_backfill.dashboard.memory import Visit
 from artwork_backfill.dashboard.tabs import case
 from artwork_backfill.dashboard.tabs.entities import QUERY
 from artwork_backfill.dashboard.tabs.overview import PERIODS
@@ -22,12 +21,12 @@ _PERIOD: Final = "checks.period"
 FIELDS: Final = (Field("within", _PERIOD, "30 days", PERIODS), Field("check", _CHECK, "", CHECKS))
 
 
-def show_tab(database: DashboardDb, kept: Memory) -> None:
+def show_tab(visit: Visit) -> None:
     """Draw the tab."""
     period = st.segmented_control(
         "Found within", list(PERIODS), required=True, key=_PERIOD, persist_state="session"
     )
-    with database.reading() as conn:
+    with visit.reading() as conn:
         found = queries.findings(conn, PERIODS[str(period)])
     show.table(
         (
@@ -57,7 +56,7 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
     )
     chosen = st.session_state.get(_CHECK)
     if chosen in CHECKS:
-        _examples(database, kept, str(chosen))
+        _examples(visit, str(chosen))
 
 
 def _choose() -> None:
@@ -65,7 +64,7 @@ def _choose() -> None:
     st.session_state[_CHECK] = list(CHECKS)[chosen[0]] if chosen else ""
 
 
-def _examples(database: DashboardDb, kept: Memory, check: str) -> None:
+def _examples(visit: Visit, check: str) -> None:
     st.subheader(f"Examples of {check}", anchor=False)
     show.text(CHECKS[check].summary)
     st.button(
@@ -75,7 +74,7 @@ def _examples(database: DashboardDb, kept: Memory, check: str) -> None:
         args=("Reviews",),
         kwargs={"reviews.reason": check},
     )
-    with database.reading() as conn:
+    with visit.reading() as conn:
         found = queries.examples(conn, check)
     if not found:
         st.caption("No audit has kept an example of it.")
@@ -89,4 +88,4 @@ def _examples(database: DashboardDb, kept: Memory, check: str) -> None:
             args=("Entities",),
             kwargs={QUERY: str(chosen.gid)},
         )
-        case.show_gid(database, kept, chosen.gid)
+        case.show_gid(visit, chosen.gid)

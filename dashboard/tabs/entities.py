@@ -12,8 +12,7 @@ import streamlit as st
 
 from artwork_backfill.dashboard import queries, show, words
 from artwork_backfill.dashboard.address import Field
-from artwork_backfill.dashboard.database import DashboardDb
-from artwork_backfill.dashboard.memory import Done, Memory
+from artwork_backfill.dashboard.memory import Done, Visit
 from artwork_backfill.dashboard.notices import Notices
 from artwork_backfill.dashboard.tabs import case
 from artwork_backfill.shared.review import actions
@@ -31,7 +30,7 @@ _SEEN: Final = "entities.seen"
 _GID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-def show_tab(database: DashboardDb, kept: Memory) -> None:
+def show_tab(visit: Visit) -> None:
     """Draw the tab."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         query = st.text_input(
@@ -54,35 +53,35 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
     if len(gids) > 1:
         show.text(f"This text contains {len(gids)} gids: enter one of them.")
     elif gids:
-        _entity(database, kept, UUID(gids[0]))
+        _entity(visit, UUID(gids[0]))
     elif query.strip():
         show.text(
             "This text contains no gid. Enter a UUID, an identifier such as mbid-UUID, or the"
             " address of a release or event."
         )
     elif status:
-        _of_status(database, kept, status)
+        _of_status(visit, status)
     else:
         st.caption("Enter anything that holds a gid, or choose a status.")
 
 
-def _entity(database: DashboardDb, kept: Memory, gid: UUID) -> None:
-    if not database.config.read_only:
+def _entity(visit: Visit, gid: UUID) -> None:
+    if not visit.config.read_only:
         st.button(
             "Audit again",
             key="entities.retry",
             help="Audits the entity first.",
             on_click=_retry,
-            args=(database, kept, gid),
+            args=(visit, gid),
         )
-    cases = case.show_gid(database, kept, gid)
+    cases = case.show_gid(visit, gid)
     st.session_state[_SEEN] = tuple(found.entity for found in cases)
     if not cases:
         show.text(f"{gid} is not in the audit table: no seeding job has found it.")
 
 
-def _of_status(database: DashboardDb, kept: Memory, status: str) -> None:
-    with database.reading() as conn:
+def _of_status(visit: Visit, status: str) -> None:
+    with visit.reading() as conn:
         found = queries.entities_of(conn, status)
     if not found:
         st.info(f"No entity is {words.status(status)}.")
@@ -92,15 +91,15 @@ def _of_status(database: DashboardDb, kept: Memory, status: str) -> None:
     if len(found) == queries.EXAMPLES:
         st.caption(f"{queries.EXAMPLES} of them are shown here.")
     if chosen is not None:
-        case.show_gid(database, kept, chosen.gid)
+        case.show_gid(visit, chosen.gid)
 
 
-def _retry(database: DashboardDb, kept: Memory, gid: UUID) -> None:
+def _retry(visit: Visit, gid: UUID) -> None:
     seen: Sequence[EntityRow] = st.session_state.get(_SEEN, ())
     with _NOTICES.reporting():
-        retried = database.act(lambda conn, by: actions.retry(conn, [gid], by=by, seen=seen))
+        retried = visit.act(lambda conn, by: actions.retry(conn, [gid], by=by, seen=seen))
         now = datetime.now(UTC)
-        kept.record(
+        visit.kept.record(
             Done(now, "to be audited again", entry.entity_type, entry.gid)
             for entry in retried
             if entry.outcome is Retried.RETRIED

@@ -16,8 +16,7 @@ from psycopg import Connection
 from artwork_backfill.dashboard import outside, queries, show, words
 from artwork_backfill.dashboard.action_bar import Action, ActionBar, Applied
 from artwork_backfill.dashboard.address import Field
-from artwork_backfill.dashboard.database import DashboardDb
-from artwork_backfill.dashboard.memory import Done, Memory
+from artwork_backfill.dashboard.memory import Done, Visit
 from artwork_backfill.dashboard.tabs import case
 from artwork_backfill.dashboard.worklist import Worklist
 from artwork_backfill.shared.audit.archives import EntityType
@@ -91,7 +90,7 @@ class _FailedEvents(Worklist[EventFilter, Event]):
         st.session_state["events.action"] = "" if group is None else group.action
         st.session_state["events.reason"] = "" if group is None else group.text
 
-    def show_row(self, database: DashboardDb, kept: Memory, row: Event) -> None:
+    def show_row(self, visit: Visit, row: Event) -> None:
         if row.failure:
             st.markdown("**Latest failure**")
             show.text(row.failure)
@@ -99,7 +98,7 @@ class _FailedEvents(Worklist[EventFilter, Event]):
         if gid is None:
             show.text("Its message names no entity.")
         else:
-            case.show_entity(database, kept, row.entity_type, gid)
+            case.show_entity(visit, row.entity_type, gid)
 
 
 _LIST: Final = _FailedEvents(FAILED_EVENTS)
@@ -112,11 +111,11 @@ FIELDS: Final = (
 )
 
 
-def show_tab(database: DashboardDb, kept: Memory) -> None:
+def show_tab(visit: Visit) -> None:
     """Draw the tab."""
     wanted = _filters()
-    _LIST.show(database, kept, wanted)
-    ActionBar(_LIST, [_REQUEUE], database, kept, wanted).show()
+    _LIST.show(visit, wanted)
+    ActionBar(_LIST, [_REQUEUE], visit, wanted).show()
 
 
 def _filters() -> EventFilter:

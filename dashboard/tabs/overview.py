@@ -17,7 +17,7 @@ from artwork_backfill.dashboard import address, queries, show, words
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.dashboard.database import DashboardDb
 from artwork_backfill.dashboard.latest import Counted, Latest
-from artwork_backfill.dashboard.memory import Memory
+from artwork_backfill.dashboard.memory import Visit
 from artwork_backfill.dashboard.queries import Wrong
 from artwork_backfill.dashboard.tabs.entities import QUERY as ENTITIES_QUERY
 from artwork_backfill.dashboard.tabs.entities import STATUS as ENTITIES_STATUS
@@ -64,21 +64,20 @@ FIELDS: Final = (Field("period", _PERIOD, "7 days", PERIODS),)
 _QUEUE_STATES: Final = ("queued", "running", "failed", "completed")
 
 
-def show_tab(database: DashboardDb, kept: Memory) -> None:
+def show_tab(visit: Visit) -> None:
     """Draw the tab."""
-    del kept
-    counted = _latest(database.config.dsn, database).get()
+    counted = _latest(visit.config.dsn, visit).get()
     first = counted.value is None
 
     def draw() -> None:
-        _show_present(database, first=first)
+        _show_present(visit, first=first)
 
     show.refreshed(draw, _SOON_S if first else KEEP_S)
     st.divider()
     period = st.segmented_control(
         "Period", list(PERIODS), required=True, key=_PERIOD, persist_state="session"
     )
-    with database.reading() as conn:
+    with visit.reading() as conn:
         _course(conn, counted, PERIODS[str(period)])
         _findings(conn, PERIODS[str(period)])
         estimate = runs.latest_run(conn, "estimate") if runs.may_read(conn) else None

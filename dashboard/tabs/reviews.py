@@ -13,8 +13,8 @@ from psycopg import Connection
 from artwork_backfill.dashboard import show, words
 from artwork_backfill.dashboard.action_bar import Action, ActionBar, Applied
 from artwork_backfill.dashboard.address import Field
-from artwork_backfill.dashboard.database import DashboardDb, without_commands
-from artwork_backfill.dashboard.memory import Done, Memory
+from artwork_backfill.dashboard.database import without_commands
+from artwork_backfill.dashboard.memory import Done, Visit
 from artwork_backfill.dashboard.tabs import case
 from artwork_backfill.dashboard.worklist import Worklist
 from artwork_backfill.shared.audit.archives import EntityType
@@ -97,8 +97,8 @@ class _Reviews(Worklist[ReviewFilter, Review]):
     def narrow(self, group: Group | None) -> None:
         st.session_state[KIND] = "" if group is None else group.kind
 
-    def show_row(self, database: DashboardDb, kept: Memory, row: Review) -> None:
-        case.show_entity(database, kept, row.entity_type, row.gid, row)
+    def show_row(self, visit: Visit, row: Review) -> None:
+        case.show_entity(visit, row.entity_type, row.gid, row)
 
 
 _LIST: Final = _Reviews(REVIEWS)
@@ -115,12 +115,12 @@ FIELDS: Final = (
 )
 
 
-def show_tab(database: DashboardDb, kept: Memory) -> None:
+def show_tab(visit: Visit) -> None:
     """Draw the tab."""
     wanted = _filters()
-    _LIST.show(database, kept, wanted)
+    _LIST.show(visit, wanted)
     note = "Note for people who look at this later"
-    ActionBar(_LIST, ACTIONS, database, kept, wanted, note).show()
+    ActionBar(_LIST, ACTIONS, visit, wanted, note).show()
 
 
 def _filters() -> ReviewFilter:

@@ -15,7 +15,7 @@ from psycopg import Connection
 from artwork_backfill.dashboard import show, words
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.dashboard.database import DashboardDb, Trouble
-from artwork_backfill.dashboard.memory import Done, Memory
+from artwork_backfill.dashboard.memory import Done, Visit
 from artwork_backfill.dashboard.notices import Notices
 from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.review.runs import Request, Run
@@ -62,19 +62,19 @@ def describe(working: Sequence[Run], now: datetime) -> str:
     )
 
 
-def show_tab(database: DashboardDb, kept: Memory) -> None:
+def show_tab(visit: Visit) -> None:
     """Draw the tab."""
     _NOTICES.show()
 
     def draw() -> None:
-        _show_list(database)
+        _show_list(visit)
 
     show.refreshed(draw, _EVERY_S)
     chosen = st.session_state.get(_RUN)
     if chosen:
-        _show_run(database, kept, chosen)
-    if not database.config.read_only:
-        _show_holds(database, kept)
+        _show_run(visit, chosen)
+    if not visit.config.read_only:
+        _show_holds(visit)
     st.caption(
         "The dashboard starts no runs: a person or a scheduler does, with a command like the one"
         " shown for each run."
@@ -157,9 +157,9 @@ def _rate(run: Run) -> str:
     return f"{first[1] / run.duration_s * 3600:,.0f}"
 
 
-def _show_run(database: DashboardDb, kept: Memory, chosen: str) -> None:
+def _show_run(visit: Visit, chosen: str) -> None:
     try:
-        with database.reading() as conn:
+        with visit.reading() as conn:
             run = runs.find_run(conn, chosen)
     except Trouble as trouble:
         show.text(str(trouble))
@@ -170,8 +170,8 @@ def _show_run(database: DashboardDb, kept: Memory, chosen: str) -> None:
     show.text(f"{run.state}; by {run.who} on {run.host}, {run.started:%Y-%m-%d %H:%M:%S} UTC")
     if run.request:
         show.text(run.request)
-    if run.finished is None and not database.config.read_only:
-        _buttons(database, kept, run)
+    if run.finished is None and not visit.config.read_only:
+        _buttons(visit, run)
     st.markdown("**Its command**")
     st.code(command(run), language=None)
     if run.report:
@@ -236,16 +236,16 @@ def _totals(totals: Mapping[str, Any]) -> None:
 # -- asking --------------------------------------------------------------------------------------
 
 
-def _buttons(database: DashboardDb, kept: Memory, run: Run) -> None:
+def _buttons(visit: Visit, run: Run) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        show.draft("Reason, which the run reports", kept, _WHY, max_chars=300)
+        show.draft("Reason, which the run reports", visit.kept, _WHY, max_chars=300)
         for label, (requested, help_text) in _REQUESTS.items():
             ask = partial(_request, run, requested)
             st.button(
                 label,
                 key=f"runs.{label}",
                 on_click=_ask,
-                args=(database, kept, label, f"run of {run.job}", ask),
+                args=(visit, label, f"run of {run.job}", ask),
                 help=help_text,
             )
 
@@ -264,8 +264,8 @@ _REQUESTS: Final[Mapping[str, tuple[Request | None, str]]] = {
 }
 
 
-def _show_holds(database: DashboardDb, kept: Memory) -> None:
-    with database.reading() as conn:
+def _show_holds(visit: Visit) -> None:
+    with visit.reading() as conn:
         if not runs.may_read(conn):
             return
         held = {hold.job for hold in runs.list_holds(conn)}
@@ -273,7 +273,7 @@ def _show_holds(database: DashboardDb, kept: Memory) -> None:
         st.caption("Runs of a held job claim nothing more, and new runs end immediately.")
         with st.container(horizontal=True, vertical_alignment="bottom"):
             job = st.selectbox("Job", JOBS, key="runs.job", width=260)
-            show.draft("Reason", kept, _HOLD_WHY, max_chars=300)
+            show.draft("Reason", visit.kept, _HOLD_WHY, max_chars=300)
             ask: _Ask = (
                 (lambda conn, by, why: runs.unhold(conn, job))
                 if job in held
@@ -284,22 +284,20 @@ def _show_holds(database: DashboardDb, kept: Memory) -> None:
                 label,
                 key="runs.hold",
                 on_click=_ask,
-                args=(database, kept, label, job, ask, _HOLD_WHY),
+                args=(visit, label, job, ask, _HOLD_WHY),
             )
 
 
 _Ask = Callable[[Connection, str, str], None]
 
 
-def _ask(
-    database: DashboardDb, kept: Memory, label: str, what: str, ask: _Ask, reason_key: str = _WHY
-) -> None:
+def _ask(visit: Visit, label: str, what: str, ask: _Ask, reason_key: str = _WHY) -> None:
     why = " ".join(st.session_state.get(reason_key, "").split())
     if not why and label in ("Pause", "Stop", "Hold"):
         _NOTICES.notify(f"{label}: write the reason first.", ok=False)
         return
     with _NOTICES.reporting():
-        database.act(lambda conn, by: ask(conn, by, why))
-        kept.record([Done(datetime.now(UTC), f"{label}: {what}")])
+        visit.act(lambda conn, by: ask(conn, by, why))
+        visit.kept.record([Done(datetime.now(UTC), f"{label}: {what}")])
         _NOTICES.notify(f"{label}: asked for.")
-        show.write(kept, reason_key, "")
+        show.write(visit.kept, reason_key, "")
