@@ -6,14 +6,13 @@ changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import streamlit as st
 
 from artwork_backfill.dashboard import outside, show, words
 from artwork_backfill.dashboard.database import DashboardDb, Trouble
-from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.audit.sides import Document
 from artwork_backfill.shared.auditing.models import BadRow
 from artwork_backfill.shared.engine.errors import StopRun
@@ -25,30 +24,33 @@ _KEPT: Final = "case.comparison"
 
 Answer = Comparison | Explanation
 
+_QUESTIONS: Final[Mapping[str, tuple[str, str, Callable[..., Answer]]]] = {
+    "compare": (
+        "Compare with archive.org now",
+        "Reads the item, its owner's, index.json and the XML. Nothing is changed.",
+        compare_whole,
+    ),
+    "explain": (
+        "Explain what an audit would decide now",
+        "Audits it as the command explain does. Nothing is changed.",
+        explain,
+    ),
+}
+
 
 def offer(database: DashboardDb, entity: EntityRow) -> None:
     """Offer the comparison and the explanation, and show the last answer."""
-    questions: dict[str, tuple[str, Callable[[], Answer]]] = {
-        "Compare with archive.org now": (
-            "Reads the item, its owner's, index.json and the XML. Nothing is changed.",
-            lambda: _compare(database, entity),
-        ),
-        "Explain what an audit would decide now": (
-            "Audits it as the command explain does. Nothing is changed.",
-            lambda: _explain(database, entity),
-        ),
-    }
     with st.container(horizontal=True):
         asked = [
             ask
-            for label, (help_, ask) in questions.items()
-            if st.button(label, key=f"case.{label.partition(' ')[0].lower()}", help=help_)
+            for key, (label, help_, ask) in _QUESTIONS.items()
+            if st.button(label, key=f"case.{key}", help=help_)
         ]
     with st.container():
         for ask in asked:
             with st.spinner("Asking archive.org and MusicBrainz ..."):
                 # Keep one answer at a time: answers may be long.
-                st.session_state[_KEPT] = (entity.id, _answer(ask))
+                st.session_state[_KEPT] = (entity.id, _answer(database, entity, ask))
         about, answer = st.session_state.get(_KEPT, (None, None))
         if about != entity.id:
             return
@@ -58,24 +60,14 @@ def offer(database: DashboardDb, entity: EntityRow) -> None:
             _show_sides(answer)
 
 
-def _answer(ask: Callable[[], Answer]) -> Answer:
+def _answer(database: DashboardDb, entity: EntityRow, ask: Callable[..., Answer]) -> Answer:
     try:
-        return ask()
+        examiner = outside.examiner(database)
+        return ask(database.reading, examiner, entity.entity_type, entity.gid)
     except BadRow as problem:
         return Comparison(problem=f"It cannot be audited: {problem}. Correct it in MusicBrainz.")
     except (Trouble, SettingsError, StopRun) as trouble:
         return Comparison(problem=str(trouble))
-
-
-def _compare(database: DashboardDb, entity: EntityRow) -> Comparison:
-    return compare_whole(
-        database.reading, outside.examiner(database), entity.entity_type, entity.gid
-    )
-
-
-def _explain(database: DashboardDb, entity: EntityRow) -> Explanation:
-    examiner = outside.examiner(database)
-    return explain(database.reading, examiner, Policy(), entity.entity_type, entity.gid)
 
 
 # -- both sides ----------------------------------------------------------------------------------

@@ -17,11 +17,8 @@ from artwork_backfill.jobs.cli import views
 from artwork_backfill.jobs.cli.review import GidType
 from artwork_backfill.jobs.command import UnavailableError, musicbrainz_database, usage_errors
 from artwork_backfill.shared.audit.archives import EntityType
-from artwork_backfill.shared.audit.decide import Policy
-from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import TABLES
 from artwork_backfill.shared.auditing.models import BadRow
-from artwork_backfill.shared.auditing.owners import looking_up
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import StopRun
 from artwork_backfill.shared.engine.redaction import Redactor
@@ -62,14 +59,13 @@ def command(*, gid: UUID, entity_type: str | None, show_all: bool, as_json: bool
 
 def _explain(gid: UUID, entity_type: EntityType | None) -> list[Explanation]:
     settings = Settings(os.environ)
-    policy = Policy()
     with usage_errors(Redactor.of_process(settings)):
         services = Services.from_settings(settings, concurrency=1, stop_flag=threading.Event())
     with closing(services):
-        examiner = Examiner(services, looking_up(_database), policy)
+        examiner = explaining.examining(services, _database)
         types = [entity_type] if entity_type else explaining.entity_types(_database, gid)
         try:
-            return [explaining.explain(_database, examiner, policy, each, gid) for each in types]
+            return [explaining.explain(_database, examiner, each, gid) for each in types]
         except BadRow as problem:
             raise click.ClickException(
                 f"{gid} cannot be audited: {problem}. Correct the row in MusicBrainz"

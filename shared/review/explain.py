@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from psycopg import Connection
@@ -22,10 +23,19 @@ from artwork_backfill.shared.audit.sides import Document, Side, documents, sides
 from artwork_backfill.shared.auditing.examination import Examiner, Inspection
 from artwork_backfill.shared.auditing.expectation import look_at
 from artwork_backfill.shared.auditing.models import Audit, Claim, Deferral
+from artwork_backfill.shared.auditing.owners import looking_up
+from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.review.questions import Case, find_cases
 
 #: Opens a connection for a short read of the database.
 Connect = Callable[[], AbstractContextManager[Connection]]
+
+_POLICY: Final = Policy()
+
+
+def examining(services: Services, connect: Connect) -> Examiner:
+    """Return an examiner for the functions below, which reads owners on its own connections."""
+    return Examiner(services, looking_up(connect), _POLICY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,7 @@ class Explanation:
 
 
 def explain(
-    connect: Connect, examiner: Examiner, policy: Policy, entity_type: EntityType, gid: UUID
+    connect: Connect, examiner: Examiner, entity_type: EntityType, gid: UUID
 ) -> Explanation:
     """Return what an audit of one entity would find and do.
 
@@ -94,7 +104,7 @@ def explain(
     case = next((case for case in cases if case.entity.id == claim.entity.id), None)
     inspection = examiner.inspect(claim)
     confirmed = examiner.confirm(inspection.audit)
-    return _explanation(claim, inspection, confirmed or inspection.audit, case, policy)
+    return _explanation(claim, inspection, confirmed or inspection.audit, case)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +145,7 @@ def entity_types(connect: Connect, gid: UUID) -> Sequence[EntityType]:
 
 
 def _explanation(
-    claim: Claim, inspection: Inspection, audit: Audit, case: Case | None, policy: Policy
+    claim: Claim, inspection: Inspection, audit: Audit, case: Case | None
 ) -> Explanation:
     expected, actual = inspection.expected, inspection.actual
     outcome = audit.outcome
@@ -153,7 +163,7 @@ def _explanation(
                 expected=finding.expected,
                 found=finding.actual,
                 meaning=CHECKS[finding.check].summary,
-                remedy=str(policy.remedy(finding.check)),
+                remedy=str(_POLICY.remedy(finding.check)),
             )
             for finding in audit.findings
         ),
