@@ -46,34 +46,27 @@ class Ticket:
     until: float
 
 
-class Tickets:
-    """The valid tickets; safe to use from several threads."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._tickets: OrderedDict[str, Ticket] = OrderedDict()
-
-    def issue(self, ticket: Ticket) -> str:
-        """Return the number of a new ticket."""
-        number = secrets.token_urlsafe(24)
-        with self._lock:
-            self._tickets[number] = ticket
-            while len(self._tickets) > _TICKETS:
-                self._tickets.popitem(last=False)
-        return number
-
-    def find(self, number: str, visitor: str) -> Ticket | None:
-        """Return a valid ticket of a browser, or None."""
-        with self._lock:
-            ticket = self._tickets.get(number)
-        if ticket is None or ticket.visitor != visitor or ticket.until < time.monotonic():
-            return None
-        return ticket
+#: The valid tickets by number, the oldest first.
+_tickets: Final[OrderedDict[str, Ticket]] = OrderedDict()
+_lock: Final = Lock()
 
 
-@st.cache_resource(show_spinner=False)
-def _tickets() -> Tickets:
-    return Tickets()
+def _issue(ticket: Ticket) -> str:
+    """Return the number of a new ticket."""
+    number = secrets.token_urlsafe(24)
+    with _lock:
+        _tickets[number] = ticket
+        while len(_tickets) > _TICKETS:
+            _tickets.popitem(last=False)
+    return number
+
+
+def _find(number: str, visitor: str) -> Ticket | None:
+    """Return a valid ticket of a browser, or None."""
+    with _lock:
+        ticket = _tickets.get(number)
+    is_valid = ticket and ticket.visitor == visitor and time.monotonic() <= ticket.until
+    return ticket if is_valid else None
 
 
 def offer(name: str, rows: RowList[Filter, Row], wanted: Filter, database: DashboardDb) -> None:
@@ -83,7 +76,7 @@ def offer(name: str, rows: RowList[Filter, Row], wanted: Filter, database: Dashb
     if name not in held or held[name][0] != wanted:
         until = time.monotonic() + _GOOD_FOR_S
         ticket = Ticket(memory.visitor(), name, rows, wanted, database, until)
-        held[name] = (wanted, _tickets().issue(ticket))
+        held[name] = (wanted, _issue(ticket))
     # A plain link, because Streamlit's open another window.
     st.html(
         f'<a class="download" href="/download/{held[name][1]}/{name}.csv" download'
@@ -94,7 +87,7 @@ def offer(name: str, rows: RowList[Filter, Row], wanted: Filter, database: Dashb
 
 def _download(request: Request) -> Response:
     visitor = guard.visitor(request.headers.get("cookie")) or ""
-    ticket = _tickets().find(request.path_params["number"], visitor)
+    ticket = _find(request.path_params["number"], visitor)
     if ticket is None:
         return PlainTextResponse(
             "This link is not valid any more: reload the page and download again.\n", 410
