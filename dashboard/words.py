@@ -139,14 +139,6 @@ def short(seconds: float) -> str:
     return f"{max(0, seconds):,.0f} s"
 
 
-def duration(seconds: float) -> str:
-    """Return a duration in words, in a suitable unit, such as `12 minutes`."""
-    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.0f} {unit}"
-    return f"{seconds:,.0f} seconds"
-
-
 def clock(at: datetime) -> str:
     """Return a time of day."""
     return f"{at:%H:%M:%S} UTC"

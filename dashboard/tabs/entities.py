@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -17,7 +16,7 @@ from artwork_backfill.dashboard.notices import Notices
 from artwork_backfill.dashboard.tabs import case
 from artwork_backfill.shared.review import actions
 from artwork_backfill.shared.review.actions import Retried
-from artwork_backfill.shared.review.questions import EntityRow
+from artwork_backfill.shared.review.questions import EntityRow, gids_in
 
 #: The key of the field that other tabs fill in to open an entity.
 QUERY: Final = "entities.query"
@@ -27,7 +26,6 @@ FIELDS: Final = (Field("entity", QUERY), Field("is", STATUS, "", words.STATUSES)
 
 _NOTICES: Final = Notices("entities")
 _SEEN: Final = "entities.seen"
-_GID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def show_tab(visit: Visit) -> None:
@@ -49,11 +47,11 @@ def show_tab(visit: Visit) -> None:
             width=300,
         )
     _NOTICES.show()
-    gids = sorted(set(_GID.findall(query.lower())))
+    gids = gids_in(query)
     if len(gids) > 1:
         show.text(f"This text contains {len(gids)} gids: enter one of them.")
     elif gids:
-        _entity(visit, UUID(gids[0]))
+        _entity(visit, gids[0])
     elif query.strip():
         show.text(
             "This text contains no gid. Enter a UUID, an identifier such as mbid-UUID, or the"

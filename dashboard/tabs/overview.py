@@ -22,6 +22,7 @@ from artwork_backfill.dashboard.queries import Wrong
 from artwork_backfill.dashboard.tabs.entities import QUERY as ENTITIES_QUERY
 from artwork_backfill.dashboard.tabs.entities import STATUS as ENTITIES_STATUS
 from artwork_backfill.shared.audit.catalogue import CHECKS
+from artwork_backfill.shared.durations import in_words
 from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.review import status as audit_status
 from artwork_backfill.shared.review.questions import RepairTally, list_repairs
@@ -242,7 +243,7 @@ def remaining(left: int, total: int, rate: float | None) -> str:
         return "nothing is left"
     if rate is None:
         return "no audit is at work"
-    return f"about {words.duration(left / rate * 3600)} at this rate"
+    return f"about {in_words(left / rate * 3600)} at this rate"
 
 
 def _wrong(wrong: Sequence[Wrong], now: datetime) -> None:
@@ -479,7 +480,7 @@ def _repairs(status: AuditStatus | None, proofs: Sequence[RepairTally]) -> None:
 
 def _queue(events: Mapping[str, QueueCount]) -> None:
     st.subheader("artwork-indexer's queue", anchor=False)
-    rows = [(state, events[state].events, words.duration(events[state].oldest_s))
+    rows = [(state, events[state].events, in_words(events[state].oldest_s))
             for state in _QUEUE_STATES if state in events]  # fmt: skip
     if rows:
         show.table(
@@ -500,8 +501,8 @@ def _estimate(report: Mapping[str, Any], age: str) -> None:
     st.subheader("The latest estimate", anchor=False)
     st.caption(
         f"Made {age} ago from {report['sampled']:,} of {report['population']:,} entities."
-        f" A full audit takes at least {words.duration(report['audit_s'])}, artwork-indexer then"
-        f" {words.duration(report['indexer_s'])}. The command estimate makes a new one."
+        f" A full audit takes at least {in_words(report['audit_s'])}, artwork-indexer then"
+        f" {in_words(report['indexer_s'])}. The command estimate makes a new one."
     )
     lines = [
         *((words.outcome(name), found) for name, found in report["outcomes"].items()),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -48,8 +47,6 @@ from artwork_backfill.shared.settings import Settings
 #: A person waits for the answer: a query that takes longer is too broad.
 _STATEMENT_TIMEOUT: Final = "60s"
 
-_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-
 
 class GidType(click.ParamType[UUID]):
     """A gid, alone or within an archive.org identifier or a URL."""
@@ -59,12 +56,12 @@ class GidType(click.ParamType[UUID]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> UUID:
         if isinstance(value, UUID):
             return value
-        found = set(_UUID.findall(value.lower()))
+        found = questions.gids_in(value)
         if len(found) != 1:
             self.fail(
                 f"{value!r} holds no gid: give a UUID, mbid-UUID, or the entity's URL", param, ctx
             )
-        return UUID(found.pop())
+        return found[0]
 
 
 class NoteType(click.ParamType[str]):
@@ -224,13 +221,6 @@ def _review_command(name: str, action: ReviewAction, help_text: str) -> None:
             f"review {review.id} is {review.status};"
             f" {review.entity_type} {review.gid} is {review.entity_status}"
         )
-
-
-def _find(conn: Connection, review_id: int) -> Review:
-    review = REVIEWS.find(conn, review_id)
-    if review is None:
-        raise Refused(f"there is no review {review_id}: `review list` shows all reviews")
-    return review
 
 
 _review_command(
@@ -393,6 +383,13 @@ def requeue(*, ids: tuple[int, ...], any_event: bool, by: str) -> None:
 
 
 # -- helpers -------------------------------------------------------------------------------------
+
+
+def _find(conn: Connection, review_id: int) -> Review:
+    review = REVIEWS.find(conn, review_id)
+    if review is None:
+        raise Refused(f"there is no review {review_id}: `review list` shows all reviews")
+    return review
 
 
 def _listings() -> Listings:

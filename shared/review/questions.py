@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -171,6 +172,8 @@ class RepairTally:
 #: The number of previous audits and events in a `Case`.
 _PAST_AUDITS: Final = 20
 
+_GID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
 #: The kind of a review's reason: its code, or the check if it is a plain finding.
 KIND: Final = "CASE reason->>'code' WHEN 'finding' THEN reason->>'check' ELSE reason->>'code' END"
 
@@ -330,6 +333,11 @@ FAILED_EVENTS: Final[RowList[EventFilter, Event]] = RowList(
     row=Event,
     make=_event,
 )
+
+
+def gids_in(text: str) -> list[UUID]:
+    """Return the gids that a text holds, such as an archive.org identifier or a URL."""
+    return [UUID(gid) for gid in sorted(set(_GID.findall(text.lower())))]
 
 
 def find_entities(
