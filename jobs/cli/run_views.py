@@ -122,7 +122,7 @@ def run_view(run: Run) -> RenderableType:
         Text(plain(_last_words(run))),
     ]
     if run.report and "verification" in run.report:
-        return Group(*head, reports.to_terminal(reports.from_dict(run.report)))
+        return Group(*head, reports.to_terminal(reports.Report.from_dict(run.report)))
     if run.report:  # of a command that is no job, such as estimate
         return Group(*head, Text(plain(_json(run.report))))
     eta, rate = _eta_s(run), _rate(run)
