@@ -20,10 +20,9 @@ from artwork_backfill.dashboard.memory import Done, Visit
 from artwork_backfill.dashboard.tabs import case
 from artwork_backfill.dashboard.worklist import Worklist
 from artwork_backfill.shared.audit.archives import EntityType
-from artwork_backfill.shared.review import actions
-from artwork_backfill.shared.review.actions import Requeued
 from artwork_backfill.shared.review.lists import Group
 from artwork_backfill.shared.review.questions import FAILED_EVENTS, Event, EventFilter
+from artwork_backfill.shared.review.requeueing import Requeued, requeue
 
 ACTIONS: Final = ("index", "copy_image", "delete_image", "deindex", "noop")
 
@@ -141,7 +140,7 @@ def _requeue(
     """Requeue events; with `any_event` also those that no audit has queued."""
     del note
     by_id = {event.id: event for event in rows}
-    requeued = actions.requeue(conn, by_id, by=by, listings=outside.listings(), any_event=any_event)
+    requeued = requeue(conn, by_id, by=by, listings=outside.listings(), any_event=any_event)
     done = [event for event in requeued if event.outcome is Requeued.REQUEUED]
     asked_for = [event.id for event in done if event.asked_for]
     headline = f"{len(asked_for):,} of {len(rows):,} events are queued again"

@@ -321,7 +321,8 @@ REVIEWS: Final[RowList[ReviewFilter, Review]] = RowList(
     make=_review,
 )
 
-#: Events that artwork-indexer has given up, with their latest failure.
+#: Events that artwork-indexer has given up, with their latest failure; `find` and `select` also
+#: return others.
 FAILED_EVENTS: Final[RowList[EventFilter, Event]] = RowList(
     name="event",
     since="created",

@@ -9,8 +9,9 @@ import pytest
 
 from artwork_backfill.shared.audit.actual import Item, classify
 from artwork_backfill.shared.auditing.queueing import EventToQueue, sweep
-from artwork_backfill.shared.review import actions, questions
-from artwork_backfill.shared.review.actions import Refused, Requeued
+from artwork_backfill.shared.review import actions, questions, requeueing
+from artwork_backfill.shared.review.actions import Refused
+from artwork_backfill.shared.review.requeueing import Requeued
 from tests.beside.rows import (
     BYSTANDER,
     IMAGE,
@@ -95,7 +96,7 @@ def failed(place: Place) -> list[int]:
 
 
 def requeue(place: Place, ids: list[int]) -> list[Requeued]:
-    again = actions.requeue(place.ours, ids, by="alice", listings=LISTINGS)
+    again = requeueing.requeue(place.ours, ids, by="alice", listings=LISTINGS)
     return [event.outcome for event in again]
 
 
@@ -182,7 +183,7 @@ def test_an_event_of_others_is_requeued_only_if_it_still_is_failed(place: Place)
     ids = [*place.queued(ORPHAN, deletion(ORPHAN)), theirs]
     place.run(ids[0], ends="failed")
     listings: Any = Meanwhile()
-    again = actions.requeue(place.ours, ids, by="alice", listings=listings, any_event=True)
+    again = requeueing.requeue(place.ours, ids, by="alice", listings=listings, any_event=True)
     assert again[0].outcome is Requeued.NOT_FAILED
     assert place.events(id=theirs)[0].state == "running"
 
@@ -193,7 +194,7 @@ def test_a_requeued_event_of_others_withdraws_ours(place: Place) -> None:
     place.run(theirs, ends="failed")
     place.edit("UPDATE artwork_indexer.event_queue SET created = now() - interval '3 days'")
     ours = place.queued(ORPHAN, deletion(ORPHAN), deindex(ORPHAN, 0))
-    again = actions.requeue(place.ours, [theirs], by="alice", any_event=True)
+    again = requeueing.requeue(place.ours, [theirs], by="alice", any_event=True)
     assert [event.outcome for event in again] == [Requeued.REQUEUED]
     assert not set(ours) & {event.id for event in place.events()}
     assert place.rows_of(

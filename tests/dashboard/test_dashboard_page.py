@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from artwork_backfill.dashboard import access
 from artwork_backfill.shared.audit.catalogue import CHECKS
 from artwork_backfill.shared.engine.log import plain
-from artwork_backfill.shared.review import actions, runs
+from artwork_backfill.shared.review import actions, requeueing, runs
 from tests.dashboard.app import Open, press, run
 from tests.dashboard.dashboard_rows import HOSTILE, Rows
 
@@ -361,7 +361,7 @@ def test_all_that_failed_alike_are_requeued_in_four_clicks_of_any_origin(
 def test_an_event_that_was_requeued_meanwhile_is_left(page: Open, rows: Rows) -> None:
     event = rows.event()
     app = select(page("Failed events"), "events", 0)
-    actions.requeue(rows.conn, [event], by="another", any_event=True)
+    requeueing.requeue(rows.conn, [event], by="another", any_event=True)
     app = press(app, "events.Requeue")
     assert "0 of 1 events" in said(app)
     assert f"event {event} is not failed" in shown(app)

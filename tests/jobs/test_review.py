@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 
 from artwork_backfill.jobs.cli.review import events_group, review_group
 from artwork_backfill.shared.engine import session as db
-from artwork_backfill.shared.review import actions, questions
+from artwork_backfill.shared.review import actions, questions, requeueing
 from artwork_backfill.shared.review import export as staff
 from artwork_backfill.shared.review.actions import Refused
 from artwork_backfill.shared.review.lists import Page
@@ -628,15 +628,15 @@ def test_of_two_failed_twins_one_is_requeued(tables: Tables, events: Command) ->
 def test_a_twin_that_is_not_committed_yet_is_not_waited_for(tables: Tables, database: str) -> None:
     failed = tables.event()
 
-    def requeued() -> list[actions.Requeued]:
+    def requeued() -> list[requeueing.Requeued]:
         with psycopg.connect(database, autocommit=True) as conn:
-            again = actions.requeue(conn, [failed], by="alice", any_event=True)
+            again = requeueing.requeue(conn, [failed], by="alice", any_event=True)
         return [event.outcome for event in again]
 
     with psycopg.connect(database) as other:
         Tables(other).event(state="queued")
-        assert requeued() == [actions.Requeued.BUSY]
-    assert requeued() == [actions.Requeued.DUPLICATE]
+        assert requeued() == [requeueing.Requeued.BUSY]
+    assert requeued() == [requeueing.Requeued.DUPLICATE]
     assert tables.event_state(failed)[0] == "failed"
 
 
