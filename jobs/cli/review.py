@@ -30,7 +30,7 @@ from artwork_backfill.shared.auditing.services import Listings, Services
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 from artwork_backfill.shared.engine.log import plain
 from artwork_backfill.shared.engine.tables import Table
-from artwork_backfill.shared.review import actions, questions, spreadsheet
+from artwork_backfill.shared.review import actions, questions, requeueing, spreadsheet
 from artwork_backfill.shared.review import export as staff
 from artwork_backfill.shared.review.actions import Refused, Retried, ReviewAction
 from artwork_backfill.shared.review.lists import Filter, Page, Row, RowList
@@ -43,7 +43,6 @@ from artwork_backfill.shared.review.questions import (
     ReviewStatus,
 )
 from artwork_backfill.shared.review.requeueing import Requeued
-from artwork_backfill.shared.review.requeueing import requeue as requeue_events
 from artwork_backfill.shared.settings import Settings
 
 #: A person waits for the answer: a query that takes longer is too broad.
@@ -376,7 +375,9 @@ def requeue(*, ids: tuple[int, ...], any_event: bool, by: str) -> None:
     """
     tables = (*actions.TABLES, *actions.DELETION_TABLES)
     with database("events", tables) as conn:
-        requeued = requeue_events(conn, set(ids), by=by, listings=_listings(), any_event=any_event)
+        requeued = requeueing.requeue(
+            conn, set(ids), by=by, listings=_listings(), any_event=any_event
+        )
     for event in requeued:
         along = "" if event.asked_for else " (it depends on one of these)"
         detail = f": {event.detail}" if event.detail else ""

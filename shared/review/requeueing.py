@@ -317,9 +317,8 @@ def _look_at(
         item = listings.read(event.gid)
         if item.state in (ItemState.UNFINISHED, ItemState.UNAVAILABLE):
             return unread
-        image = next(
-            iter(images_with(item, event.artwork_id, str(event.message.get("suffix")))), None
-        )
+        suffix = str(event.message.get("suffix"))
+        image = next(iter(images_with(item, event.artwork_id, suffix)), None)
         if image is None or event.owner is None:
             return image, None
         archive = ART_ARCHIVES[event.entity_type]
