@@ -358,6 +358,15 @@ def test_all_that_failed_alike_are_requeued_in_four_clicks_of_any_origin(
     assert states == {**dict.fromkeys(alike, state), other: "failed"}
 
 
+def test_the_open_event_is_requeued_if_nothing_is_ticked(page: Open, rows: Rows) -> None:
+    event, other = rows.event(GID), rows.event()
+    app = page("Failed events", open=str(event))
+    assert f"Acts on failed event {event}, which is open." in said(app)
+    press(press(app, "events.Requeue"), "events.more")
+    states = dict(rows.conn.execute("SELECT id, state::text FROM artwork_indexer.event_queue"))
+    assert states == {event: "queued", other: "failed"}
+
+
 def test_an_event_that_was_requeued_meanwhile_is_left(page: Open, rows: Rows) -> None:
     event = rows.event()
     app = select(page("Failed events"), "events", 0)
