@@ -495,9 +495,10 @@ class Session:
                 is_ours = read_only and error.sqlstate == "25006"
                 if is_ours or not is_passing(error) or time.monotonic() >= deadline:
                     raise
-                is_locked = is_locked_out(error)
-                what = "another session has a lock" if is_locked else "the database did not answer"
-                log.warning("%s, trying again: %s", what, explain(error))
+                if is_locked_out(error):
+                    log.warning("another session has a lock, trying again: %s", explain(error))
+                else:
+                    log.warning("the database did not answer, trying again: %s", explain(error))
                 if self._stop_flag.wait(next(pauses)):
                     time.sleep(_FIRST_BACKOFF_S)
 

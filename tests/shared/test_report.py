@@ -18,9 +18,9 @@ from artwork_backfill.shared.engine.report import (
     Report,
     headline,
     save,
-    show,
     to_json,
     to_markdown,
+    to_terminal,
 )
 from artwork_backfill.shared.service_stats import ServiceStats
 
@@ -112,7 +112,8 @@ def test_markdown_is_safe_whatever_stands_in_a_row() -> None:
 
 def test_a_terminal_shows_every_section_and_obeys_nothing_in_it() -> None:
     output = io.StringIO()
-    show(REPORT, Console(file=output, width=160, force_terminal=True, color_system=None))
+    console = Console(file=output, width=160, force_terminal=True, color_system=None)
+    console.print(to_terminal(REPORT))
     text = output.getvalue()
     for part in (
         *("Totals", "Verification", "For information", "Findings", "Requests", "Problems"),
