@@ -15,12 +15,10 @@ from typing import Final
 import psycopg
 import requests
 
-from artwork_backfill.shared.migrations import migrate
-from bench.commands import Usage, run_command
+from bench.commands import Usage, run_command, running_world
 from sandbox.entities import Entity, EntityType
-from sandbox.load import build_database
-from sandbox.postgres import DURABLE, start_server
 from sandbox.services import Services
+from sandbox.surroundings import Surroundings
 from sandbox.world import Spec, World
 
 ENTITIES: Final = 5_000
@@ -57,21 +55,17 @@ def run() -> None:
     audits: list[Usage] = []
     slow: list[Usage] = []
     part: list[Usage] = []
-    world = World(_SPEC)
-    with start_server(settings=DURABLE) as server, Services(_SPEC) as services:
-        dsn = server.create_database("musicbrainz")
-        build_database(dsn, world)
-        with psycopg.connect(dsn, autocommit=True) as conn:
-            migrate(conn)
-            for _ in range(ROUNDS):
-                bare.append(_bare_loop(world, services))
-                services.control("archive", reset_stats=True)
-                audits.append(_audit(conn, dsn, services))
-                requests_each = services.stats("archive").requests / ENTITIES
-                _set_latency(services, LATENCY_S)
-                slow.append(_audit(conn, dsn, services, "--concurrency", str(LATENCY_CONCURRENCY)))
-                _set_latency(services, 0.0)
-                part.append(_audit(conn, dsn, services, "--limit", str(ENTITIES // 4)))
+    with running_world(_SPEC) as (around, conn):
+        services = around.services
+        for _ in range(ROUNDS):
+            bare.append(_bare_loop(around.world, services))
+            services.control("archive", reset_stats=True)
+            audits.append(_audit(conn, around))
+            requests_each = services.stats("archive").requests / ENTITIES
+            _set_latency(services, LATENCY_S)
+            slow.append(_audit(conn, around, "--concurrency", str(LATENCY_CONCURRENCY)))
+            _set_latency(services, 0.0)
+            part.append(_audit(conn, around, "--limit", str(ENTITIES // 4)))
     ratio = statistics.median(b / a.seconds for b, a in zip(bare, audits, strict=True))
     latency_ratio = statistics.median(
         a.seconds / s.seconds for a, s in zip(audits, slow, strict=True)
@@ -90,17 +84,10 @@ def run() -> None:
     )
 
 
-def _audit(conn: psycopg.Connection, dsn: str, services: Services, *options: str) -> Usage:
+def _audit(conn: psycopg.Connection, around: Surroundings, *options: str) -> Usage:
     conn.execute(_SEED)
     conn.execute("CHECKPOINT")
-    environment = {
-        "MUSICBRAINZ_DATABASE_URL": dsn,
-        "ARCHIVE_ORG_URL": services.archive_url,
-        "ARCHIVE_ORG_RATE": "unlimited",
-        "MUSICBRAINZ_URL": services.musicbrainz_url,
-        "MUSICBRAINZ_RATE": "unlimited",
-        "BACKFILL_CONCURRENCY": str(CONCURRENCY),
-    }
+    environment = {**around.environment, "BACKFILL_CONCURRENCY": str(CONCURRENCY)}
     return run_command("audit-batch", *options, environment=environment)
 
 

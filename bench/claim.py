@@ -10,7 +10,6 @@ import time
 from typing import Final
 from uuid import uuid4
 
-import psycopg
 from psycopg import Connection
 from psycopg.sql import SQL
 
@@ -18,9 +17,8 @@ from artwork_backfill.jobs.audit_batch import claims
 from artwork_backfill.jobs.audit_batch.job import AuditBatch
 from artwork_backfill.shared.engine.runs import RunRecord
 from artwork_backfill.shared.engine.sources import CLAIM, Claims
-from artwork_backfill.shared.migrations import migrate
-from sandbox import schema
-from sandbox.postgres import DURABLE, start_server
+from bench.commands import musicbrainz_database
+from sandbox.postgres import DURABLE
 
 ENTITIES: Final = 2_000_000
 #: What a run claims at a time with its default limits, and the first batch without a limit.
@@ -41,18 +39,14 @@ FROM generate_series(1, %(entities)s)
 def run() -> None:
     """Measure and print one line."""
     # No statistics before this benchmark wants them.
-    with start_server(settings={**DURABLE, "autovacuum": "off"}) as server:
-        dsn = server.create_database("musicbrainz")
-        with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as conn:
-            schema.create_musicbrainz(conn)
-            migrate(conn)
-            conn.execute(_FILL, {"entities": ENTITIES})
-            _check_plan(conn)
-            before = _median_ms(conn, SIZE)
-            conn.execute("ANALYZE")
-            _check_plan(conn)
-            after = _median_ms(conn, SIZE)
-            large = _median_ms(conn, LARGE_SIZE)
+    with musicbrainz_database({**DURABLE, "autovacuum": "off"}) as (_, conn):
+        conn.execute(_FILL, {"entities": ENTITIES})
+        _check_plan(conn)
+        before = _median_ms(conn, SIZE)
+        conn.execute("ANALYZE")
+        _check_plan(conn)
+        after = _median_ms(conn, SIZE)
+        large = _median_ms(conn, LARGE_SIZE)
     print(
         f"claim: {SIZE} of {ENTITIES:,} entities of one priority in {after:.1f} ms, right after"
         f" filling the table, without statistics, in {before:.1f} ms (target {TARGET_MS} ms);"

@@ -1,4 +1,4 @@
-"""Running the project's commands for benchmarks, with measurement of time and memory."""
+"""What benchmarks share: their databases, and commands with measurement of time and memory."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import psycopg
+from psycopg import Connection
+
+from artwork_backfill.shared.migrations import migrate
+from sandbox import schema, surroundings
+from sandbox.postgres import DURABLE, start_server
+from sandbox.surroundings import Surroundings
+from sandbox.world import Spec
 
 _PROGRAM = str(Path(sys.executable).with_name("artwork-backfill"))
 
@@ -21,6 +31,37 @@ class Usage:
     working_s: float
     #: The maximum resident memory, in megabytes.
     peak_mb: float
+
+
+@contextmanager
+def running_world(spec: Spec) -> Iterator[tuple[Surroundings, Connection]]:
+    """Start a world with its services; its MusicBrainz database is migrated."""
+    with (
+        surroundings.start(spec, settings=DURABLE) as around,
+        psycopg.connect(around.musicbrainz_dsn, autocommit=True) as conn,
+    ):
+        migrate(conn)
+        yield around, conn
+
+
+@contextmanager
+def musicbrainz_database(
+    settings: Mapping[str, str] = DURABLE,
+) -> Iterator[tuple[str, Connection]]:
+    """Start a migrated MusicBrainz database without rows; yield its URL and a connection."""
+    with start_server(settings=settings) as server:
+        dsn = server.create_database("musicbrainz")
+        # Prepared statements would keep plans from before an ANALYZE.
+        with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as conn:
+            schema.create_musicbrainz(conn)
+            migrate(conn)
+            yield dsn, conn
+
+
+def forget_audits(conn: Connection) -> None:
+    """Empty the audit table, and write everything to disk before the next measurement."""
+    conn.execute("TRUNCATE artwork_indexer.audit_entity CASCADE")
+    conn.execute("CHECKPOINT")
 
 
 def run_command(*arguments: str, environment: Mapping[str, str]) -> Usage:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import psycopg
-
-from artwork_backfill.shared.migrations import migrate
-from bench.commands import run_command
-from sandbox.load import build_database
-from sandbox.postgres import DURABLE, start_server
-from sandbox.services import ServiceName, Services
+from bench.commands import run_command, running_world
+from sandbox.services import ServiceName
+from sandbox.surroundings import Surroundings
 from sandbox.world import Spec, World
 
 #: Three of ten live entities have no art; there is hardly any drift, because drift costs more.
@@ -64,21 +60,17 @@ class _Cost(NamedTuple):
 def run() -> None:
     """Measure and print the table."""
     world = World(_SPEC)
-    items = [gid for n in range(_SPEC.size) if world.item(gid := world.gid(n)) is not None]
+    items = [n for n in range(_SPEC.size) if world.item(world.gid(n)) is not None]
     print(f"in step: {_SPEC.size:,} entities, {len(items):,} items; requests of a full audit:")
     print(f"  {'':45} {'archive.org':>11} {'MusicBrainz':>11} {'in all':>7} {'per item':>8}")
-    with start_server(settings=DURABLE) as server, Services(_SPEC) as services:
-        dsn = server.create_database("musicbrainz")
-        build_database(dsn, world)
-        with psycopg.connect(dsn, autocommit=True) as conn:
-            migrate(conn)
-            for name, seeds, xml in _RUNS:
-                conn.execute(_FORGET)
-                cost = _cost(dsn, services, *seeds, _audit(xml))
-                _print(name, cost, len(items))
-            changed = [gid for gid in items if not world.plan(_number(world, gid)).checks]
-            services.control("changes", changed=changed[:CHANGES])
-            day = _cost(dsn, services, ("seed-from-ia-changes",), _audit("screen"))
+    with running_world(_SPEC) as (around, conn):
+        for name, seeds, xml in _RUNS:
+            conn.execute(_FORGET)
+            cost = _cost(around, *seeds, _audit(xml))
+            _print(name, cost, len(items))
+        changed = [world.gid(number) for number in items if not world.plan(number).checks]
+        around.services.control("changes", changed=changed[:CHANGES])
+        day = _cost(around, ("seed-from-ia-changes",), _audit("screen"))
     auditor = CAA_AUDITOR * len(items)
     print(
         f"  {'the CAA Auditor of 2021':45} {'':>11} {'':>11} {auditor:>7,.0f} {CAA_AUDITOR:>8.2f}"
@@ -94,31 +86,13 @@ def _audit(xml: str) -> Sequence[str]:
     return ("audit-batch", "--xml", xml, "--max-queue-depth", "0")
 
 
-def _number(world: World, gid: str) -> int:
-    number = world.number(gid)
-    if number is None:
-        raise ValueError(f"{gid} is not of this world")
-    return number
-
-
-def _cost(dsn: str, services: Services, *commands: Sequence[str]) -> _Cost:
+def _cost(around: Surroundings, *commands: Sequence[str]) -> _Cost:
     """Run the commands; return the number of their requests."""
+    services = around.services
     for service in _SERVICES:
         services.control(service, reset_stats=True)
     for command in commands:
-        run_command(
-            *command,
-            environment={
-                "MUSICBRAINZ_DATABASE_URL": dsn,
-                "ARCHIVE_ORG_URL": services.archive_url,
-                "ARCHIVE_ORG_CHANGES_URL": services.changes_url,
-                "ARCHIVE_ORG_RATE": "unlimited",
-                "ARCHIVE_ORG_ACCESS_KEY": services.access_key,
-                "ARCHIVE_ORG_SECRET_KEY": services.secret_key,
-                "MUSICBRAINZ_URL": services.musicbrainz_url,
-                "MUSICBRAINZ_RATE": "unlimited",
-            },
-        )
+        run_command(*command, environment=around.environment)
     archive, changes, musicbrainz = (services.stats(name).requests for name in _SERVICES)
     return _Cost(archive + changes, musicbrainz)
 

@@ -92,9 +92,8 @@ def _measure(
         dsn = server.create_database(name)
         found = _fill(dsn, library, candidates)
         environment = {
+            **services.environment,
             "WXYC_DATABASE_URL": dsn,
-            "LIBRARY_METADATA_URL": services.lml_url,
-            "LML_API_KEY": str(services.lml_api_key),
             "BACKFILL_LOG_LEVEL": "info",
         }
         # Albums that the run does not look up.

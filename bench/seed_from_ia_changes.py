@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-import psycopg
-
-from artwork_backfill.shared.migrations import migrate
-from bench.commands import run_command
-from sandbox.load import build_database
-from sandbox.postgres import DURABLE, start_server
-from sandbox.services import Services
-from sandbox.world import Spec, World
+from bench.commands import run_command, running_world
+from sandbox.world import Spec
 
 #: One of 500 identifiers is ours: archive.org has over a hundred million items.
 STRANGERS: Final = 499
@@ -38,24 +32,10 @@ def run() -> None:
 
 def _follow(entities: int) -> tuple[int, float, float]:
     spec = Spec(size=entities, drift_rate=0, drifts=(), event_share=0, art_share=1, orphan_share=0)
-    with start_server(settings=DURABLE) as server, Services(spec) as services:
-        services.control("changes", page_size=PAGE_SIZE, strangers=STRANGERS)
-        dsn = server.create_database("musicbrainz")
-        build_database(dsn, World(spec))
-        with psycopg.connect(dsn, autocommit=True) as conn:
-            migrate(conn)
+    with running_world(spec) as (around, conn):
+        around.services.control("changes", page_size=PAGE_SIZE, strangers=STRANGERS)
         usage = run_command(
-            "seed-from-ia-changes",
-            "--from-beginning",
-            environment={
-                "MUSICBRAINZ_DATABASE_URL": dsn,
-                "ARCHIVE_ORG_URL": services.archive_url,
-                "ARCHIVE_ORG_CHANGES_URL": services.changes_url,
-                "ARCHIVE_ORG_RATE": "unlimited",
-                "ARCHIVE_ORG_ACCESS_KEY": services.access_key,
-                "ARCHIVE_ORG_SECRET_KEY": services.secret_key,
-            },
+            "seed-from-ia-changes", "--from-beginning", environment=around.environment
         )
-        with psycopg.connect(dsn) as conn:
-            ((identifiers,),) = conn.execute(_READ).fetchall()
+        ((identifiers,),) = conn.execute(_READ).fetchall()
     return identifiers, usage.seconds, usage.peak_mb

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-import psycopg
-
-from artwork_backfill.shared.migrations import migrate
-from bench.commands import run_command
-from sandbox.load import build_database
-from sandbox.postgres import DURABLE, start_server
-from sandbox.services import Services
-from sandbox.world import Spec, World
+from bench.commands import run_command, running_world
+from sandbox.world import Spec
 
 #: A little more than a million, because the art of some entities is dark or gone.
 ENTITIES: Final = 1_045_000
@@ -27,27 +21,13 @@ def run() -> None:
     """Measure and print one line."""
     # Only releases with art, whose identifiers the stand-in finds fastest.
     spec = Spec(size=ENTITIES, drift_rate=0, drifts=(), event_share=0, art_share=1)
-    with start_server(settings=DURABLE) as server, Services(spec) as services:
-        services.control("archive", page_size=PAGE_SIZE)
-        dsn = server.create_database("musicbrainz")
-        build_database(dsn, World(spec))
-        with psycopg.connect(dsn, autocommit=True) as conn:
-            migrate(conn)
-            conn.execute("CHECKPOINT")
+    with running_world(spec) as (around, conn):
+        around.services.control("archive", page_size=PAGE_SIZE)
+        conn.execute("CHECKPOINT")
         usage = run_command(
-            "seed-from-ia-scan",
-            "--collection",
-            "caa",
-            environment={
-                "MUSICBRAINZ_DATABASE_URL": dsn,
-                "ARCHIVE_ORG_URL": services.archive_url,
-                "ARCHIVE_ORG_RATE": "unlimited",
-                "ARCHIVE_ORG_ACCESS_KEY": services.access_key,
-                "ARCHIVE_ORG_SECRET_KEY": services.secret_key,
-            },
+            "seed-from-ia-scan", "--collection", "caa", environment=around.environment
         )
-        with psycopg.connect(dsn) as conn:
-            ((seeded,),) = conn.execute(_COUNT).fetchall()
+        ((seeded,),) = conn.execute(_COUNT).fetchall()
     rate = seeded / usage.working_s
     print(
         f"seed-from-ia-scan: {seeded:,} identifiers by pages of {PAGE_SIZE:,} in"

@@ -11,13 +11,9 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-import psycopg
 from psycopg import Connection
 
-from artwork_backfill.shared.migrations import migrate
-from bench.commands import Usage, run_command
-from sandbox import schema
-from sandbox.postgres import DURABLE, start_server
+from bench.commands import Usage, forget_audits, musicbrainz_database, run_command
 
 ITEMS: Final = 900_000
 CACHE_LINES: Final = 20_000_000
@@ -43,7 +39,7 @@ _CHECKS: Final = (
 _FILL: Final = """
 INSERT INTO musicbrainz.release (id, gid, name, artist_credit)
 SELECT i, gen_random_uuid(), 'release ' || i, 1
-FROM generate_series(1, {items}) i
+FROM generate_series(1, %(items)s) i
 """
 
 # Two of the checks failed, each one to nine times.
@@ -70,18 +66,17 @@ def run() -> None:
     jobs: list[Usage] = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        start_server(settings=DURABLE) as server,
+        musicbrainz_database() as (dsn, conn),
     ):
         table, cache = Path(folder, "bad_items.csv"), Path(folder, "results_cache.gz")
-        dsn = server.create_database("musicbrainz")
         environment = {"MUSICBRAINZ_DATABASE_URL": dsn}
-        with psycopg.connect(dsn, autocommit=True) as conn:
-            _fill(conn)
-            _write_table(conn, table)
-            for _ in range(ROUNDS):
-                bare.append(_bare(conn, table))
-                _empty(conn)
-                jobs.append(run_command("seed-from-img-129", str(table), environment=environment))
+        conn.execute(_FILL, {"items": ITEMS})
+        conn.execute("ANALYZE")
+        _write_table(conn, table)
+        for _ in range(ROUNDS):
+            bare.append(_bare(conn, table))
+            forget_audits(conn)
+            jobs.append(run_command("seed-from-img-129", str(table), environment=environment))
         _write_cache(cache)
         long = run_command(
             "seed-from-img-129", str(cache), "--include-passed", environment=environment
@@ -99,18 +94,6 @@ def run() -> None:
     )
 
 
-def _fill(conn: Connection) -> None:
-    schema.create_musicbrainz(conn)
-    migrate(conn)
-    conn.execute(_FILL.format(items=ITEMS).encode())
-    conn.execute("ANALYZE")
-
-
-def _empty(conn: Connection) -> None:
-    conn.execute("TRUNCATE artwork_indexer.audit_entity CASCADE")
-    conn.execute("CHECKPOINT")
-
-
 def _write_table(conn: Connection, path: Path) -> None:
     zeros = "'" + ",".join(["0"] * len(_CHECKS)) + "'"
     statement = _TABLE.format(zeros=zeros, checks=len(_CHECKS)).encode()
@@ -121,7 +104,7 @@ def _write_table(conn: Connection, path: Path) -> None:
 
 def _bare(conn: Connection, table: Path) -> float:
     """Return how many seconds it takes to get the gids into the audit table at all."""
-    _empty(conn)
+    forget_audits(conn)
     conn.execute("CREATE TEMPORARY TABLE bare (gid UUID)")
     began = time.monotonic()
     with table.open("rb") as file, conn.cursor().copy("COPY bare FROM STDIN") as copy:

@@ -6,13 +6,9 @@ import statistics
 import time
 from typing import Final
 
-import psycopg
 from psycopg import Connection
 
-from artwork_backfill.shared.migrations import migrate
-from bench.commands import Usage, run_command
-from sandbox import schema
-from sandbox.postgres import DURABLE, start_server
+from bench.commands import Usage, forget_audits, musicbrainz_database, run_command
 
 RELEASES: Final = 1_000_000
 #: Each is measured this often, alternately; medians are compared.
@@ -53,16 +49,16 @@ def run() -> None:
     singles: list[float] = []
     jobs: list[Usage] = []
     again: list[Usage] = []
-    with start_server(settings=DURABLE) as server:
-        dsn = server.create_database("musicbrainz")
+    with musicbrainz_database() as (dsn, conn):
         environment = {"MUSICBRAINZ_DATABASE_URL": dsn}
-        with psycopg.connect(dsn, autocommit=True) as conn:
-            _fill(conn)
-            for _ in range(ROUNDS):
-                singles.append(_single_statement(conn))
-                _empty(conn)
-                jobs.append(run_command("seed-from-mb", environment=environment))
-                again.append(run_command("seed-from-mb", environment=environment))
+        conn.execute(_FILL, {"releases": RELEASES})
+        conn.execute(_FILL_META, {"releases": RELEASES})
+        conn.execute("ANALYZE")
+        for _ in range(ROUNDS):
+            singles.append(_single_statement(conn))
+            forget_audits(conn)
+            jobs.append(run_command("seed-from-mb", environment=environment))
+            again.append(run_command("seed-from-mb", environment=environment))
     single, job = statistics.median(singles), statistics.median(usage.seconds for usage in jobs)
     print(
         f"seed-from-mb: {RELEASES:,} releases in {job:.1f} s, from the start of the process to the"
@@ -73,21 +69,8 @@ def run() -> None:
     )
 
 
-def _fill(conn: Connection) -> None:
-    schema.create_musicbrainz(conn)
-    migrate(conn)
-    conn.execute(_FILL, {"releases": RELEASES})
-    conn.execute(_FILL_META, {"releases": RELEASES})
-    conn.execute("ANALYZE")
-
-
-def _empty(conn: Connection) -> None:
-    conn.execute("TRUNCATE artwork_indexer.audit_entity CASCADE")
-    conn.execute("CHECKPOINT")
-
-
 def _single_statement(conn: Connection) -> float:
-    _empty(conn)
+    forget_audits(conn)
     began = time.monotonic()
     conn.execute(_SINGLE_STATEMENT)
     return time.monotonic() - began

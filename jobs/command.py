@@ -310,6 +310,7 @@ def _execute(
     log_level = options.pop("log_level")
     metrics_path = options.pop("metrics", None)
     run_options = _take_run_options(job_type, options)
+    _refuse_to_overwrite(run_options.own, run_options.reports)
     console = terminal()
     run_id = uuid4()
     redactor = Redactor.of_process(settings, options.values())
@@ -362,6 +363,17 @@ def _pinged(pinger: Pinger) -> Iterator[None]:
     except click.ClickException as error:
         pinger.ended(error.exit_code)
         raise
+
+
+def _refuse_to_overwrite(own: Mapping[str, object], reports: Iterable[Path]) -> None:
+    """Refuse a report that would replace a file that the job itself reads or writes."""
+    for path in reports:
+        for value in own.values():
+            for other in value if isinstance(value, tuple) else (value,):
+                if isinstance(other, str | Path) and Path(other).resolve() == path.resolve():
+                    raise click.UsageError(
+                        f"the report {path} would replace a file of this run: choose another file"
+                    )
 
 
 def _warn_about_lost_reports(paths: Iterable[Path], run_log: RunLog) -> None:

@@ -11,18 +11,19 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qs
 
 from sandbox.faults import Behaviour, Fault
-from sandbox.httpd import Request, Response
+from sandbox.httpd import Request, Response, json_response
 from sandbox.stand_ins import StandIn
 from sandbox.world import World
 
 
 @dataclass(frozen=True, slots=True)
-class ChangesOptions:
+class ChangesBehaviour(Behaviour):
     """How the Changes API behaves.
 
     Parameters
@@ -51,43 +52,41 @@ class Changes(StandIn):
     sent), ``changes_error`` (an error with HTTP 200).
     """
 
-    def __init__(
-        self, world: World, behaviour: Behaviour, changed: list[str] | None = None
-    ) -> None:
-        super().__init__(world.spec.seed + 3, behaviour)
-        self._world = world
-        self._options = ChangesOptions()
-        self._changed = [] if changed is None else changed
-        self._catalogue: list[str] | None = None
+    behaviour: ChangesBehaviour
 
-    def set_options(self, changes: dict[str, Any]) -> None:
+    def __init__(self, world: World, changed: list[str]) -> None:
+        super().__init__(world.spec.seed + 3, ChangesBehaviour())
+        self._world = world
+        self._changed = changed
+
+    def control(self, changes: dict[str, Any]) -> None:
         changes = dict(changes)
         self._changed += [f"mbid-{gid}" for gid in changes.pop("changed", ())]
-        self._options = replace(self._options, **changes)
+        super().control(changes)
 
     def kind(self, request: Request) -> str:
-        if request.path == "/changes/v1":
-            return "changes"
-        return request.path[1:] if request.path in ("/_stats", "/_control", "/_plant") else "other"
+        return "changes" if request.path == "/changes/v1" else "other"
 
     def answer(self, path: str, request: Request) -> Response:
         if path != "changes" or request.method != "POST":
             return Response(404, b'{"error":"not found"}')
         fields = {key: values[-1] for key, values in parse_qs(request.body.decode()).items()}
         keys = (fields.get("access"), fields.get("secret"))
-        if keys != (self._options.access_key, self._options.secret_key):
-            return _json({"error": "account lacks the privilege see_all_catalog_changes"}, 403)
+        if keys != (self.behaviour.access_key, self.behaviour.secret_key):
+            return json_response(
+                {"error": "account lacks the privilege see_all_catalog_changes"}, 403
+            )
         try:
             scan, place = self._start(fields)
         except ValueError:
-            return _json({"error": "invalid token"}, 400)
+            return json_response({"error": "invalid token"}, 400)
         return self._page(scan, place)
 
     def answer_badly(self, path: str, request: Request, fault: Fault) -> Response:
         if path != "changes":
             return self.answer(path, request)
         if fault.kind == "changes_error":
-            return _json({"error": "the catalogue is not available"})
+            return json_response({"error": "the catalogue is not available"})
         response = self.answer(path, request)
         if fault.kind == "repeated_token":
             sent = parse_qs(request.body.decode()).get("token")
@@ -95,7 +94,7 @@ class Changes(StandIn):
                 document = json.loads(response.body)
                 document["next_token"] = sent[-1]
                 document["do_sleep_before_returning"] = False
-                return _json(document)
+                return json_response(document)
         return response
 
     def _start(self, fields: dict[str, str]) -> tuple[bool, int]:
@@ -110,8 +109,8 @@ class Changes(StandIn):
         return False, len(self._changed)
 
     def _page(self, scan: bool, place: int) -> Response:
-        source = self._all() if scan else self._changed
-        ours = source[place : place + self._options.page_size]
+        source = self._catalogue if scan else self._changed
+        ours = source[place : place + self.behaviour.page_size]
         stop = place + len(ours)
         at_end = stop >= len(source)
         token = {"scan": False, "at": 0} if scan and at_end else {"scan": scan, "at": stop}
@@ -121,31 +120,23 @@ class Changes(StandIn):
             "do_sleep_before_returning": at_end and not scan,
         }
         if not scan:
-            distance = (
-                len(self._changed) - stop
-                if self._options.distance is None
-                else self._options.distance
+            distance = self.behaviour.distance
+            document["estimated_distance_from_head"] = (
+                len(self._changed) - stop if distance is None else distance
             )
-            document["estimated_distance_from_head"] = distance
-        return _json(document)
+        return json_response(document)
 
     def _among_strangers(self, ours: list[str], place: int) -> list[str]:
-        numbers = itertools.count(place * max(1, self._options.strangers))
-        names = []
-        for name in ours:
-            names.append(name)
-            names += [f"concert{next(numbers):09}" for _ in range(self._options.strangers)]
-        return names or [f"concert{next(numbers):09}" for _ in range(self._options.strangers)]
+        strangers = self.behaviour.strangers
+        numbers = itertools.count(place * max(1, strangers))
+        names: list[str] = []
+        # A page without any of ours has strangers all the same.
+        for group in [[name] for name in ours] or [[]]:
+            names += group
+            names += [f"concert{next(numbers):09}" for _ in range(strangers)]
+        return names
 
-    def _all(self) -> list[str]:
-        if self._catalogue is None:
-            numbers = range(self._world.spec.size)
-            gids = (self._world.gid(number) for number in numbers)
-            self._catalogue = sorted(
-                f"mbid-{gid}" for gid in gids if self._world.item(gid) is not None
-            )
-        return self._catalogue
-
-
-def _json(document: dict[str, Any], status: int = 200) -> Response:
-    return Response(status, json.dumps(document).encode())
+    @cached_property
+    def _catalogue(self) -> list[str]:
+        gids = map(self._world.gid, range(self._world.spec.size))
+        return sorted(f"mbid-{gid}" for gid in gids if self._world.item(gid) is not None)

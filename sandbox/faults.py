@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter, deque
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from sandbox.httpd import Request, Response
+from sandbox.httpd import Response
 
 FaultKind = Literal[
     # Any request.
@@ -41,7 +41,7 @@ FaultKind = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fault:
     """A fault in a share of the requests.
 
@@ -54,13 +54,13 @@ class Fault:
     gids
         The gids that it affects; all if empty.
     times
-        The number of requests after which it ends; never if None.
+        The number of requests that it will still affect; no limit if None.
     """
 
     kind: FaultKind
     rate: float = 1.0
-    paths: tuple[str, ...] = ()
-    gids: tuple[str, ...] = ()
+    paths: Sequence[str] = ()
+    gids: Sequence[str] = ()
     times: int | None = None
     status: int | None = None
     retry_after: str | None = None
@@ -74,9 +74,9 @@ class Fault:
             )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How a service behaves towards every request; changed through its control endpoint.
+    """How a service behaves; changed through its control endpoint.
 
     Parameters
     ----------
@@ -84,38 +84,34 @@ class Behaviour:
         The delay of every answer; varied by up to `jitter` of itself.
     limit
         The number of requests per second that are answered; others are refused with 503.
+    log
+        Whether `Stats` keeps the requests.
     """
 
     latency_s: float = 0.0
     jitter: float = 0.0
     limit: float | None = None
-    faults: tuple[Fault, ...] = ()
+    faults: Sequence[Fault] = ()
+    log: bool = False
 
 
-@dataclass(slots=True)
+@dataclass
 class Stats:
-    """What a service has seen; `log` holds the latest requests, if enabled.
+    """What a service has seen: numbers of requests by kind of path, status and fault.
 
-    `counts` is for numbers that only one stand-in counts.
+    `counts` is for numbers that only one stand-in counts, `log` for the requests, if enabled. All
+    are values of JSON, because another process asks for them.
     """
 
-    paths: Counter[str] = field(default_factory=Counter)
-    statuses: Counter[int] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-    counts: Counter[str] = field(default_factory=Counter)
-    log: deque[Request] = field(default_factory=lambda: deque(maxlen=20_000))
+    paths: dict[str, int] = field(default_factory=Counter)
+    statuses: dict[str, int] = field(default_factory=Counter)
+    faults: dict[str, int] = field(default_factory=Counter)
+    counts: dict[str, int] = field(default_factory=Counter)
+    log: list[dict[str, Any]] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values, for an answer."""
-        return {
-            "paths": dict(self.paths),
-            "statuses": {str(status): number for status, number in self.statuses.items()},
-            "faults": dict(self.faults),
-            "counts": dict(self.counts),
-            "log": [
-                {"method": r.method, "target": r.target, "headers": r.headers()} for r in self.log
-            ],
-        }
+    @property
+    def requests(self) -> int:
+        return sum(self.paths.values())
 
 
 class Trouble:
@@ -128,15 +124,13 @@ class Trouble:
         self._seed = seed
         self._luck = random.Random(seed)
         self._jitter = random.Random(seed)
-        self._left: dict[Fault, int] = {}
-        self._faults: tuple[Fault, ...] = ()
+        self._faults: Sequence[Fault] = ()
         self._allowed_at = 0.0
 
-    def plan(self, faults: Iterable[Fault]) -> None:
+    def plan(self, faults: Sequence[Fault]) -> None:
         """Start again with these faults."""
         self._luck.seed(self._seed)
-        self._faults = tuple(faults)
-        self._left = {fault: fault.times for fault in self._faults if fault.times is not None}
+        self._faults = faults
 
     def strike(self, path: str, gid: str | None) -> Fault | None:
         """Return the fault that affects a request with this kind of path, or None."""
@@ -145,10 +139,10 @@ class Trouble:
                 continue
             if fault.gids and gid not in fault.gids:
                 continue
-            if self._left.get(fault) == 0 or self._luck.random() >= fault.rate:
+            if fault.times == 0 or self._luck.random() >= fault.rate:
                 continue
-            if fault in self._left:
-                self._left[fault] -= 1
+            if fault.times is not None:
+                fault.times -= 1
             return fault
         return None
 

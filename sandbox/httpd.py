@@ -8,6 +8,7 @@ chunked uploads, no pipelining, no TLS.
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
@@ -84,6 +85,10 @@ class Response:
             f"Content-Type: {self.content_type}\r\n"
             f"Content-Length: {len(self.body) + self.padding}\r\n{self.headers}\r\n"
         ).encode("latin-1")
+
+
+def json_response(document: object, status: int = 200, *, delay_s: float = 0.0) -> Response:
+    return Response(status, json.dumps(document).encode(), delay_s=delay_s)
 
 
 class Handler(Protocol):
@@ -190,8 +195,8 @@ def _content_length(head: bytes) -> int:
     return 0
 
 
-async def serve(handler: Handler, port: int = 0) -> asyncio.Server:
-    """Listen on loopback, on `port` or on any free port."""
+async def serve(handler: Handler) -> asyncio.Server:
+    """Listen on any free port of loopback."""
     return await asyncio.get_running_loop().create_server(
-        lambda: _Connection(handler), "127.0.0.1", port, backlog=512
+        lambda: _Connection(handler), "127.0.0.1", backlog=512
     )

@@ -6,10 +6,9 @@ As in `sandbox.world`, everything follows from a seed and a number.
 from __future__ import annotations
 
 import base64
-import json
 import random
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import psycopg
@@ -76,15 +75,6 @@ class LibrarySpec:
     error_share: float = 0.0
     stranger_share: float = 0.0
     uncached_share: float = 0.0
-
-    def to_json(self) -> str:
-        """Return the parameters as JSON, for another process."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> LibrarySpec:
-        """Parse the result of `to_json`."""
-        return cls(**json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ import heapq
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sandbox.faults import Behaviour
-from sandbox.httpd import Request, Response
+from sandbox.httpd import Request, Response, json_response
 from sandbox.library import Library, LibraryRow, artwork_url
 from sandbox.stand_ins import StandIn
 
@@ -29,13 +29,13 @@ _BUDGET_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class LmlOptions:
+class LmlBehaviour(Behaviour):
     """How Library Metadata Lookup behaves.
 
     Parameters
     ----------
     api_key
-        The key that it requires; none if None.
+        The key that it requires.
     permits
         How many albums are looked up at once, for all callers together.
     lookup_s
@@ -46,7 +46,7 @@ class LmlOptions:
         Whether every route answers 404, as during a deployment.
     """
 
-    api_key: str | None = "sandbox-lml-key"
+    api_key: str = "sandbox-lml-key"
     permits: int = 5
     lookup_s: float = 0.014
     uncached_s: float = 4.0
@@ -58,68 +58,64 @@ class Lml(StandIn):
 
     _BULK_LIMIT = 100
     _PATHS: ClassVar = {"/api/v1/lookup": "lookup", "/api/v1/lookup/bulk": "bulk"}
+    behaviour: LmlBehaviour
 
-    def __init__(
-        self, library: Library, behaviour: Behaviour, options: LmlOptions | None = None
-    ) -> None:
+    def __init__(self, library: Library, behaviour: LmlBehaviour) -> None:
         super().__init__(library.spec.seed + 2, behaviour)
         self._library = library
-        self._options = options or LmlOptions()
         # When each permit becomes free again.
-        self._permits = [0.0] * self._options.permits
+        self._permits = [0.0] * behaviour.permits
         self._asked: set[int] = set()
-
-    def set_options(self, changes: dict[str, Any]) -> None:
-        self._options = replace(self._options, **changes)
-        self._permits = [0.0] * self._options.permits
 
     def control(self, changes: dict[str, Any]) -> None:
         if changes.get("reset_stats"):
             self._asked.clear()
         super().control(changes)
+        self._permits = [0.0] * self.behaviour.permits
 
     def kind(self, request: Request) -> str:
-        other = request.path[1:] if request.path.startswith("/_") else "other"
-        return self._PATHS.get(request.path, other)
+        return self._PATHS.get(request.path, "other")
 
     def answer(self, path: str, request: Request) -> Response:
-        options = self._options
-        if path == "other" or options.gone:
+        if path == "other" or self.behaviour.gone:
             return Response(404, _NOT_FOUND)
         if request.method != "POST":
-            return _json({"detail": "Method Not Allowed"}, status=405)
-        if options.api_key and request.header("authorization") != f"Bearer {options.api_key}":
-            return _json({"detail": "Invalid or missing API key"}, status=401)
+            return json_response({"detail": "Method Not Allowed"}, status=405)
+        if request.header("authorization") != f"Bearer {self.behaviour.api_key}":
+            return json_response({"detail": "Invalid or missing API key"}, status=401)
         try:
             document = json.loads(request.body)
             if path == "bulk":
                 return self._bulk(document, request)
             return self._lookup(document, request)
         except (ValueError, KeyError, TypeError) as error:
-            return _json({"detail": f"not a valid request: {error!r}"}, status=422)
+            return json_response({"detail": f"not a valid request: {error!r}"}, status=422)
 
     def _lookup(self, query: dict[str, str], request: Request) -> Response:
         row = self._find(query)
         # The live site's requests wait for a permit, too.
         delay_s = self._take_permits([self._seconds(row, request)])
         if row is not None and row.outcome == "error":
-            return _json({"detail": "Internal Server Error"}, status=500, delay_s=delay_s)
-        return _json(self._document(query, row, request), delay_s=delay_s)
+            return json_response({"detail": "Internal Server Error"}, status=500, delay_s=delay_s)
+        return json_response(self._document(query, row, request), delay_s=delay_s)
 
     def _bulk(self, document: dict[str, Any], request: Request) -> Response:
         queries = document["items"]
         if not 0 < len(queries) <= self._BULK_LIMIT:
-            return _json({"detail": f"1 to {self._BULK_LIMIT} items, please"}, status=422)
+            return json_response({"detail": f"1 to {self._BULK_LIMIT} items, please"}, status=422)
         only_cached = "allow_release_resolution_fallback=true" not in request.query
         rows = [self._find(query) for query in queries]
         delay_s = self._take_permits(
-            [self._options.lookup_s if only_cached else self._seconds(row, request) for row in rows]
+            [
+                self.behaviour.lookup_s if only_cached else self._seconds(row, request)
+                for row in rows
+            ]
         )
         results = [
             self._bulk_result(place, query, row, request, only_cached=only_cached)
             for place, (query, row) in enumerate(zip(queries, rows, strict=True))
         ]
-        return _json({"results": results}, delay_s=delay_s)
+        return json_response({"results": results}, delay_s=delay_s)
 
     def _bulk_result(
         self,
@@ -147,14 +143,14 @@ class Lml(StandIn):
 
     def _seconds(self, row: LibraryRow | None, request: Request) -> float:
         if self._is_known(row):
-            return self._options.lookup_s
-        seconds = self._options.uncached_s
+            return self.behaviour.lookup_s
+        seconds = self.behaviour.uncached_s
         return min(seconds, _BUDGET_S) if self._gives_up(request) else seconds
 
     def _gives_up(self, request: Request) -> bool:
         return (
             request.header("x-caller-budget-ms") is not None
-            and self._options.uncached_s >= _BUDGET_S
+            and self.behaviour.uncached_s >= _BUDGET_S
         )
 
     def _take_permits(self, seconds: Sequence[float]) -> float:
@@ -279,7 +275,3 @@ def _result(
             "confidence": confidence,
         },
     }
-
-
-def _json(document: object, *, status: int = 200, delay_s: float = 0.0) -> Response:
-    return Response(status, json.dumps(document).encode(), delay_s=delay_s)

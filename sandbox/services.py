@@ -16,16 +16,16 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from sandbox.changes import Changes
-from sandbox.faults import Behaviour
+from sandbox.faults import Stats
 from sandbox.httpd import serve
 from sandbox.library import Library, LibrarySpec
-from sandbox.lml import Lml, LmlOptions, OldLml
-from sandbox.stand_ins import ArchiveOptions, ArchiveOrg, MusicBrainz, StandIn
+from sandbox.lml import Lml, LmlBehaviour, OldLml
+from sandbox.stand_ins import ArchiveBehaviour, ArchiveOrg, MusicBrainz, StandIn
 from sandbox.world import Spec, World
 
 ServiceName = Literal["archive", "musicbrainz", "lml", "old_lml", "changes"]
@@ -42,25 +42,6 @@ _PLANTED_AT_A_TIME = 100
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceStats:
-    """What a stand-in has seen: numbers of requests, and the log if enabled.
-
-    `paths` counts by kind of path (see `sandbox.stand_ins`), `statuses` by answered status,
-    `faults` by kind of fault, `counts` what only that stand-in counts.
-    """
-
-    paths: dict[str, int]
-    statuses: dict[str, int]
-    faults: dict[str, int]
-    counts: dict[str, int]
-    log: list[dict[str, Any]]
-
-    @property
-    def requests(self) -> int:
-        return sum(self.paths.values())
-
-
 class Services:
     """The stand-ins, which run during the ``with`` block.
 
@@ -70,32 +51,20 @@ class Services:
         The world that archive.org and MusicBrainz answer from.
     library
         The library that the lookup services know.
-    ports
-        Of archive.org, MusicBrainz and LML; free ones by default.
     """
 
-    def __init__(
-        self,
-        spec: Spec | None = None,
-        library: LibrarySpec | None = None,
-        *,
-        ports: tuple[int, int, int] = (0, 0, 0),
-    ) -> None:
+    access_key = ArchiveBehaviour().access_key
+    secret_key = ArchiveBehaviour().secret_key
+    lml_api_key = LmlBehaviour().api_key
+
+    def __init__(self, spec: Spec | None = None, library: LibrarySpec | None = None) -> None:
         self.spec = spec or Spec()
         self.library = library or LibrarySpec()
-        self.access_key = ArchiveOptions().access_key
-        self.secret_key = ArchiveOptions().secret_key
-        self.lml_api_key = LmlOptions().api_key or ""
-        self._wanted_ports = ports
         self._process: subprocess.Popen[str] | None = None
         self._urls: dict[ServiceName, str] = {}
 
     def __enter__(self) -> Self:
-        order = {
-            "spec": self.spec.to_json(),
-            "library": self.library.to_json(),
-            "ports": self._wanted_ports,
-        }
+        order = {"spec": asdict(self.spec), "library": asdict(self.library)}
         # Its own session: a Ctrl-C in the terminal reaches the owner, who ends it.
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__],
@@ -121,6 +90,21 @@ class Services:
             self._process.communicate()
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables with which the jobs find the services."""
+        return {
+            "ARCHIVE_ORG_URL": self.archive_url,
+            "ARCHIVE_ORG_CHANGES_URL": self.changes_url,
+            "ARCHIVE_ORG_ACCESS_KEY": self.access_key,
+            "ARCHIVE_ORG_SECRET_KEY": self.secret_key,
+            "ARCHIVE_ORG_RATE": "unlimited",
+            "MUSICBRAINZ_URL": self.musicbrainz_url,
+            "MUSICBRAINZ_RATE": "unlimited",
+            "LIBRARY_METADATA_URL": self.lml_url,
+            "LML_API_KEY": self.lml_api_key,
+        }
+
+    @property
     def archive_url(self) -> str:
         return self._urls["archive"]
 
@@ -142,10 +126,10 @@ class Services:
         """The URL of an LML that only knows single lookups."""
         return self._urls["old_lml"]
 
-    def stats(self, service: ServiceName) -> ServiceStats:
+    def stats(self, service: ServiceName) -> Stats:
         """Return what a service has seen since its start or the last reset of its statistics."""
         with _DIRECT.open(f"{self._urls[service]}/_stats", timeout=_TIMEOUT_S) as answer:
-            return ServiceStats(**json.load(answer))
+            return Stats(**json.load(answer))
 
     def control(self, service: ServiceName, **changes: Any) -> None:
         """Change how a service behaves.
@@ -153,8 +137,8 @@ class Services:
         Parameters
         ----------
         changes
-            Fields of `Behaviour`, with faults as mappings of the fields of `Fault`; fields of
-            `ArchiveOptions`, `LmlOptions` or `ChangesOptions`; ``log`` and ``reset_stats``.
+            Fields of the service's `Behaviour`, with faults as mappings of the fields of `Fault`;
+            and ``reset_stats``.
 
         Raises
         ------
@@ -209,20 +193,19 @@ class Services:
 
 
 async def _serve(order: dict[str, Any]) -> None:
-    world = World(Spec.from_json(order["spec"]))
-    library = Library(LibrarySpec.from_json(order["library"]))
-    archive = ArchiveOrg(world, Behaviour())
+    world = World(Spec(**order["spec"]))
+    library = Library(LibrarySpec(**order["library"]))
+    archive = ArchiveOrg(world)
     stand_ins: dict[str, StandIn] = {
         "archive": archive,
-        "musicbrainz": MusicBrainz(world, Behaviour()),
-        "lml": Lml(library, Behaviour()),
-        "old_lml": OldLml(library, Behaviour()),
-        "changes": Changes(world, Behaviour(), archive.changed),
+        "musicbrainz": MusicBrainz(world),
+        "lml": Lml(library, LmlBehaviour()),
+        "old_lml": OldLml(library, LmlBehaviour()),
+        "changes": Changes(world, archive.changed),
     }
-    ports = [*order["ports"], 0, 0]
     urls = {}
-    for (name, stand_in), port in zip(stand_ins.items(), ports, strict=True):
-        server = await serve(stand_in, port)
+    for name, stand_in in stand_ins.items():
+        server = await serve(stand_in)
         stand_in.host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         urls[name] = f"http://{stand_in.host}"
     print(json.dumps(urls), flush=True)

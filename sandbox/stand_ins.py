@@ -7,7 +7,7 @@ Every stand-in also has, for tests and benchmarks:
 
 * ``GET /_stats``: what it has seen so far (see `sandbox.faults.Stats`), by kind of path;
 * ``POST /_control``: a JSON object that changes its behaviour; the keys are the fields of
-  `Behaviour` and those of its ``Options``, and ``reset_stats``;
+  its `Behaviour`, and ``reset_stats``;
 * ``POST /_plant`` (archive.org, MusicBrainz): a JSON object of answers that replace those of the
   world (see `ArchiveOrg.plant` and `MusicBrainz.plant`).
 """
@@ -21,14 +21,14 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote
 
 from sandbox.entities import EntityType
 from sandbox.faults import Behaviour, Fault, Stats, Trouble, spoil
 from sandbox.formats import ARCHIVES
-from sandbox.httpd import Request, Response
+from sandbox.httpd import Request, Response, json_response
 from sandbox.items import File, Item, Planted
 from sandbox.world import World
 
@@ -58,23 +58,25 @@ class StandIn(ABC):
         self.behaviour = behaviour
         self.stats = Stats()
         self.host = ""
-        self._keep_log = False
         self._trouble = Trouble(seed)
         self._trouble.plan(behaviour.faults)
 
     def __call__(self, request: Request) -> Response:
         """Answer a request."""
+        match request.path:
+            case "/_stats":
+                return json_response(vars(self.stats))
+            case "/_control":
+                return self._controlled(request, self.control)
+            case "/_plant":
+                return self._controlled(request, self.plant)
         path = self.kind(request)
-        if path == "_stats":
-            return Response(200, json.dumps(self.stats.to_json()).encode())
-        if path in ("_control", "_plant"):
-            return self._controlled(request, self.control if path == "_control" else self.plant)
         self.stats.paths[path] += 1
-        if self._keep_log:
-            self.stats.log.append(request)
+        if self.behaviour.log:
+            self.stats.log.append({"target": request.target, "headers": request.headers()})
         response = self._answer(path, request)
         response.delay_s += self._trouble.delay(self.behaviour)
-        self.stats.statuses[response.status] += 1
+        self.stats.statuses[str(response.status)] += 1
         return response
 
     def _answer(self, path: str, request: Request) -> Response:
@@ -105,18 +107,10 @@ class StandIn(ABC):
         changes = dict(changes)
         if changes.pop("reset_stats", False):
             self.stats = Stats()
-        self._keep_log = changes.pop("log", self._keep_log)
         if "faults" in changes:
-            changes["faults"] = tuple(
-                Fault(**{**f, "paths": tuple(f.get("paths", ())), "gids": tuple(f.get("gids", ()))})
-                for f in changes["faults"]
-            )
+            changes["faults"] = [Fault(**fault) for fault in changes["faults"]]
             self._trouble.plan(changes["faults"])
-        known = {field.name for field in fields(Behaviour)}
-        self.behaviour = replace(
-            self.behaviour, **{key: value for key, value in changes.items() if key in known}
-        )
-        self.set_options({key: value for key, value in changes.items() if key not in known})
+        self.behaviour = replace(self.behaviour, **changes)
 
     def plant(self, answers: dict[str, Any]) -> None:
         """Replace answers of the world.
@@ -141,13 +135,9 @@ class StandIn(ABC):
         del fault
         return self.answer(path, request)
 
-    @abstractmethod
-    def set_options(self, changes: dict[str, Any]) -> None:
-        """Change the options of this service."""
-
 
 @dataclass(frozen=True, slots=True)
-class ArchiveOptions:
+class ArchiveBehaviour(Behaviour):
     """How archive.org behaves.
 
     Parameters
@@ -178,17 +168,12 @@ class ArchiveOrg(StandIn):
         "download": "download",
         "services": "scrape",
         "s3": "s3",
-        "_stats": "_stats",
-        "_control": "_control",
-        "_plant": "_plant",
     }
+    behaviour: ArchiveBehaviour
 
-    def __init__(
-        self, world: World, behaviour: Behaviour, options: ArchiveOptions | None = None
-    ) -> None:
-        super().__init__(world.spec.seed, behaviour)
+    def __init__(self, world: World) -> None:
+        super().__init__(world.spec.seed, ArchiveBehaviour())
         self._world = world
-        self._options = options or ArchiveOptions()
         # What uploads and deletions have changed; everything else follows from the world.
         self._changed: dict[str, Item] = {}
         self._planted: dict[str, Planted] = {}
@@ -198,9 +183,6 @@ class ArchiveOrg(StandIn):
         self._asked: Counter[str] = Counter()
         # The page of another query is a different one each time.
         self._strangers = itertools.count()
-
-    def set_options(self, changes: dict[str, Any]) -> None:
-        self._options = replace(self._options, **changes)
 
     def kind(self, request: Request) -> str:
         first = request.path.split("/", 2)[1]
@@ -251,7 +233,7 @@ class ArchiveOrg(StandIn):
         item = self._any_item(gid)
         if item is None:
             extended = "extended_err=1" in request.query
-            return Response(200, _NO_ITEM if extended else self._options.nothing.encode())
+            return Response(200, _NO_ITEM if extended else self.behaviour.nothing.encode())
         if isinstance(item, Item) and item.first_answers:
             asked = self._asked[gid]
             if asked < len(item.first_answers):
@@ -312,23 +294,23 @@ class ArchiveOrg(StandIn):
         query = {key: values[-1] for key, values in parse_qs(text).items()}
         entity_type = _collection_type(query.get("q", ""))
         if entity_type is None:
-            return _json({"items": [], "count": 0, "total": 0})
-        rights = f"LOW {self._options.access_key}:{self._options.secret_key}"
+            return json_response({"items": [], "count": 0, "total": 0})
+        rights = f"LOW {self.behaviour.access_key}:{self.behaviour.secret_key}"
         if request.header("authorization") != rights or query.get("scope") != "all":
             # Items are noindex: without rights, a few other items are shown, and no error.
-            return _json({"items": [], "count": 0, "total": 230})
+            return json_response({"items": [], "count": 0, "total": 230})
         if query.get("total_only") == "true":
-            return _json({"items": [], "count": 0, "total": 1})
+            return json_response({"items": [], "count": 0, "total": 1})
         # With `count`, the cursor is ignored.
         cursor = query.get("cursor") if "count" not in query else None
-        size = int(query.get("count", self._options.page_size))
+        size = int(query.get("count", self.behaviour.page_size))
         return self._page(entity_type, cursor, size)
 
     def _page(self, entity_type: EntityType, cursor: str | None, size: int) -> Response:
         try:
             start = _read_cursor(cursor) if cursor else 0
         except ValueError:
-            return _json({"error": "[RANGE_ERROR] cursor is not valid"}, status=400)
+            return json_response({"error": "[RANGE_ERROR] cursor is not valid"}, status=400)
         gids, stop = self._world.collected(entity_type, start, size)
         identifiers = [f"mbid-{gid}" for gid in gids]
         if start == 0:
@@ -342,12 +324,14 @@ class ArchiveOrg(StandIn):
             document["total"] = len(found) + 2
         if stop < self._world.spec.size:
             document["cursor"] = _write_cursor(stop)
-        return _json(document)
+        return json_response(document)
 
     def _bad_page(self, request: Request, fault: Fault) -> Response:
         response = self._scrape(request)
         if fault.kind == "scrape_error":
-            return _json({"error": "query backend is not available"}, status=fault.status or 200)
+            return json_response(
+                {"error": "query backend is not available"}, status=fault.status or 200
+            )
         document = json.loads(response.body)
         if fault.kind == "foreign_page":
             numbers = range(next(self._strangers), 1_000_000)[:50]
@@ -359,7 +343,7 @@ class ArchiveOrg(StandIn):
                 document["cursor"] = sent[-1]
         else:
             return response
-        return _json(document)
+        return json_response(document)
 
     def _s3(self, request: Request) -> Response:
         """Handle uploads and deletions: ``PUT`` and ``DELETE /s3/mbid-GID/NAME``."""
@@ -403,8 +387,8 @@ class ArchiveOrg(StandIn):
 class MusicBrainz(StandIn):
     """The MusicBrainz web service. Kind of path: ``entity``."""
 
-    def __init__(self, world: World, behaviour: Behaviour) -> None:
-        super().__init__(world.spec.seed + 1, behaviour)
+    def __init__(self, world: World) -> None:
+        super().__init__(world.spec.seed + 1, Behaviour())
         self._world = world
         self._planted: dict[str, dict[str, str] | None] = {}
 
@@ -412,14 +396,8 @@ class MusicBrainz(StandIn):
         """Plant entities: by ``TYPE/GID``, ``gid`` and ``xml`` of the answering entity, or null."""
         self._planted.update(answers)
 
-    def set_options(self, changes: dict[str, Any]) -> None:
-        if changes:
-            raise ValueError(f"MusicBrainz has no option {', '.join(changes)}")
-
     def kind(self, request: Request) -> str:
-        if request.path.startswith("/ws/2/"):
-            return "entity"
-        return request.path[1:] if request.path.startswith("/_") else "other"
+        return "entity" if request.path.startswith("/ws/2/") else "other"
 
     def answer(self, path: str, request: Request) -> Response:
         parts = request.path.split("/")
@@ -447,10 +425,6 @@ class MusicBrainz(StandIn):
         if fault.kind == "xml_bomb":
             return Response(200, _XML_BOMB, content_type="application/xml; charset=utf-8")
         return self.answer(path, request)
-
-
-def _json(document: object, *, status: int = 200, delay_s: float = 0.0) -> Response:
-    return Response(status, json.dumps(document).encode(), delay_s=delay_s)
 
 
 def _collection_type(query: str) -> EntityType | None:

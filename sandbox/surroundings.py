@@ -33,20 +33,11 @@ class Surroundings:
     @property
     def environment(self) -> dict[str, str]:
         """The environment variables with which the jobs find all this."""
-        services = self.services
         return {
             "MUSICBRAINZ_DATABASE_URL": self.musicbrainz_dsn,
             "WXYC_DATABASE_URL": self.wxyc_dsn,
             "WXYC_SCHEMA_NAME": WXYC_SCHEMA,
-            "ARCHIVE_ORG_URL": services.archive_url,
-            "ARCHIVE_ORG_CHANGES_URL": services.changes_url,
-            "ARCHIVE_ORG_ACCESS_KEY": services.access_key,
-            "ARCHIVE_ORG_SECRET_KEY": services.secret_key,
-            "ARCHIVE_ORG_RATE": "unlimited",
-            "MUSICBRAINZ_URL": services.musicbrainz_url,
-            "MUSICBRAINZ_RATE": "unlimited",
-            "LIBRARY_METADATA_URL": services.lml_url,
-            "LML_API_KEY": services.lml_api_key,
+            **self.services.environment,
             "BACKFILL_CONTACT": "sandbox@localhost",
         }
 

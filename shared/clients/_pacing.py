@@ -133,8 +133,13 @@ class Health:
 
     @property
     def down(self) -> str | None:
-        """Why the service counts as down, or `None` if it does not."""
-        return self._down
+        """Why the service counts as down, or `None` if it does not.
+
+        While it does, nothing is requested, so after a long silence it has to be tried again.
+        """
+        with self._lock:
+            self._forget(self._clock())
+            return self._down
 
     def succeeded(self) -> None:
         """Record an answered request."""
@@ -170,9 +175,7 @@ class Health:
 
     def _note(self, *, failed: bool) -> float:
         now = self._clock()
-        if now - self._heard_at > self.FORGET_AFTER_S:
-            self._failed.clear()
-            self._failures = 0
+        self._forget(now)
         self._heard_at = now
         if len(self._failed) == self.WINDOW:
             self._failures -= self._failed[0]
@@ -184,6 +187,12 @@ class Health:
         elif self._trouble_began is None:
             self._trouble_began = now
         return now
+
+    def _forget(self, now: float) -> None:
+        if now - self._heard_at > self.FORGET_AFTER_S:
+            self._failed.clear()
+            self._failures = 0
+            self._trouble_began = self._down = None
 
 
 class Meter:

@@ -499,6 +499,9 @@ class Session:
                     log.warning("another session has a lock, trying again: %s", explain(error))
                 else:
                     log.warning("the database did not answer, trying again: %s", explain(error))
+                if error.sqlstate == "25006":
+                    # It may stay read only: after a failover, its name leads to another server.
+                    self.close()
                 if self._stop_flag.wait(next(pauses)):
                     time.sleep(_FIRST_BACKOFF_S)
 

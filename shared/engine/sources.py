@@ -255,7 +255,7 @@ _COUNT: Final = """
 SELECT count(*)
 FROM {table} entity
 WHERE status = {waiting}
-AND ({due})
+AND (%(later)s OR ({due}))
 AND (%(partitions)s = 1 OR mod(id, %(partitions)s) = %(partition)s)
 """
 
@@ -491,9 +491,10 @@ class Claims(Source[ClaimedItem]):
             self.reclaimed(conn, ids)
         return len(ids)
 
-    def count_waiting(self, conn: Connection) -> int:
-        """Return how many rows of the partition can be claimed."""
-        return count(conn, self.table.format(_COUNT), self.partition.values)
+    def count_waiting(self, conn: Connection, *, later: bool = False) -> int:
+        """Return how many rows of the partition can be claimed now, or also later."""
+        values = {"later": later, **self.partition.values}
+        return count(conn, self.table.format(_COUNT), values)
 
     def count_held(self, conn: Connection) -> int:
         """Return how many rows this run holds."""

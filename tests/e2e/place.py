@@ -49,13 +49,7 @@ class Place:
         return {
             **{name: value for name, value in os.environ.items() if "BACKFILL" not in name},
             "MUSICBRAINZ_DATABASE_URL": self.dsn,
-            "ARCHIVE_ORG_URL": self.services.archive_url,
-            "ARCHIVE_ORG_CHANGES_URL": self.services.changes_url,
-            "ARCHIVE_ORG_ACCESS_KEY": self.services.access_key,
-            "ARCHIVE_ORG_SECRET_KEY": self.services.secret_key,
-            "ARCHIVE_ORG_RATE": "unlimited",
-            "MUSICBRAINZ_URL": self.services.musicbrainz_url,
-            "MUSICBRAINZ_RATE": "unlimited",
+            **self.services.environment,
         }
 
     def run(self, *options: object, job: str = "audit-batch", code: int = 0) -> dict[str, Any]:

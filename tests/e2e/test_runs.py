@@ -114,10 +114,7 @@ def place(postgres: Cluster, template: str, services: Services, tmp_path: Path) 
         **{name: value for name, value in os.environ.items() if "BACKFILL" not in name},
         "BACKFILL_BY": "ann",
         "MUSICBRAINZ_DATABASE_URL": dsn,
-        "ARCHIVE_ORG_URL": services.archive_url,
-        "ARCHIVE_ORG_RATE": "unlimited",
-        "MUSICBRAINZ_URL": services.musicbrainz_url,
-        "MUSICBRAINZ_RATE": "unlimited",
+        **services.environment,
     }
     with psycopg.connect(dsn, autocommit=True) as conn:
         yield Place(environment, conn, tmp_path, services)

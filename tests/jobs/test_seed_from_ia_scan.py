@@ -649,6 +649,9 @@ def test_a_list_can_be_verified_alone(database: str, listed: Path) -> None:
     ("content", "what"),
     [
         (gzip.compress("\n".join(identifiers(*range(30))).encode())[:-9], "cut off"),
+        ("\n".join(identifiers(*range(30))).encode()[:-20], "cut off"),
+        ("\n".join([*identifiers(*range(30)), "mbid-"]).encode(), "cut off"),
+        ("\n".join([*identifiers(*range(30)), "\0" * 50]).encode(), "cut off"),
         (b"nonsense\n", "like mbid-GID"),
         ("\n".join(["nonsense"] * 2_000 + identifiers(1)).encode(), "like mbid-GID"),
         ("\n".join(identifiers(*range(30))).encode("utf-16"), "no text in UTF-8"),
@@ -683,12 +686,10 @@ def environ(migrated_database: str, services: Services) -> dict[str, str]:
     with psycopg.connect(migrated_database, autocommit=True) as conn:
         load(conn, WORLD)
     services.control("archive", latency_s=0, reset_stats=True)
-    return os.environ | {
+    return {
+        **os.environ,
+        **services.environment,
         "MUSICBRAINZ_DATABASE_URL": migrated_database,
-        "ARCHIVE_ORG_URL": services.archive_url,
-        "ARCHIVE_ORG_RATE": "unlimited",
-        "ARCHIVE_ORG_ACCESS_KEY": services.access_key,
-        "ARCHIVE_ORG_SECRET_KEY": services.secret_key,
     }
 
 

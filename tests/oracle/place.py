@@ -85,13 +85,7 @@ class Place:
 
     def __init__(self, dsn: str, services: Services) -> None:
         self.conn = psycopg.connect(dsn, autocommit=True)
-        self._environment = {
-            "MUSICBRAINZ_DATABASE_URL": dsn,
-            "ARCHIVE_ORG_URL": services.archive_url,
-            "ARCHIVE_ORG_RATE": "unlimited",
-            "MUSICBRAINZ_URL": services.musicbrainz_url,
-            "MUSICBRAINZ_RATE": "unlimited",
-        }
+        self._environment = {"MUSICBRAINZ_DATABASE_URL": dsn, **services.environment}
 
     def seed(self, keys: Iterable[Key]) -> None:
         """Let some entities wait for an audit."""

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from sandbox.faults import Behaviour
 from sandbox.httpd import Request, Response
 from sandbox.library import Library, LibraryRow, LibrarySpec
-from sandbox.lml import Lml, LmlOptions, OldLml
+from sandbox.lml import Lml, LmlBehaviour, OldLml
 
 LIBRARY = Library(LibrarySpec(seed=3, size=400, timeout_share=0.05, degraded_share=0.05))
 UNCACHED = Library(LibrarySpec(seed=3, size=400, uncached_share=1.0))
@@ -37,7 +36,7 @@ def rows_of(library: Library, outcome: str) -> list[LibraryRow]:
 
 
 def lml(library: Library, **options: Any) -> Lml:
-    return Lml(library, Behaviour(), LmlOptions(**options))
+    return Lml(library, LmlBehaviour(**options))
 
 
 def test_all_callers_share_the_permits() -> None:
@@ -90,7 +89,7 @@ def test_what_it_could_not_say_comes_as_a_success() -> None:
 
 
 def test_an_old_server_keeps_quiet_about_costs_and_time_outs() -> None:
-    server = OldLml(LIBRARY, Behaviour())
+    server = OldLml(LIBRARY, LmlBehaviour())
     row = rows_of(LIBRARY, "timeout")[0]
     body = json.dumps({"artist": row.artist, "album": row.album, "raw_message": "x"}).encode()
     head = b"POST /api/v1/lookup HTTP/1.1\r\nauthorization: Bearer sandbox-lml-key\r\n"

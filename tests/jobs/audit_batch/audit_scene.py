@@ -242,7 +242,7 @@ class Scene:
     ) -> AuditsWritten:
         """Write and commit: what queues events one by one, and the rest together."""
         conn = conn or self.conn
-        writer = Writer(self.run_id, max_queue_depth)
+        writer = Writer(self.run_id, lambda _: max_queue_depth)
         parts = [writer.queue(conn, audit) for audit in audits if queues(audit)]
         if rest := [audit for audit in audits if not queues(audit)]:
             with conn.transaction():

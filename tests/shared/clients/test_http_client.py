@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import responses
 
+from artwork_backfill.shared.clients._pacing import Health
 from artwork_backfill.shared.clients.http import (
     BadAnswer,
     Budget,
@@ -680,6 +681,11 @@ class TestTrouble:
         with pytest.raises(ServiceDown):
             client.get("/", body_of)
         assert len(server.seen) == sent
+        # A daemon lives on, and the service recovers.
+        time.now += Health.FORGET_AFTER_S + 1
+        with pytest.raises(Unreadable):
+            client.get("/", body_of)
+        assert len(server.seen) > sent
 
     @pytest.mark.parametrize("retry_after", [{}, {"Retry_After": "60"}])
     def test_without_a_single_answer_ends_at_once_when_the_time_is_up(
