@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import signal
 import sys
-import threading
-import types
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -50,35 +47,18 @@ def main() -> int:
         return demo.main()
     if arguments.command == "dashboard":
         return dashboard.main(arguments.port)
-    return _up(
-        Spec(seed=arguments.seed, size=arguments.size),
-        LibrarySpec(seed=arguments.seed, size=arguments.library_size),
-        arguments.seconds_per_event,
-        tcp=arguments.tcp,
-        env_file=arguments.env_file,
-    )
+    return _up(arguments)
 
 
-def _up(
-    spec: Spec,
-    library: LibrarySpec,
-    seconds_per_event: float,
-    *,
-    tcp: bool,
-    env_file: Path | None,
-) -> int:
-    stopped = threading.Event()
-
-    def stop(signum: int, frame: types.FrameType | None) -> None:
-        del signum, frame
-        stopped.set()
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
-    with surroundings.start(spec, library, tcp=tcp) as around:
-        indexer = around.indexer(seconds_per_event=seconds_per_event)
-        worker = threading.Thread(target=indexer.run)
-        worker.start()
+def _up(arguments: argparse.Namespace) -> int:
+    spec = Spec(seed=arguments.seed, size=arguments.size)
+    library = LibrarySpec(seed=arguments.seed, size=arguments.library_size)
+    env_file: Path | None = arguments.env_file
+    stop_flag = surroundings.stop_flag()
+    with (
+        surroundings.start(spec, library, tcp=arguments.tcp) as around,
+        around.indexing(seconds_per_event=arguments.seconds_per_event),
+    ):
         if env_file is None:
             for name, value in around.environment.items():
                 print(f"export {name}={shlex.quote(value)}")
@@ -86,9 +66,7 @@ def _up(
             _write_env_file(env_file, around.environment)
             print(f"# The settings are in {env_file}.")
         print("# Running, with a stand-in for artwork-indexer. Ctrl-C stops it.", flush=True)
-        stopped.wait()
-        indexer.stop()
-        worker.join()
+        stop_flag.wait()
     if env_file is not None:
         env_file.unlink(missing_ok=True)
     return 0

@@ -7,21 +7,14 @@ and audits are working, so that actions on the page show results within seconds.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import sys
 import threading
-import types
-from collections.abc import Mapping
-from pathlib import Path
 
 import psycopg
 
 from sandbox import demo, surroundings
 from sandbox.indexer import Indexer
-from sandbox.surroundings import Surroundings
-
-COMMAND = Path(sys.executable).with_name("artwork-backfill")
+from sandbox.surroundings import COMMAND, Surroundings
 
 #: The number of entities whose repairs archive.org refuses until their events are given up.
 REFUSED = 9
@@ -73,9 +66,9 @@ def prepare(around: Surroundings) -> None:
     Raises `subprocess.CalledProcessError` if a job fails.
     """
     for job in ("migrate", "seed-from-mb", "seed-from-ia-scan"):
-        run(around, job)
-        # No indexer is working yet, so the audit must not wait for it.
-    run(around, "audit-batch", "--max-queue-depth", "0")
+        around.run(job)
+    # No indexer is working yet, so the audit must not wait for it.
+    around.run("audit-batch", "--max-queue-depth", "0")
     refused = [plan.gid for plan in around.world.drifted() if plan.status == "repair_queue"]
     fault = {"kind": "refuse", "paths": ["s3"], "gids": refused[:REFUSED]}
     around.services.control("archive", faults=[fault])
@@ -86,68 +79,33 @@ def prepare(around: Surroundings) -> None:
         retry_delay_s=0.0,
     ).run_until_idle()
     around.services.control("archive", faults=[])
-    run(around, "audit-batch")
+    around.run("audit-batch")
     with psycopg.connect(around.musicbrainz_dsn) as conn:
         for statement in (_MAKE_UP_STATUSES, _MAKE_UP_AUDITS, _MAKE_UP_FINDINGS):
             conn.execute(statement)
 
 
-def run(around: Surroundings, *arguments: str) -> None:
-    """Run a command in this world; raise `subprocess.CalledProcessError` if it fails."""
-    ended = subprocess.run(
-        [str(COMMAND), *arguments],
-        env=environment(around.environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        ended.check_returncode()
-    except subprocess.CalledProcessError as error:
-        error.add_note(ended.stdout)
-        raise
-
-
-def environment(own: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment with a world's added."""
-    return {**os.environ, **own}
-
-
 def main(port: int) -> int:
     """Serve the dashboard until Ctrl-C; return the exit code."""
-    stop_flag = threading.Event()
-
-    def stop(signum: int, frame: types.FrameType | None) -> None:
-        del signum, frame
-        stop_flag.set()
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    stop_flag = surroundings.stop_flag()
     print("Starting a small world, and auditing it ...", flush=True)
     with surroundings.start(demo.SPEC, demo.LIBRARY_SPEC) as around:
         prepare(around)
-        indexer = around.indexer(seconds_per_event=0.5)
-        workers = [
-            threading.Thread(target=indexer.run),
-            threading.Thread(target=_audit_now_and_then, args=(around, stop_flag)),
-        ]
-        for worker in workers:
-            worker.start()
-        try:
-            return _serve(around, port, stop_flag)
-        finally:
-            stop_flag.set()
-            indexer.stop()
-            for worker in workers:
-                worker.join()
+        auditor = threading.Thread(target=_audit_now_and_then, args=(around, stop_flag))
+        with around.indexing(seconds_per_event=0.5):
+            auditor.start()
+            try:
+                return _serve(around, port, stop_flag)
+            finally:
+                stop_flag.set()
+                auditor.join()
 
 
 def _serve(around: Surroundings, port: int, stop_flag: threading.Event) -> int:
     # Its own session: a Ctrl-C reaches this process, which ends the other in an orderly way.
     page = subprocess.Popen(
         [str(COMMAND), "dashboard", "--port", str(port), "--by", "you"],
-        env=environment(around.environment),
+        env={**os.environ, **around.environment},
         start_new_session=True,
     )
     print(f"The dashboard is at http://127.0.0.1:{port}; Ctrl-C ends it.", flush=True)
@@ -164,4 +122,4 @@ def _audit_now_and_then(around: Surroundings, stop_flag: threading.Event) -> Non
         while not stop_flag.wait(AUDIT_EVERY_S):
             row = conn.execute(_WAITING).fetchone()
             if row is not None and row[0]:
-                run(around, "audit-batch")
+                around.run("audit-batch")

@@ -6,10 +6,8 @@ world had planted.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -31,8 +29,6 @@ from sandbox.world import Spec
 # About a hundred gids with drift, of every kind.
 SPEC = Spec(seed=129, size=400, drift_rate=0.24)
 LIBRARY_SPEC = LibrarySpec(seed=129, size=600, stranger_share=0.1)
-
-COMMAND = Path(sys.executable).with_name("artwork-backfill")
 
 _STATUSES = "SELECT gid::text, status::text FROM artwork_indexer.audit_entity"
 _EVENTS = "SELECT state::text, count(*) FROM artwork_indexer.event_queue GROUP BY state"
@@ -127,22 +123,15 @@ class _Demo:
         if report:
             arguments += ["--report", str(file)]
         self._console.print(f"[bold]$ artwork-backfill {' '.join([job, *options])}[/bold]")
-        result = subprocess.run(
-            [str(COMMAND), *arguments],
-            env={**os.environ, **self._around.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        if result.returncode != 0:
-            self._console.print(result.stdout, markup=False)
-            raise StepError(f"{job} ended with exit code {result.returncode}")
+        try:
+            output = self._around.run(*arguments)
+        except subprocess.CalledProcessError as error:
+            self._console.print(*error.__notes__, markup=False)
+            raise StepError(f"{job} ended with exit code {error.returncode}") from error
         if report:
             self._console.print(Markdown(file.read_text()))
         else:
-            self._console.print(result.stdout.rstrip(), markup=False)
+            self._console.print(output.rstrip(), markup=False)
 
     def _repair(self) -> int:
         """Let the indexer work; return how many events it carried out."""

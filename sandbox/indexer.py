@@ -13,7 +13,6 @@ import argparse
 import signal
 import threading
 import time
-import types
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -385,13 +384,8 @@ def _main() -> None:
         arguments.musicbrainz_url,
         seconds_per_event=arguments.seconds_per_event,
     )
-
-    def stop(signum: int, frame: types.FrameType | None) -> None:
-        del signum, frame
-        indexer.stop()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: indexer.stop())
     indexer.run()
 
 

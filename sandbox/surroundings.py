@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 
@@ -17,6 +23,7 @@ from sandbox.services import Services
 from sandbox.world import Spec, World
 
 WXYC_SCHEMA = "wxyc_schema"
+COMMAND = Path(sys.executable).with_name("artwork-backfill")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,38 @@ class Surroundings:
             **self.services.environment,
             "BACKFILL_CONTACT": "sandbox@localhost",
         }
+
+    def run(self, *arguments: str) -> str:
+        """Run a command here; return its output.
+
+        Raises `subprocess.CalledProcessError`, with the output as a note, if it fails.
+        """
+        ended = subprocess.run(
+            [str(COMMAND), *arguments],
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            ended.check_returncode()
+        except subprocess.CalledProcessError as error:
+            error.add_note(ended.stdout)
+            raise
+        return ended.stdout
+
+    @contextlib.contextmanager
+    def indexing(self, *, seconds_per_event: float) -> Iterator[None]:
+        """Let a stand-in for artwork-indexer work during the ``with`` block."""
+        indexer = self.indexer(seconds_per_event=seconds_per_event)
+        worker = threading.Thread(target=indexer.run)
+        worker.start()
+        try:
+            yield
+        finally:
+            indexer.stop()
+            worker.join()
 
     def indexer(self, *, seconds_per_event: float = 0.0) -> Indexer:
         """Return a stand-in for artwork-indexer, not yet running, without the real pauses."""
@@ -84,3 +123,11 @@ def start(
             schema.create_wxyc(conn, WXYC_SCHEMA)
             load_library(conn, library, WXYC_SCHEMA)
         yield Surroundings(server, services, world, library, musicbrainz_dsn, wxyc_dsn)
+
+
+def stop_flag() -> threading.Event:
+    """Return a flag that Ctrl-C and SIGTERM set from now on."""
+    flag = threading.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: flag.set())
+    return flag

@@ -24,7 +24,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, ViewportSize, expect
 
-from sandbox import dashboard as sandbox_dashboard
+from sandbox.surroundings import COMMAND
 
 CHROMIUM: Final = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
 TABS: Final = ("Overview", "Reviews", "Failed events", "Entities", "Checks", "Runs")
@@ -81,10 +81,10 @@ def served(
     port = port or free_port()
     process = subprocess.Popen(
         [
-            *(str(sandbox_dashboard.COMMAND), "dashboard", "--by", "tester"),
+            *(str(COMMAND), "dashboard", "--by", "tester"),
             *("--port", str(port), *options),
         ],
-        env=sandbox_dashboard.environment(environment),
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

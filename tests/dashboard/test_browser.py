@@ -325,7 +325,7 @@ def test_the_outcome_of_a_retry_appears_once_it_is_audited(
     select(page, "Reviews")
     press(page, "Audit again")
     expect(outcome(page)).to_have_text("waiting for an audit")
-    sandbox_dashboard.run(around, "audit-batch")
+    around.run("audit-batch")
     expect(outcome(page)).to_contain_text("in review, audited")
 
 
@@ -342,7 +342,7 @@ def test_a_failed_event_is_requeued_and_its_repair_is_seen_to_hold(
     around.indexer().run_until_idle()
     expect(outcome(page)).to_have_text("completed")
     gid = rows.value("SELECT message->>'gid' FROM artwork_indexer.event_queue WHERE id = %s", event)
-    sandbox_dashboard.run(around, "audit-batch")
+    around.run("audit-batch")
     go_to(page, "Entities")
     filter_by(page, "Gid, archive.org identifier or URL", "entity", gid)
     expect(page.get_by_text("clean, priority")).to_be_visible()
@@ -715,8 +715,8 @@ def test_no_outside_host_is_asked_for_anything(around: Surroundings) -> None:
 
 def test_it_does_not_start_for_everyone(around: Surroundings) -> None:
     result = subprocess.run(
-        [str(sandbox_dashboard.COMMAND), "dashboard", "--address", "0.0.0.0"],
-        env=sandbox_dashboard.environment(around.environment),
+        [str(surroundings.COMMAND), "dashboard", "--address", "0.0.0.0"],
+        env={**os.environ, **around.environment},
         capture_output=True,
         text=True,
         timeout=60,
