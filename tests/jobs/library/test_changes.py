@@ -258,6 +258,21 @@ def test_undo_of_many_rows_takes_all_of_them_in_partitions(shelves: Shelves, pat
     assert shelves.filled() == {}
 
 
+@pytest.mark.parametrize("held", [1, 2])
+def test_undo_knows_every_url_that_runs_have_written_to_a_row(
+    shelves: Shelves, path: Path, held: int
+) -> None:
+    shelves.add("1 Album", url=artwork_url(held))
+    written = [
+        {"run_id": run, "library_id": 1, "outcome": "written", "url": artwork_url(number)}
+        for run, number in (("a", 1), ("b", 2), ("c", 2))
+    ]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in written))
+    report = shelves.undo(path)
+    assert (report.totals["written"], report.totals["other_url"]) == (1, 1)
+    assert shelves.filled() == {}
+
+
 def test_a_row_that_is_locked_is_left_and_said(shelves: Shelves, path: Path) -> None:
     shelves.add_albums(3)
     shelves.run(noting(path))
