@@ -1,4 +1,4 @@
-"""The catalogue of checks as text: a list for a terminal, and a table for the documentation."""
+"""The command `checks`: the catalogue as a list for a terminal, a table or JSON."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from rich.console import Group, RenderableType
+import click
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
 from artwork_backfill.jobs.cli.views import markdown_table
-from artwork_backfill.shared.audit.catalogue import CHECKS, Check, Remedy
+from artwork_backfill.jobs.command import form_option, musicbrainz_database
+from artwork_backfill.shared.audit.catalogue import (
+    CHECKS,
+    Check,
+    Remedy,
+    UnknownCheck,
+    parse_remedies,
+)
 from artwork_backfill.shared.audit.decide import Policy
+from artwork_backfill.shared.review import questions
 from artwork_backfill.shared.review.questions import RepairTally
 
 _COLUMNS = ("Check", "Severity", "Entity", "What differs", "Remedy", "Note")
@@ -22,6 +31,44 @@ _BY_CATALOGUE = Policy()
 
 #: How often repairs held, by check.
 Repairs = Mapping[str, RepairTally]
+
+
+@click.command(name="checks")
+@form_option("json", "Print JSON.")
+@form_option("markdown", "Print a Markdown table.")
+@click.option(
+    "--remedy",
+    "remedies",
+    multiple=True,
+    metavar="CHECK=REMEDY",
+    envvar="BACKFILL_REMEDY",
+    show_envvar=True,
+    help="Show the remedies that audit-batch applies with this option. Repeatable.",
+)
+@click.option(
+    "--proofs",
+    is_flag=True,
+    help="Show how often the repairs of each check held; reads the MusicBrainz database.",
+)
+def command(*, form: str | None, remedies: tuple[str, ...], proofs: bool) -> None:
+    """List every check of the audit with its severity and remedy.
+
+    Example: artwork-backfill checks --json
+    """
+    try:
+        policy = Policy(remedies=parse_remedies(remedies))
+    except UnknownCheck as error:
+        raise click.BadParameter(str(error), param_hint="--remedy") from None
+    repairs = None
+    if proofs:
+        with musicbrainz_database("checks", questions.REPAIR_TABLES) as conn:
+            repairs = {tally.check: tally for tally in questions.list_repairs(conn)}
+    if form == "json":
+        click.echo(to_json(policy, repairs))
+    elif form == "markdown":
+        click.echo(to_markdown(policy, repairs))
+    else:
+        Console().print(to_terminal(policy, repairs))
 
 
 def to_terminal(policy: Policy, repairs: Repairs | None) -> RenderableType:

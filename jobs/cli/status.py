@@ -1,4 +1,4 @@
-"""The status of the audit as tables and JSON; `shared.review.status` does the counting."""
+"""The command `status`: tables, JSON or metrics; `shared.review.status` does the counting."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Final
 
+import click
 from psycopg import Connection
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from artwork_backfill.jobs.cli import run_views, views
+from artwork_backfill.jobs.command import musicbrainz_database
 from artwork_backfill.shared.audit.decide import Status
+from artwork_backfill.shared.auditing import gauges
+from artwork_backfill.shared.engine.metrics import render
 from artwork_backfill.shared.review import runs
+from artwork_backfill.shared.review import status as audit_status
 from artwork_backfill.shared.review.runs import Hold, Run
 from artwork_backfill.shared.review.status import AuditStatus, EntityCount
 
@@ -30,6 +35,34 @@ _STATUSES: Final = {
     Status.MANUAL_REVIEW: "review",
     Status.LEGACY: "legacy",
 }
+
+
+@click.command(name="status")
+@click.option("--json", "form", flag_value="json", help="Print JSON.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "openmetrics"]),
+    default="table",
+    show_default=True,
+    help="The output format. openmetrics: the numbers that --metrics of audit-batch also contains.",
+)
+def command(*, form: str) -> None:
+    """Show the progress of the audit and the runs that are working.
+
+    Example: artwork-backfill status --json
+    """
+    if form == "openmetrics":
+        with musicbrainz_database("status", gauges.TABLES) as conn:
+            click.echo(render(gauges.read(conn)), nl=False)
+        return
+    with musicbrainz_database("status", audit_status.TABLES) as conn:
+        found = audit_status.read(conn)
+        working, holds = read_at_work(conn)
+    if form == "json":
+        click.echo(to_json(found, working, holds))
+    else:
+        Console().print(to_terminal(found, working, holds))
 
 
 def read_at_work(conn: Connection) -> tuple[list[Run], list[Hold]]:
