@@ -14,7 +14,6 @@ Every stand-in also has, for tests and benchmarks:
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import re
@@ -23,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
 from sandbox.entities import EntityType
 from sandbox.faults import Behaviour, Fault, Stats, Trouble, spoil
@@ -290,8 +289,7 @@ class ArchiveOrg(StandIn):
         return Response(200, content, content_type="application/octet-stream", padding=padding)
 
     def _scrape(self, request: Request) -> Response:
-        text = request.body.decode() if request.method == "POST" else request.query
-        query = {key: values[-1] for key, values in parse_qs(text).items()}
+        query = request.fields()
         entity_type = _collection_type(query.get("q", ""))
         if entity_type is None:
             return json_response({"items": [], "count": 0, "total": 0})
@@ -308,7 +306,7 @@ class ArchiveOrg(StandIn):
 
     def _page(self, entity_type: EntityType, cursor: str | None, size: int) -> Response:
         try:
-            start = _read_cursor(cursor) if cursor else 0
+            start = int(cursor.removesuffix("==")) if cursor else 0
         except ValueError:
             return json_response({"error": "[RANGE_ERROR] cursor is not valid"}, status=400)
         gids, stop = self._world.collected(entity_type, start, size)
@@ -323,7 +321,8 @@ class ArchiveOrg(StandIn):
             found, _ = self._world.collected(entity_type, 0, self._world.spec.size)
             document["total"] = len(found) + 2
         if stop < self._world.spec.size:
-            document["cursor"] = _write_cursor(stop)
+            # Like the real one, it must be quoted in a query.
+            document["cursor"] = f"{stop}=="
         return json_response(document)
 
     def _bad_page(self, request: Request, fault: Fault) -> Response:
@@ -337,10 +336,8 @@ class ArchiveOrg(StandIn):
             numbers = range(next(self._strangers), 1_000_000)[:50]
             document["items"] = [{"identifier": f"concert{number:06}"} for number in numbers]
         elif fault.kind == "stuck_cursor":
-            text = request.body.decode() if request.method == "POST" else request.query
-            sent = parse_qs(text).get("cursor", [])
-            if sent:
-                document["cursor"] = sent[-1]
+            if sent := request.fields().get("cursor"):
+                document["cursor"] = sent
         else:
             return response
         return json_response(document)
@@ -432,14 +429,3 @@ def _collection_type(query: str) -> EntityType | None:
         if query == f"collection:{archive.collection}":
             return entity_type
     return None
-
-
-def _write_cursor(number: int) -> str:
-    return base64.urlsafe_b64encode(f"from {number}".encode()).decode()
-
-
-def _read_cursor(cursor: str) -> int:
-    word, _, number = base64.urlsafe_b64decode(cursor).decode().partition(" ")
-    if word != "from":
-        raise ValueError("not a cursor of ours")
-    return int(number)
