@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Protocol
 from urllib.parse import parse_qs
 
 _STATUS_LINES = {
@@ -97,10 +97,8 @@ def json_response(document: object, status: int = 200, *, delay_s: float = 0.0) 
     return Response(status, json.dumps(document).encode(), delay_s=delay_s)
 
 
-class Handler(Protocol):
-    """Answer requests; called from the event loop, so it must not wait."""
-
-    def __call__(self, request: Request) -> Response: ...
+Handler = Callable[[Request], Response]
+"""Answers requests; called from the event loop, so it must not wait."""
 
 
 class _Connection(asyncio.Protocol):

@@ -24,7 +24,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import IO, Any
 from urllib.parse import quote, urlencode
 
@@ -65,19 +64,17 @@ LOOPBACK = "127.0.0.1"
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 4 << 30
 
-DURABLE: Mapping[str, str] = MappingProxyType({"shared_buffers": "512MB", "max_wal_size": "4GB"})
+DURABLE: Mapping[str, str] = {"shared_buffers": "512MB", "max_wal_size": "4GB"}
 """Safe against a crash, like a production server: for benchmarks."""
 
-FAST: Mapping[str, str] = MappingProxyType(
-    {
-        "fsync": "off",
-        "synchronous_commit": "off",
-        "full_page_writes": "off",
-        "wal_level": "minimal",
-        "max_wal_senders": "0",
-        "max_wal_size": "512MB",
-    }
-)
+FAST: Mapping[str, str] = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "512MB",
+}
 """Loses data when the machine crashes, but is fast: for tests and the demo."""
 
 

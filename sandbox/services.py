@@ -43,7 +43,10 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Services:
-    """The stand-ins, which run during the ``with`` block.
+    """The stand-ins, which run during the ``with`` block, in which their URLs are known.
+
+    `changes_url` is that of archive.org's Changes API; `old_lml_url` that of an LML that only knows
+    single lookups.
 
     Parameters
     ----------
@@ -83,6 +86,11 @@ class Services:
             self.__exit__()
             raise RuntimeError("the stand-ins did not start; see their output above")
         self._urls = json.loads(answer)
+        self.archive_url = self._urls["archive"]
+        self.changes_url = self._urls["changes"]
+        self.musicbrainz_url = self._urls["musicbrainz"]
+        self.lml_url = self._urls["lml"]
+        self.old_lml_url = self._urls["old_lml"]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,28 +111,6 @@ class Services:
             "LIBRARY_METADATA_URL": self.lml_url,
             "LML_API_KEY": self.lml_api_key,
         }
-
-    @property
-    def archive_url(self) -> str:
-        return self._urls["archive"]
-
-    @property
-    def changes_url(self) -> str:
-        """The URL of archive.org's Changes API."""
-        return self._urls["changes"]
-
-    @property
-    def musicbrainz_url(self) -> str:
-        return self._urls["musicbrainz"]
-
-    @property
-    def lml_url(self) -> str:
-        return self._urls["lml"]
-
-    @property
-    def old_lml_url(self) -> str:
-        """The URL of an LML that only knows single lookups."""
-        return self._urls["old_lml"]
 
     def stats(self, service: ServiceName) -> Stats:
         """Return what a service has seen since its start or the last reset of its statistics."""
