@@ -18,7 +18,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
@@ -55,7 +55,6 @@ from artwork_backfill.shared.engine.stop import (
     StopFlag,
     interrupted_by_signals,
     on_signals,
-    signals_held,
 )
 from artwork_backfill.shared.engine.tables import Table, check_tables
 from artwork_backfill.shared.settings import Settings, SettingsError, is_utf8
@@ -204,28 +203,27 @@ def option(*names: str, **attributes: Any) -> Callable[[F], F]:
 
 
 def _run_options(job: type[Job[Any, Any]]) -> list[click.Parameter]:
-    options = [
+    concurrency = _option(
+        "--concurrency",
+        type=click.IntRange(1, 512),
+        default=job.concurrency,
+        help="The maximum number of simultaneous requests.",
+    )
+    return [
         _option(
             "--batch-size",
             type=click.IntRange(1, MOST_AT_ONCE),
             default=job.batch_size,
             help="Rows in the first batch. The size then adapts so that a write takes about 1 s.",
         ),
+        # A job that must fetch sequentially has no choice here.
+        *([concurrency] if job.concurrency > 1 else []),
+        _option("--fixed-batch-size", is_flag=True, help="Keep the batch size constant."),
         _option(
-            "--fixed-batch-size",
-            is_flag=True,
-            help="Keep the batch size constant.",
+            "--limit", type=click.IntRange(1, BIGINT_MAX), metavar="N", help="Stop after N rows."
         ),
         _option(
-            "--limit",
-            type=click.IntRange(1, BIGINT_MAX),
-            metavar="N",
-            help="Stop after N rows.",
-        ),
-        _option(
-            "--max-duration",
-            type=DurationType(),
-            help="Stop after this time, for example 30m.",
+            "--max-duration", type=DurationType(), help="Stop after this time, for example 30m."
         ),
         _option(
             "--dry-run",
@@ -242,28 +240,15 @@ def _run_options(job: type[Job[Any, Any]]) -> list[click.Parameter]:
             help="Process only the rows whose id modulo N is I, to share a job among containers."
             " [env var: PARTITION_INDEX (or JOB_COMPLETION_INDEX) and PARTITION_COUNT]",
         ),
-    ]
-    # A job that must fetch sequentially has no choice here.
-    if job.concurrency > 1:
-        options.insert(
-            1,
-            _option(
-                "--concurrency",
-                type=click.IntRange(1, 512),
-                default=job.concurrency,
-                help="The maximum number of simultaneous requests.",
-            ),
-        )
-    options.append(
         _option(
             "--metrics",
             type=OutputType((".prom",)),
             metavar="FILE.prom",
             help="Write metrics to this file, in OpenMetrics format for node_exporter's textfile"
             " collector. Updated after each batch, at most once a second.",
-        )
-    )
-    return [*options, *_output_options()]
+        ),
+        *_output_options(),
+    ]
 
 
 def _output_options() -> list[click.Parameter]:
@@ -325,26 +310,24 @@ def _execute(
     log_level = options.pop("log_level")
     metrics_path = options.pop("metrics", None)
     run_options = _take_run_options(job_type, options)
+    _refuse_to_overwrite(run_options.own, run_options.reports)
     console = terminal()
     run_id = uuid4()
     redactor = Redactor.of_process(settings, options.values())
     run_log = RunLog(job_type.name, run_id, redactor)
     configure(run_log, log_level, console)
     _warn_about_lost_reports(run_options.reports, run_log)
-    pinger = _pinger(settings, run_log, is_wanted=not (verify_only or run_options.dry_run))
-    with _pinged(pinger), usage_errors(run_log.redactor):
-        with signals_held():
-            pinger.started()
-            start_sentry(run_log, settings)
+    with usage_errors(redactor):
+        ping_url = settings.ping_url()
+    changes_nothing = verify_only or run_options.dry_run
+    pinger = Pinger(None if changes_nothing else ping_url, run_log)
+    with _pinged(pinger), usage_errors(redactor):
+        pinger.started()
+        start_sentry(run_log, settings)
         dsn = job_type.database(settings)
         open_connection = partial(db.connect, dsn, f"artwork-backfill {job_type.name}")
         with closing(db.open_patiently(open_connection)) as conn:
-            check = partial(
-                check_tables,
-                conn,
-                command=job_type.name,
-                read_only=run_options.dry_run or verify_only,
-            )
+            check = partial(check_tables, conn, command=job_type.name, read_only=changes_nothing)
             check(job_type.tables_for(settings))
             run = Run(
                 run_id,
@@ -357,14 +340,11 @@ def _execute(
             job = build(run, **options)
             check(job.more_tables)
     _tune_interpreter(run_options.concurrency)
-    # Before the run starts a thread: threads inherit the signal mask.
     with on_signals(stop_flag):
         progress = Progress(run_log, console)
-        metrics = (
-            None
-            if metrics_path is None
-            else MetricsFile(metrics_path, job, run, log=run_log, progress=progress)
-        )
+        metrics = None
+        if metrics_path is not None:
+            metrics = MetricsFile(metrics_path, job, run, log=run_log, progress=progress)
         runner = Runner(
             job, run, log=run_log, progress=progress, stop_flag=stop_flag, metrics=metrics
         )
@@ -375,13 +355,6 @@ def _execute(
     _leave(report.exit_code, has_stragglers=runner.has_stragglers)
 
 
-def _pinger(settings: Settings, run_log: RunLog, *, is_wanted: bool) -> Pinger:
-    """Return the pinger of this run; it pings nothing if the run changes nothing."""
-    with usage_errors(run_log.redactor):
-        url = settings.ping_url()
-    return Pinger(url if is_wanted else None, run_log)
-
-
 @contextmanager
 def _pinged(pinger: Pinger) -> Iterator[None]:
     """Ping the health-check service if a run cannot start."""
@@ -390,6 +363,17 @@ def _pinged(pinger: Pinger) -> Iterator[None]:
     except click.ClickException as error:
         pinger.ended(error.exit_code)
         raise
+
+
+def _refuse_to_overwrite(own: Mapping[str, object], reports: Iterable[Path]) -> None:
+    """Refuse a report that would replace a file that the job itself reads or writes."""
+    for path in reports:
+        for value in own.values():
+            for other in value if isinstance(value, tuple) else (value,):
+                if isinstance(other, str | Path) and Path(other).resolve() == path.resolve():
+                    raise click.UsageError(
+                        f"the report {path} would replace a file of this run: choose another file"
+                    )
 
 
 def _warn_about_lost_reports(paths: Iterable[Path], run_log: RunLog) -> None:
@@ -428,16 +412,11 @@ def _with_time_limit(runner: Runner[Any, Any], run: Run, stop_flag: StopFlag) ->
 def _take_run_options(job: type[Job[Any, Any]], options: dict[str, Any]) -> RunOptions:
     """Remove the common options from a command's options; the job's own remain."""
     partition = options.pop("partition", None) or _partition_from(os.environ)
+    common = {
+        field.name: options.pop(field.name) for field in fields(RunOptions) if field.name in options
+    }
     return RunOptions(
-        batch_size=options.pop("batch_size", job.batch_size),
-        concurrency=options.pop("concurrency", 1),
-        fixed_batch_size=options.pop("fixed_batch_size", False),
-        limit=options.pop("limit", None),
-        max_duration=options.pop("max_duration", None),
-        dry_run=options.pop("dry_run", False),
-        partition=partition,
-        reports=options.pop("reports"),
-        own=dict(options),
+        **{"batch_size": job.batch_size, **common}, partition=partition, own=dict(options)
     )
 
 
@@ -524,56 +503,43 @@ def musicbrainz_database(
 class LoggedCommand(click.Command):
     """A command that also reports its failures to the log and to Sentry."""
 
-    def main(self, *arguments: Any, **extra: Any) -> Any:
-        return _logged(super().main, self.name, *arguments, **extra)
+    def main(self, *arguments: Any, **extra: Any) -> NoReturn:
+        with interrupted_by_signals() as interruption:
+            code = self._main(interruption, *arguments, **extra)
+            stop_sentry()
+            sys.exit(code)
+
+    def _main(self, interruption: Interruption, *arguments: Any, **extra: Any) -> int:
+        try:
+            _check_arguments(extra.get("args") or (*arguments, sys.argv[1:])[0])
+            code = super().main(*arguments, **{**extra, "standalone_mode": False})
+            sys.stdout.flush()
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            click.echo(f"Error: cannot write the output: {error.strerror or error}", err=True)
+            discard(sys.stdout)
+            return 1
+        except click.ClickException as error:
+            # In a container, where every line is JSON, the log line suffices.
+            if not _only_logs():
+                error.show()
+            _log_refusal(error, _tool(self.name, *arguments))
+            return error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            message, code = "Aborted!", 1
+            if interruption.signal is not None:
+                message = f"stopped by {signal.Signals(interruption.signal).name}"
+                code = 128 + interruption.signal
+            if _only_logs():
+                announce(_tool(self.name, *arguments), message)
+            else:
+                click.echo(message, err=True)
+        return code if isinstance(code, int) else 0
 
 
-class LoggedGroup(click.Group):
+class LoggedGroup(LoggedCommand, click.Group):
     """A group of commands that also report their failures to the log and to Sentry."""
-
-    def main(self, *arguments: Any, **extra: Any) -> Any:
-        return _logged(super().main, self.name, *arguments, **extra)
-
-
-def _logged(main: Callable[..., Any], name: str | None, *arguments: Any, **extra: Any) -> NoReturn:
-    with interrupted_by_signals() as interruption:
-        _end_logged(main, name, interruption, *arguments, **extra)
-
-
-def _end_logged(
-    main: Callable[..., Any],
-    name: str | None,
-    interruption: Interruption,
-    *arguments: Any,
-    **extra: Any,
-) -> NoReturn:
-    try:
-        _check_arguments(extra.get("args") or (*arguments, sys.argv[1:])[0])
-        code = main(*arguments, **{**extra, "standalone_mode": False})
-        sys.stdout.flush()
-    except OSError as error:
-        if error.errno not in _UNWRITABLE:
-            raise
-        click.echo(f"Error: cannot write the output: {error.strerror or error}", err=True)
-        discard(sys.stdout)
-        code = 1
-    except click.ClickException as error:
-        # In a container, where every line is JSON, the log line suffices.
-        if not _only_logs():
-            error.show()
-        _log_refusal(error, _tool(name, *arguments))
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        message, code = "Aborted!", 1
-        if interruption.signal is not None:
-            message = f"stopped by {signal.Signals(interruption.signal).name}"
-            code = 128 + interruption.signal
-        if _only_logs():
-            announce(_tool(name, *arguments), message)
-        else:
-            click.echo(message, err=True)
-    stop_sentry()
-    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _check_arguments(arguments: Iterable[str]) -> None:
@@ -635,7 +601,7 @@ def _publish(report: reports.Report, run: Run, run_log: RunLog, console: Console
     if console is None:
         run_log.always(reports.headline(report), report=report.as_dict())
     else:
-        reports.show(report, console)
+        console.print(reports.to_terminal(report))
 
 
 def _leave(exit_code: int, *, has_stragglers: bool) -> NoReturn:

@@ -17,12 +17,7 @@ _FORM: Final = re.compile(
 def parse_duration(text: str) -> timedelta:
     """Return the duration that a text denotes, above zero and up to ten years.
 
-    Each number needs a unit.
-
-    Raises
-    ------
-    ValueError
-        The text is not a duration; the message says what is possible.
+    Raises `ValueError` for other texts; the message says what is possible.
     """
     match = _FORM.fullmatch(text.strip())
     numbers = match.groupdict(default="0") if match else {}

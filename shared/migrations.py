@@ -25,8 +25,6 @@ _LOCK_KEY: Final = 0x617274776F726B
 
 # Beside the package in a checkout, and in the image as well, because the wheel contains it.
 _SQL: Final = Path(__file__).resolve().parent.parent / "sql"
-_FOLDER: Final = _SQL / "migrations"
-_WXYC_FOLDER: Final = _SQL / "wxyc"
 
 _CREATE_RECORD: Final = """
 CREATE TABLE IF NOT EXISTS {schema}.backfill_migration (
@@ -61,23 +59,13 @@ class Target(StrEnum):
     @property
     def folder(self) -> Path:
         """The folder of the files."""
-        return _FOLDER if self is Target.MUSICBRAINZ else _WXYC_FOLDER
+        return _SQL / ("migrations" if self is Target.MUSICBRAINZ else "wxyc")
 
-    @property
-    def preconditions(self) -> tuple[Table, ...]:
-        """Tables that must exist, because ours refer to types of artwork-indexer's schema."""
-        return (Table("artwork_indexer.event_queue"),) if self is Target.MUSICBRAINZ else ()
 
-    @property
-    def rights(self) -> tuple[Table, ...]:
-        """The rights that the migrations and our triggers need on tables of others.
-
-        The triggers run with the rights of the role that applies the migrations. If one of these
-        rights is missing, a migration fails after others were applied, or a trigger does nothing.
-        """
-        rights = ("SELECT", "UPDATE", "DELETE", "TRIGGER")
-        is_ours = self is Target.MUSICBRAINZ
-        return (Table("artwork_indexer.event_queue", rights),) if is_ours else ()
+#: The rights that migrations in the MusicBrainz database, and our triggers, need on tables of
+#: others. The triggers run with the rights of the role that applies the migrations. Without one of
+#: these, a migration fails after others were applied, or a trigger does nothing.
+RIGHTS: Final = (Table("artwork_indexer.event_queue", ("SELECT", "UPDATE", "DELETE", "TRIGGER")),)
 
 
 class MigrationFailed(Exception):
@@ -112,33 +100,23 @@ def available(target: Target = Target.MUSICBRAINZ) -> list[Migration]:
 
 def status(conn: Connection, target: Target = Target.MUSICBRAINZ) -> list[tuple[str, State]]:
     """Return every migration by name with its state, reading only."""
-    check_tables(conn, target.preconditions)
+    _check_schema(conn, target)
     applied = _applied(conn, target)
     known = {migration.name: migration.checksum for migration in available(target)}
-    states = [
-        (
-            name,
-            State.PENDING
-            if name not in applied
-            else State.APPLIED
-            if applied[name] == checksum
-            else State.CHANGED,
-        )
-        for name, checksum in known.items()
-    ]
-    return states + [(name, State.UNKNOWN) for name in sorted(applied.keys() - known.keys())]
+
+    def state(name: str) -> State:
+        if name not in applied or name not in known:
+            return State.PENDING if name in known else State.UNKNOWN
+        return State.APPLIED if applied[name] == known[name] else State.CHANGED
+
+    return [(name, state(name)) for name in (*known, *sorted(applied.keys() - known.keys()))]
 
 
 def migrate(conn: Connection, target: Target = Target.MUSICBRAINZ) -> list[str]:
     """Apply the pending migrations and return their names, in order.
 
-    Parameters
-    ----------
-    conn
-        A connection in autocommit mode, as a role that may create tables in the target's schema,
-        and triggers on artwork-indexer's queue.
-    target
-        The database that `conn` is connected to.
+    `conn` is in autocommit mode, as a role that may create tables in the target's schema, and
+    triggers on artwork-indexer's queue.
 
     Raises
     ------
@@ -147,11 +125,12 @@ def migrate(conn: Connection, target: Target = Target.MUSICBRAINZ) -> list[str]:
     MigrationFailed
         A file could not be applied; those before it were.
     """
-    check_tables(conn, target.preconditions)
+    _check_schema(conn, target)
     if target is Target.WXYC:
         _create_schema(conn, target.schema)
     check_may_create(conn, target.schema)
-    check_tables(conn, target.rights)
+    if target is Target.MUSICBRAINZ:
+        check_tables(conn, RIGHTS)
     _check_owns_tables(conn, target)
     names: list[str] = []
     while (name := _apply_next(conn, target)) is not None:
@@ -164,18 +143,23 @@ def _apply_next(conn: Connection, target: Target) -> str | None:
     with conn.transaction():
         _wait_for_other_migrations(conn)
         conn.execute(SQL(_CREATE_RECORD).format(schema=Identifier(target.schema)))
-        applied = _applied(conn, target)
-        for migration in available(target):
-            if applied.get(migration.name, migration.checksum) != migration.checksum:
+        states = status(conn, target)
+        for name, state in states:
+            if state is State.CHANGED:
                 raise DatabaseError(
-                    f"migration {migration.name} has changed since it was applied: restore the"
-                    " file, and put the change into a new migration"
+                    f"migration {name} has changed since it was applied: restore the file, and put"
+                    " the change into a new migration"
                 )
-        pending = [migration for migration in available(target) if migration.name not in applied]
-        if not pending:
-            return None
-        _apply(conn, pending[0], target)
-        return pending[0].name
+        pending = next((name for name, state in states if state is State.PENDING), None)
+        if pending is not None:
+            _apply(conn, Migration(pending, (target.folder / pending).read_bytes()), target)
+        return pending
+
+
+def _check_schema(conn: Connection, target: Target) -> None:
+    # Our tables refer to types of artwork-indexer's schema.
+    if target is Target.MUSICBRAINZ:
+        check_tables(conn, (Table("artwork_indexer.event_queue"),))
 
 
 def _check_owns_tables(conn: Connection, target: Target) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -263,13 +263,8 @@ class Settings:
         url = self.get("BACKFILL_PING_URL")
         if url is None:
             return None
-        try:
-            parts = urlsplit(url)
-            is_usable = parts.scheme in ("http", "https") and bool(parts.hostname)
-            _ = parts.port
-        except ValueError:
-            is_usable = False
-        if not is_usable or parts.fragment:
+        parts = _http_parts(url)
+        if parts is None or parts.fragment:
             # The URL itself is a secret.
             raise _problem("BACKFILL_PING_URL", "is not an http or https URL")
         return url
@@ -310,16 +305,12 @@ class Settings:
 
     def _endpoint(self, url_name: str, rate_name: str) -> Endpoint:
         url = self.require(url_name).rstrip("/")
-        try:
-            parts = urlsplit(url)
-            host = parts.hostname
-            _ = parts.port
-        except ValueError:
-            host = None
-        if host is None or parts.scheme not in ("http", "https"):
+        parts = _http_parts(url)
+        if parts is None:
             raise _problem(url_name, "is not an http or https URL")
-        if parts.username or parts.password or parts.query or parts.fragment:
+        if "@" in parts.netloc or parts.query or parts.fragment:
             raise _problem(url_name, "must contain only scheme, host, port and path")
+        host = str(parts.hostname)
         if host.removeprefix("www.") in PUBLIC_HOSTS and self.contact() is None:
             raise SettingsError(
                 f"BACKFILL_CONTACT is not set, and {host} asks every client to name a contact: "
@@ -344,6 +335,16 @@ def is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _http_parts(url: str) -> SplitResult | None:
+    """Return the parts of an http or https URL, `None` for another text."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts if parts.scheme in ("http", "https") and parts.hostname else None
 
 
 def env_example() -> str:
@@ -379,9 +380,8 @@ def url_secrets(text: str) -> set[str]:
 
 def _keys(url: str) -> set[str]:
     """Return the secret parts of a URL: a password, and long segments of its path."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
+    parts = _http_parts(url)
+    if parts is None:
         return set()
     segments = {part for part in parts.path.split("/") if len(part) >= _SHORTEST_KEY}
     return {text for text in (*segments, parts.query, parts.password or "") if text}

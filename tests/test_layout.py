@@ -46,8 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
 }
 
-#: Of `shared` itself, the engine knows the settings and the version.
-ENGINE_MAY_IMPORT = {"shared.settings", "shared.version"}
+#: Of `shared` itself, the engine knows the settings, the figures of clients, and the version.
+ENGINE_MAY_IMPORT = {"shared.service_stats", "shared.settings", "shared.version"}
 
 
 def part_of(module: str) -> str:

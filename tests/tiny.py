@@ -31,6 +31,7 @@ from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.report import Report
 from artwork_backfill.shared.engine.runner import Runner
 from artwork_backfill.shared.engine.session import Session
+from artwork_backfill.shared.engine.sources import Source
 from artwork_backfill.shared.engine.stop import StopFlag
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
@@ -112,22 +113,14 @@ def wait_for(condition: Callable[[], object], seconds: float = LIMIT_S) -> None:
         time.sleep(0.01)
 
 
-class TinySource:
+class TinySource(Source[int]):
     """Claims waiting rows with SKIP LOCKED, by the verbs of a job, which tests break."""
-
-    is_shared = False
 
     def __init__(self, job: TinyJob) -> None:
         self._job = job
 
-    def prepare(self, session: Session) -> None:
-        pass
-
     def count(self, session: Session) -> int | None:
         return session.transaction(self._job.count, read_only=True)
-
-    def upkeep(self, session: Session) -> None:
-        pass
 
     def next(self, session: Session, size: int) -> Sequence[int] | Wait:
         items = session.transaction(lambda conn: self._job.claim(conn, size))

@@ -26,9 +26,9 @@ from artwork_backfill.jobs.audit_batch.guardrails import Guardrails, Limits
 from artwork_backfill.jobs.audit_batch.writing import Writer, count_dead, fail, queues
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import Policy
-from artwork_backfill.shared.auditing.examination import Examiner
+from artwork_backfill.shared.auditing.examination import Examiner, deferral
 from artwork_backfill.shared.auditing.expectation import add_expectations
-from artwork_backfill.shared.auditing.models import Audit, BadRow, Claim
+from artwork_backfill.shared.auditing.models import Audit, BadRow, Claim, Reason
 from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.http import Interrupted
@@ -95,7 +95,7 @@ class Auditor:
         The average number of entities per second; `None` for no limit.
     time_limit
         The maximum duration of a call in seconds, whatever the services do. Entities that are not
-        examined by then are given back.
+        examined by then are given back; one that took the whole call is deferred as unreadable.
     limits, policy
         As the options of audit-batch. By default, it audits only while artwork-indexer is idle.
     clock
@@ -126,10 +126,11 @@ class Auditor:
             raise ValueError("rate is in entities per second and must be above 0, or None")
         self._interval = 1 / rate if rate else 0.0
         self._time_limit = time_limit
+        self._out_of_time = f"the time limit of {time_limit:g} s was reached"
         limits = limits or Limits(only_when_idle=True)
         self._guardrails = Guardrails(limits, clock)
         self._record = RunRecord(uuid4())
-        self._writer = Writer(self._record.id, limits.max_queue_depth)
+        self._writer = Writer(self._record.id, self._guardrails.max_depth)
         self._clock = clock
         self._next_turn = -math.inf
         self._one_call = threading.Lock()
@@ -317,7 +318,14 @@ class Auditor:
             while left:
                 try:
                     counts.update(self._write(self._examine(left[0], deadline)))
-                except (Interrupted, EngineError):
+                except Interrupted:
+                    if not self._closed and len(left) == len(claimed):
+                        # It took all of the call, and given back it would take the next one, too.
+                        late = deferral(left[0], Reason.UNREADABLE, self._out_of_time)
+                        counts.update(self._write(late))
+                        left.popleft()
+                    raise
+                except EngineError:
                     raise
                 except Exception as error:  # of this entity alone, and counted as such
                     if isinstance(error, psycopg.Error) and db.is_passing(error):
@@ -328,11 +336,7 @@ class Auditor:
                     self._claims.fail(self._session, [(left[0], reason)])
                 left.popleft()
         except Interrupted:
-            waits_for = (
-                "the auditor was closed"
-                if self._closed
-                else f"the time limit of {self._time_limit:g} s was reached"
-            )
+            waits_for = "the auditor was closed" if self._closed else self._out_of_time
         except StopRun as stop:
             waits_for = str(stop)
         finally:
@@ -373,9 +377,7 @@ class Auditor:
 
     def _write(self, audit: Audit) -> Mapping[str, int]:
         if queues(audit):
-            written = self._session.autocommit(
-                lambda conn: self._writer.queue(conn, audit), guarded=True
-            )
+            written = self._session.autocommit(lambda conn: self._writer.queue(conn, audit))
         else:
             written = self._session.transaction(
                 lambda conn: self._writer.write(conn, [audit]), once=True

@@ -16,6 +16,7 @@ from typing import Final
 
 from psycopg import Connection
 
+from artwork_backfill.shared.auditing.queueing import missing_triggers
 from artwork_backfill.shared.engine.job import StopRun, Wait
 from artwork_backfill.shared.engine.session import holds, only_row
 
@@ -47,12 +48,13 @@ SELECT EXISTS (
 """
 
 # The events that artwork-indexer can work on now: attempts are left, the delay after a failure has
-# passed (an hour per attempt), and all events they depend on are completed.
+# passed (an hour per attempt), and all events they depend on are completed. An event takes seconds;
+# one that began an hour ago belonged to an indexer that was killed, and may stay so for ever.
 _IS_INDEXER_BUSY: Final = """
 SELECT EXISTS (
     SELECT
     FROM artwork_indexer.event_queue event
-    WHERE state = 'running'
+    WHERE (state = 'running' AND last_updated > now() - interval '1 hour')
     OR (state = 'queued'
         AND attempts < 5
         AND last_updated <= now() - interval '1 hour' * attempts
@@ -91,6 +93,7 @@ class Guardrails:
         self._claimed: deque[tuple[float, int]] = deque()
         self._neglect = _Neglect(limits.queue_patience)
         self._wanted = 1
+        self._resting = 0
 
     def room(self, conn: Connection, size: int) -> int | Wait:
         """Return how many of `size` entities may be claimed now, or why none may.
@@ -98,18 +101,28 @@ class Guardrails:
         Raises
         ------
         StopRun
-            artwork-indexer is not working.
+            artwork-indexer is not working, or edits of MusicBrainz could fail because of events of
+            the audit.
         """
         with self._lock:
             return self._room(conn, size)
 
     def _room(self, conn: Connection, size: int) -> int | Wait:
+        for name, meaning in missing_triggers(conn).items():
+            if name.startswith("audit_withdraw"):
+                raise StopRun(
+                    f"trigger {name} is missing or disabled, so nothing is queued: {meaning};"
+                    f" run `ALTER TABLE artwork_indexer.event_queue ENABLE TRIGGER {name}`"
+                )
         allowed = self._room_this_hour(size)
         if isinstance(allowed, Wait) or not self._looks_at_queue():
             return allowed
         queued, in_progress, ids, begun = only_row(conn, _QUEUED)
         first = dict(zip(ids or (), begun or (), strict=True))
         is_busy = queued > 0 and holds(conn, _IS_INDEXER_BUSY)
+        self._resting = 0 if is_busy else queued
+        if self._wanted > 1:
+            queued -= self._resting
         obstacle = self._obstacle(queued, is_busy=is_busy)
         self._check_indexer(conn, queued, first if is_busy or obstacle else {}, obstacle)
         if obstacle is not None:
@@ -129,6 +142,15 @@ class Guardrails:
         """Record that a repair of this many events found no room, and wait for that much room."""
         with self._lock:
             self._wanted = min(events, self._limits.max_queue_depth)
+
+    def max_depth(self, events: int) -> int:
+        """Return how long the queue may be after a repair of this many events; 0 for no limit.
+
+        A repair with more events than the limit gets an empty queue for itself. Events count as
+        absent if artwork-indexer could work on none of them: it may retry them in hours.
+        """
+        limit = self._limits.max_queue_depth
+        return limit and self._resting + max(limit, events)
 
     def _looks_at_queue(self) -> bool:
         return self._limits.max_queue_depth > 0 or self._limits.only_when_idle

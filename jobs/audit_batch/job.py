@@ -135,7 +135,7 @@ class AuditBatch(Job[Claim, Audit]):
         run.measure(gauges.read)
         owners = OwnerReader(run.session())
         self._examiner = Examiner(self._services, owners.read, policy, stop_flag=run.stop_flag)
-        self._writer = Writer(run.id, limits.max_queue_depth)
+        self._writer = Writer(run.id, self._guardrails.max_depth)
         partition = run.options.partition
         self._claims = Claims(
             claims.TABLE,
@@ -218,7 +218,7 @@ class AuditBatch(Job[Claim, Audit]):
             left = self._claims.count_held(conn)
             yield Verification.equal("claims of this run left over", 0, left)
             if run.is_complete:
-                waiting = self._claims.count_waiting(conn)
+                waiting = self._claims.count_waiting(conn, later=True)
                 yield Left(waiting + self._claims.count_held_by_others(conn))
             yield from verification.verify_decisions(
                 conn,

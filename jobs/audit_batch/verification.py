@@ -16,7 +16,8 @@ from artwork_backfill.shared.engine.session import count, only_row
 from artwork_backfill.shared.id_set import IdSet
 
 # Later changes by others are correct, too: a completed repair makes an entity unchecked, a failed
-# one makes a review, a person may request another audit, and another run may have audited it.
+# one makes a review, a person may request another audit, decide not to fix it or requeue its
+# events, and another run may have audited it.
 _AS_DECIDED: Final = """
 SELECT count(*)
 FROM artwork_indexer.audit_entity entity
@@ -28,7 +29,17 @@ AND (status::text = %(status)s
         FROM artwork_indexer.audit_result result
         WHERE result.audit_entity_id = entity.id
         AND result.run_id <> %(run_id)s
-        AND result.audited_at >= %(run_started)s))
+        AND result.audited_at >= %(run_started)s)
+     OR status = 'clean' AND EXISTS (
+        SELECT
+        FROM artwork_indexer.needs_manual_review review
+        WHERE review.audit_entity_id = entity.id
+        AND review.status = 'wont_fix'
+        AND review.resolved_at >= %(run_started)s)
+     OR status = 'repair_queue' AND EXISTS (
+        SELECT
+        FROM artwork_indexer.audit_event ours
+        WHERE ours.entity_type = entity.entity_type AND ours.gid = entity.gid))
 """
 
 # Withdrawn events stay recorded until the next sweep makes their entity unchecked.

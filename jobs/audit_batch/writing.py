@@ -8,7 +8,7 @@ may be out of date.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
@@ -240,12 +240,13 @@ class Writer:
     """Write the batches of one run, each in the transaction that the caller opens.
 
     If the queue has no room for the repairs of an entity, its claim is given back as if it had not
-    been audited. `max_queue_depth` is in events, 0 for no limit.
+    been audited. `max_depth` returns how long the queue may be after a number of events was added,
+    0 for no limit.
     """
 
-    def __init__(self, run_id: UUID, max_queue_depth: int = 0) -> None:
+    def __init__(self, run_id: UUID, max_depth: Callable[[int], int] = lambda _: 0) -> None:
         self._run_id = run_id
-        self._max_queue_depth = max_queue_depth
+        self._max_depth = max_depth
         self._recent = _Recent()
         # An audit whose transaction after the events may have been committed without an answer.
         self._unanswered: tuple[Audit, str, AuditsWritten] | None = None
@@ -279,7 +280,7 @@ class Writer:
         begun = begin(conn, with_id=True)
         try:
             written = self._finish(conn, audit, obstacle)
-            self._unanswered = (audit, str(begun.xid), written)
+            self._unanswered = (audit, str(begun), written)
             conn.commit()
         except BaseException:
             roll_back(conn)
@@ -316,7 +317,7 @@ class Writer:
             is_live=expected.is_live if expected is not None else None,
             result=decision.status.value,
             findings=_findings(_Decided(audit, decision)),
-            max_depth=self._max_queue_depth,
+            max_depth=self._max_depth(len(decision.events)),
         )
 
     def _remember(self, conn: Connection, batch: _Sorted) -> None:

@@ -16,10 +16,10 @@ import click
 from artwork_backfill.dashboard import tables as dashboard_tables
 from artwork_backfill.jobs.cli.main import JOBS, load_job
 from artwork_backfill.jobs.command import usage_errors
+from artwork_backfill.shared import migrations
 from artwork_backfill.shared.auditing import expectation
 from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.tables import Table, merge
-from artwork_backfill.shared.migrations import Target
 from artwork_backfill.shared.review import actions, questions, runs, status
 from artwork_backfill.shared.settings import Settings
 
@@ -44,7 +44,7 @@ _OTHERS: Final = {
         *dashboard_tables.CHANGED,
     ),
     "migrate": (
-        *Target.MUSICBRAINZ.rights,
+        *migrations.RIGHTS,
         Table("artwork_indexer.event_failure_reason", ("SELECT", "TRIGGER")),
     ),
 }
@@ -87,13 +87,15 @@ def to_sql(role: str, needs: Iterable[Needs], *, read_only: bool) -> str:
 
 
 def _statements(role: str, tables: Sequence[Table], *, read_only: bool) -> Iterator[str]:
+    always = {table.schema for table in tables if not table.optional}
     for schema in sorted({table.schema for table in tables}):
-        yield _grant("USAGE", f"SCHEMA {_quote(schema)}", role)
+        statement = _grant("USAGE", f"SCHEMA {_quote(schema)}", role)
+        yield statement if schema in always else _where("to_regnamespace", schema, statement)
     needed = sorted(merge(tables), key=lambda table: table.name)
     for table in needed:
         privileges = ["SELECT"] if read_only else _spelled(table)
         statement = _grant(", ".join(privileges), _qualified(table.name), role)
-        yield _where_it_exists(table, statement) if table.optional else statement
+        yield _where("to_regclass", table.name, statement) if table.optional else statement
     if not read_only:
         for table in needed:
             if "INSERT" in table.privileges and table.name in _NUMBERED:
@@ -105,10 +107,10 @@ def _grant(privileges: str, on: str, role: str) -> str:
     return line if len(line) <= _WIDTH else f"GRANT {privileges}\n    ON {on}\n    TO {role};"
 
 
-def _where_it_exists(table: Table, statement: str) -> str:
-    name = _qualified(table.name).replace("'", "''")
-    lines = statement.replace("\n", "\n    ")
-    return f"DO $$ BEGIN IF to_regclass('{name}') IS NOT NULL THEN\n    {lines}\nEND IF; END $$;"
+def _where(look: str, name: str, statement: str) -> str:
+    """Return a statement that takes effect only where the function `look` finds the object."""
+    found = _qualified(name).replace("'", "''")
+    return f"DO $$ BEGIN\nIF {look}('{found}') IS NOT NULL THEN\n{statement}\nEND IF; END $$;"
 
 
 def _spelled(table: Table) -> list[str]:

@@ -149,7 +149,7 @@ def run_view(view: RunView, run: Run) -> RenderableType:
         Text(plain(view.last_words)),
     ]
     if run.report:
-        return Group(*head, reports.to_terminal(reports.from_dict(run.report)))
+        return Group(*head, reports.to_terminal(reports.Report.from_dict(run.report)))
     eta = "" if view.eta_s is None else f", {view.eta_s:,.0f} s left"
     rate = "" if view.rate is None else f" at {view.rate:,.1f}/s"
     total = "" if view.total is None else f" of {view.total:,}"

@@ -15,10 +15,20 @@ from psycopg import Connection
 from artwork_backfill.jobs.library_artwork_url_backfill.models import Miss, Reason
 from artwork_backfill.shared.engine.errors import DatabaseError
 from artwork_backfill.shared.engine.session import holds, only_row
+from artwork_backfill.shared.engine.tables import Table
 
-_TABLE: Final = "artwork_backfill.library_attempt"
-_RIGHTS: Final = ("SELECT", "INSERT", "UPDATE")
+#: A run without --attempts-table works without it.
+TABLE: Final = Table(
+    "artwork_backfill.library_attempt", ("SELECT", "INSERT", "UPDATE"), optional=True
+)
 _RIGHTS_OF_READING: Final = ("SELECT",)
+
+# Looking for a table in a schema without USAGE is an error.
+_MAY_LOOK: Final = """
+SELECT current_user,
+       (SELECT has_schema_privilege(oid, 'USAGE')
+        FROM pg_namespace WHERE nspname = 'artwork_backfill')
+"""
 
 #: The condition that a row of `library` with its `artist` is not yet due for another lookup.
 IS_RESTING: Final = """EXISTS (
@@ -48,19 +58,23 @@ _ALWAYS_ASKED_AGAIN: Final = frozenset({Reason.COULD_NOT_SAY, Reason.NO_NAME})
 
 def check(conn: Connection, *, read_only: bool = False) -> None:
     """Check that the table exists and the role may use it; raise `DatabaseError` otherwise."""
-    rights = _RIGHTS_OF_READING if read_only else _RIGHTS
-    # A schema without USAGE hides the table.
-    found, role = only_row(conn, "SELECT to_regclass(%s), current_user", (_TABLE,))
-    if found is None:
+    rights = _RIGHTS_OF_READING if read_only else TABLE.privileges
+    role, may_look = only_row(conn, _MAY_LOOK)
+    if may_look is False:
         raise DatabaseError(
-            f"there is no table {_TABLE}: run `artwork-backfill migrate --database wxyc` first, or"
-            " omit --attempts-table"
+            f"role {role} may not use {TABLE.name}: ask the owner to GRANT USAGE ON SCHEMA"
+            f" {TABLE.schema} TO {role}; GRANT {', '.join(rights)} ON {TABLE.name} TO {role}"
+        )
+    if not may_look or not holds(conn, "SELECT to_regclass(%s) IS NOT NULL", (TABLE.name,)):
+        raise DatabaseError(
+            f"there is no table {TABLE.name}: run `artwork-backfill migrate --database wxyc` first,"
+            " or omit --attempts-table"
         )
     may_use = "SELECT bool_and(has_table_privilege(%s, name)) FROM unnest(%s::text[]) name"
-    if not holds(conn, may_use, (_TABLE, list(rights))):
+    if not holds(conn, may_use, (TABLE.name, list(rights))):
         raise DatabaseError(
-            f"role {role} may not use {_TABLE}: ask the owner to GRANT {', '.join(rights)}"
-            f" ON {_TABLE} TO {role}"
+            f"role {role} may not use {TABLE.name}: ask the owner to GRANT {', '.join(rights)}"
+            f" ON {TABLE.name} TO {role}"
         )
 
 

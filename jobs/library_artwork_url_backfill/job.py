@@ -97,6 +97,7 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
     name: ClassVar[str] = "library-artwork-url-backfill"
     database = Settings.wxyc_database
     tables = staticmethod(lambda settings: library.tables(settings.wxyc_schema()))
+    optional_tables = (attempts.TABLE,)
     batch_size: ClassVar[int] = BATCH_MAX
     max_batch_size: ClassVar[int] = BATCH_MAX
     concurrency: ClassVar[int] = 1

@@ -22,6 +22,7 @@ from artwork_backfill.jobs.library_artwork_url_backfill.writes import Emptying, 
 from artwork_backfill.shared.clients.http import Interrupted
 from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
 from artwork_backfill.shared.engine.session import Session
+from artwork_backfill.shared.engine.sources import Source
 from artwork_backfill.shared.settings import Settings, SettingsError
 
 #: The maximum number of rows of a batch, as for filling.
@@ -37,32 +38,18 @@ class _Emptied(Written):
     emptied: int = 0
 
 
-class _Covers:
-    """The written covers of a changes file, as a source."""
-
-    is_shared = False
+class _Covers(Source[WrittenCover]):
+    """The written covers of a changes file."""
 
     def __init__(self, covers: Iterator[WrittenCover], count: int) -> None:
         self._covers = covers
         self._count = count
 
-    def prepare(self, session: Session) -> None:
-        """Do nothing: there is nothing to prepare."""
-
     def count(self, session: Session) -> int:
         return self._count
 
-    def upkeep(self, session: Session) -> None:
-        """Do nothing: there is no periodic work."""
-
     def next(self, session: Session, size: int) -> Sequence[WrittenCover]:
         return list(islice(self._covers, min(size, BATCH_MAX)))
-
-    def give_back(self, session: Session, items: Sequence[WrittenCover]) -> None:
-        """Do nothing: nothing was claimed."""
-
-    def fail(self, session: Session, failed: Sequence[tuple[WrittenCover, str]]) -> None:
-        """Do nothing: nothing was claimed."""
 
 
 class Undo(Job[WrittenCover, WrittenCover]):

@@ -51,6 +51,8 @@ _REMEMBERED: Final = 1 << 27
 _IDENTIFIER: Final = re.compile(
     r"mbid-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE | re.ASCII
 )
+# The start of an identifier, or what a file system leaves of a file that was not fully written.
+_CUT_OFF: Final = re.compile(r"m|mb|mbi|mbid|mbid-[0-9a-f-]{0,35}|\0+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,13 +229,17 @@ class ListedPages:
         return _page(identifiers, self._number, self._partition)
 
     def _read(self) -> Iterator[str]:
+        last = ""
         try:
             with self._path.open("rb") as file:
                 for block in read_blocks(file):
                     for line in block.lines:
                         # Copied, so that a page does not keep the whole block in memory.
                         if text := line.strip()[:_LONGEST_LINE]:
-                            yield text.decode("utf-8", "replace")
+                            last = text.decode("utf-8", "replace")
+                            yield last
+            if _CUT_OFF.fullmatch(last):
+                self.damage = f"{self._path}: it is cut off in its last line"
         except DamagedInput as error:
             self.damage = f"{self._path}:{error.line}: {error}"
         except OSError as error:

@@ -164,7 +164,7 @@ class _Verdicts(dict[bytes, Verdict]):
 def _split_line(line: bytes) -> tuple[bytes | None, bytes]:
     """Return the gid and the tail of a line whose gid may have any of its forms."""
     column = re.split(rb"[\t,]", line[:_LONGEST_GID], maxsplit=1)[0]
-    odd = _ODD_GID.fullmatch(column.strip())
+    odd = _ODD_GID.fullmatch(column.strip(b' "'))
     return pack_gid(odd[1]) if odd else None, line[len(column) :]
 
 
@@ -256,6 +256,8 @@ class TableReader(Reader):
         self._is_tame_line = re.compile(b"".join(tame)).fullmatch
 
     def judge(self, tail: bytes) -> Verdict:
+        # Spreadsheets quote values, and some programs write a space after each comma.
+        tail = tail.translate(None, b' "')
         if self._is_tame_line(tail):
             return _OTHER if tail.strip(b"0,") else Verdict(0, Note.NO_FAILURE)
         return _URGENT if self._is_line(tail) else DAMAGED

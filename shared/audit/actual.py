@@ -118,10 +118,13 @@ class Item:
     problem: str = ""
     is_incomplete: bool = False
     _by_name: Mapping[str, ItemFile] = field(init=False, repr=False, compare=False)
+    _originals: tuple[OriginalImage, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         by_name = {file.name: file for file in self.files if not _is_old(file)}
         object.__setattr__(self, "_by_name", by_name)
+        # Once, because each of thousands of images may be looked up among thousands.
+        object.__setattr__(self, "_originals", tuple(self._find_originals()))
 
     def file(self, name: str) -> ItemFile | None:
         """Return the current file of that name, or None if the item does not list one."""
@@ -143,9 +146,9 @@ class Item:
         These are the files of source `original` with an image or PDF suffix or format, without
         archive.org's own files and old versions.
         """
-        return tuple(self._originals())
+        return self._originals
 
-    def _originals(self) -> Iterator[OriginalImage]:
+    def _find_originals(self) -> Iterator[OriginalImage]:
         prefix = f"{item_name(self.gid)}-"
         for file in self._by_name.values():
             if file.source != "original" or _is_archive_orgs(file.name, self.gid):
@@ -164,7 +167,7 @@ class Item:
 
         mb_metadata.xml and its log normally remain after a merge or deletion.
         """
-        accounted = {original.file.name for original in self._originals()}
+        accounted = {original.file.name for original in self._originals}
         accounted |= {INDEX_NAME, xml_name(self.gid), xml_log_name(self.gid)}
         return tuple(
             file
@@ -342,13 +345,16 @@ def _listed(document: Mapping[str, object], gid: str) -> Item:
 def _refuse_incomplete(
     document: Mapping[str, object], files: tuple[ItemFile, ...], gid: str
 ) -> None:
-    """Reject a truncated listing; old versions are counted in `files_count`, too."""
+    """Reject a truncated or contradictory listing; `files_count` also counts old versions."""
     if "files_count" in document and _number(document["files_count"]) != len(files):
         count = str(document["files_count"])[:40]
         raise _Incomplete(f"the listing has {len(files)} files, and files_count says {count}")
-    names = {file.name for file in files if not _is_old(file)}
+    current: dict[str, ItemFile] = {}
+    for file in files:
+        if not _is_old(file) and current.setdefault(file.name, file) != file:
+            raise _Unusable(f"the listing contradicts itself about {file.name}")
     for tail in ("_meta.xml", "_files.xml"):
-        if item_name(gid) + tail not in names:
+        if item_name(gid) + tail not in current:
             raise _Incomplete(f"the listing lacks the item's {tail}")
 
 

@@ -44,22 +44,6 @@ from artwork_backfill.shared.audit.compare_xml import (
 from artwork_backfill.shared.audit.expected import Expected, index_json, md5
 from artwork_backfill.shared.audit.finding import Finding, found
 
-__all__ = [
-    "INCONCLUSIVE",
-    "INDEX_MAX_BYTES",
-    "XML_MAX_BYTES",
-    "Finding",
-    "UnreadableXml",
-    "absence_counts",
-    "capped",
-    "check_expected_xml",
-    "compare",
-    "downloads_needed",
-    "foreign_images",
-    "judged",
-    "needs_xml",
-]
-
 INDEX_MAX_BYTES: Final = 3 * 1024 * 1024
 """The maximum size of an index.json that is read; a listing takes about 700 bytes per image."""
 
@@ -126,19 +110,6 @@ def _must_read(file: ItemFile | None, wanted: bytes | None, limit: int) -> bool:
     if file is None or wanted is None or (file.size or 0) > limit:
         return False
     return file.md5 != md5(wanted)
-
-
-def check_expected_xml(expected: Expected) -> None:
-    """Check that the web service's answer, if there is one, is about this entity.
-
-    Raises
-    ------
-    UnreadableXml
-        It cannot be read, or is about another entity, into which this one has just been merged.
-        Such an entity cannot be audited now. `compare` raises the same.
-    """
-    if expected.xml is not None:
-        parse_entity_xml(expected.xml, expected.entity_type, expected.gid)
 
 
 def foreign_images(expected: Expected, item: Item) -> tuple[OriginalImage, ...]:

@@ -30,7 +30,6 @@ from artwork_backfill.shared.audit.archives import ART_ARCHIVES, INDEX_NAME, xml
 from artwork_backfill.shared.audit.compare import (
     INDEX_MAX_BYTES,
     XML_MAX_BYTES,
-    UnreadableXml,
     absence_counts,
     capped,
     compare,
@@ -38,6 +37,7 @@ from artwork_backfill.shared.audit.compare import (
     judged,
     needs_xml,
 )
+from artwork_backfill.shared.audit.compare_xml import UnreadableXml
 from artwork_backfill.shared.audit.decide import (
     Decision,
     ImageOwner,
@@ -232,11 +232,11 @@ class Examiner:
             with self._budget.scope():
                 return work()
         except _Deferred as deferred:
-            return _deferral(claim, deferred.reason, deferred.detail)
+            return deferral(claim, deferred.reason, deferred.detail)
         except ServiceDown as error:
             raise StopRun(str(error)) from error
         except (Unreadable, NotFound, UnreadableXml) as error:
-            return _deferral(claim, Reason.UNREADABLE, str(error))
+            return deferral(claim, Reason.UNREADABLE, str(error))
 
     def inspect(self, claim: Claim) -> Inspection:
         """Return what `examine` returns, together with everything it rests on, for people.
@@ -434,7 +434,7 @@ def _words(event: QueuedAction) -> str:
     return f"artwork {event.artwork_id}, of {event.owner}"
 
 
-def _deferral(claim: Claim, reason: Reason, message: str) -> Audit:
+def deferral(claim: Claim, reason: Reason, message: str) -> Audit:
     """Return the deferral, or the review that it becomes after too many deferrals."""
     detail = storable(message)
     if reason is Reason.TASKS_PENDING:

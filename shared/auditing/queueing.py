@@ -243,6 +243,7 @@ TRIGGERS: Final[Mapping[str, str]] = {
     "audit_feedback": "the audit does not learn what artwork-indexer has done",
     "audit_withdraw": "edits of MusicBrainz can fail because of the audit's events",
     "audit_withdraw_again": "an event that people requeue can collide with the audit's deletions",
+    "audit_keep_failed": "a failed deletion of the audit that people requeue runs unchecked",
     "audit_withdraw_failed": "a failed deletion of the audit is retried an hour later",
 }
 

@@ -12,8 +12,9 @@ from typing import Final, Self
 
 from artwork_backfill.shared.audit.actual import Item, ItemState, classify
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
-from artwork_backfill.shared.clients.http import Budget, ServiceStats
+from artwork_backfill.shared.clients.http import Budget
 from artwork_backfill.shared.clients.musicbrainz import MusicBrainzClient
+from artwork_backfill.shared.service_stats import ServiceStats
 from artwork_backfill.shared.settings import Settings
 
 #: How long a service may fail broadly before the audit ends, in seconds.

@@ -16,7 +16,6 @@ from typing import Final
 
 MEBIBYTE: Final = 1024 * 1024
 
-
 #: From glibc's malloc.h.
 _M_MMAP_THRESHOLD: Final = -3
 
@@ -32,21 +31,12 @@ def _return_freed_blocks() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
 
 
-class NoRoom(Exception):
-    """Other large answers were in use the whole time."""
-
-
 class Budget:
     """Share a number of bytes among threads.
 
     A thread holds what it took until the end of its outermost `scope`. While it holds bytes, it may
     need more than are left. One thread at a time may take them nevertheless, so that threads that
     wait for each other's bytes do not wait for ever.
-
-    Parameters
-    ----------
-    total
-        In bytes.
     """
 
     #: Answers up to this size are not counted.
@@ -83,22 +73,20 @@ class Budget:
             if depth == 0:
                 self._hold(me, 0)
 
-    def take(self, size: int, until: float, stop_flag: threading.Event) -> None:
+    def take(self, size: int, until: float, stop_flag: threading.Event) -> bool:
         """Wait until there is room for `size` more bytes, and hold them.
 
-        Raises
-        ------
-        NoRoom
-            There is no room by `until` (monotonic seconds), or the run is to stop.
+        Returns false if there is none by `until` (monotonic seconds), or if the run is to stop.
         """
         me = threading.get_ident()
         with self._changed:
             while not self._has_room(me, size):
                 left = until - time.monotonic()
                 if left <= 0 or stop_flag.is_set():
-                    raise NoRoom("other large answers were being read all the time")
+                    return False
                 self._changed.wait(min(left, self._LOOK_EVERY_S))
             self._held[me] = self._held.get(me, 0) + size
+        return True
 
     def give_back(self, size: int) -> None:
         """Give back bytes that were taken, because the answer was smaller."""

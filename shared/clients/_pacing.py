@@ -1,8 +1,7 @@
 """The rate of requests to a service, and the point at which further requests are useless.
 
 Three small thread-safe parts, none of which knows HTTP: `Pace` (requests per second), `Health`
-(whether the service fails broadly) and `Meter` (counters and latencies). `shared.clients.http`
-feeds them. Callers determine the number of simultaneous requests.
+(whether the service fails broadly) and `Meter` (counters and latencies).
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ import statistics
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from artwork_backfill.shared.service_stats import ServiceStats
 
 Clock = Callable[[], float]
 """Seconds from any fixed point, never decreasing."""
@@ -21,22 +21,6 @@ Clock = Callable[[], float]
 
 class Interrupted(Exception):
     """The run was stopped while a request waited for its rate or for a retry."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceStats:
-    """The requests to one service so far.
-
-    `requests` counts every HTTP request, including redirects and retries; `retries` the retries of
-    calls; `errors` the calls that failed. Latencies are those of single HTTP requests, including
-    the body and excluding waits, in milliseconds; 0 before the first.
-    """
-
-    requests: int
-    retries: int
-    errors: int
-    p50_ms: float
-    p95_ms: float
 
 
 class Pace:
@@ -149,8 +133,13 @@ class Health:
 
     @property
     def down(self) -> str | None:
-        """Why the service counts as down, or `None` if it does not."""
-        return self._down
+        """Why the service counts as down, or `None` if it does not.
+
+        While it does, nothing is requested, so after a long silence it has to be tried again.
+        """
+        with self._lock:
+            self._forget(self._clock())
+            return self._down
 
     def succeeded(self) -> None:
         """Record an answered request."""
@@ -186,9 +175,7 @@ class Health:
 
     def _note(self, *, failed: bool) -> float:
         now = self._clock()
-        if now - self._heard_at > self.FORGET_AFTER_S:
-            self._failed.clear()
-            self._failures = 0
+        self._forget(now)
         self._heard_at = now
         if len(self._failed) == self.WINDOW:
             self._failures -= self._failed[0]
@@ -200,6 +187,12 @@ class Health:
         elif self._trouble_began is None:
             self._trouble_began = now
         return now
+
+    def _forget(self, now: float) -> None:
+        if now - self._heard_at > self.FORGET_AFTER_S:
+            self._failed.clear()
+            self._failures = 0
+            self._trouble_began = self._down = None
 
 
 class Meter:
@@ -244,6 +237,6 @@ class Meter:
                 requests=self._requests,
                 retries=self._retries,
                 errors=self._errors,
-                p50_ms=round(cuts[9] * 1000, 2),
-                p95_ms=round(cuts[18] * 1000, 2),
+                p50_ms=round(cuts[9] * 1000, 1),
+                p95_ms=round(cuts[18] * 1000, 1),
             )

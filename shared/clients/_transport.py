@@ -18,8 +18,9 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import requests
@@ -31,18 +32,19 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError as Urllib3Error
 from urllib3.exceptions import TimeoutError as Urllib3Timeout
 
-from artwork_backfill.shared.clients._budget import Budget, NoRoom
+from artwork_backfill.shared.clients._budget import Budget
 
-_CHUNK_BYTES = 64 * 1024
+_CHUNK_BYTES: Final = 64 * 1024
 # An unwanted body up to this size is read, because a new connection would cost more.
-_DRAIN_BYTES = 64 * 1024
+_DRAIN_BYTES: Final = 64 * 1024
 
 #: How long an exchange may still take when the run is to stop, in seconds.
-_GRACE_S = 1.0
+_GRACE_S: Final = 1.0
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
-_NETWORK_ERRORS = (OSError, Urllib3Error, http.client.HTTPException)
+#: requests' own errors are OSErrors.
+_NETWORK_ERRORS: Final = (OSError, Urllib3Error, http.client.HTTPException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,35 +93,33 @@ class BodyTooLarge(ExchangeFailed):
         super().__init__(f"the answer is larger than {max_bytes:,} bytes", transient=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of one exchange: seconds, bytes of the answer, and the memory of all large answers.
-
-    Once `stop_flag` is set, one second is left.
-    """
-
-    deadline_s: float
-    max_bytes: int
-    budget: Budget
-    stop_flag: threading.Event
-
-
 class Transport:
     """A pool of persistent connections for all threads of one client.
 
     Proxies (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) and `REQUESTS_CA_BUNDLE` are taken from the
     environment, because some networks require them. `.netrc` and cookies are not used: nothing may
     add credentials to a request without the caller's knowledge.
+
+    Parameters
+    ----------
+    stop_flag
+        Once it is set, an exchange ends within a second, and a stream at once.
     """
 
     def __init__(
-        self, *, connections: int, connect_timeout_s: float, read_timeout_s: float
+        self,
+        *,
+        connections: int,
+        connect_timeout_s: float,
+        read_timeout_s: float,
+        stop_flag: threading.Event,
     ) -> None:
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
+        self._stop_flag = stop_flag
         self._adapter = _Adapter(pool_connections=32, pool_maxsize=connections, max_retries=0)
         self._verify: bool | str = os.environ.get("REQUESTS_CA_BUNDLE") or True
-        self._deadlines = Deadlines()
+        self._deadlines = _Deadlines(stop_flag)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -134,9 +134,16 @@ class Transport:
         headers: Mapping[str, str],
         body: bytes | None,
         wanted: frozenset[int],
-        limits: Limits,
+        deadline_s: float,
+        max_bytes: int,
+        budget: Budget,
     ) -> Response:
         """Send one request and read its answer, without following redirects.
+
+        Parameters
+        ----------
+        budget
+            The memory of all large answers.
 
         Raises
         ------
@@ -145,43 +152,41 @@ class Transport:
         BodyTooLarge
             A body with a `wanted` status exceeds the limit.
         """
-        with self._deadlines.exchange(
-            limits.deadline_s, limits.stop_flag, grace_s=_GRACE_S
-        ) as exchange:
+        too_late = TooLate(
+            f"no complete answer in time ({self._read_timeout_s:g} s of silence or "
+            f"{deadline_s:.3g} s in all)"
+        )
+        with self._deadlines.watch(deadline_s, grace_s=_GRACE_S) as exchange:
             try:
-                answer = self._send(method, url, headers, body, limits.deadline_s)
+                answer = self._send(method, url, headers, body, deadline_s)
                 content = b""
                 with _closing(answer.raw) as raw:
                     if answer.status_code in wanted:
-                        content = _read_body(raw, limits, exchange)
+                        content = self._read(raw, max_bytes, budget, exchange.until)
                     else:
                         raw.read(_DRAIN_BYTES, decode_content=False)
-            except (
-                *(requests.RequestException, Urllib3Error, http.client.HTTPException),
-                *(OSError, zlib.error, UnicodeError, ValueError),
-            ) as error:
-                raise self._failure(error, exchange, limits) from error
+            except (*_NETWORK_ERRORS, zlib.error, ValueError) as error:
+                is_connected = not isinstance(error, requests.ConnectTimeout)
+                is_timeout = isinstance(error, requests.Timeout | Urllib3Timeout)
+                if exchange.is_cut or (is_timeout and is_connected):
+                    raise too_late from error
+                raise ExchangeFailed(self._reason(error)) from error
             if exchange.is_cut:
-                raise self._too_late(limits)
+                raise too_late
         return Response(answer.status_code, answer.headers, content, url)
 
     @contextmanager
     def stream(
-        self, url: str, *, headers: Mapping[str, str], stop_flag: threading.Event
-    ) -> Iterator[tuple[requests.Response, Exchange]]:
+        self, url: str, *, headers: Mapping[str, str]
+    ) -> Iterator[tuple[int, urllib3.HTTPResponse]]:
         """Open an answer whose body is read piece by piece, without a deadline.
 
-        When the run stops, reading ends, and `is_cut` is set.
-
-        Raises
-        ------
-        OSError
-            There is no answer.
+        Yields its status and its body. `OSError` is raised if there is no answer.
         """
-        with self._deadlines.exchange(math.inf, stop_flag, grace_s=0.0) as exchange:
+        with self._deadlines.watch(math.inf, grace_s=0.0):
             answer = self._send("GET", url, headers, None, self._read_timeout_s)
-            with _closing(answer.raw):
-                yield answer, exchange
+            with _closing(answer.raw) as raw:
+                yield answer.status_code, raw
 
     def _send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, most_s: float
@@ -196,24 +201,44 @@ class Transport:
             proxies=_proxies_for(_origin_of(url)),
         )
 
-    def _failure(self, error: Exception, exchange: Exchange, limits: Limits) -> ExchangeFailed:
-        if exchange.is_cut:
-            return self._too_late(limits)
+    def _read(
+        self, raw: urllib3.HTTPResponse, max_bytes: int, budget: Budget, until: float
+    ) -> bytes:
+        # Compressed bodies are decompressed here and not by urllib3, which accepts a truncated gzip
+        # stream as complete.
+        encoding = raw.headers.get("content-encoding", "identity").lower()
+        if encoding not in ("identity", "gzip", "x-gzip"):
+            raise ExchangeFailed(
+                f"the answer is encoded as {encoding[:40]!r}, which was not asked for"
+            )
+        if raw.length_remaining is not None and raw.length_remaining > max_bytes:
+            raise BodyTooLarge(max_bytes)
+        gunzip = None if encoding == "identity" else _Gunzip(max_bytes)
+        largest = max_bytes if gunzip or raw.length_remaining is None else raw.length_remaining
+        taken = 0
+        content = bytearray()
+        while data := raw.read(_CHUNK_BYTES, decode_content=False):
+            content += gunzip.feed(data) if gunzip else data
+            if len(content) > max_bytes:
+                raise BodyTooLarge(max_bytes)
+            if len(content) > budget.SMALL and not taken:
+                taken = largest
+                if not budget.take(taken, until, self._stop_flag):
+                    raise ExchangeFailed("other large answers were being read all the time")
+        if gunzip:
+            gunzip.check_complete()
+        if taken:
+            budget.give_back(taken - len(content))
+        return bytes(content)
+
+    def _reason(self, error: Exception) -> str:
         if isinstance(error, requests.ConnectTimeout):
-            return ExchangeFailed(f"no connection within {self._connect_timeout_s:g} s")
-        if isinstance(error, (requests.Timeout, Urllib3Timeout)):
-            return self._too_late(limits)
+            return f"no connection within {self._connect_timeout_s:g} s"
         root: BaseException = error
         # Beyond these, the context is whatever the caller was handling.
         while isinstance(cause := root.__cause__ or root.__context__, _NETWORK_ERRORS):
             root = cause
-        return ExchangeFailed(f"{type(root).__name__}: {root}"[:200])
-
-    def _too_late(self, limits: Limits) -> TooLate:
-        return TooLate(
-            f"no complete answer in time ({self._read_timeout_s:g} s of silence or "
-            f"{limits.deadline_s:.3g} s in all)"
-        )
+        return f"{type(root).__name__}: {root}"[:200]
 
 
 @contextmanager
@@ -224,76 +249,6 @@ def _closing(raw: urllib3.HTTPResponse) -> Iterator[urllib3.HTTPResponse]:
         # Closes the connection unless the body was read completely.
         raw.close()
         raw.release_conn()
-
-
-class _Connection(HTTPConnection):
-    def getresponse(self) -> Any:
-        attach(self.sock)
-        return super().getresponse()
-
-
-class _TlsConnection(HTTPSConnection):
-    def getresponse(self) -> Any:
-        attach(self.sock)
-        return super().getresponse()
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-_POOLS = {"http": _Pool, "https": _TlsPool}
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    """requests' adapter with connections that pass their sockets to the current exchange."""
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
-
-    def proxy_manager_for(self, *args: Any, **options: Any) -> urllib3.PoolManager:
-        manager: urllib3.PoolManager = super().proxy_manager_for(*args, **options)
-        manager.pool_classes_by_scheme = _POOLS
-        return manager
-
-
-def _read_body(raw: urllib3.HTTPResponse, limits: Limits, exchange: Exchange) -> bytes:
-    # Compressed bodies are decompressed here and not by urllib3, which accepts a truncated gzip
-    # stream as complete.
-    encoding = raw.headers.get("content-encoding", "identity").lower()
-    if encoding not in ("identity", "gzip", "x-gzip"):
-        raise ExchangeFailed(f"the answer is encoded as {encoding[:40]!r}, which was not asked for")
-    max_bytes, budget = limits.max_bytes, limits.budget
-    if raw.length_remaining is not None and raw.length_remaining > max_bytes:
-        raise BodyTooLarge(max_bytes)
-    gunzip = None if encoding == "identity" else _Gunzip(max_bytes)
-    largest = max_bytes if gunzip or raw.length_remaining is None else raw.length_remaining
-    taken = 0
-    content = bytearray()
-    while data := raw.read(_CHUNK_BYTES, decode_content=False):
-        content += gunzip.feed(data) if gunzip else data
-        if len(content) > max_bytes:
-            raise BodyTooLarge(max_bytes)
-        if len(content) > budget.SMALL and not taken:
-            taken = largest
-            _take(taken, limits, exchange)
-    if gunzip:
-        gunzip.check_complete()
-    if taken:
-        budget.give_back(taken - len(content))
-    return bytes(content)
-
-
-def _take(size: int, limits: Limits, exchange: Exchange) -> None:
-    try:
-        limits.budget.take(size, exchange.until, limits.stop_flag)
-    except NoRoom as error:
-        raise ExchangeFailed(str(error)) from error
 
 
 class _Gunzip:
@@ -337,17 +292,16 @@ def _proxies_for(origin: str) -> dict[str, str]:
     return requests.utils.get_environ_proxies(origin)
 
 
-class Exchange:
-    """One exchange in progress: its deadline, and the socket that it uses.
+# -- deadlines -------------------------------------------------------------------------------------
 
-    `until` is in monotonic seconds; once `stop_flag` is set, `grace_s` seconds are left.
-    """
 
-    def __init__(self, until: float, stop_flag: threading.Event, grace_s: float) -> None:
+class _Exchange:
+    """One exchange in progress: its deadline in monotonic seconds, and the socket that it uses."""
+
+    def __init__(self, until: float, grace_s: float) -> None:
         self.until = until
+        self.grace_s = grace_s
         self.is_cut = False
-        self._stop_flag = stop_flag
-        self._grace_s = grace_s
         self._socket: socket.socket | None = None
 
     def attach(self, sock: socket.socket | None) -> None:
@@ -357,13 +311,6 @@ class Exchange:
             # Too late for the watching thread, which has already checked.
             self.cut()
 
-    def is_due(self) -> bool:
-        """Return whether the exchange has to end now."""
-        now = time.monotonic()
-        if self._stop_flag.is_set() and self._grace_s < math.inf:
-            self.until, self._grace_s = min(self.until, now + self._grace_s), math.inf
-        return now >= self.until
-
     def cut(self) -> None:
         """Shut the socket down. What was read is not an answer, even if it looks complete."""
         self.is_cut = True
@@ -372,7 +319,11 @@ class Exchange:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
 
-class Deadlines:
+#: The exchange of this thread.
+_current: ContextVar[_Exchange | None] = ContextVar("exchange", default=None)
+
+
+class _Deadlines:
     """Watch the exchanges of one transport, and cut those that have to end.
 
     A socket's own time-out starts again with every byte received, so a server that sends single
@@ -380,20 +331,22 @@ class Deadlines:
     shuts such a socket down, which ends every wait for it.
     """
 
-    _LOOK_EVERY_S = 0.1
+    _LOOK_EVERY_S: Final = 0.1
 
-    def __init__(self) -> None:
+    def __init__(self, stop_flag: threading.Event) -> None:
+        self._stop_flag = stop_flag
         self._changed = threading.Condition()
-        self._exchanges: set[Exchange] = set()
+        self._exchanges: set[_Exchange] = set()
         self._watcher: threading.Thread | None = None
         self._closed = False
 
     @contextmanager
-    def exchange(
-        self, seconds: float, stop_flag: threading.Event, *, grace_s: float
-    ) -> Iterator[Exchange]:
-        """Watch the exchange of this thread until its deadline, or until shortly after a stop."""
-        exchange = Exchange(time.monotonic() + seconds, stop_flag, grace_s)
+    def watch(self, seconds: float, *, grace_s: float) -> Iterator[_Exchange]:
+        """Watch the exchange of this thread.
+
+        It has to end after `seconds`, or `grace_s` after a request to stop.
+        """
+        exchange = _Exchange(time.monotonic() + seconds, grace_s)
         with self._changed:
             self._exchanges.add(exchange)
             if self._watcher is None:
@@ -401,11 +354,11 @@ class Deadlines:
                 self._watcher.start()
             elif len(self._exchanges) == 1:
                 self._changed.notify()
-        _under_way.exchange = exchange
+        _current.set(exchange)
         try:
             yield exchange
         finally:
-            _under_way.exchange = None
+            _current.set(None)
             # The connection may serve another exchange from now on.
             with self._changed:
                 self._exchanges.discard(exchange)
@@ -417,22 +370,55 @@ class Deadlines:
             self._changed.notify()
 
     def _watch(self) -> None:
+        stopped_at = math.inf
         with self._changed:
             while not self._closed:
+                now = time.monotonic()
+                # A caller that lives on clears the flag after each stop.
+                stopped_at = min(stopped_at, now) if self._stop_flag.is_set() else math.inf
                 for exchange in self._exchanges:
-                    if not exchange.is_cut and exchange.is_due():
+                    until = min(exchange.until, stopped_at + exchange.grace_s)
+                    if now >= until and not exchange.is_cut:
                         exchange.cut()
                 self._changed.wait(self._LOOK_EVERY_S if self._exchanges else None)
 
 
-class _UnderWay(threading.local):
-    exchange: Exchange | None = None
+class _Connection(HTTPConnection):
+    def getresponse(self) -> Any:
+        _attach(self.sock)
+        return super().getresponse()
 
 
-_under_way = _UnderWay()
+class _TlsConnection(HTTPSConnection):
+    def getresponse(self) -> Any:
+        _attach(self.sock)
+        return super().getresponse()
 
 
-def attach(sock: socket.socket | None) -> None:
-    """Record the socket of this thread's exchange."""
-    if _under_way.exchange is not None:
-        _under_way.exchange.attach(sock)
+def _attach(sock: socket.socket | None) -> None:
+    if (exchange := _current.get()) is not None:
+        exchange.attach(sock)
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+_POOLS: Final = {"http": _Pool, "https": _TlsPool}
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """requests' adapter with connections that pass their sockets to the current exchange."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> urllib3.PoolManager:
+        manager: urllib3.PoolManager = super().proxy_manager_for(*args, **options)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager

@@ -21,7 +21,6 @@ from artwork_backfill.shared.clients.http import (
     Origin,
     Response,
     Service,
-    ServiceClient,
     ServiceError,
     parse_json,
 )
@@ -61,18 +60,11 @@ class ScrapePage:
     total: int | None
 
 
-class ArchiveOrgClient(ServiceClient):
+class ArchiveOrgClient(HttpClient):
     """A client of archive.org, for any number of threads.
 
     Every method raises `Unreadable`, `ServiceDown` or `Interrupted` if there is no answer.
     """
-
-    def __init__(self, http: HttpClient) -> None:
-        super().__init__(http)
-        base = urlsplit(http.service.base_url)
-        self._scheme = base.scheme
-        self._base_host = base.netloc.lower()
-        self._is_the_archive = _is_archive_org(http.service.origin)
 
     @classmethod
     def from_settings(
@@ -88,12 +80,7 @@ class ArchiveOrgClient(ServiceClient):
     ) -> Self:
         """Return a client for the archive.org of the settings, without sending anything yet.
 
-        See `Service` and `HttpClient` for the parameters.
-
-        Raises
-        ------
-        SettingsError
-            A setting is missing or malformed.
+        See `Service` and `HttpClient` for the parameters. Raises `SettingsError`.
         """
         endpoint, keys = settings.archive_org(), settings.archive_org_keys()
         is_the_archive = _is_archive_org(Origin.of(endpoint.base_url))
@@ -115,12 +102,12 @@ class ArchiveOrgClient(ServiceClient):
             call_s=call_s,
             patience_s=patience_s,
         )
-        return cls(HttpClient(service, stop_flag=stop_flag, budget=budget))
+        return cls(service, stop_flag=stop_flag, budget=budget)
 
     @property
     def has_credentials(self) -> bool:
         """Whether keys are set. Without them the scrape API hides the items of a collection."""
-        return bool(self._http.service.credentials)
+        return bool(self.service.credentials)
 
     def metadata(self, gid: str, *, extended_err: bool = False) -> object:
         """Return what the metadata API says about an entity's item: a parsed JSON document.
@@ -128,13 +115,7 @@ class ArchiveOrgClient(ServiceClient):
         The document is returned unchanged, including `[]` and `{}`, which stand for a missing item,
         but at times also for an existing one. Answers that report nothing but a failure of
         archive.org (`error`, or `servers_unavailable` without a list of files) are retried.
-
-        Parameters
-        ----------
-        gid
-            The entity's MBID.
-        extended_err
-            Whether to ask for an `errcode` that says why there is no item.
+        `extended_err` asks for an `errcode` that says why there is no item.
         """
         target = f"/metadata/{_item(gid)}" + ("?extended_err=1" if extended_err else "")
 
@@ -145,7 +126,7 @@ class ArchiveOrgClient(ServiceClient):
                 raise BadAnswer("it was redirected to an answer about something else")
             return document
 
-        return self._http.get(target, parse, max_bytes=_METADATA_MAX_BYTES)
+        return self.get(target, parse, max_bytes=_METADATA_MAX_BYTES)
 
     def download(
         self,
@@ -157,32 +138,24 @@ class ArchiveOrgClient(ServiceClient):
         d2: str | None = None,
         dir: str | None = None,  # noqa: A002 - archive.org's name for it
     ) -> bytes:
-        """Return the bytes of one file of an item.
+        """Return the bytes of one file of an item; a larger one than `max_bytes` is `Unreadable`.
 
         archive.org's main host forwards requests to nodes that answer HTTP 500 for up to half of
-        the files they have, while the item's own servers answer: these are asked next.
+        the files they have, while the item's own servers answer: these are asked next. Raises
+        `NotFound` if archive.org says that the file does not exist.
 
         Parameters
         ----------
-        gid, name
-            The entity, and the name of the file in the item's listing.
-        max_bytes
-            The maximum size; a larger file is `Unreadable`.
         d1, d2, dir
             The item's servers and its directory there, from the metadata API. They are outside
             data: anything but a place of this very item at archive.org is ignored.
-
-        Raises
-        ------
-        NotFound
-            archive.org says that the file does not exist.
         """
         if any(part in ("", ".", "..") for part in name.split("/")):
             raise ValueError(f"not the name of a file: {name!r}")
         path = f"/{quote(name)}"
-        return self._http.get(
+        return self.get(
             f"/download/{_item(gid)}{path}",
-            _body,
+            lambda response: response.body,
             alternatives=[place + path for place in self._places(gid, (d1, d2), dir)],
             max_bytes=max_bytes,
         )
@@ -191,27 +164,14 @@ class ArchiveOrgClient(ServiceClient):
         """Return one page of a collection's identifiers.
 
         No page size is requested, because the service ignores `cursor` together with `count`.
-
-        Parameters
-        ----------
-        collection
-            The identifier of the collection.
-        cursor
-            `ScrapePage.cursor` of the previous page.
-
-        Raises
-        ------
-        CursorRefused, ScrapeError
-            The service answered with an error.
-        CredentialsRefused
-            The service refuses the keys.
+        Raises `CursorRefused`, `ScrapeError` or `CredentialsRefused`.
         """
         query = {"q": f"collection:{collection}", "fields": "identifier"}
         if self.has_credentials:
             query["scope"] = "all"
         if cursor is not None:
             query["cursor"] = cursor
-        return self._http.get(
+        return self.get(
             f"/services/search/v1/scrape?{urlencode(query)}",
             _parse_scrape_page,
             authorized=self.has_credentials,
@@ -223,12 +183,14 @@ class ArchiveOrgClient(ServiceClient):
         if match is None or match["item"] != _item(gid):
             return []
         known = [host.lower() for host in hosts if host and self._is_ours(host.lower())]
-        return [f"{self._scheme}://{host}{directory}" for host in dict.fromkeys(known)]
+        scheme = self.service.origin.scheme
+        return [f"{scheme}://{host}{directory}" for host in dict.fromkeys(known)]
 
     def _is_ours(self, host: str) -> bool:
-        if host == self._base_host:
+        if host == urlsplit(self.service.base_url).netloc.lower():
             return True
-        return self._is_the_archive and _ARCHIVE_HOST.fullmatch(host) is not None
+        is_the_archive = _is_archive_org(self.service.origin)
+        return is_the_archive and _ARCHIVE_HOST.fullmatch(host) is not None
 
 
 def _is_archive_org(origin: Origin) -> bool:
@@ -237,10 +199,6 @@ def _is_archive_org(origin: Origin) -> bool:
 
 def _item(gid: str) -> str:
     return f"mbid-{UUID(gid)}"
-
-
-def _body(response: Response) -> bytes:
-    return response.body
 
 
 #: Fields that say more about an item than a failure of archive.org: it is dark, missing, or has

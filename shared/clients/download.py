@@ -11,7 +11,9 @@ import gzip
 import threading
 import zlib
 from contextlib import ExitStack
-from typing import IO, Final, cast
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import urllib3
@@ -36,7 +38,10 @@ class Download:
     def __init__(self, url: str, stop_flag: threading.Event) -> None:
         self._stop_flag = stop_flag
         self._transport = Transport(
-            connections=1, connect_timeout_s=_CONNECT_TIMEOUT_S, read_timeout_s=_READ_TIMEOUT_S
+            connections=1,
+            connect_timeout_s=_CONNECT_TIMEOUT_S,
+            read_timeout_s=_READ_TIMEOUT_S,
+            stop_flag=stop_flag,
         )
         self._answer = ExitStack()
         try:
@@ -51,16 +56,19 @@ class Download:
         self._gunzip: gzip.GzipFile | None = None
         if self._raw.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip"):
             # Not by urllib3, which accepts a truncated stream as complete.
-            packed = cast("IO[bytes]", _Packed(self._raw))
+            packed: Any = SimpleNamespace(read=partial(_read, self._raw))
             self._gunzip = gzip.GzipFile(fileobj=packed, mode="rb")
 
     def read(self, size: int, /) -> bytes:
         try:
-            if self._gunzip is not None:
-                return self._gunzip.read1(size)
-            return _read(self._raw, size)
+            gunzip = self._gunzip
+            data = _read(self._raw, size) if gunzip is None else gunzip.read1(size)
         except (OSError, EOFError, zlib.error) as error:
             raise OSError(f"the download broke off ({type(error).__name__})") from error
+        if not data and self._stop_flag.is_set():
+            # Without a length, a connection that the stop has cut looks like the end of the file.
+            raise InterruptedError("the run is stopping")
+        return data
 
     def close(self) -> None:
         self._answer.close()
@@ -72,29 +80,16 @@ class Download:
         here = url
         for _ in range(_MAX_REDIRECTS + 1):
             bare = here._replace(netloc=_host(here), fragment="").geturl()
-            answer, _exchange = self._answer.enter_context(
-                self._transport.stream(bare, headers=headers, stop_flag=self._stop_flag)
-            )
-            if answer.status_code == 200:
-                raw: urllib3.HTTPResponse = answer.raw
+            status, raw = self._answer.enter_context(self._transport.stream(bare, headers=headers))
+            if status == 200:
                 return raw
-            if answer.status_code not in _REDIRECTS:
-                raise OSError(f"the server answers HTTP {answer.status_code}")
+            if status not in _REDIRECTS:
+                raise OSError(f"the server answers HTTP {status}")
             self._answer.close()
-            here = urlsplit(urljoin(bare, answer.headers.get("location", "")))
+            here = urlsplit(urljoin(bare, raw.headers.get("location", "")))
             if not _is_same_place(url, here):
                 raise OSError("the server redirects to another host")
         raise OSError(f"the server redirects more than {_MAX_REDIRECTS} times")
-
-
-class _Packed:
-    """The compressed stream that the gzip module reads from."""
-
-    def __init__(self, raw: urllib3.HTTPResponse) -> None:
-        self._raw = raw
-
-    def read(self, size: int, /) -> bytes:
-        return _read(self._raw, size)
 
 
 def _read(raw: urllib3.HTTPResponse, size: int) -> bytes:

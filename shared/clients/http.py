@@ -1,11 +1,7 @@
-"""The HTTP layer of every client.
+"""The HTTP layer of every client: rate, retries, limits, redirects, credentials and errors.
 
-`HttpClient` sends requests to one service: politely (a rate that adapts to refusals, `Retry-After`,
-back-off with jitter), within limits (time of a call, size of every answer and of all large ones
-together), safely (redirects only to permitted hosts, credentials only to their own host) and
-reliably (every failure is an error with a remedy, and never looks like a missing resource).
-
-Clients give it a `Service` and, for each call, a function that parses the answer. The parts are
+The client of a service extends `HttpClient`, describes the service by a `Service`, and gives each
+call a function that parses the answer. A failure never looks like a missing resource. The parts are
 `_transport` (one exchange), `_budget` (memory) and `_pacing` (rate).
 """
 
@@ -13,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import email.utils
-import importlib.metadata
 import json
 import random
 import re
@@ -31,16 +26,16 @@ from artwork_backfill.shared.clients._pacing import (
     Interrupted,
     Meter,
     Pace,
-    ServiceStats,
 )
 from artwork_backfill.shared.clients._transport import (
     ExchangeFailed,
-    Limits,
     Response,
     TooLate,
     Transport,
 )
+from artwork_backfill.shared.service_stats import ServiceStats
 from artwork_backfill.shared.settings import SettingsError
+from artwork_backfill.shared.version import VERSION
 
 __all__ = [
     "MEBIBYTE",
@@ -53,10 +48,8 @@ __all__ = [
     "Origin",
     "Response",
     "Service",
-    "ServiceClient",
     "ServiceDown",
     "ServiceError",
-    "ServiceStats",
     "TimedOut",
     "Unreadable",
     "parse_json",
@@ -138,7 +131,6 @@ class Origin(NamedTuple):
 
     @property
     def is_default_port(self) -> bool:
-        """Whether the port is the default of the scheme."""
         return self.port == _DEFAULT_PORTS[self.scheme]
 
 
@@ -154,10 +146,9 @@ class Service:
     ----------
     name, url_setting, key_settings
         Its name for people, and the settings to name if its URL or its credentials are wrong.
-    base_url
-        Scheme, host and optionally a path that precedes that of each request.
-    contact
-        The e-mail address or URL of the operator, for `User-Agent`.
+    base_url, contact
+        Scheme, host and optionally a path that precedes that of each request; and the operator's
+        e-mail address or URL, for `User-Agent`. `Settings` has checked both.
     rate, concurrency
         Requests per second (`None`: no limit of ours), and the number of threads.
     headers, credentials
@@ -178,10 +169,7 @@ class Service:
     retries_timeouts
         Whether to retry a request that the service was still working on when its time was up.
 
-    Raises
-    ------
-    SettingsError
-        A value cannot be used.
+    `SettingsError` is raised for a header that cannot be sent.
     """
 
     name: str
@@ -206,26 +194,13 @@ class Service:
     retries_timeouts: bool = True
 
     def __post_init__(self) -> None:
-        try:
-            Origin.of(self.base_url)
-        except ValueError as error:
-            # The URL itself is not shown, because it may contain a password.
-            raise SettingsError(
-                f"{self.url_setting} is {error}; give one such as https://host.example"
-            ) from None
-        _check_header_value("BACKFILL_CONTACT", self.contact or "-")
         for name, value in self.headers.items():
             _check_header_value(name, value)
         for value in self.credentials.values():
             _check_header_value(self.key_settings, value)
-        if self.rate is not None and self.rate <= 0:
-            raise SettingsError(f"the rate for {self.name} is not positive: set it above 0")
-        if self.concurrency < 1:
-            raise SettingsError(f"the concurrency for {self.name} is not positive: set at least 1")
 
     @property
     def origin(self) -> Origin:
-        """The base URL's origin."""
         return Origin.of(self.base_url)
 
 
@@ -253,7 +228,7 @@ class _Call:
 
 
 class HttpClient:
-    """Send requests to one service, from any number of threads.
+    """Send requests to one service, from any number of threads; the base of all clients.
 
     Parameters
     ----------
@@ -264,8 +239,8 @@ class HttpClient:
         so does an exchange that is not finished within a second.
     budget
         The memory of large answers, if several clients share it.
-    clock, wall_clock, uniform
-        Monotonic seconds, seconds since the epoch, and random numbers between two bounds.
+    clock, uniform
+        Monotonic seconds, and random numbers between two bounds.
     """
 
     def __init__(
@@ -282,7 +257,6 @@ class HttpClient:
         self._stop_flag = stop_flag
         self._budget = budget or Budget()
         self._origin = service.origin
-        self._base_url = service.base_url.rstrip("/")
         self._clock = clock
         self._wall_clock = wall_clock
         self._uniform = uniform
@@ -298,7 +272,13 @@ class HttpClient:
             connections=service.concurrency,
             connect_timeout_s=service.connect_timeout_s,
             read_timeout_s=service.read_timeout_s,
+            stop_flag=stop_flag,
         )
+
+    @property
+    def name(self) -> str:
+        """The service's name for people."""
+        return self.service.name
 
     def get(
         self,
@@ -312,14 +292,14 @@ class HttpClient:
     ) -> T:
         """GET `target` and return the result of `parse` for the answer.
 
+        Raises `NotFound`, `CredentialsRefused`, `Unreadable`, `ServiceDown` or `Interrupted`.
+
         Parameters
         ----------
         target
             A path below the base URL, already percent-encoded.
         parse
             Parses an answer; raises `BadAnswer` if the request should be retried.
-        max_bytes
-            The maximum size of the answer; by default, that of the service.
         alternatives
             Complete URLs that return the same bytes, tried in turn, once per attempt, if the target
             fails. The caller is responsible for where they lead.
@@ -327,19 +307,8 @@ class HttpClient:
             Whether to send the service's credentials.
         also_wanted
             Statuses other than 200 whose answers `parse` gets.
-
-        Raises
-        ------
-        NotFound
-            The resource does not exist.
-        CredentialsRefused
-            The service refuses the credentials.
-        Unreadable
-            There is no usable answer after all attempts.
-        ServiceDown
-            The service has been failing broadly for minutes.
-        Interrupted
-            The run is stopping.
+        max_bytes
+            The maximum size of the answer; by default, that of the service.
         """
         call = self._call("GET", target, also_wanted, authorized)
         call.urls += tuple(alternatives)
@@ -375,20 +344,11 @@ class HttpClient:
         return self._perform(call, parse)
 
     def _call(
-        self,
-        method: str,
-        target: str,
-        also_wanted: frozenset[int],
-        authorized: bool = False,
+        self, method: str, target: str, also_wanted: frozenset[int], authorized: bool = False
     ) -> _Call:
-        return _Call(
-            method,
-            (self._base_url + target,),
-            _OK | also_wanted,
-            self.service.call_s,
-            self.service.max_bytes,
-            authorized,
-        )
+        service, wanted = self.service, _OK | also_wanted
+        urls = (service.base_url.rstrip("/") + target,)
+        return _Call(method, urls, wanted, service.call_s, service.max_bytes, authorized)
 
     def stats(self) -> ServiceStats:
         """Return the statistics of the requests so far."""
@@ -460,16 +420,12 @@ class HttpClient:
         headers = self._headers
         if call.body is not None:
             headers = {**headers, "Content-Type": call.content_type}
-        if call.authorized and self._may_see_credentials(Origin.of(url)):
-            headers = {**headers, **self.service.credentials}
+        if call.authorized:
+            origin = Origin.of(url)
+            if origin == self._origin or self.service.trusts(origin):
+                headers = {**headers, **self.service.credentials}
         if call.seconds_left <= 0:
             raise ExchangeFailed(f"not answered within {self.service.call_s:g} s")
-        limits = Limits(
-            min(self.service.deadline_s, call.seconds_left),
-            call.max_bytes,
-            self._budget,
-            self._stop_flag,
-        )
         self._pace.take_turn()
         began = self._clock()
         try:
@@ -479,7 +435,9 @@ class HttpClient:
                 headers=headers,
                 body=call.body,
                 wanted=call.wanted,
-                limits=limits,
+                deadline_s=min(self.service.deadline_s, call.seconds_left),
+                max_bytes=call.max_bytes,
+                budget=self._budget,
             )
         except ExchangeFailed as failure:
             if self._stop_flag.is_set():
@@ -491,9 +449,6 @@ class HttpClient:
             call.seconds_left -= took
             self._meter.request(took)
 
-    def _may_see_credentials(self, origin: Origin) -> bool:
-        return origin == self._origin or self.service.trusts(origin)
-
     def _redirect_target(self, call: _Call, response: Response) -> str:
         if call.method == "POST" and response.status not in _REDIRECTS_OF_POST:
             raise ExchangeFailed(f"HTTP {response.status} would turn the POST into a GET")
@@ -504,28 +459,27 @@ class HttpClient:
             raise ExchangeFailed(f"HTTP {response.status} to nowhere") from error
         except ValueError as error:
             raise ExchangeFailed(f"HTTP {response.status} to {error}") from error
-        if origin != self._origin and not self._may_go_to(origin):
+        is_safe = origin.scheme in ("https", self._origin.scheme)
+        if origin != self._origin and not (is_safe and self.service.may_redirect_to(origin)):
             raise ExchangeFailed(
                 f"HTTP {response.status} to {origin.scheme}://{origin.host}:{origin.port}, "
                 "which is not one of its hosts"
             )
         return url
 
-    def _may_go_to(self, origin: Origin) -> bool:
-        safe = origin.scheme in ("https", self._origin.scheme)
-        return safe and self.service.may_redirect_to(origin)
-
     def _raise_for_status(self, call: _Call, response: Response) -> NoReturn:
         status = response.status
         if status == 404:
-            raise NotFound(
-                f"{self.service.name} has nothing at {call.urls[0]} (HTTP 404)",
-                service=self.service.name,
-                url=call.urls[0],
-                status=status,
-            )
+            raise self._error(NotFound, f"has nothing at {call.urls[0]} (HTTP 404)", call, status)
         if status in (401, 403) and call.authorized:
-            self._raise_credentials_refused(call, status)
+            settings = self.service.key_settings
+            problem = f"refused {settings}" if self.service.credentials else f"wants {settings} set"
+            raise self._error(
+                CredentialsRefused,
+                f"{problem} (HTTP {status} for {call.urls[0]}): correct the setting and run again",
+                call,
+                status,
+            )
         raise ExchangeFailed(
             f"HTTP {status}",
             transient=status in _TRANSIENT or status >= 500,
@@ -579,56 +533,30 @@ class HttpClient:
     def _raise_unreadable(self, call: _Call, failure: ExchangeFailed, attempts: int) -> NoReturn:
         self._meter.error()
         tried = f" in {attempts} attempts" if attempts > 1 else ""
-        error = TimedOut if _is_timeout(failure) else Unreadable
-        raise error(
-            f"{self.service.name} did not answer {call.method} {call.urls[0]}{tried}: "
-            f"{failure.reason}. Try again later; if it persists, check {self.service.url_setting}",
-            service=self.service.name,
-            url=call.urls[0],
-            status=failure.status,
+        raise self._error(
+            TimedOut if _is_timeout(failure) else Unreadable,
+            f"did not answer {call.method} {call.urls[0]}{tried}: {failure.reason}. Try again"
+            f" later; if it persists, check {self.service.url_setting}",
+            call,
+            failure.status,
         ) from failure
-
-    def _raise_credentials_refused(self, call: _Call, status: int) -> NoReturn:
-        settings = self.service.key_settings
-        problem = f"refused {settings}" if self.service.credentials else f"wants {settings} set"
-        raise CredentialsRefused(
-            f"{self.service.name} {problem} (HTTP {status} for {call.urls[0]}): correct the "
-            "setting and run again",
-            service=self.service.name,
-            url=call.urls[0],
-            status=status,
-        )
 
     def _check_health(self, call: _Call) -> None:
         if (reason := self._health.down) is None:
             return
         self._meter.error()
-        raise ServiceDown(
-            f"{self.service.name} is down: {reason}. Run again when it has recovered; if it works,"
-            f" check {self.service.url_setting}",
-            service=self.service.name,
-            url=call.urls[0],
+        raise self._error(
+            ServiceDown,
+            f"is down: {reason}. Run again when it has recovered; if it works, check"
+            f" {self.service.url_setting}",
+            call,
         )
 
-
-class ServiceClient:
-    """The common part of the clients of all services."""
-
-    def __init__(self, http: HttpClient) -> None:
-        self._http = http
-
-    @property
-    def name(self) -> str:
-        """The service's name for people."""
-        return self._http.service.name
-
-    def stats(self) -> ServiceStats:
-        """Return the statistics of the requests so far."""
-        return self._http.stats()
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._http.close()
+    def _error(
+        self, kind: type[ServiceError], what: str, call: _Call, status: int | None = None
+    ) -> ServiceError:
+        name = self.service.name
+        return kind(f"{name} {what}", service=name, url=call.urls[0], status=status)
 
 
 def _is_timeout(failure: ExchangeFailed) -> bool:
@@ -636,7 +564,7 @@ def _is_timeout(failure: ExchangeFailed) -> bool:
 
 
 def _user_agent(contact: str | None) -> str:
-    product = f"artwork-backfill/{importlib.metadata.version('artwork-backfill')}"
+    product = f"artwork-backfill/{VERSION}"
     return f"{product} ( {contact} )" if contact else product
 
 

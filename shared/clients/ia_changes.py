@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Final, NoReturn, Self
+from typing import Final, Self
 
 from artwork_backfill.shared.clients.http import (
     MEBIBYTE,
@@ -18,7 +18,6 @@ from artwork_backfill.shared.clients.http import (
     HttpClient,
     Response,
     Service,
-    ServiceClient,
     ServiceError,
     parse_json,
 )
@@ -67,24 +66,23 @@ class ChangesPage:
         return self.wants_rest and (self.distance is None or self.distance <= _NEAR_END)
 
 
-class ChangesClient(ServiceClient):
+class ChangesClient(HttpClient):
     """A client of the Changes API, for one page after another.
 
     Every method raises `Unreadable`, `ServiceDown` or `Interrupted` if there is no answer.
     """
 
-    def __init__(self, http: HttpClient, access_key: str, secret_key: str) -> None:
-        super().__init__(http)
-        self._keys = {"access": access_key, "secret": secret_key}
+    def __init__(
+        self, service: Service, keys: tuple[str, str], *, stop_flag: threading.Event
+    ) -> None:
+        super().__init__(service, stop_flag=stop_flag)
+        self._keys = dict(zip(("access", "secret"), keys, strict=True))
 
     @classmethod
     def from_settings(cls, settings: Settings, *, stop_flag: threading.Event) -> Self:
         """Return a client for the Changes API of the settings, without sending anything yet.
 
-        Raises
-        ------
-        SettingsError
-            A setting is missing or malformed; the API requires keys.
+        Raises `SettingsError`, also if there are no keys.
         """
         keys = settings.archive_org_keys()
         if keys is None:
@@ -102,31 +100,21 @@ class ChangesClient(ServiceClient):
             key_settings=_KEYS,
             max_bytes=_PAGE_MAX_BYTES,
         )
-        return cls(HttpClient(service, stop_flag=stop_flag), *keys)
+        return cls(service, keys, stop_flag=stop_flag)
 
     def page(self, *, token: str | None = None, start_date: str | None = None) -> ChangesPage:
-        """Return the page of a token, or the first page since a date.
+        """Return the page of a token, or the first page since a date, by default now.
 
-        Parameters
-        ----------
-        token
-            `ChangesPage.next_token` of the previous page.
-        start_date
-            `YYYYMMDD` in UTC, or `FROM_BEGINNING`. Without token and date, changes from now on.
-
-        Raises
-        ------
-        CredentialsRefused
-            The account lacks the privilege, or its keys are wrong.
-        ChangesError
-            The service answered with an error, or not in the documented form.
+        `start_date` is `YYYYMMDD` in UTC, or `FROM_BEGINNING`. Raises `CredentialsRefused` if the
+        account lacks the privilege or its keys are wrong, and `ChangesError` if the service
+        answered with an error.
         """
         fields = dict(self._keys)
         if token is not None:
             fields["token"] = token
         elif start_date is not None:
             fields["start_date"] = start_date
-        return self._http.post_form(
+        return self.post_form(
             "/changes/v1",
             fields,
             _parse_page,
@@ -136,15 +124,10 @@ class ChangesClient(ServiceClient):
 
 def _parse_page(response: Response) -> ChangesPage:
     if response.status in (401, 403):
-        raise CredentialsRefused(
-            f"archive.org refused to show changes (HTTP {response.status}): {_PRIVILEGE}",
-            service="archive.org",
-            url=response.url,
-            status=response.status,
-        )
+        raise _refused(f"HTTP {response.status}", response)
     document = parse_json(response)
     if isinstance(document, dict) and "error" in document:
-        _raise_error(str(document["error"])[:500], response)
+        raise _error(str(document["error"])[:500], response)
     if response.status != 200:
         raise BadAnswer(f"HTTP {response.status}", transient=False, status=response.status)
     if not isinstance(document, dict):
@@ -179,18 +162,22 @@ def _not_understood(what: str) -> BadAnswer:
     return BadAnswer(f"it is not of the documented form: {what}", transient=False)
 
 
-def _raise_error(text: str, response: Response) -> NoReturn:
+def _error(text: str, response: Response) -> ServiceError:
     lowered = text.lower()
     if any(word in lowered for word in ("privilege", "not authorized", "access denied", "secret")):
-        raise CredentialsRefused(
-            f"archive.org refused to show changes ({text}): {_PRIVILEGE}",
-            service="archive.org",
-            url=response.url,
-            status=response.status,
-        )
-    raise ChangesError(
+        return _refused(text, response)
+    return ChangesError(
         f"archive.org's Changes API answered with an error: {text}. Retry later; if the message"
         " concerns the token, start again with --since DATE",
+        service="archive.org",
+        url=response.url,
+        status=response.status,
+    )
+
+
+def _refused(why: str, response: Response) -> ServiceError:
+    return CredentialsRefused(
+        f"archive.org refused to show changes ({why}): {_PRIVILEGE}",
         service="archive.org",
         url=response.url,
         status=response.status,

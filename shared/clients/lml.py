@@ -11,7 +11,7 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from artwork_backfill.shared.clients.http import (
     MEBIBYTE,
@@ -19,7 +19,6 @@ from artwork_backfill.shared.clients.http import (
     HttpClient,
     Response,
     Service,
-    ServiceClient,
     ServiceError,
     parse_json,
 )
@@ -120,7 +119,7 @@ class BulkAnswer:
     message: str = ""
 
 
-class LmlClient(ServiceClient):
+class LmlClient(HttpClient):
     """A client of LML, for any number of threads."""
 
     @classmethod
@@ -135,19 +134,9 @@ class LmlClient(ServiceClient):
     ) -> Self:
         """Return a client for the LML of the settings, without sending anything yet.
 
-        See `Service` and `HttpClient` for the other parameters.
-
-        Parameters
-        ----------
-        bulk_size
-            The maximum number of queries of a bulk request, which determines its time limit.
-        quick
-            Whether LML is to give up after about 4 s per album, and find less.
-
-        Raises
-        ------
-        SettingsError
-            A setting is missing or malformed.
+        `bulk_size` is the maximum number of queries of a bulk request, which determines its time
+        limit. With `quick`, LML gives up after about 4 s per album, and finds less. See `Service`
+        and `HttpClient` for the other parameters. Raises `SettingsError`.
         """
         endpoint, api_key = settings.lml(), settings.get("LML_API_KEY")
         deadline_s = max(_LONGEST_LOOKUP_S, _PER_ALBUM_S * bulk_size + _OVERHEAD_S)
@@ -170,19 +159,11 @@ class LmlClient(ServiceClient):
             # LML discards its results for an aborted request.
             retries_timeouts=False,
         )
-        return cls(HttpClient(service, stop_flag=stop_flag))
+        return cls(service, stop_flag=stop_flag)
 
     def lookup(self, query: LmlQuery) -> LookupAnswer:
-        """Look up one album.
-
-        Raises
-        ------
-        NotFound
-            There is no LML at this address, at least not now.
-        CredentialsRefused, TimedOut, Unreadable, ServiceDown, Interrupted
-            As for `HttpClient.get`.
-        """
-        return self._http.post_json(
+        """Look up one album; raises as `get`. `NotFound` means that there is no LML there now."""
+        return self.post_json(
             _LOOKUP,
             _document(query),
             lambda response: _read_lookup(parse_json(response)),
@@ -192,18 +173,14 @@ class LmlClient(ServiceClient):
     def lookup_bulk(self, queries: Sequence[LmlQuery]) -> tuple[BulkAnswer, ...]:
         """Look up at most `BULK_MAX` albums at once; the answers are in the order of the queries.
 
-        Raises
-        ------
-        BulkUnsupported
-            The server is too old for it, or there is no LML at this address now.
-        CredentialsRefused, TimedOut, Unreadable, ServiceDown, Interrupted
-            As for `HttpClient.get`.
+        Raises `BulkUnsupported` if the server is too old for it, or if there is no LML at this
+        address now; otherwise as `get`.
         """
         if len(queries) > BULK_MAX:
             raise ValueError(f"{len(queries)} queries in one bulk request; {BULK_MAX} are possible")
         if not queries:
             return ()
-        return self._http.post_json(
+        return self.post_json(
             _BULK,
             {"items": [_document(query) for query in queries]},
             lambda response: _read_bulk(response, len(queries)),
@@ -259,11 +236,11 @@ def _read_result(document: object) -> Artwork | None:
     if not isinstance(artwork, dict):
         raise BadAnswer("artwork is not an object")
     return Artwork(
-        artist=_optional_text(artwork, "artist"),
-        album=_optional_text(artwork, "album"),
-        release_id=_optional_int(artwork, "release_id"),
-        url=_optional_text(artwork, "artwork_url", longest=_LONGEST_URL),
-        confidence=_optional_number(artwork, "confidence"),
+        artist=_text(artwork, "artist"),
+        album=_text(artwork, "album"),
+        release_id=_optional(artwork, "release_id", int, "an integer"),
+        url=_text(artwork, "artwork_url", longest=_LONGEST_URL),
+        confidence=_number(artwork, "confidence"),
     )
 
 
@@ -313,28 +290,21 @@ def _read_bulk_answer(document: object) -> BulkAnswer:
 # -- values ----------------------------------------------------------------------------------------
 
 
-def _optional_text(
-    document: dict[str, object], key: str, *, longest: int = _LONGEST_NAME
-) -> str | None:
-    value = document.get(key)
-    if not isinstance(value, str | None):
-        raise BadAnswer(f"{key} is not a text")
+def _text(document: dict[str, object], key: str, *, longest: int = _LONGEST_NAME) -> str | None:
+    value = _optional(document, key, str, "a text")
     return value[:longest] if value else None
 
 
-def _optional_int(document: dict[str, object], key: str) -> int | None:
-    value = document.get(key)
-    # isinstance counts a bool as an int.
-    if value is not None and type(value) is not int:
-        raise BadAnswer(f"{key} is not an integer")
-    return value
-
-
-def _optional_number(document: dict[str, object], key: str) -> float | None:
-    value = document.get(key)
-    if value is None:
-        return None
-    # isinstance counts a bool as an int.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+def _number(document: dict[str, object], key: str) -> float | None:
+    value = _optional(document, key, (int, float), "a number")
+    if value is not None and not math.isfinite(value):
         raise BadAnswer(f"{key} is not a number")
-    return float(value)
+    return None if value is None else float(value)
+
+
+def _optional(document: dict[str, object], key: str, kind: Any, what: str) -> Any:
+    value = document.get(key)
+    # isinstance counts a bool as an int.
+    if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+        raise BadAnswer(f"{key} is not {what}")
+    return value

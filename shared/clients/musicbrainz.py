@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import threading
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Final, Self
 from uuid import UUID
 
@@ -19,14 +19,14 @@ from artwork_backfill.shared.clients.http import (
     HttpClient,
     Response,
     Service,
-    ServiceClient,
 )
 from artwork_backfill.shared.settings import Settings
 
 #: The form that artwork-indexer requests. The `+` separates values and must not be percent-encoded.
-_QUERIES: Final = MappingProxyType(
-    {"release": "inc=artists", "event": "inc=artist-rels+place-rels"}
-)
+_QUERIES: Final[Mapping[str, str]] = {
+    "release": "inc=artists",
+    "event": "inc=artist-rels+place-rels",
+}
 
 #: An answer has a few kilobytes, and 300 bytes more for each further artist.
 _MAX_BYTES: Final = 2 * MEBIBYTE
@@ -36,7 +36,7 @@ _MAX_BYTES: Final = 2 * MEBIBYTE
 _NAMESPACE: Final = b"http://musicbrainz.org/ns/mmd-2.0#"
 
 
-class MusicBrainzClient(ServiceClient):
+class MusicBrainzClient(HttpClient):
     """A client of the MusicBrainz web service, for any number of threads."""
 
     @classmethod
@@ -51,12 +51,7 @@ class MusicBrainzClient(ServiceClient):
     ) -> Self:
         """Return a client for the web service of the settings, without sending anything yet.
 
-        See `Service` and `HttpClient` for the parameters.
-
-        Raises
-        ------
-        SettingsError
-            A setting is missing or malformed.
+        See `Service` and `HttpClient` for the parameters. Raises `SettingsError`.
         """
         endpoint, database = settings.musicbrainz(), settings.get("MUSICBRAINZ_SET_DATABASE")
         service = Service(
@@ -70,21 +65,11 @@ class MusicBrainzClient(ServiceClient):
             max_bytes=_MAX_BYTES,
             patience_s=patience_s,
         )
-        return cls(HttpClient(service, stop_flag=stop_flag, budget=budget))
+        return cls(service, stop_flag=stop_flag, budget=budget)
 
     def entity_xml(self, entity_type: str, gid: str) -> bytes:
-        """Return the web service's XML for a `release` or an `event`.
-
-        Raises
-        ------
-        NotFound
-            The entity does not exist now.
-        Unreadable, ServiceDown, Interrupted
-            There is no answer.
-        """
-        return self._http.get(
-            f"/ws/2/{entity_type}/{UUID(gid)}?{_QUERIES[entity_type]}", _parse_xml
-        )
+        """Return the web service's XML for a `release` or an `event`; raises as `get`."""
+        return self.get(f"/ws/2/{entity_type}/{UUID(gid)}?{_QUERIES[entity_type]}", _parse_xml)
 
 
 def _parse_xml(response: Response) -> bytes:

@@ -25,12 +25,7 @@ def in_container(environ: Mapping[str, str] = os.environ) -> bool:
 def vanishes(path: Path, mounts: str | None = None) -> bool:
     """Return whether a file is in the container itself and is deleted together with it.
 
-    Parameters
-    ----------
-    path
-        The file.
-    mounts
-        The text of /proc/self/mountinfo (see proc_pid_mountinfo(5)); read from there by default.
+    `mounts` is the text of /proc/self/mountinfo (see proc_pid_mountinfo(5)), and read from there.
     """
     if mounts is None:
         try:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, final
@@ -18,32 +19,16 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from artwork_backfill.shared.engine.errors import RunFailed, StopRun
-from artwork_backfill.shared.engine.runs import DEAD_AFTER_S, RunRecord, Wait
+from artwork_backfill.shared.engine.errors import RunFailed as RunFailed
+from artwork_backfill.shared.engine.errors import StopRun as StopRun
+from artwork_backfill.shared.engine.runs import DEAD_AFTER_S, RunRecord
+from artwork_backfill.shared.engine.runs import Wait as Wait
 from artwork_backfill.shared.engine.session import Session
-from artwork_backfill.shared.engine.sources import Keyset, Partition, Source
+from artwork_backfill.shared.engine.sources import Partition as Partition
+from artwork_backfill.shared.engine.sources import Query, Source
 from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.service_stats import ServiceStats
 from artwork_backfill.shared.settings import Settings
-
-__all__ = [
-    "Alone",
-    "Failed",
-    "Job",
-    "Left",
-    "Metric",
-    "Note",
-    "Partition",
-    "Problem",
-    "Run",
-    "RunFailed",
-    "RunOptions",
-    "RunResult",
-    "Section",
-    "StopRun",
-    "Verification",
-    "Wait",
-    "Written",
-]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,18 +49,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The result of one transaction. Jobs subclass it to pass more to `committed`.
+    """The result of one transaction. Jobs subclass it to pass more to `committed`."""
 
-    Parameters
-    ----------
-    counts
-        By name; the runner adds them up over the run. `written`, `skipped`, `failed` and
-        `deferred` (left for a later run) mean the same in every job.
-    problems
-        Problems of rows that the runner never saw.
-    """
-
+    #: By name; the runner adds them up over the run. `written`, `skipped`, `failed` and `deferred`
+    #: (left for a later run) mean the same in every job.
     counts: Mapping[str, int]
+    #: Problems of rows that the runner never saw.
     problems: Sequence[Problem] = ()
 
     @classmethod
@@ -118,29 +97,21 @@ class Left:
     count: int
 
 
+#: What a verification consists of.
+Checked = Verification | Note | Problem | Left
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number, or several that differ in their labels, for monitoring.
+    """A number, or several that differ in their labels, for monitoring."""
 
-    Parameters
-    ----------
-    name
-        In the units of Prometheus, such as `oldest_claim_age_seconds`; a counter without `_total`.
-    samples
-        Pairs of labels and value.
-    is_counter
-        Whether the number only grows during a run.
-    """
-
+    #: In the units of Prometheus, such as `oldest_claim_age_seconds`; a counter without `_total`.
     name: str
     meaning: str
+    #: Pairs of labels and value.
     samples: Sequence[tuple[Mapping[str, str], float]]
+    #: Whether the number only grows during a run.
     is_counter: bool = False
-
-    def with_labels(self, labels: Mapping[str, str]) -> Metric:
-        """Return the metric with further labels."""
-        samples = [({**labels, **own}, value) for own, value in self.samples]
-        return replace(self, samples=samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,17 +153,11 @@ class Failed(Generic[Result]):
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How far a run got, for its verification.
+    """How far a run got, for its verification."""
 
-    Parameters
-    ----------
-    is_complete
-        Whether the source had no more items; otherwise the run ended early.
-    last
-        The last item whose batch was written, `None` if there was none.
-    """
-
+    #: Whether the source had no more items; otherwise the run ended early.
     is_complete: bool
+    #: The last item whose batch was written, `None` if there was none.
     last: Any = None
 
 
@@ -211,21 +176,6 @@ class RunOptions:
     reports: tuple[Path, ...] = ()
     #: The values of the job's own options, for the report.
     own: Mapping[str, object] = field(default_factory=dict)
-
-
-class ServiceStats(Protocol):
-    """The figures of one outside service in the report; durations are in milliseconds."""
-
-    @property
-    def requests(self) -> int: ...
-    @property
-    def retries(self) -> int: ...
-    @property
-    def errors(self) -> int: ...
-    @property
-    def p50_ms(self) -> float: ...
-    @property
-    def p95_ms(self) -> float: ...
 
 
 class TablesOf(Protocol):
@@ -263,8 +213,8 @@ class Run:
     dead_after: float = field(default=DEAD_AFTER_S, kw_only=True)
     record: RunRecord = field(init=False)
     clients: list[Client] = field(default_factory=list, init=False)
-    sessions: list[Session] = field(default_factory=list, init=False)
     gauges: list[Gauges] = field(default_factory=list, init=False)
+    _opened: ExitStack = field(default_factory=ExitStack, init=False)
 
     def __post_init__(self) -> None:
         self.record = RunRecord(self.id, dead_after=self.dead_after)
@@ -272,6 +222,7 @@ class Run:
     def use(self, client: C) -> C:
         """Return a client whose requests the report shows, and which the runner closes."""
         self.clients.append(client)
+        self._opened.callback(client.close)
         return client
 
     def measure(self, read: Gauges) -> None:
@@ -287,15 +238,12 @@ class Run:
         One thread at a time may use it, and the runner closes it.
         """
         session = Session(self.open_connection, read_only=True, stop_flag=self.stop_flag)
-        self.sessions.append(session)
+        self._opened.callback(session.close)
         return session
 
     def close(self) -> None:
         """Close everything that was opened, as far as possible."""
-        for client in self.clients:
-            client.close()
-        for session in self.sessions:
-            session.close()
+        self._opened.close()
 
 
 class ManyRows(Protocol):
@@ -331,8 +279,8 @@ def ready_at(result: object) -> float:
 
 def halves_of(result: object) -> Sequence[Any]:
     """Return the parts of a result that stands for many rows, or nothing."""
-    halves: Callable[[], Sequence[Any]] | None = getattr(result, "halves", None)
-    return () if halves is None else halves()
+    halves: Callable[[], Sequence[Any]] = getattr(result, "halves", tuple)
+    return halves()
 
 
 class Job(ABC, Generic[Item, Result]):
@@ -415,19 +363,17 @@ class Job(ABC, Generic[Item, Result]):
         """Return what `write` would return, reading only. Replaces it in a dry run."""
         return Written.of(sum(map(rows_of, results)))
 
-    def verify(
-        self, conn: Connection, run: RunResult | None
-    ) -> Iterable[Verification | Note | Problem | Left]:
+    def verify(self, conn: Connection, run: RunResult | None) -> Iterable[Checked]:
         """Count again from the tables, not from what the run believes it did. Read only.
 
         `run` is `None` if only the verification was requested. May raise `StopRun`, for example if
         what the run saw is unreliable.
         """
         source = self.source()
-        if not isinstance(source, Keyset):
+        if not isinstance(source, Query):
             raise NotImplementedError(f"{type(self).__name__} has no verify")
         if run is None or run.is_complete:
-            left = source.left(conn, None)
+            left = source.left(conn)
             yield Verification.equal("rows left", 0, left)
             yield Left(left)
         elif run.last is not None:

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import unicodedata
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import Any, Final, TextIO
 from uuid import UUID
 
 from pythonjsonlogger.json import JsonFormatter
@@ -22,9 +22,6 @@ from rich.text import Text
 from artwork_backfill.shared.engine.redaction import Redactor as Redactor
 from artwork_backfill.shared.settings import Settings
 from artwork_backfill.shared.version import VERSION
-
-if TYPE_CHECKING:
-    from sentry_sdk import Scope
 
 REPO: Final = "artwork-backfill"
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -48,14 +45,7 @@ def plain(text: str) -> str:
 class RunLog:
     """The log of one run: every line says which tool, run and step it belongs to.
 
-    Parameters
-    ----------
-    tool
-        The name of the job or command.
-    run_id
-        The id of the run, in every line and report.
-    redactor
-        Hides secrets in messages, fields and tracebacks.
+    `tool` is the name of the job or command.
     """
 
     def __init__(self, tool: str, run_id: UUID, redactor: Redactor) -> None:
@@ -64,20 +54,14 @@ class RunLog:
         self.redactor = redactor
         self.step = "started"
         self._logger = logging.getLogger(_LOGGER)
-        self._sentry: Scope | None = None
 
     def enter(self, step: str) -> None:
         """Set the step of all following lines."""
         self.step = step
-        if self._sentry is not None:
-            self._sentry.set_tag("step", step)
 
-    def tag_in_sentry(self, scope: Scope) -> None:
-        """Give events in Sentry the same fields as the lines of the log."""
-        tags = {"repo": REPO, "tool": self.tool, "run_id": self.run_id, "step": self.step}
-        for tag, value in tags.items():
-            scope.set_tag(tag, value)
-        self._sentry = scope
+    def identity(self) -> dict[str, str]:
+        """Return the fields of every line, and the tags of every event in Sentry."""
+        return {"repo": REPO, "tool": self.tool, "step": self.step, "run_id": self.run_id}
 
     def info(self, message: str, **fields: object) -> None:
         """Log an info line with further fields."""
@@ -109,10 +93,9 @@ class _Stamp(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         redactor = self._log.redactor
         record.msg, record.args = redactor.text(record.getMessage()), None
-        for name, value in record.__dict__.pop("fields", {}).items():
-            setattr(record, name, redactor.value(value))
-        record.repo, record.tool = REPO, self._log.tool
-        record.step, record.run_id = self._log.step, self._log.run_id
+        fields = record.__dict__.pop("fields", {})
+        record.__dict__ |= {name: redactor.value(value) for name, value in fields.items()}
+        record.__dict__ |= self._log.identity()
         return True
 
 
@@ -137,16 +120,9 @@ class _JsonFormatter(JsonFormatter):
 
 
 def configure(run_log: RunLog, level: str, console: Console | None) -> None:
-    """Send the process's logs to the console or to stdout and stderr.
+    """Send the process's logs to the console, or as JSON lines to stdout and stderr.
 
-    Parameters
-    ----------
-    run_log
-        The fields of every line.
-    level
-        One of `LEVELS`.
-    console
-        The terminal of a person, or `None` for JSON lines.
+    `level`, one of `LEVELS`, is the lowest that is shown.
     """
     root = logging.getLogger()
     for handler in list(root.handlers):
@@ -219,10 +195,7 @@ class _PlainFormatter(logging.Formatter):
 def start_sentry(run_log: RunLog, settings: Settings) -> None:
     """Report errors to Sentry with the run's tags, if the settings name a DSN.
 
-    Raises
-    ------
-    SettingsError
-        The DSN is malformed.
+    Raises `SettingsError` if it is malformed.
     """
     dsn = settings.sentry_dsn()
     if dsn is None:
@@ -234,11 +207,14 @@ def start_sentry(run_log: RunLog, settings: Settings) -> None:
     def redact(event: Any, _hint: Any) -> Any:
         return run_log.redactor.value(event)
 
+    def tag(event: Any, hint: Any) -> Any:
+        return redact({**event, "tags": event.get("tags", {}) | run_log.identity()}, hint)
+
     sentry_sdk.init(
         dsn=dsn,
         release=f"{REPO}@{VERSION}",
         environment=settings.get("SENTRY_ENVIRONMENT"),
-        before_send=redact,
+        before_send=tag,
         before_breadcrumb=redact,
         # Local variables hold rows, answers and settings, which must not leave the process.
         include_local_variables=False,
@@ -248,7 +224,6 @@ def start_sentry(run_log: RunLog, settings: Settings) -> None:
         # The default writes lines of its own to stderr.
         integrations=[AtexitIntegration(callback=lambda _pending, _timeout: None)],
     )
-    run_log.tag_in_sentry(sentry_sdk.get_global_scope())
 
 
 def stop_sentry() -> None:

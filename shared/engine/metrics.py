@@ -10,9 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import TYPE_CHECKING, Any, Final
+from types import SimpleNamespace
+from typing import Any, Final
 
 import psycopg
 from psycopg import Connection
@@ -23,9 +25,6 @@ from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.report import Outcome, Report
 from artwork_backfill.shared.engine.session import Session, explain
 from artwork_backfill.shared.version import VERSION
-
-if TYPE_CHECKING:
-    from prometheus_client.core import Metric as Family
 
 #: The prefix of every name.
 PREFIX: Final = "artwork_backfill_"
@@ -43,46 +42,25 @@ _RUNNING: Final = "running"
 def render(metrics: Iterable[Metric]) -> str:
     """Return metrics as OpenMetrics text. Metrics with the same name become one family."""
     # Imported only if needed, because it takes a tenth of a second.
+    from prometheus_client.core import Metric as Family
     from prometheus_client.openmetrics.exposition import generate_latest
 
     families: dict[str, Family] = {}
     for metric in metrics:
-        if metric.name not in families:
-            families[metric.name] = _family(metric)
-        family = families[metric.name]
-        suffix = "_total" if metric.is_counter else ""
+        name, kind = f"{PREFIX}{metric.name}", "counter" if metric.is_counter else "gauge"
+        family = families.setdefault(name, Family(name, metric.meaning, kind))
         for labels, value in metric.samples:
-            family.add_sample(f"{PREFIX}{metric.name}{suffix}", dict(labels), value)
-    write: Callable[[_Collected], bytes] = generate_latest
-    return write(_Collected(families.values())).decode("utf-8")
-
-
-def _family(metric: Metric) -> Family:
-    from prometheus_client.core import Metric as Family
-
-    kind = "counter" if metric.is_counter else "gauge"
-    return Family(f"{PREFIX}{metric.name}", metric.meaning, kind)
-
-
-class _Collected:
-    """The input of prometheus-client: a registry without its global state."""
-
-    def __init__(self, families: Iterable[Family]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Family]:
-        return self._families
+            family.add_sample(f"{name}_total" if metric.is_counter else name, dict(labels), value)
+    # All that it needs of a registry.
+    registry: Any = SimpleNamespace(collect=families.values)
+    write: Callable[[Any], bytes] = generate_latest
+    return write(registry).decode("utf-8")
 
 
 class MetricsFile:
     """The metrics of one run, written to a file as a whole each time.
 
-    Parameters
-    ----------
-    path
-        The file; a reader never sees a part of it.
-    clock
-        A monotonic clock, in seconds.
+    A reader never sees a part of it.
     """
 
     def __init__(
@@ -93,14 +71,12 @@ class MetricsFile:
         *,
         log: RunLog,
         progress: Progress,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._job = job
         self._run = run
         self._log = log
         self._progress = progress
-        self._clock = clock
         self._lock = Lock()
         self._over = Event()
         self._thread: Thread | None = None
@@ -109,8 +85,7 @@ class MetricsFile:
         self._started_at = time.time()
         self._counts: list[Metric] = []
         self._read: list[Metric] = []
-        self._end: list[Metric] = []
-        self._outcome = _RUNNING
+        self._report: Report | None = None
 
     def start(self) -> None:
         """Write the file for the first time, and update it from a thread of its own."""
@@ -120,7 +95,7 @@ class MetricsFile:
 
     def advance(self, totals: Mapping[str, int]) -> None:
         """Update the totals after a batch, and write the file unless that was just done."""
-        now = self._clock()
+        now = time.monotonic()
         if self._written_at is None or now - self._written_at >= WRITE_EVERY_S:
             self._written_at = now
             self._counts = list(self._count(totals))
@@ -132,15 +107,7 @@ class MetricsFile:
         if self._thread is not None:
             self._thread.join(timeout=1.0)
         self._counts = list(self._count(report.totals))
-        self._outcome = str(report.outcome)
-        self._end = [
-            _gauge("run_exit_code", "Exit code of the last run.", report.exit_code),
-            _gauge(
-                "run_finished_timestamp_seconds",
-                "When the last run ended.",
-                report.finished_at.timestamp(),
-            ),
-        ]
+        self._report = report
         self._write()
 
     def _count(self, totals: Mapping[str, int]) -> Iterable[Metric]:
@@ -164,11 +131,13 @@ class MetricsFile:
         }
         yield Metric("run", "1 for the run that these metrics are about.", [(identity, 1)])
         yield _gauge("run_started_timestamp_seconds", "When the run started.", self._started_at)
-        outcomes = [_RUNNING, *(str(outcome) for outcome in Outcome)]
+        report = self._report
+        current = _RUNNING if report is None else str(report.outcome)
+        outcomes = [_RUNNING, *map(str, Outcome)]
         yield Metric(
             "run_outcome",
             "1 for the current or final outcome of the run, else 0.",
-            [({"outcome": name}, int(name == self._outcome)) for name in outcomes],
+            [({"outcome": name}, int(name == current)) for name in outcomes],
         )
         yield _gauge("waiting", "1 while the run waits for something.", self._progress.is_waiting)
         figures = self._progress.figures()
@@ -176,16 +145,19 @@ class MetricsFile:
             if (value := figures[key]) is not None:
                 yield _gauge(name, meaning, value)
         yield from self._requests()
+        if report is not None:
+            yield _gauge("run_exit_code", "Exit code of the last run.", report.exit_code)
+            finished = report.finished_at.timestamp()
+            yield _gauge("run_finished_timestamp_seconds", "When the last run ended.", finished)
 
     def _requests(self) -> Iterable[Metric]:
         for client in self._run.clients:
             stats, service = client.stats(), {"service": client.name}
-            counts = {
-                "requests": ("Requests of this run.", stats.requests),
-                "request_retries": ("Requests that were retried.", stats.retries),
-                "request_errors": ("Requests that failed for good.", stats.errors),
-            }
-            for name, (meaning, number) in counts.items():
+            for name, meaning, number in (
+                ("requests", "Requests of this run.", stats.requests),
+                ("request_retries", "Requests that were retried.", stats.retries),
+                ("request_errors", "Requests that failed for good.", stats.errors),
+            ):
                 yield Metric(name, meaning, [(service, number)], is_counter=True)
             yield Metric(
                 "request_duration_seconds",
@@ -201,9 +173,9 @@ class MetricsFile:
         with closing(Session(self._run.open_connection, read_only=True, patience=0)) as session:
             pause = 0.0
             while not self._over.wait(pause):
-                began = self._clock()
+                began = time.monotonic()
                 self._measure(session)
-                pause = max(READ_EVERY_S, _READ_SHARE * (self._clock() - began))
+                pause = max(READ_EVERY_S, _READ_SHARE * (time.monotonic() - began))
                 if not self._over.is_set():
                     self._write()
 
@@ -220,13 +192,16 @@ class MetricsFile:
             self._read = []
             self._log.warning(f"metrics could not be read: {explain(error)}")
 
+    def _labelled(self, metric: Metric) -> Metric:
+        labels = {"job": self._job.name}
+        return replace(
+            metric, samples=[({**labels, **own}, value) for own, value in metric.samples]
+        )
+
     def _write(self) -> None:
         with self._lock:
-            labelled = {"job": self._job.name}
-            text = render(
-                metric.with_labels(labelled)
-                for metric in (*self._now(), *self._counts, *self._read, *self._end)
-            )
+            metrics = (*self._now(), *self._counts, *self._read)
+            text = render(map(self._labelled, metrics))
             # The collector reads every file *.prom.
             unfinished = self._path.with_name(f".{self._path.name}.{self._run.id}")
             try:

@@ -21,13 +21,9 @@ _BACKOFF_S: Final = 1.0
 
 
 class Pinger:
-    """Ping a URL from a thread of its own.
+    """Ping a URL from a thread of its own, if there is one.
 
-    Parameters
-    ----------
-    url
-        Requested after a success; `/start` and `/fail` are appended to its path. `None` for no
-        pings.
+    It is requested after a success; `/start` and `/fail` are appended to its path.
     """
 
     def __init__(self, url: str | None, log: RunLog) -> None:

@@ -139,8 +139,6 @@ class Pipeline(Generic[Item, Result]):
         self._grace = grace
         self._claimer = Thread(target=self._claim_ahead, name="claim", daemon=True)
         self._fetchers = ThreadPoolExecutor(max(1, options.concurrency), thread_name_prefix="fetch")
-        #: Why the pipeline ended although there may be more to do; `None` if all was taken.
-        self.ended_early: str | None = None
         #: Whether threads may still wait for an answer that was late.
         self.has_stragglers = False
 
@@ -154,6 +152,7 @@ class Pipeline(Generic[Item, Result]):
         self._is_exhausted = False
         self._taken_all = False
         self._is_paused = False
+        self._has_unfetched = False
         self._claim_error: Exception | None = None
         self._fatal: RunFailed | None = None
         self._grace_ends: float | None = None
@@ -171,8 +170,7 @@ class Pipeline(Generic[Item, Result]):
         self._claimer.start()
         try:
             while (batch := self._next_batch()) is not None:
-                if self._stop_flag.requested and batch.unfetched():
-                    self.ended_early = self._stop_flag.reason
+                self._has_unfetched |= self._stop_flag.requested and bool(batch.unfetched())
                 yield batch
                 with self._changed:
                     self._batches.popleft()
@@ -190,6 +188,13 @@ class Pipeline(Generic[Item, Result]):
             self._fetchers.shutdown(wait=False, cancel_futures=True)
             self.has_stragglers = self._claimer.is_alive() or self._unfinished > 0
 
+    @property
+    def ended_early(self) -> str | None:
+        """Why the pipeline has ended although there is more to do; `None` if all is done."""
+        if self._is_exhausted and not self._has_unfetched:
+            return None
+        return self._stop_flag.reason or f"the limit of {self._options.limit:,} rows was reached"
+
     def in_hand(self) -> list[Item]:
         """Return every taken item whose batch is not finished."""
         with self._changed:
@@ -205,32 +210,24 @@ class Pipeline(Generic[Item, Result]):
                     return self._batches[0]
                 if self._claim_error is not None:
                     raise self._claim_error
-                if not self._batches and self._taken_all:
+                if not self._batches and (self._taken_all or self._out_of_grace()):
                     return None
-                if not self._batches and self._out_of_grace():
-                    self.ended_early = self._stop_flag.reason
-                    return None
-                self._changed.wait(self._until_ready())
+                rest = self._rest_s() if self._is_fetched() else _POLL_S
+                self._changed.wait(min(rest, _POLL_S))
 
     def _is_ready(self) -> bool:
-        if not self._batches:
-            return False
-        if self._out_of_grace():
+        if self._batches and self._out_of_grace():
             return True
         # A run that is to end does not wait until a batch is ready.
-        may_rest = not self._stop_flag.requested
-        return self._batches[0].unfinished == 0 and not (may_rest and self._rests())
+        return self._is_fetched() and (self._stop_flag.requested or self._rest_s() <= 0)
 
-    def _rests(self) -> bool:
-        """Return whether the oldest batch is fetched and only waits until it is ready."""
-        oldest = self._batches[0] if self._batches else None
-        return oldest is not None and oldest.unfinished == 0 and oldest.ready_at > time.monotonic()
+    def _is_fetched(self) -> bool:
+        """Return whether the oldest batch is fetched."""
+        return bool(self._batches) and self._batches[0].unfinished == 0
 
-    def _until_ready(self) -> float:
-        """Return how long to wait, in seconds, before looking again whether a batch is ready."""
-        if not self._rests():
-            return _POLL_S
-        return min(_POLL_S, max(0.0, self._batches[0].ready_at - time.monotonic()))
+    def _rest_s(self) -> float:
+        """Return how long the oldest batch still waits until it is ready, in seconds."""
+        return self._batches[0].ready_at - time.monotonic()
 
     def _out_of_grace(self) -> bool:
         if not self._stop_flag.requested:
@@ -249,44 +246,31 @@ class Pipeline(Generic[Item, Result]):
                 self._pause(wait)
                 if not self._session.read_only:
                     self._source.upkeep(self._session)
+                if wait is None and self._has_room():
+                    wait = self._claim()
                 if wait is not None:
-                    self._rest(wait)
-                elif self._has_room():
-                    self._claim()
+                    self._stop_flag.event.wait(min(wait.seconds, _LONGEST_WAIT_S))
         except StopRun as stop:
-            self._stop(str(stop), planned=stop.planned)
+            self._stop_flag.request(str(stop), planned=stop.planned)
         except Exception as error:
-            # Every wait is interrupted then, which says nothing about the source.
-            if self._stop_flag.requested and not _is_lasting(error):
-                self.ended_early = self._stop_flag.reason
-            else:
+            # After a request to stop, every wait is interrupted, which says nothing about the
+            # source.
+            if not self._stop_flag.requested or _is_lasting(error):
                 self._claim_error = error
         with self._changed:
             self._taken_all = True
             self._changed.notify_all()
 
-    def _rest(self, wait: Wait) -> None:
-        self._stop_flag.event.wait(min(wait.seconds, _LONGEST_WAIT_S))
-
-    def _stop(self, reason: str, *, planned: bool) -> None:
-        self._stop_flag.request(reason, planned=planned)
-        self.ended_early = self._stop_flag.reason
-
     def _is_more_wanted(self) -> bool:
         """Return whether to take another batch, now or later."""
         with self._changed:
-            if self._stop_flag.requested:
-                if not self._is_exhausted:
-                    self.ended_early = self._stop_flag.reason
-                return False
-            if not self._is_all_taken():
-                return True
             # While anything is fetched, a pause may still omit some of it.
-            if self._unfinished > 0 or self._is_paused or self._is_cut():
-                return True
-            if not self._is_exhausted:
-                self.ended_early = f"the limit of {self._options.limit:,} rows was reached"
-            return False
+            return not self._stop_flag.requested and (
+                not self._is_all_taken()
+                or self._unfinished > 0
+                or self._is_paused
+                or self._is_cut()
+            )
 
     def _is_all_taken(self) -> bool:
         has_reached_limit = self._rows_left is not None and self._rows_left <= 0
@@ -318,7 +302,8 @@ class Pipeline(Generic[Item, Result]):
         Items that a pause has omitted are given back first, to be claimed again.
         """
         in_hand = sum(batch.rows for batch in self._batches)
-        most = _MOST_FULL_AT_REST if self._rests() else _MOST_FULL
+        rests = self._is_fetched() and self._rest_s() > 0
+        most = _MOST_FULL_AT_REST if rests else _MOST_FULL
         return (
             not self._is_all_taken()
             and self._fetchers_run_dry()
@@ -331,19 +316,20 @@ class Pipeline(Generic[Item, Result]):
         fetching = self._options.concurrency * self._job.fetch_size
         return self._unfinished < max(1, fetching)
 
-    def _claim(self) -> None:
+    def _claim(self) -> Wait | None:
         size = self._size.current
         if self._rows_left is not None:
             size = min(size, self._rows_left)
         taken = self._source.next(self._session, size)
         if isinstance(taken, Wait):
             self._on_wait(taken)
-            self._rest(taken)
-        elif taken:
+            return taken
+        if taken:
             self._on_wait(None)
             self._take(taken)
         else:
             self._is_exhausted = True
+        return None
 
     def _take(self, items: Sequence[Item]) -> None:
         with self._changed:

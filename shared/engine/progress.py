@@ -7,7 +7,7 @@ minute even if nothing happens: silence means that the process is gone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from threading import Event, Lock, Thread
 from typing import Final
 
@@ -18,6 +18,7 @@ from rich.progress import (
     ProgressColumn,
     SpinnerColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -43,31 +44,13 @@ class _Rate(ProgressColumn):
 class Progress:
     """Done and total, rate, time left, and the counts that matter. Safe to use from any thread.
 
-    Parameters
-    ----------
-    console
-        The terminal to draw on, or `None` to write lines.
-    line_every, silence
-        In seconds.
-    clock
-        A monotonic clock, in seconds.
+    It draws on `console`, or writes lines if there is none.
     """
 
-    def __init__(
-        self,
-        log: RunLog,
-        console: Console | None,
-        *,
-        line_every: float = LINE_EVERY_S,
-        silence: float = SILENCE_S,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, log: RunLog, console: Console | None) -> None:
         self._log = log
-        self._line_every = line_every
-        self._silence = silence
-        self._clock = clock
         self._lock = Lock()
-        self._began = clock()
+        self._began = time.monotonic()
         self._said_at: float | None = None
         self._total: int | None = None
         self._done = 0
@@ -75,14 +58,14 @@ class Progress:
         self._said = "started"
         self._over = Event()
         self._bar = None if console is None else _bar(console)
-        self._task = (
-            None if self._bar is None else self._bar.add_task(log.tool, counts="", total=None)
-        )
+        self._task = TaskID(0)
+        if self._bar is not None:
+            self._task = self._bar.add_task(log.tool, counts="", total=None)
 
     def start(self, total: int | None) -> None:
         """Start with the expected number of rows, `None` if it is unknown."""
-        self._total, self._began = total, self._clock()
-        if self._bar is not None and self._task is not None:
+        self._total, self._began = total, time.monotonic()
+        if self._bar is not None:
             self._bar.update(self._task, total=total)
             self._bar.start()
         else:
@@ -94,10 +77,10 @@ class Progress:
         The message and the fields are those of a log line.
         """
         self._done, self._said = done, message
-        if self._bar is not None and self._task is not None:
+        if self._bar is not None:
             shown = "  ".join(f"{name} {count:,}" for name, count in totals.items() if count)
             self._bar.update(self._task, completed=done, counts=shown)
-        elif self._may_speak(self._line_every):
+        elif self._may_speak(LINE_EVERY_S):
             self._log.info(message, **fields, totals=dict(totals), **self.figures())
 
     def waiting(self, wait: Wait | None) -> None:
@@ -107,10 +90,10 @@ class Progress:
             return
         # Requests of people are confirmed at once.
         is_urgent = any(each is not None and each.is_pause for each in (before, wait))
-        if self._bar is not None and self._task is not None:
+        if self._bar is not None:
             text = self._log.tool if wait is None else f"{self._log.tool}: {plain(wait.reason)}"
             self._bar.update(self._task, description=text)
-        elif is_urgent or (wait is not None and self._may_speak(self._line_every)):
+        elif is_urgent or (wait is not None and self._may_speak(LINE_EVERY_S)):
             message = "continues" if wait is None else self.last_words()
             self._log.info(message, **self.figures())
 
@@ -132,7 +115,7 @@ class Progress:
 
     def figures(self) -> dict[str, int | float | None]:
         """Return `done`, `total`, `rate` in rows per second, and `eta_s`."""
-        seconds = self._clock() - self._began
+        seconds = time.monotonic() - self._began
         rate = self._done / seconds if seconds > 0 else 0.0
         left = None if self._total is None or not rate else max(0, self._total - self._done) / rate
         return {
@@ -144,20 +127,17 @@ class Progress:
 
     def _may_speak(self, after: float) -> bool:
         with self._lock:
-            now = self._clock()
+            now = time.monotonic()
             if self._said_at is not None and now - self._said_at < after:
                 return False
             self._said_at = now
             return True
 
     def _break_silence(self) -> None:
-        while not self._over.wait(min(1.0, self._silence / 4)):
-            with self._lock:
-                said_at = self._began if self._said_at is None else self._said_at
-            if self._clock() - said_at >= self._silence and self._may_speak(self._silence):
-                self._log.info(
-                    self.last_words() if self.is_waiting else "at work", **self.figures()
-                )
+        while not self._over.wait(1.0):
+            if time.monotonic() - self._began >= SILENCE_S and self._may_speak(SILENCE_S):
+                message = self.last_words() if self.is_waiting else "at work"
+                self._log.info(message, **self.figures())
 
 
 def _bar(console: Console) -> RichProgress:

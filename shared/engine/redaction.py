@@ -28,13 +28,7 @@ _USER_OF_URL: Final = re.compile(r"""://[^\s/?#"'<>]*@""")
 
 
 class Redactor:
-    """Replace secrets in texts.
-
-    Parameters
-    ----------
-    secrets
-        The texts to hide.
-    """
+    """Replace secrets in texts."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         # The longest first, so that a secret that contains another is hidden completely.

@@ -8,18 +8,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from rich.console import Console, Group, JustifyMethod, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from artwork_backfill.shared.engine.job import Note, Problem, Section, ServiceStats, Verification
+from artwork_backfill.shared.engine.job import Note, Problem, Section, Verification
 from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.service_stats import ServiceStats
 
 #: The number of problems that are listed; the totals count all.
 LISTED_PROBLEMS: Final = 50
@@ -49,10 +50,10 @@ class Report:
     version: str
     started_at: datetime
     finished_at: datetime
-    #: One sentence: why the run ended.
-    reason: str
     outcome: Outcome
     exit_code: int
+    #: One sentence: why the run ended.
+    reason: str
     dry_run: bool
     options: Mapping[str, object]
     totals: Mapping[str, int]
@@ -70,46 +71,36 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values, ready for JSON."""
-        shown = {name: getattr(self, name) for name in _AS_THEY_ARE}
         return {
-            **shown,
+            **{name: getattr(self, name) for name in _KEYS},
             "started_at": self.started_at.isoformat(),
             "finished_at": self.finished_at.isoformat(),
             "outcome": str(self.outcome),
-            "requests": {service: _stats(stats) for service, stats in self.requests.items()},
+            "requests": {service: asdict(stats) for service, stats in self.requests.items()},
             "verification": [asdict(item) for item in self.verification],
             "notes": [asdict(note) for note in self.notes],
-            "problems": [
-                {"what": problem.what, "detail": problem.detail} for problem in self.problems
-            ],
+            "problems": [{"what": each.what, "detail": each.detail} for each in self.problems],
             **{section.key: section.data for section in self.sections},
         }
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return a report from the values of `as_dict`; sections become plain tables."""
+        kept = {name: value for name, value in values.items() if name in _FIELDS}
+        kept["started_at"] = datetime.fromisoformat(values["started_at"])
+        kept["finished_at"] = datetime.fromisoformat(values["finished_at"])
+        kept["outcome"] = Outcome(values["outcome"])
+        kept["requests"] = {key: ServiceStats(**each) for key, each in values["requests"].items()}
+        kept["verification"] = [Verification(**item) for item in values["verification"]]
+        kept["notes"] = [Note(**note) for note in values["notes"]]
+        kept["problems"] = [Problem(**problem) for problem in values["problems"]]
+        sections = [_plain_section(key, data) for key, data in values.items() if key not in _KEYS]
+        return cls(**kept, sections=sections)
 
-@dataclass(frozen=True, slots=True)
-class _Stats:
-    """The figures of one outside service, read from a report."""
 
-    requests: int
-    retries: int
-    errors: int
-    p50_ms: float
-    p95_ms: float
-
-
-def from_dict(values: Mapping[str, Any]) -> Report:
-    """Return a report from the values of `as_dict`; the job's own sections become plain tables."""
-    return Report(
-        **{name: values[name] for name in _AS_THEY_ARE if name not in _DERIVED},
-        started_at=datetime.fromisoformat(values["started_at"]),
-        finished_at=datetime.fromisoformat(values["finished_at"]),
-        outcome=Outcome(values["outcome"]),
-        requests={name: _Stats(**stats) for name, stats in values["requests"].items()},
-        verification=[Verification(**item) for item in values["verification"]],
-        notes=[Note(**note) for note in values["notes"]],
-        problems=[Problem(**problem) for problem in values["problems"]],
-        sections=[_plain_section(key, data) for key, data in values.items() if key not in _KNOWN],
-    )
+_FIELDS: Final = [f.name for f in fields(Report) if f.name not in ("sections", "next_steps")]
+#: The keys of every report in JSON; those of its sections are added.
+_KEYS: Final = (*_FIELDS, "duration_s")
 
 
 def _plain_section(key: str, data: object) -> Section:
@@ -136,36 +127,6 @@ def _cell(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-_AS_THEY_ARE: Final = (
-    "run_id",
-    "job",
-    "version",
-    "started_at",
-    "finished_at",
-    "duration_s",
-    "outcome",
-    "exit_code",
-    "reason",
-    "dry_run",
-    "options",
-    "totals",
-)
-
-
-_DERIVED: Final = ("started_at", "finished_at", "duration_s", "outcome")
-_KNOWN: Final = {*_AS_THEY_ARE, *_DERIVED, "requests", "verification", "notes", "problems"}
-
-
-def _stats(stats: ServiceStats) -> dict[str, int | float]:
-    return {
-        "requests": stats.requests,
-        "retries": stats.retries,
-        "errors": stats.errors,
-        "p50_ms": round(stats.p50_ms, 1),
-        "p95_ms": round(stats.p95_ms, 1),
-    }
 
 
 def headline(report: Report) -> str:
@@ -237,7 +198,7 @@ def to_markdown(report: Report) -> str:
         f"- exit code: {report.exit_code}",
         f"- throughput: {_throughput(report)}",
         f"- options: {_markdown(_options(report)) or 'defaults'}",
-        *(f"- next: {_markdown_step(step)}" for step in _next_steps(report)),
+        *(f"- next: {plain(step)}".replace("\n", " ") for step in _next_steps(report)),
     ]
     for table in _tables(report):
         lines += ["", f"## {table.title}", "", _markdown_row(table.columns)]
@@ -271,23 +232,12 @@ REPORT_SUFFIXES: Final = tuple(_WRITERS)
 
 
 def save(report: Report, path: Path) -> None:
-    """Write the report to a file, in the format of its suffix.
-
-    Raises
-    ------
-    OSError
-        The file cannot be written.
-    """
+    """Write the report to a file, in the format of its suffix."""
     text = _WRITERS[path.suffix](report)
     # A reader that waits for the file must never see a part of it.
     unfinished = path.with_name(f".{path.name}.{report.run_id}")
     unfinished.write_text(text, encoding="utf-8", errors="replace")
     unfinished.replace(path)
-
-
-def show(report: Report, console: Console) -> None:
-    """Print the report on a terminal."""
-    console.print(to_terminal(report))
 
 
 def _throughput(report: Report) -> str:
@@ -329,11 +279,6 @@ def _next_steps(report: Report) -> list[str]:
 
 def _markdown_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(_markdown(cell) for cell in cells) + " |"
-
-
-def _markdown_step(step: str) -> str:
-    """Return a sentence as Markdown, with its commands marked as code."""
-    return plain(step).replace("\n", " ")
 
 
 def _markdown(text: str) -> str:

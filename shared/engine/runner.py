@@ -32,6 +32,7 @@ from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.engine.errors import EngineError, RunFailed, StopRun, WrongUsage
 from artwork_backfill.shared.engine.job import (
     Alone,
+    Checked,
     Failed,
     Item,
     Job,
@@ -76,11 +77,10 @@ INTERRUPTED: Final = 75
 
 @dataclass(slots=True)
 class _Counted:
-    """The verification of a job so far, and why it is unreliable, if it is."""
+    """The verification of a job, and why it is unreliable, if it is."""
 
     checks: list[Verification] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
     #: The number of remaining rows, `None` if it was not counted.
     left: int | None = None
     stop: StopRun | None = None
@@ -91,12 +91,9 @@ class Runner(Generic[Item, Result]):
 
     Parameters
     ----------
-    metrics
-        The file for the run's metrics.
-    patience
-        How long a transaction is retried while the database fails, in seconds.
-    grace
-        How long current requests may still take when the run is to end, in seconds.
+    patience, grace
+        How long a transaction is retried while the database fails, and how long current requests
+        may still take when the run is to end, in seconds.
     hopeless_after
         How many rows in a row the database may refuse.
     write_timeout
@@ -127,8 +124,17 @@ class Runner(Generic[Item, Result]):
         self._grace = grace
         self._hopeless_after = hopeless_after
         self._dry_run = run.options.dry_run
-        self._claims = self._session(patience, write_timeout)
-        self._writes = self._session(patience, write_timeout)
+        self._claims, self._writes = (
+            Session(
+                run.open_connection,
+                read_only=self._dry_run,
+                guard=run.record.guard,
+                stop_flag=stop_flag.event,
+                patience=patience,
+                write_timeout=write_timeout,
+            )
+            for _ in range(2)
+        )
         self._started_at = datetime.now(UTC)
         self._totals: Counter[str] = Counter(scanned=0, written=0, skipped=0, failed=0)
         self._shown_totals = dict(self._totals)
@@ -176,16 +182,6 @@ class Runner(Generic[Item, Result]):
             if self._stop_flag.requested:
                 self._writes.cancel()
 
-    def _session(self, patience: float, write_timeout: float) -> Session:
-        return Session(
-            self._run.open_connection,
-            read_only=self._dry_run,
-            guard=self._run.record.guard,
-            stop_flag=self._stop_flag.event,
-            patience=patience,
-            write_timeout=write_timeout,
-        )
-
     def _reported(self, work: Callable[[], Report]) -> Report:
         """Return the report of `work`, or of its failure."""
         try:
@@ -219,22 +215,14 @@ class Runner(Generic[Item, Result]):
 
     def _snapshot(self) -> Snapshot:
         """Return the progress of the run; called from the thread of the heartbeat."""
-        requests = {client.name: client.stats() for client in self._run.clients}
-        return Snapshot(
-            self._shown_totals,
-            {
-                **self._progress.figures(),
-                "said": self._log.redactor.text(self._progress.last_words()),
-                "requests": {
-                    name: {
-                        "requests": stats.requests,
-                        "retries": stats.retries,
-                        "errors": stats.errors,
-                    }
-                    for name, stats in requests.items()
-                },
-            },
-        )
+        stats = {client.name: client.stats() for client in self._run.clients}
+        requests = {
+            name: {"requests": each.requests, "retries": each.retries, "errors": each.errors}
+            for name, each in stats.items()
+        }
+        said = self._log.redactor.text(self._progress.last_words())
+        figures = self._progress.figures()
+        return Snapshot(self._shown_totals, {**figures, "said": said, "requests": requests})
 
     # -- working -----------------------------------------------------------------------------------
 
@@ -364,9 +352,7 @@ class Runner(Generic[Item, Result]):
         if self._dry_run:
             return self._writes.transaction(lambda conn: self._job.preview(conn, results))
         if is_alone:
-            return self._writes.autocommit(
-                lambda conn: self._job.write(conn, results), guarded=True
-            )
+            return self._writes.autocommit(lambda conn: self._job.write(conn, results))
         return self._writes.transaction(
             lambda conn: self._job.write(conn, results), once=True, may_split=True
         )
@@ -410,39 +396,34 @@ class Runner(Generic[Item, Result]):
     def _verify(self, result: RunResult | None) -> _Counted:
         self._log.enter("verify")
         counted = _Counted()
-        # A dry run changed nothing, so there is hardly anything to count.
-        if not self._dry_run or self._job.verifies_dry_runs:
-            counted = self._count_again(result)
-        for problem in counted.problems:
-            self._problem(problem.what, problem.detail, **problem.fields)
-        for check in counted.checks:
-            say = self._log.info if check.ok else self._log.warning
-            say(
-                f"{check.name}: expected {check.expected:,}, found {check.actual:,}",
-                ok=check.ok,
-                detail=check.detail,
-            )
-        for note in counted.notes:
-            self._log.info(f"{note.name}: {note.value:,}", detail=note.detail)
+        if self._dry_run and not self._job.verifies_dry_runs:
+            # It changed nothing, so there is hardly anything to count.
+            return counted
+        said, counted.stop = self._count_again(result)
+        for each in said:
+            match each:
+                case Verification():
+                    counted.checks.append(each)
+                    say = self._log.info if each.ok else self._log.warning
+                    found = f"expected {each.expected:,}, found {each.actual:,}"
+                    say(f"{each.name}: {found}", ok=each.ok, detail=each.detail)
+                case Note():
+                    counted.notes.append(each)
+                    self._log.info(f"{each.name}: {each.value:,}", detail=each.detail)
+                case Problem():
+                    self._problem(each.what, each.detail, **each.fields)
+                case Left():
+                    counted.left = (counted.left or 0) + each.count
         return counted
 
-    def _count_again(self, result: RunResult | None) -> _Counted:
-        def work(conn: Connection) -> _Counted:
-            counted = _Counted()
+    def _count_again(self, result: RunResult | None) -> tuple[list[Checked], StopRun | None]:
+        def work(conn: Connection) -> tuple[list[Checked], StopRun | None]:
+            said: list[Checked] = []
             try:
-                for said in self._job.verify(conn, result):
-                    match said:
-                        case Verification():
-                            counted.checks.append(said)
-                        case Note():
-                            counted.notes.append(said)
-                        case Problem():
-                            counted.problems.append(said)
-                        case Left():
-                            counted.left = (counted.left or 0) + said.count
+                said.extend(self._job.verify(conn, result))
             except StopRun as stop:
-                counted.stop = stop
-            return counted
+                return said, stop
+            return said, None
 
         if self._job.one_snapshot:
             return self._writes.transaction(work, read_only=True)

@@ -17,7 +17,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
 from typing import Any, Final
@@ -89,7 +89,7 @@ FROM (
 """
 
 _ASK: Final = """
-SELECT run.finished IS NULL, run.requested, run.requested_by, run.requested_why,
+SELECT run.requested, run.requested_by, run.requested_why,
        hold.who, hold.why
 FROM artwork_indexer.backfill_run run
 LEFT JOIN artwork_indexer.backfill_hold hold ON hold.job = run.job
@@ -142,14 +142,7 @@ class Snapshot:
 class RunRecord:
     """One run's row, from its beginning to its end.
 
-    `beat`, `ask`, `guard` and `reap` may be called from any thread.
-
-    Parameters
-    ----------
-    dead_after, beat_every
-        In seconds.
-    clock
-        A monotonic clock, in seconds.
+    `beat`, `ask`, `guard` and `reap` may be called from any thread. `clock` is monotonic.
     """
 
     def __init__(
@@ -157,15 +150,15 @@ class RunRecord:
         run_id: UUID,
         *,
         dead_after: float = DEAD_AFTER_S,
-        beat_every: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = run_id
         self.dead_after = dead_after
-        self._beat_every = min(BEAT_EVERY_S, dead_after / 6) if beat_every is None else beat_every
+        self._beat_every = min(BEAT_EVERY_S, dead_after / 6)
         self.clock = clock
         self._lock = Lock()
-        self._exists = False
+        #: Whether the database keeps records, and this run has created its own.
+        self.exists = False
         self._beaten_at = clock()
         self._may_reap_at = clock()
         self._asked_at = -_ASK_EVERY_S
@@ -173,33 +166,26 @@ class RunRecord:
         self._over = Event()
         self._thread: Thread | None = None
 
-    @property
-    def exists(self) -> bool:
-        """Whether the database keeps records, and this run has created its own."""
-        return self._exists
-
     def begin(self, session: Session, job: str, options: Mapping[str, object]) -> None:
         """Insert the row, if the database has the table."""
 
         def work(conn: Connection) -> bool:
             if not holds(conn, _EXISTS):
                 return False
-            conn.execute(
-                _BEGIN,
-                {
-                    "id": self.id,
-                    "job": job,
-                    "version": VERSION,
-                    "host": socket.gethostname(),
-                    "who": user(),
-                    "options": Jsonb(options),
-                },
-            )
+            values = {
+                "id": self.id,
+                "job": job,
+                "version": VERSION,
+                "host": socket.gethostname(),
+                "who": user(),
+                "options": Jsonb(options),
+            }
+            conn.execute(_BEGIN, values)
             return True
 
         # It may have been declared dead, and then begins again.
-        self._exists = False
-        self._exists = session.transaction(work)
+        self.exists = False
+        self.exists = session.transaction(work)
         self._beaten_at = self.clock()
 
     def guard(self) -> str | None:
@@ -207,17 +193,14 @@ class RunRecord:
 
         It also keeps others from doing so until the transaction ends.
         """
-        if not self._exists:
-            return None
-        return _IS_ALIVE.format(id=self.id)
+        return _IS_ALIVE.format(id=self.id) if self.exists else None
 
     def beat(self, session: Session, snapshot: Snapshot | None = None) -> bool:
         """Write the heartbeat; return whether the run still counts as alive."""
-        values = {
-            "id": self.id,
-            "totals": None if snapshot is None else Jsonb(dict(snapshot.totals)),
-            "progress": None if snapshot is None else Jsonb(snapshot.progress, dumps=_dumps),
-        }
+        values: dict[str, object] = {"id": self.id, "totals": None, "progress": None}
+        if snapshot is not None:
+            values["totals"] = Jsonb(dict(snapshot.totals))
+            values["progress"] = Jsonb(snapshot.progress, dumps=_dumps)
         rows = session.statement(_BEAT, values, lock_timeout="5s", statement_timeout="10s")
         self._note_beat()
         return bool(rows)
@@ -229,26 +212,29 @@ class RunRecord:
         on_dead: Callable[[str], None],
     ) -> None:
         """Write heartbeats from a thread until `finish`; call `on_dead` if declared dead."""
-        if not self._exists:
-            return
-        self._thread = Thread(
-            target=self._keep_beating,
-            args=(open_session, snapshot, on_dead),
-            name="heartbeat",
-            daemon=True,
-        )
-        self._thread.start()
+
+        def keep_beating() -> None:
+            with closing(open_session()) as session:
+                while not self._over.wait(self._beat_every):
+                    try:
+                        if not self.beat(session, snapshot()):
+                            on_dead(TAKEN_FOR_DEAD)
+                            return
+                    except psycopg.Error as error:
+                        # The run's own transactions report this, and decide how long to retry.
+                        log.debug("no heartbeat: %s", explain(error))
+
+        if self.exists:
+            self._thread = Thread(target=keep_beating, name="heartbeat", daemon=True)
+            self._thread.start()
 
     def ask(self, session: Session) -> Wait | None:
         """Return what to wait for, if people have asked for it; `None` to continue.
 
-        Raises
-        ------
-        StopRun
-            People want the run to end.
+        Raises `StopRun` if people want the run to end.
         """
         now = self.clock()
-        if not self._exists or now - self._asked_at < _ASK_EVERY_S:
+        if not self.exists or now - self._asked_at < _ASK_EVERY_S:
             return self._answer
         if now - self._beaten_at > self.dead_after:
             self.beat(session)
@@ -263,7 +249,7 @@ class RunRecord:
         Not for a while after this run could not reach the database: the others may not have been
         able to write heartbeats either.
         """
-        if self._exists and self.clock() >= self._may_reap_at:
+        if self.exists and self.clock() >= self._may_reap_at:
             conn.execute(_REAP, {"id": self.id, "dead_after": self.dead_after})
 
     def finish(
@@ -271,7 +257,7 @@ class RunRecord:
     ) -> None:
         """Write how the run ended."""
         self.stop_beating()
-        if not self._exists:
+        if not self.exists:
             return
         values = {
             "id": self.id,
@@ -296,36 +282,12 @@ class RunRecord:
                 self._may_reap_at = now + self.dead_after
             self._beaten_at = now
 
-    def _keep_beating(
-        self,
-        open_session: Callable[[], Session],
-        snapshot: Callable[[], Snapshot],
-        on_dead: Callable[[str], None],
-    ) -> None:
-        session = open_session()
-        try:
-            while not self._over.wait(self._beat_every):
-                try:
-                    if not self.beat(session, snapshot()):
-                        on_dead(TAKEN_FOR_DEAD)
-                        return
-                except psycopg.Error as error:
-                    # The run's own transactions report this, and decide how long to retry.
-                    log.debug("no heartbeat: %s", explain(error))
-        finally:
-            session.close()
-
 
 def _meaning(
-    is_alive: bool,
-    requested: str | None,
-    requested_by: str | None,
-    requested_why: str | None,
-    held_by: str | None,
-    held_why: str | None,
+    requested: str | None, by: str | None, why: str | None, held_by: str | None, held_why: str
 ) -> Wait | None:
-    asked = f" by {requested_by}" if requested_by else ""
-    why = f": {requested_why}" if requested_why else ""
+    asked = f" by {by}" if by else ""
+    why = f": {why}" if why else ""
     if held_by is not None:
         raise StopRun(f"the job is held by {held_by}: {held_why}", planned=True)
     if requested == "stop":

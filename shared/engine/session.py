@@ -5,9 +5,6 @@ session-level lock or a prepared statement would stay on a connection that anoth
 transaction gets. So every transaction begins with its own settings, sent together with BEGIN in one
 message. `application_name` and the encoding come with the connection, because PgBouncer keeps those
 apart by client.
-
-This module contains no SQL of a job. Only the runner, the sources and the run's record write
-through a `Session`.
 """
 
 from __future__ import annotations
@@ -17,9 +14,8 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from threading import Event
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import psycopg
 from psycopg import ClientCursor, Connection, Cursor, Transaction
@@ -77,24 +73,18 @@ _READ_ONLY: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 
-def _conninfo(dsn: str) -> str:
-    return make_conninfo("", **{**_CONNECTION_DEFAULTS, **conninfo_to_dict(dsn)})
-
-
 def connect(dsn: str, application_name: str) -> Connection:
-    """Open a connection in autocommit mode. Statements are never prepared on the server.
+    """Open a connection in autocommit mode. Statements are never prepared on the server."""
+    return psycopg.connect(**_parameters(dsn, application_name))
 
-    Raises
-    ------
-    psycopg.OperationalError
-        The server cannot be reached.
-    """
-    return psycopg.connect(
-        _conninfo(dsn),
-        autocommit=True,
-        application_name=application_name,
-        prepare_threshold=None,
-    )
+
+def _parameters(dsn: str, application_name: str) -> dict[str, Any]:
+    return {
+        "conninfo": make_conninfo("", **{**_CONNECTION_DEFAULTS, **conninfo_to_dict(dsn)}),
+        "autocommit": True,
+        "application_name": application_name,
+        "prepare_threshold": None,
+    }
 
 
 class Standalone(Connection[Any]):
@@ -103,24 +93,18 @@ class Standalone(Connection[Any]):
     Each transaction, and each statement outside of one, begins with its own settings.
     """
 
-    forms = ""
+    only_reads = False
+    statement_timeout = READ_TIMEOUT
 
     @contextmanager
     def transaction(self, *arguments: Any, **named: Any) -> Iterator[Transaction]:
         is_outermost = self.info.transaction_status == TransactionStatus.IDLE
         with super().transaction(*arguments, **named) as transaction:
             if is_outermost:
-                Cursor(self).execute(self.forms.encode())
+                access = "SET TRANSACTION READ ONLY; " if self.only_reads else ""
+                # SET rather than set_config, which would count as a query before SET TRANSACTION.
+                Cursor(self).execute((access + _set_local(self.statement_timeout)).encode())
             yield transaction
-
-
-class _StandaloneCursor(Cursor[Any]):
-    def execute(self, *arguments: Any, **named: Any) -> Any:
-        conn = self.connection
-        if conn.info.transaction_status != TransactionStatus.IDLE:
-            return super().execute(*arguments, **named)
-        with conn.transaction():
-            return super().execute(*arguments, **named)
 
 
 def open_standalone(
@@ -132,15 +116,9 @@ def open_standalone(
 ) -> Standalone:
     """Open a connection for a command that is not a run; otherwise as `connect`."""
     conn = Standalone.connect(
-        _conninfo(dsn),
-        autocommit=True,
-        application_name=application_name,
-        prepare_threshold=None,
-        cursor_factory=_StandaloneCursor,
+        **_parameters(dsn, application_name), cursor_factory=_StandaloneCursor
     )
-    # SET rather than set_config, which would count as a query before SET TRANSACTION.
-    access = "SET TRANSACTION READ ONLY; " if read_only else ""
-    conn.forms = access + _set_local(statement_timeout)
+    conn.only_reads, conn.statement_timeout = read_only, statement_timeout
     return conn
 
 
@@ -168,29 +146,25 @@ class TooSlow(psycopg.errors.QueryCanceled):
 
 
 def is_passing(error: psycopg.Error) -> bool:
-    """Return whether the same transaction may succeed a little later.
-
-    By SQLSTATE, see PostgreSQL's appendix on error codes: lost connections (class 08 and no code
-    at all), a server that stops or starts (57P), serialization failure and deadlock (40), lock
-    time-out (55P03), a cancelled statement (57014, but see `TooSlow`), a full disk or too many
-    connections (53), an input/output error (58), and a server that is read only for the moment, as
-    during a failover (25006).
-    """
+    """Return whether the same transaction may succeed a little later."""
     code = error.sqlstate
     if code is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    if isinstance(error, TooSlow):
-        return False
-    return code[:2] in ("08", "40", "53", "58") or code in (
-        "57P01",
-        "57P02",
-        "57P03",
-        "57P05",
-        "57014",
-        "55P03",
-        "25006",
-        "25P03",
-    )
+    return not isinstance(error, TooSlow) and code.startswith(_PASSING)
+
+
+#: SQLSTATEs and their classes, see PostgreSQL's appendix on error codes.
+_PASSING: Final = (
+    "08",  # lost connections, besides those that have no code
+    "40",  # serialization failure and deadlock
+    "53",  # a full disk, or too many connections
+    "58",  # an input/output error
+    *("57P01", "57P02", "57P03", "57P05"),  # a server that stops or starts
+    "57014",  # a cancelled statement, but see `TooSlow`
+    "55P03",  # a lock that took too long
+    "25006",  # a server that is read only for the moment, as during a failover
+    "25P03",  # a transaction that was idle for too long
+)
 
 
 def is_unavailable(error: psycopg.Error) -> bool:
@@ -280,13 +254,17 @@ def one_statement(
 
 
 class _LookCursor(Cursor[Any]):
-    """Execute each statement in a read-only transaction of its own, with its settings."""
+    """Execute each statement outside of a transaction in one of its own, read-only by default."""
+
+    def begin(self) -> None:
+        """Begin the transaction of a statement, with its settings."""
+        begin(self.connection, read_only=True)
 
     def execute(self, *arguments: Any, **named: Any) -> Any:
         conn = self.connection
         if conn.info.transaction_status != TransactionStatus.IDLE:
             return super().execute(*arguments, **named)
-        begin(conn, read_only=True)
+        self.begin()
         try:
             super().execute(*arguments, **named)
             conn.commit()
@@ -296,12 +274,10 @@ class _LookCursor(Cursor[Any]):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """Whether the condition of a transaction holds, and its id if requested."""
-
-    holds: bool
-    xid: str | None
+class _StandaloneCursor(_LookCursor):
+    def begin(self) -> None:
+        conn = cast("Standalone", self.connection)
+        begin(conn, read_only=conn.only_reads, statement_timeout=conn.statement_timeout)
 
 
 def begin(
@@ -311,14 +287,17 @@ def begin(
     statement_timeout: str | None = None,
     condition: str | None = None,
     with_id: bool = False,
-) -> _Begun:
-    """Begin a transaction with its settings, and evaluate `condition`, in a single message."""
+) -> str | None:
+    """Begin a transaction with its settings, in a single message; return its id if requested.
+
+    `StopRun` is raised if `condition`, the guard of a run (see `Session`), is not true.
+    """
     cursor = Cursor(conn)
     if read_only:
         # Not a query yet, so that the first one of `work` takes the snapshot.
         settings = _set_local(statement_timeout or READ_TIMEOUT)
         cursor.execute(f"{_READ_ONLY}; {settings}".encode())
-        return _Begun(holds=True, xid=None)
+        return None
     cursor.execute(
         f"{_WRITE}; SELECT ({condition or 'true'}),"
         f" {'pg_current_xact_id()::text' if with_id else 'NULL'},"
@@ -326,7 +305,9 @@ def begin(
     )
     cursor.nextset()
     holds, xid, *_ = cursor.fetchone() or (False, None)
-    return _Begun(bool(holds), xid)
+    if not holds:
+        raise StopRun(TAKEN_FOR_DEAD)
+    return None if xid is None else str(xid)
 
 
 def is_committed(conn: Connection, xid: str) -> bool:
@@ -356,8 +337,6 @@ class Session:
 
     Parameters
     ----------
-    open_connection
-        Opens a connection, see `connect`.
     read_only
         Whether every transaction is read only, as in a dry run.
     guard
@@ -365,10 +344,9 @@ class Session:
         whether others still consider the run alive. Otherwise `StopRun` is raised.
     stop_flag
         When it is set, the process is about to end, and a transaction is retried only for a moment.
-    patience
-        How long a transaction is retried, in seconds.
-    write_timeout
-        How long a statement of a writing transaction may take, in seconds.
+    patience, write_timeout
+        How long a transaction is retried, and how long a statement of a writing one may take, in
+        seconds.
     """
 
     def __init__(
@@ -403,16 +381,9 @@ class Session:
         `work` may thus run several times, even after a commit that got no answer unless `once` is
         set: it must depend only on the state of the data. With `once`, the server is asked whether
         such a transaction was committed. With `may_split`, for a caller that can write less at
-        once, a writing transaction that was too slow is not repeated.
+        once, a writing transaction that was too slow is not repeated but raises `TooSlow`.
 
-        Raises
-        ------
-        TooSlow
-            See `may_split`.
-        psycopg.Error
-            A failure that is not temporary, or that lasted too long.
-        StopRun
-            The guard is false.
+        Any other `psycopg.Error` is a failure that is not temporary, or that lasted too long.
         """
         reads = read_only or self.read_only
         timeout = statement_timeout or (READ_TIMEOUT if reads else f"{self._write_timeout:g}s")
@@ -426,21 +397,19 @@ class Session:
             unanswered = None
             began = time.monotonic()
             try:
-                begun = begin(
+                xid = begin(
                     conn,
                     read_only=reads,
                     statement_timeout=timeout,
                     condition=None if reads else self._guard(),
                     with_id=once and not reads,
                 )
-                if not begun.holds:
-                    raise StopRun(TAKEN_FOR_DEAD)
                 result = work(conn)
                 if conn.info.transaction_status == TransactionStatus.INERROR:
                     # COMMIT would roll back without an error.
                     raise psycopg.errors.InFailedSqlTransaction("an error was ignored")
-                if begun.xid is not None:
-                    unanswered = (begun.xid, result)
+                if xid is not None:
+                    unanswered = (xid, result)
                 conn.commit()
             except BaseException as error:
                 roll_back(conn)
@@ -472,15 +441,15 @@ class Session:
 
         return self._repeat(once, read_only=True)
 
-    def autocommit(self, work: Callable[[Connection], T], *, guarded: bool = False) -> T:
+    def autocommit(self, work: Callable[[Connection], T]) -> T:
         """Run `work` outside of any transaction; it executes statements by `one_statement`.
 
-        Otherwise as `transaction`. The guard applies only if `guarded` is set.
+        Otherwise as `transaction`. The guard is only checked beforehand.
         """
 
         def attempt() -> T:
             conn = self._connection()
-            condition = self._guard() if guarded else None
+            condition = self._guard()
             if condition and not one_statement(conn, f"SELECT ({condition})")[0][0]:
                 raise StopRun(TAKEN_FOR_DEAD)
             return work(conn)
@@ -490,8 +459,13 @@ class Session:
     def statement(
         self, query: str, values: Mapping[str, object] | None = None, **timeouts: str
     ) -> Sequence[tuple[Any, ...]]:
-        """Execute one statement as `one_statement` does, and repeat it after a failure."""
-        return self.autocommit(lambda conn: one_statement(conn, query, values, **timeouts))
+        """Execute one statement as `one_statement` does, and repeat it after a failure.
+
+        The guard does not apply.
+        """
+        return self._repeat(
+            lambda: one_statement(self._connection(), query, values, **timeouts), read_only=False
+        )
 
     def cancel(self) -> None:
         """Cancel the current statement, if there is one. Safe to call from another thread."""
@@ -508,7 +482,7 @@ class Session:
 
     def _repeat(self, attempt: Callable[[], T], *, read_only: bool) -> T:
         deadline = time.monotonic() + self._patience
-        backoff = _FIRST_BACKOFF_S
+        pauses = _pauses()
         while True:
             began = time.monotonic()
             try:
@@ -525,21 +499,25 @@ class Session:
                     log.warning("another session has a lock, trying again: %s", explain(error))
                 else:
                     log.warning("the database did not answer, trying again: %s", explain(error))
-                self._drop_if_broken()
-                # Jitter, so that containers that lost the same server do not return at once.
-                pause = random.uniform(0.5, 1.0) * backoff
-                if self._stop_flag.wait(pause):
+                if error.sqlstate == "25006":
+                    # It may stay read only: after a failover, its name leads to another server.
+                    self.close()
+                if self._stop_flag.wait(next(pauses)):
                     time.sleep(_FIRST_BACKOFF_S)
-                backoff = min(backoff * 2, _LONGEST_BACKOFF_S)
 
     def _connection(self) -> Connection:
         if self._conn is None or self._conn.closed:
             self._conn = self._open()
         return self._conn
 
-    def _drop_if_broken(self) -> None:
-        if self._conn is not None and (self._conn.broken or self._conn.closed):
-            self.close()
+
+def _pauses() -> Iterator[float]:
+    """Yield ever longer pauses between attempts, in seconds, without end."""
+    pause = _FIRST_BACKOFF_S
+    while True:
+        # Jitter, so that containers that lost the same server do not return at once.
+        yield random.uniform(0.5, 1.0) * pause
+        pause = min(pause * 2, _LONGEST_BACKOFF_S)
 
 
 def open_patiently(
@@ -547,17 +525,11 @@ def open_patiently(
 ) -> Connection:
     """Open a connection; retry only while the server is starting up or full.
 
-    For the main thread before a run begins, where a signal ends the wait.
-
-    Raises
-    ------
-    StopRun
-        The server was not ready within `patience` seconds.
-    psycopg.Error
-        The server cannot be reached, or refuses the connection.
+    For the main thread before a run begins, where a signal ends the wait. Raises `StopRun` after
+    `patience` seconds.
     """
     deadline = time.monotonic() + patience
-    backoff = _FIRST_BACKOFF_S
+    pauses = _pauses()
     while True:
         try:
             return open_connection()
@@ -570,5 +542,4 @@ def open_patiently(
                     " later"
                 ) from error
             log.warning("the database is not ready, trying again: %s", explain(error))
-            time.sleep(random.uniform(0.5, 1.0) * backoff)
-            backoff = min(backoff * 2, _LONGEST_BACKOFF_S)
+            time.sleep(next(pauses))

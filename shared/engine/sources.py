@@ -2,7 +2,7 @@
 
 | source   | for                                                                | cursor       |
 |----------|--------------------------------------------------------------------|--------------|
-| `Keyset` | rows that still need work, in the order of a key                   | in memory    |
+| `Keyset` | rows that still need work, in the order of a key; `Query` is one   | in memory    |
 | `Stream` | pages that come from outside, in their own order                   | the stream's |
 | `Claims` | rows shared among runs: FOR UPDATE SKIP LOCKED and a token         | in the table |
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier, Literal
@@ -27,8 +27,6 @@ from artwork_backfill.shared.engine.runs import RUNS, RunRecord, Wait
 from artwork_backfill.shared.engine.session import Session, count, only_row
 
 Item = TypeVar("Item")
-
-__all__ = ["ClaimTable", "Claims", "Keyset", "Partition", "Source", "Stream", "Wait"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +42,21 @@ class Partition:
         return {"partition": self.index, "partitions": self.count}
 
 
-class Source(Protocol[Item]):
-    """The source of a job's batches. Exceptions of `next` end the run, see `errors`."""
+class Source(Generic[Item]):
+    """The source of a job's batches. Exceptions of `next` end the run, see `errors`.
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether items are claimed: what a run gives back is claimed again by any run."""
+    A source whose items are not claimed has nothing to give back: the next run reads them again.
+    """
+
+    #: Whether items are claimed: what a run gives back is claimed again by any run.
+    is_shared: ClassVar[bool] = False
 
     def prepare(self, session: Session) -> None:
         """Prepare the source. May write, but not in a dry run."""
 
     def count(self, session: Session) -> int | None:
         """Return how many rows the run is expected to process, `None` if that is unknown."""
+        return None
 
     def upkeep(self, session: Session) -> None:
         """Do periodic work, also while nothing is claimed; not called in a dry run.
@@ -65,6 +66,7 @@ class Source(Protocol[Item]):
 
     def next(self, session: Session, size: int) -> Sequence[Item] | Wait:
         """Return the next items, about `size` rows of them; none if there are no more."""
+        raise NotImplementedError
 
     def give_back(self, session: Session, items: Sequence[Item]) -> None:
         """Give back items that will not be written; they keep their place in the order.
@@ -76,55 +78,33 @@ class Source(Protocol[Item]):
         """Give back items that failed, each with the reason; they come after all others."""
 
 
-class Keyset(Generic[Item]):
+class Keyset(Source[Item]):
     """Items in the order of a key. Nothing is marked as taken: written rows leave the query.
 
     Parameters
     ----------
     rows
-        A function that returns the first items after a key, about `size` rows of them, in the order
-        of the key; or the query of those rows, without an ORDER BY.
+        Returns the first items after a key (`None`: from the start), about `size` rows of them, in
+        the order of the key.
     key
-        A function that returns an item's key; or the name of an integer column of the query, by
-        which rows are ordered and partitioned. The items of a query with one column are values,
-        others are tuples that begin with the key.
+        Returns an item's key.
     count
-        Counts the expected rows, if `rows` is a function.
-    partition, values
-        The share of the query's rows to take, and its parameters.
+        Counts the expected rows.
     """
 
     def __init__(
         self,
-        rows: str | Callable[[Connection, Any, int], Sequence[Item]],
-        key: str | Callable[[Item], Any],
-        count: Callable[[Connection], int | None] | None = None,
-        *,
-        partition: Partition | None = None,
-        values: Mapping[str, object] | None = None,
+        rows: Callable[[Connection, Any, int], Sequence[Item]],
+        key: Callable[[Item], Any],
+        count: Callable[[Connection], int | None],
     ) -> None:
-        self.is_shared = False
+        self._rows = rows
+        self._key = key
+        self._count = count
         self._after: Any = None
-        if isinstance(rows, str) and isinstance(key, str):
-            query = _Query(rows, key, dict(values or {}) | (partition or Partition()).values)
-            self._rows: Callable[[Connection, Any, int], Sequence[Item]] = query.page
-            self._key: Callable[[Item], Any] = _first
-            self._left: Callable[[Connection, Any], int] | None = query.left
-            self._count: Callable[[Connection], int | None] = lambda conn: query.left(conn, None)
-        elif callable(rows) and callable(key):
-            self._rows, self._key = rows, key
-            self._left, self._count = None, count or (lambda _: None)
-        else:
-            raise TypeError("either both rows and key are SQL, or both are functions")
-
-    def prepare(self, session: Session) -> None:
-        """Do nothing: there is nothing to prepare."""
 
     def count(self, session: Session) -> int | None:
         return session.look(self._count)
-
-    def upkeep(self, session: Session) -> None:
-        """Do nothing: there is no periodic work."""
 
     def next(self, session: Session, size: int) -> Sequence[Item]:
         items = session.transaction(
@@ -134,51 +114,58 @@ class Keyset(Generic[Item]):
             self._after = self._key(items[-1])
         return items
 
-    def give_back(self, session: Session, items: Sequence[Item]) -> None:
-        """Do nothing: nothing was claimed."""
 
-    def fail(self, session: Session, failed: Sequence[tuple[Item, str]]) -> None:
-        """Do nothing: nothing was claimed."""
+class Query(Keyset[Item]):
+    """The keyset of a query whose first column is an integer key.
 
-    def left(self, conn: Connection, last: Item | None) -> int:
-        """Return how many rows of the query are left, up to an item if one is given."""
-        if self._left is None:
-            raise TypeError("only a query can be counted again: write verify")
-        return self._left(conn, None if last is None else self._key(last))
+    Parameters
+    ----------
+    rows
+        The query, without an ORDER BY. Its items are tuples, or values if it has one column.
+    key
+        The name of the first column, by which rows are ordered and partitioned.
+    partition, values
+        The share of the rows to take, and the parameters of the query.
+    """
 
-
-class _Query:
-    """A query by key, with its parameters."""
-
-    def __init__(self, rows: str, key: str, values: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        rows: str,
+        key: str,
+        *,
+        partition: Partition | None = None,
+        values: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(self._page, _first, self.left)
         names = {"rows": SQL(rows), "key": Identifier(key)}
         source = SQL(
             "FROM ({rows}) AS source"
             " WHERE (%(partitions)s = 1 OR mod({key}, %(partitions)s) = %(partition)s)"
         ).format(**names)
-        self._page = SQL(
+        self._select = SQL(
             "SELECT source.* {source} AND ({key} > %(after)s OR %(after)s::bigint IS NULL)"
             " ORDER BY {key} LIMIT %(size)s"
         ).format(source=source, **names)
-        self._left = SQL(
+        self._select_left = SQL(
             "SELECT count(*) {source} AND ({key} <= %(last)s OR %(last)s::bigint IS NULL)"
         ).format(source=source, **names)
-        self._values = values
+        self._values = {**(values or {}), **(partition or Partition()).values}
 
-    def page(self, conn: Connection, after: Any, size: int) -> list[Any]:
-        values = {**self._values, "after": after, "size": size}
-        rows = conn.execute(self._page, values).fetchall()
+    def left(self, conn: Connection, last: Item | None = None) -> int:
+        """Return how many rows of the query are left, up to an item if one is given."""
+        key = None if last is None else _first(last)
+        return count(conn, self._select_left, {**self._values, "last": key})
+
+    def _page(self, conn: Connection, after: Any, size: int) -> list[Any]:
+        rows = conn.execute(self._select, {**self._values, "after": after, "size": size}).fetchall()
         return [row[0] if len(row) == 1 else row for row in rows]
-
-    def left(self, conn: Connection, last: Any) -> int:
-        return count(conn, self._left, {**self._values, "last": last})
 
 
 def _first(item: Any) -> Any:
     return item[0] if isinstance(item, tuple) else item
 
 
-class Stream(Generic[Item]):
+class Stream(Source[Item]):
     """Pages that come from outside, such as files or the answers of a service.
 
     If a run must continue where an earlier one stopped, `open` reads the checkpoint, and the job's
@@ -199,10 +186,9 @@ class Stream(Generic[Item]):
         open: Callable[[Connection], Callable[[int], Item | None]],  # noqa: A002 - what it does
         count: Callable[[Connection], int | None] = lambda _: None,
     ) -> None:
-        self.is_shared = False
         self._open = open
         self._count = count
-        self._next: Callable[[int], Item | None] | None = None
+        self._next: Callable[[int], Item | None]
 
     def prepare(self, session: Session) -> None:
         self._next = session.transaction(self._open, read_only=True)
@@ -210,20 +196,9 @@ class Stream(Generic[Item]):
     def count(self, session: Session) -> int | None:
         return session.look(self._count)
 
-    def upkeep(self, session: Session) -> None:
-        """Do nothing: there is no periodic work."""
-
     def next(self, session: Session, size: int) -> Sequence[Item]:
-        if self._next is None:
-            raise RuntimeError("a stream is opened by `prepare`")
         page = self._next(size)
         return [] if page is None else [page]
-
-    def give_back(self, session: Session, items: Sequence[Item]) -> None:
-        """Do nothing: the next run reads again what is not written."""
-
-    def fail(self, session: Session, failed: Sequence[tuple[Item, str]]) -> None:
-        """Do nothing: nothing was claimed."""
 
 
 # -- claims --------------------------------------------------------------------------------------
@@ -241,10 +216,10 @@ _RECLAIM_PART: Final = 6
 # and sort them, whatever it knows about a table that was just filled.
 CLAIM: Final = """
 WITH next AS (
-    SELECT id, {token} AS before
+    SELECT id, last_audit_at AS before
     FROM {table} entity
     WHERE status = {waiting}
-    AND coalesce({token}, '-infinity') < %(started)s
+    AND coalesce(last_audit_at, '-infinity') < %(started)s
     AND ({due})
     AND (%(partitions)s = 1 OR mod(id, %(partitions)s) = %(partition)s)
     ORDER BY {order}
@@ -252,18 +227,18 @@ WITH next AS (
     FOR UPDATE SKIP LOCKED
 )
 UPDATE {table} entity
-SET status = {claimed}, {token} = now(), claimed_by = %(run)s
+SET status = {claimed}, last_audit_at = now(), claimed_by = %(run)s
 FROM next
 WHERE entity.id = next.id
-RETURNING entity.id, entity.{token}, next.before, {columns}
+RETURNING entity.id, entity.last_audit_at, next.before, {columns}
 """
 
 _GIVE_BACK: Final = """
 UPDATE {table} entity
-SET status = {waiting}, claimed_by = NULL, {token} = held.before
+SET status = {waiting}, claimed_by = NULL, last_audit_at = held.before
 FROM unnest(%(ids)s::bigint[], %(tokens)s::timestamptz[], %(before)s::timestamptz[])
      AS held (id, token, before)
-WHERE entity.id = held.id AND entity.status = {claimed} AND entity.{token} = held.token
+WHERE entity.id = held.id AND entity.status = {claimed} AND entity.last_audit_at = held.token
 """
 
 # Just before this run's start: after all waiting rows, and yet claimable by this run.
@@ -274,13 +249,13 @@ WITH dead AS (
     LEFT JOIN {runs} run ON run.id = entity.claimed_by
     WHERE entity.status = {claimed}
     AND (run.finished IS NOT NULL
-         OR (run.id IS NULL AND entity.{token} < now() - %(stale_after)s::interval))
+         OR (run.id IS NULL AND entity.last_audit_at < now() - %(stale_after)s::interval))
     AND entity.claimed_by IS DISTINCT FROM %(run)s
     FOR UPDATE OF entity SKIP LOCKED
 )
 UPDATE {table} entity
 SET status = {waiting}, claimed_by = NULL,
-    {token} = least({token}, %(started)s - interval '1 microsecond')
+    last_audit_at = least(last_audit_at, %(started)s - interval '1 microsecond')
 FROM dead
 WHERE entity.id = dead.id
 RETURNING entity.id
@@ -290,7 +265,7 @@ RETURNING entity.id
 _RELEASE: Final = """
 UPDATE {table} entity
 SET status = {waiting}, claimed_by = NULL,
-    {token} = least({token}, %(started)s - interval '1 microsecond')
+    last_audit_at = least(last_audit_at, %(started)s - interval '1 microsecond')
 WHERE entity.status = {claimed} AND entity.claimed_by = %(run)s
 """
 
@@ -298,7 +273,7 @@ _COUNT: Final = """
 SELECT count(*)
 FROM {table} entity
 WHERE status = {waiting}
-AND ({due})
+AND (%(later)s OR ({due}))
 AND (%(partitions)s = 1 OR mod(id, %(partitions)s) = %(partition)s)
 """
 
@@ -309,7 +284,7 @@ LEFT JOIN {runs} run ON run.id = entity.claimed_by
 WHERE entity.status = {claimed}
 AND (run.finished IS NOT NULL
      OR run.heartbeat < now() - make_interval(secs => %(dead_after)s)
-     OR (run.id IS NULL AND entity.{token} < now() - %(stale_after)s::interval))
+     OR (run.id IS NULL AND entity.last_audit_at < now() - %(stale_after)s::interval))
 """
 
 _COUNT_HELD: Final = """
@@ -325,54 +300,42 @@ AND (%(partitions)s = 1 OR mod(id, %(partitions)s) = %(partition)s)
 
 
 class Claimed(Protocol):
-    """The claim of an item of `Claims`."""
+    """The claim of an item of `Claims`: the row, the token, and the value before it."""
 
     @property
-    def id(self) -> int:
-        """The row."""
-
+    def id(self) -> int: ...
     @property
-    def claimed_at(self) -> datetime:
-        """The token: the row holds it until another run takes the row."""
-
+    def claimed_at(self) -> datetime: ...
     @property
-    def audited_before(self) -> datetime | None:
-        """The value of the token's column before the claim."""
+    def audited_before(self) -> datetime | None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimTable:
     """A table whose rows are shared among runs.
 
-    It has the columns `id` (BIGINT), `status`, `claimed_by` (UUID, the run) and `token`, a
-    TIMESTAMPTZ with the time of the claim as long as the claim is valid.
+    It has the columns `id` (BIGINT), `status`, `claimed_by` (UUID, the run) and `last_audit_at`, a
+    TIMESTAMPTZ with the time of the claim as long as the claim is valid: its token.
 
-    Parameters
-    ----------
-    waiting, claimed
-        Values of `status`.
-    order
-        The order in which rows are claimed, which a partial index on waiting rows serves.
-    due
-        A further condition for claiming a row, as SQL.
-    columns
-        Further columns of an item, as SQL; `entity` is the table.
+    In the SQL of `columns` and `due`, `entity` is the table.
     """
 
     name: str
+    #: Values of `status`.
     waiting: str
     claimed: str
+    #: The order in which rows are claimed, which a partial index on waiting rows serves.
     order: str
+    #: Further columns of an item.
     columns: str
-    token: str = "last_audit_at"  # noqa: S105 - the token of a claim, no secret
-    due: str = "true"
+    #: A further condition for claiming a row.
+    due: str
 
     def format(self, statement: str) -> Composed:
         """Return a statement with the names of the table filled in."""
         return SQL(statement).format(
             table=Identifier(*self.name.split(".")),
             runs=SQL(RUNS),
-            token=Identifier(self.token),
             waiting=Literal(self.waiting),
             claimed=Literal(self.claimed),
             order=SQL(self.order),
@@ -394,30 +357,26 @@ class ClaimTable:
 
 
 class Reserve(Protocol):
-    """Rows that become claimable when nothing else is left."""
+    """Rows that become claimable when nothing else is left.
 
-    def count(self, conn: Connection) -> int:
-        """Return their number."""
+    `take_up` makes up to `size` of them claimable, and returns how many.
+    """
 
-    def take_up(self, conn: Connection, size: int) -> int:
-        """Make up to `size` of them claimable; return how many."""
+    def count(self, conn: Connection) -> int: ...
+    def take_up(self, conn: Connection, size: int) -> int: ...
 
 
 ClaimedItem = TypeVar("ClaimedItem", bound=Claimed)
 
 
-@dataclass(slots=True)
-class Claims(Generic[ClaimedItem]):
+@dataclass
+class Claims(Source[ClaimedItem]):
     """Rows that several runs share; each row is claimed by one run at a time.
 
     A claim is a status, a token and the run that holds it. Claims of dead runs are reclaimed.
 
     Parameters
     ----------
-    table
-        The table.
-    record
-        This run's record.
     item
         Makes an item of the columns `id`, token, previous token, and those of the table.
     room
@@ -430,13 +389,11 @@ class Claims(Generic[ClaimedItem]):
     failed
         Gives back items that failed, each with the reason, in the open transaction.
     tended
-        Does periodic work, also while nothing is claimed.
+        Does periodic work, see `Source.upkeep`.
     reclaimed
         Called with the ids of rows that were reclaimed from dead runs, in the same transaction.
     reserve
-        Further rows, which become claimable when nothing else is left.
-    partition
-        The share of the rows to take.
+        Rows that become claimable when nothing else is left.
     revisit_after
         Seconds after which this caller may claim a row again; `None` for never.
     browse
@@ -457,7 +414,7 @@ class Claims(Generic[ClaimedItem]):
     partition: Partition = field(default_factory=Partition)
     revisit_after: float | None = None
     browse: Callable[[Connection, Any, int], tuple[list[ClaimedItem], Any]] | None = None
-    is_shared: bool = field(default=True, init=False)
+    is_shared: ClassVar[bool] = True
     _place: Any = field(default=None, init=False)
     _started: datetime | None = field(default=None, init=False)
     _reclaims_at: float = field(default=0.0, init=False)
@@ -470,8 +427,9 @@ class Claims(Generic[ClaimedItem]):
         def work(conn: Connection) -> int:
             waiting = self.count_waiting(conn)
             # A dry run may not make them claimable.
-            has_reserve = self.reserve is not None and not session.read_only
-            return waiting + (self.reserve.count(conn) if self.reserve and has_reserve else 0)
+            if self.reserve is None or session.read_only:
+                return waiting
+            return waiting + self.reserve.count(conn)
 
         return session.transaction(work, read_only=True)
 
@@ -480,7 +438,8 @@ class Claims(Generic[ClaimedItem]):
 
     def next(self, session: Session, size: int) -> Sequence[ClaimedItem] | Wait:
         if session.read_only:
-            return self._browse(session, size)
+            items, self._place = session.transaction(lambda conn: self._browse(conn, size))
+            return items
 
         def claim(conn: Connection) -> list[ClaimedItem] | Wait:
             if self.record.clock() >= self._reclaims_at:
@@ -489,7 +448,10 @@ class Claims(Generic[ClaimedItem]):
             if isinstance(room, Wait):
                 return room
             items = self.take(conn, room)
-            if not items and (self.reclaim(conn) or self._take_up(conn, room)):
+            reserve = self.reserve
+            if not items and (
+                self.reclaim(conn) or (reserve is not None and reserve.take_up(conn, room))
+            ):
                 items = self.take(conn, room)
             return items
 
@@ -547,12 +509,10 @@ class Claims(Generic[ClaimedItem]):
             self.reclaimed(conn, ids)
         return len(ids)
 
-    def _take_up(self, conn: Connection, size: int) -> int:
-        return 0 if self.reserve is None else self.reserve.take_up(conn, size)
-
-    def count_waiting(self, conn: Connection) -> int:
-        """Return how many rows of the partition can be claimed."""
-        return count(conn, self.table.format(_COUNT), self.partition.values)
+    def count_waiting(self, conn: Connection, *, later: bool = False) -> int:
+        """Return how many rows of the partition can be claimed now, or also later."""
+        values = {"later": later, **self.partition.values}
+        return count(conn, self.table.format(_COUNT), values)
 
     def count_held(self, conn: Connection) -> int:
         """Return how many rows this run holds."""
@@ -575,17 +535,11 @@ class Claims(Generic[ClaimedItem]):
             (self._started,) = only_row(conn, query, (self.revisit_after or 0,))
         return self._started
 
-    def _browse(self, session: Session, size: int) -> Sequence[ClaimedItem]:
+    def _browse(self, conn: Connection, size: int) -> tuple[list[ClaimedItem], Any]:
         if self.browse is None:
             raise RuntimeError("these claims cannot be looked at without claiming")
-        browse = self.browse
-
-        def work(conn: Connection) -> tuple[list[ClaimedItem], Any]:
-            items, place = browse(conn, self._place, size)
-            return self.complete(conn, items), place
-
-        items, self._place = session.transaction(work, read_only=True)
-        return items
+        items, place = self.browse(conn, self._place, size)
+        return self.complete(conn, items), place
 
     def take(self, conn: Connection, size: int) -> list[ClaimedItem]:
         """Claim up to `size` rows, the first in order, in the open transaction."""

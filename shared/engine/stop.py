@@ -11,18 +11,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Lock, Thread, current_thread, main_thread
 from types import FrameType
 from typing import Final
 
-#: Wakes the watching thread, which then checks whether the run is over.
-_WAKE: Final = signal.SIGUSR1
 #: Terminals and containers often send a signal twice, to the process and to its group.
 _TWICE_S: Final = 1.0
-
-_Handler = Callable[[int, FrameType | None], object]
 
 
 class StopFlag:
@@ -83,17 +79,11 @@ def interrupted_by_signals() -> Iterator[Interruption]:
     Without a handler, process 1, as which a container runs its command, ignores SIGTERM.
     """
     interruption = Interruption()
-    with _handled({signal.SIGTERM, signal.SIGINT}, interruption.take):
-        yield interruption
-
-
-@contextmanager
-def _handled(signals: Iterable[signal.Signals], handler: _Handler) -> Iterator[None]:
     # Only the main thread may set handlers; a program that calls us from another keeps its own.
-    taken = signals if current_thread() is main_thread() else ()
-    before = {signum: signal.signal(signum, handler) for signum in taken}
+    signals = (signal.SIGTERM, signal.SIGINT) if current_thread() is main_thread() else ()
+    before = {signum: signal.signal(signum, interruption.take) for signum in signals}
     try:
-        yield
+        yield interruption
     finally:
         for signum, former in before.items():
             signal.signal(signum, former)
@@ -107,60 +97,41 @@ def ignore_signals() -> None:
 
 
 @contextmanager
-def signals_held() -> Iterator[None]:
-    """Start threads that receive no signal; threads inherit the signal mask."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _signals())
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
 def on_signals(stop_flag: StopFlag) -> Iterator[None]:
     """Turn the first SIGTERM or SIGINT into a request to stop, and end the process at the second.
 
     Signals are ignored afterwards, because the run has ended. On a terminal SIGHUP counts as
-    SIGTERM. A thread rather than a handler receives the signals: a handler interrupts the main
-    thread anywhere, and must not acquire a lock that it holds.
+    SIGTERM. A thread reacts rather than a handler: a handler interrupts the main thread anywhere,
+    must not acquire a lock that it holds, and waits until a call into C returns.
     """
-    signals = _signals()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*signals, _WAKE})
-    finished = Event()
-    watcher = Thread(
-        target=_watch, args=(stop_flag, signals, finished), name="signals", daemon=True
-    )
+    if current_thread() is not main_thread():
+        yield
+        return
+    received, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
+    former = signal.set_wakeup_fd(wakeup)
+    for signum in _signals():
+        # Without a handler of Python's, nothing is written to the pipe.
+        signal.signal(signum, lambda *_: None)
+    watcher = Thread(target=_watch, args=(stop_flag, received), name="signals", daemon=True)
     watcher.start()
-
-    def pass_on(signum: int, _frame: FrameType | None) -> None:
-        # Received by a thread that was started before the signals were blocked.
-        if watcher.ident is not None:
-            signal.pthread_kill(watcher.ident, signum)
-
     try:
-        with _handled(signals, pass_on):
-            yield
+        yield
     finally:
-        finished.set()
-        if watcher.ident is not None:
-            signal.pthread_kill(watcher.ident, _WAKE)
-        watcher.join()
         # The report is out: a signal that comes later must not change the exit code.
         ignore_signals()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.set_wakeup_fd(former)
+        os.close(wakeup)
+        watcher.join()
+        os.close(received)
 
 
-def _watch(stop_flag: StopFlag, signals: frozenset[signal.Signals], finished: Event) -> None:
+def _watch(stop_flag: StopFlag, received: int) -> None:
     first_at: float | None = None
-    while True:
-        signum = signal.sigwait({*signals, _WAKE})
-        if signum == _WAKE:
-            # Any process can send it, and it must not make the run ignore the other signals.
-            if finished.is_set():
-                return
-            continue
-        if signum == signal.SIGHUP:
-            signum = signal.SIGTERM
+    while number := os.read(received, 1):
+        signum = signal.SIGTERM if number[0] == signal.SIGHUP else number[0]
+        if signum not in (signal.SIGTERM, signal.SIGINT):
+            continue  # another handler's
         if first_at is None:
             first_at = time.monotonic()
             stop_flag.request(f"stopped by {signal.Signals(signum).name}", signum)

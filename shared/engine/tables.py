@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from psycopg import Connection
+from psycopg.types.json import Jsonb
 
 from artwork_backfill.shared.engine.errors import DatabaseError
 from artwork_backfill.shared.engine.session import holds, only_row
@@ -36,34 +37,35 @@ class Table:
         return ".".join(f'"{part}"' for part in self.name.split("."))
 
 
-# The existing objects of each table. A sequence belongs to a table with a serial id. Looking for a
-# table in a schema without USAGE is an error.
+# For each table: whether its schema exists and may be used, whether the table exists, the missing
+# privileges, and its sequence if USAGE of it is missing. Looking for a table in a schema without
+# USAGE is an error. A right on a table includes one on each of its columns.
 _LOOK: Final = """
-SELECT name, has_schema, may_use, to_regclass(visible) IS NOT NULL,
-       (SELECT pg_get_serial_sequence(visible, attname)
+SELECT name, has_schema, may_use, found IS NOT NULL,
+       ARRAY(
+           SELECT privilege
+           FROM unnest(privileges) AS privilege
+           WHERE NOT CASE
+               WHEN privilege = 'UPDATE' AND updated <> '{}' THEN (
+                   SELECT bool_and(has_column_privilege(attrelid, attnum, 'UPDATE'))
+                   FROM pg_attribute
+                   WHERE attrelid = found AND attname = ANY (updated))
+               ELSE has_table_privilege(found, privilege)
+           END),
+       (SELECT sequence
         FROM pg_attribute
-        WHERE attrelid = to_regclass(visible) AND attname = 'id')
+        CROSS JOIN LATERAL pg_get_serial_sequence(visible, attname) AS sequence
+        WHERE attrelid = found AND attname = 'id' AND 'INSERT' = ANY (privileges)
+        AND NOT has_sequence_privilege(sequence, 'USAGE'))
 FROM (
-    SELECT name, oid IS NOT NULL AS has_schema, may_use,
-           CASE WHEN may_use THEN quoted END AS visible
-    FROM unnest(%(names)s::text[], %(schemas)s::text[], %(quoted)s::text[])
-         AS wanted (name, schema, quoted)
+    SELECT wanted.*, oid IS NOT NULL AS has_schema, may_use,
+           CASE WHEN may_use THEN quoted END AS visible,
+           CASE WHEN may_use THEN to_regclass(quoted) END AS found
+    FROM jsonb_to_recordset(%s)
+         AS wanted (name text, schema text, quoted text, privileges text[], updated text[])
     LEFT JOIN pg_namespace ON nspname = schema
     CROSS JOIN LATERAL (SELECT has_schema_privilege(oid, 'USAGE')) AS allowed (may_use)
 ) AS looked
-"""
-
-# A right on a table includes one on each of its columns.
-_LACKS: Final = """
-SELECT privilege
-FROM unnest(%(privileges)s::text[]) AS wanted (privilege)
-WHERE NOT CASE
-    WHEN privilege = 'UPDATE' AND %(updated)s::text[] <> '{}' THEN (
-        SELECT bool_and(has_column_privilege(attrelid, attnum, 'UPDATE'))
-        FROM pg_attribute
-        WHERE attrelid = to_regclass(%(table)s) AND attname = ANY (%(updated)s))
-    ELSE has_table_privilege(%(table)s, privilege)
-END
 """
 
 
@@ -72,17 +74,8 @@ def check_tables(
 ) -> None:
     """Check that a database has what a job needs, before the job changes anything.
 
-    Parameters
-    ----------
-    command
-        The name of the command for `artwork-backfill grants`.
-    read_only
-        Whether nothing will be written, so that SELECT suffices.
-
-    Raises
-    ------
-    DatabaseError
-        Names everything that is missing, with the remedy.
+    Raises `DatabaseError`, which names everything that is missing, with the remedy. `command` is
+    the name for `artwork-backfill grants`. With `read_only`, SELECT suffices.
     """
     wanted = [table for table in merge(tables) if not table.optional]
     if read_only:
@@ -128,44 +121,26 @@ _Lacking = dict[tuple[str, str], list[str]]
 
 def _look(conn: Connection, wanted: list[Table]) -> tuple[list[Table], _Lacking]:
     """Return the tables that do not exist, and the rights that the role lacks."""
-    by_name = {table.name: table for table in wanted}
-    values = {
-        "names": list(by_name),
-        "schemas": [table.schema for table in wanted],
-        "quoted": [table.quoted for table in wanted],
-    }
-    rows = {name: row for name, *row in conn.execute(_LOOK, values).fetchall()}
+    values = [asdict(table) | {"schema": table.schema, "quoted": table.quoted} for table in wanted]
+    rows = conn.execute(_LOOK, (Jsonb(values),))
+    by_name = {name: looked for name, *looked in rows}
     missing: list[Table] = []
     lacking: _Lacking = {}
-    for name, table in by_name.items():
-        has_schema, may_use, has_table, sequence = rows[name]
+    for table in wanted:
+        has_schema, may_use, has_table, privileges, sequence = by_name[table.name]
         if has_schema and not may_use:
             schemas = lacking.setdefault(("USAGE", "SCHEMA "), [])
             schemas += [] if table.schema in schemas else [table.schema]
         elif not has_table:
             missing.append(table)
-        else:
-            _look_at_rights(conn, table, sequence, lacking)
+        if privileges:
+            names = ", ".join(privileges)
+            if table.updated:
+                names = names.replace("UPDATE", f"UPDATE ({', '.join(table.updated)})")
+            lacking.setdefault((names, ""), []).append(table.name)
+        if sequence:
+            lacking.setdefault(("USAGE", "SEQUENCE "), []).append(sequence)
     return missing, lacking
-
-
-def _look_at_rights(
-    conn: Connection, table: Table, sequence: str | None, lacking: _Lacking
-) -> None:
-    values = {
-        "table": table.quoted,
-        "privileges": list(table.privileges),
-        "updated": list(table.updated),
-    }
-    found = [
-        f"UPDATE ({', '.join(table.updated)})" if name == "UPDATE" and table.updated else name
-        for (name,) in conn.execute(_LACKS, values).fetchall()
-    ]
-    if found:
-        lacking.setdefault((", ".join(found), ""), []).append(table.name)
-    inserts = "INSERT" in table.privileges and sequence
-    if inserts and not holds(conn, "SELECT has_sequence_privilege(%s, 'USAGE')", (sequence,)):
-        lacking.setdefault(("USAGE", "SEQUENCE "), []).append(str(sequence))
 
 
 def _missing(tables: list[Table]) -> Iterator[str]:

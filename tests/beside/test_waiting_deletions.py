@@ -68,6 +68,36 @@ class TestTheFirstFailedAttempt:
         assert [event.id for event in place.events()] == [first]
 
 
+class TestAFailedDeletion:
+    """artwork-indexer fails an event that began 2.5 minutes after its creation."""
+
+    REQUEUE = "UPDATE artwork_indexer.event_queue SET state = 'queued' WHERE state = 'failed'"
+
+    def test_stays_failed_when_people_requeue_it_unchecked(self, place: Place) -> None:
+        (ours,) = place.queued(ORPHAN, deletion(ORPHAN))
+        theirs = place.foreign("delete_image", {"gid": gid(BYSTANDER), "artwork_id": 5})
+        assert theirs is not None
+        place.run(ours, ends="failed")
+        place.run(theirs, ends="failed")
+        said: list[str] = []
+        place.editor.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
+        place.edit(self.REQUEUE)
+        assert [(event.id, event.state) for event in place.events()] == [
+            (ours, "failed"),
+            (theirs, "queued"),
+        ]
+        (warning,) = said
+        assert warning.startswith(f"event {ours} stays failed")
+        assert f"`artwork-backfill events requeue {ours}`" in warning
+
+    def test_is_requeued_with_a_warning_when_our_table_is_gone(self, place: Place) -> None:
+        (ours,) = place.queued(ORPHAN, deletion(ORPHAN))
+        place.run(ours, ends="failed")
+        place.edit("ALTER TABLE artwork_indexer.audit_event RENAME TO gone")
+        place.edit(self.REQUEUE)
+        assert [event.state for event in place.events()] == ["queued"]
+
+
 class TestSweep:
     def test_brings_an_entity_back_whose_events_were_withdrawn(self, place: Place) -> None:
         place.queued(ORPHAN, deletion(ORPHAN), deindex(ORPHAN, 0))

@@ -94,6 +94,19 @@ def test_a_role_that_may_only_read_can_run_a_job_dry(around: Surroundings, job: 
         _expect([job, *SOURCES.get(job, []), "--dry-run"], environ)
 
 
+def test_a_role_with_the_rights_of_the_library_job_can_store_attempts(around: Surroundings) -> None:
+    job = "library-artwork-url-backfill"
+    _expect(["migrate", "--database", "wxyc"], around.environment)
+    with _role(around, job) as environ:
+        _expect([job, "--attempts-table"], environ)
+    with _role(around, "seed-from-mb") as environ:
+        with _owner(around.environment["WXYC_DATABASE_URL"]) as conn:
+            conn.execute("GRANT USAGE ON SCHEMA wxyc_schema TO PUBLIC")
+            conn.execute("GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA wxyc_schema TO PUBLIC")
+        lacking = _expect([job, "--attempts-table"], environ, code=2)
+        assert "GRANT USAGE ON SCHEMA artwork_backfill" in lacking
+
+
 def test_a_role_that_may_only_read_can_look_at_everything(around: Surroundings) -> None:
     with _role(around, "status", "review", "events", "--read-only") as environ:
         _expect(["status"], environ)

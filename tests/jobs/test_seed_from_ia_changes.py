@@ -22,11 +22,11 @@ from artwork_backfill.shared.clients.http import (
     CredentialsRefused,
     Interrupted,
     ServiceDown,
-    ServiceStats,
 )
 from artwork_backfill.shared.clients.ia_changes import ChangesClient, ChangesError, ChangesPage
 from artwork_backfill.shared.engine.job import Partition, StopRun
 from artwork_backfill.shared.engine.report import Outcome, Report
+from artwork_backfill.shared.service_stats import ServiceStats
 from tests.tiny import driver, execute, query
 
 #: In seconds; the job's own is longer.

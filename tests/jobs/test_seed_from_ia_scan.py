@@ -33,11 +33,11 @@ from artwork_backfill.shared.clients.archive_org import (
 from artwork_backfill.shared.clients.http import (
     CredentialsRefused,
     ServiceDown,
-    ServiceStats,
     Unreadable,
 )
 from artwork_backfill.shared.engine.job import Partition, Run, RunFailed, RunResult, Verification
 from artwork_backfill.shared.engine.report import Outcome, Report
+from artwork_backfill.shared.service_stats import ServiceStats
 from sandbox.load import load
 from sandbox.services import Services
 from sandbox.world import EntityType as WorldType
@@ -649,6 +649,9 @@ def test_a_list_can_be_verified_alone(database: str, listed: Path) -> None:
     ("content", "what"),
     [
         (gzip.compress("\n".join(identifiers(*range(30))).encode())[:-9], "cut off"),
+        ("\n".join(identifiers(*range(30))).encode()[:-20], "cut off"),
+        ("\n".join([*identifiers(*range(30)), "mbid-"]).encode(), "cut off"),
+        ("\n".join([*identifiers(*range(30)), "\0" * 50]).encode(), "cut off"),
         (b"nonsense\n", "like mbid-GID"),
         ("\n".join(["nonsense"] * 2_000 + identifiers(1)).encode(), "like mbid-GID"),
         ("\n".join(identifiers(*range(30))).encode("utf-16"), "no text in UTF-8"),

@@ -240,3 +240,12 @@ def test_a_transaction_asks_for_the_forms_it_relies_on_whatever_the_database_has
                 datetime(2026, 8, 1, 10, tzinfo=UTC),
                 timedelta(days=1, hours=2),
             )
+
+
+def test_a_server_that_stays_read_only_is_left_for_the_one_that_is_not(empty_database: str) -> None:
+    """After a failover, the host name leads to another server, but an open connection does not."""
+    places = iter(["-c default_transaction_read_only=on", ""])
+    session = Session(lambda: psycopg.connect(empty_database, options=next(places)), patience=20)
+    with closing(session):
+        session.transaction(lambda conn: conn.execute("CREATE TABLE written ()"))
+        assert session.transaction(lambda conn: conn.execute("TABLE written").fetchall()) == []

@@ -12,18 +12,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from artwork_backfill.shared.clients.http import ServiceStats
 from artwork_backfill.shared.engine.job import Note, Problem, Section, Verification
 from artwork_backfill.shared.engine.report import (
     Outcome,
     Report,
-    from_dict,
     headline,
     save,
-    show,
     to_json,
     to_markdown,
+    to_terminal,
 )
+from artwork_backfill.shared.service_stats import ServiceStats
 
 WILD = "a|b\n# c <script>`x`</script> [click](javascript:x) *d* _e_ \x1b[31m \u202eelif \ud800"
 
@@ -40,7 +39,7 @@ REPORT = Report(
     dry_run=False,
     options={"limit": None, "batch_size": 100},
     totals={"scanned": 2000, "written": 1990, "skipped": 10, "failed": 0, "audited": 2000},
-    requests={"archive.org": ServiceStats(2000, 3, 1, 41.26, 180.0)},
+    requests={"archive.org": ServiceStats(2000, 3, 1, 41.3, 180.0)},
     sections=[
         Section(
             "findings",
@@ -113,7 +112,8 @@ def test_markdown_is_safe_whatever_stands_in_a_row() -> None:
 
 def test_a_terminal_shows_every_section_and_obeys_nothing_in_it() -> None:
     output = io.StringIO()
-    show(REPORT, Console(file=output, width=160, force_terminal=True, color_system=None))
+    console = Console(file=output, width=160, force_terminal=True, color_system=None)
+    console.print(to_terminal(REPORT))
     text = output.getvalue()
     for part in (
         *("Totals", "Verification", "For information", "Findings", "Requests", "Problems"),
@@ -193,7 +193,7 @@ def test_a_report_that_was_kept_reads_as_it_did() -> None:
         problems=[Problem("row 3", "is bad")],
         sections=[replace(section, data={"item.dark": {"entities": 2, "findings": 3000}})],
     )
-    kept = from_dict(json.loads(to_json(report)))
+    kept = Report.from_dict(json.loads(to_json(report)))
 
     assert kept.as_dict() == report.as_dict()
     assert "| item.dark | 2 | 3,000 |" in to_markdown(kept)
@@ -203,5 +203,5 @@ def test_a_report_that_was_kept_reads_as_it_did() -> None:
 def test_any_data_of_a_section_can_be_shown(data: object) -> None:
     report = {**REPORT.as_dict(), "more": data}
 
-    assert from_dict(json.loads(json.dumps(report))).as_dict() == report
-    to_markdown(from_dict(report))
+    assert Report.from_dict(json.loads(json.dumps(report))).as_dict() == report
+    to_markdown(Report.from_dict(report))

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import pytest
 from psycopg import Connection
 
-from artwork_backfill.shared.clients.http import ServiceStats
 from artwork_backfill.shared.engine.job import (
     Job,
     Partition,
@@ -29,6 +28,7 @@ from artwork_backfill.shared.engine.job import (
 from artwork_backfill.shared.engine.report import LISTED_PROBLEMS, Outcome
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Keyset
+from artwork_backfill.shared.service_stats import ServiceStats
 from artwork_backfill.shared.settings import Settings
 from sandbox.postgres import Cluster
 from tests.timing import LIMIT_S, at_most

@@ -26,7 +26,6 @@ from artwork_backfill.shared.auditing.expectation import add_expectations
 from artwork_backfill.shared.auditing.models import Audit, Claim, FindingCount
 from artwork_backfill.shared.auditing.owners import OwnerReader
 from artwork_backfill.shared.auditing.services import Services
-from artwork_backfill.shared.clients._pacing import ServiceStats
 from artwork_backfill.shared.clients.http import NotFound, Unreadable
 from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.engine.job import Partition, Run, RunOptions
@@ -37,6 +36,7 @@ from artwork_backfill.shared.engine.runner import Runner
 from artwork_backfill.shared.engine.runs import RunRecord
 from artwork_backfill.shared.engine.sources import Claims
 from artwork_backfill.shared.engine.stop import StopFlag
+from artwork_backfill.shared.service_stats import ServiceStats
 from artwork_backfill.shared.settings import Settings
 from sandbox.entities import Plan
 from sandbox.world import Spec, World
@@ -242,7 +242,7 @@ class Scene:
     ) -> AuditsWritten:
         """Write and commit: what queues events one by one, and the rest together."""
         conn = conn or self.conn
-        writer = Writer(self.run_id, max_queue_depth)
+        writer = Writer(self.run_id, lambda _: max_queue_depth)
         parts = [writer.queue(conn, audit) for audit in audits if queues(audit)]
         if rest := [audit for audit in audits if not queues(audit)]:
             with conn.transaction():

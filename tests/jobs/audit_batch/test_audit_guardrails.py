@@ -104,8 +104,26 @@ def test_a_repair_larger_than_the_limit_waits_for_an_empty_queue(scene: Scene) -
     guardrails.postponed(5)
     scene.finish(events[0])
     _waits(guardrails.room(scene.conn, 200))
+    assert guardrails.max_depth(5) == 5
     scene.finish(events[1])
     assert guardrails.room(scene.conn, 200) == 1
+
+
+def test_a_large_repair_does_not_wait_for_events_that_are_tried_again_in_hours(
+    scene: Scene,
+) -> None:
+    *failed, last = _queue(scene, 3)
+    scene.conn.execute(
+        "UPDATE artwork_indexer.event_queue SET attempts = 1 WHERE id = ANY (%s)", (failed,)
+    )
+    guardrails = _guardrails(max_queue_depth=4)
+    assert guardrails.room(scene.conn, 200) == 1
+    guardrails.postponed(4)
+    _waits(guardrails.room(scene.conn, 200))
+    assert guardrails.max_depth(4) == 4
+    scene.finish(last)
+    assert guardrails.room(scene.conn, 200) == 2
+    assert (guardrails.max_depth(4), guardrails.max_depth(9)) == (6, 11)
 
 
 @pytest.mark.parametrize("limits", [{"max_queue_depth": 3}, {"only_when_idle": True}])
@@ -202,6 +220,7 @@ def test_patience_begins_with_the_waiting(scene: Scene) -> None:
         ("state = 'queued'", False),
         ("state = 'running'", False),
         ("state = 'running', attempts = 5", False),
+        ("state = 'running', last_updated = now() - interval '61 minutes'", True),
         ("state = 'completed'", True),
         ("state = 'failed'", True),
         ("state = 'queued', attempts = 5", True),

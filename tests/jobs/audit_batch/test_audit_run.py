@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from threading import Thread
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -18,6 +19,7 @@ from artwork_backfill.jobs.audit_batch.verification import (
 )
 from artwork_backfill.shared.audit.decide import Policy, Status
 from artwork_backfill.shared.auditing.models import STREAK_LIMIT, Reason
+from artwork_backfill.shared.auditing.queueing import EventToQueue, QueueRequest, queue_events
 from artwork_backfill.shared.clients.http import ServiceDown
 from artwork_backfill.shared.engine.job import Partition, RunResult, Wait
 from artwork_backfill.shared.engine.report import Outcome, Report
@@ -25,6 +27,7 @@ from artwork_backfill.shared.engine.runner import Runner
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.stop import StopFlag
 from artwork_backfill.shared.id_set import IdSet
+from artwork_backfill.shared.review import actions, questions
 from tests.beside.rows import wait_until
 from tests.jobs.audit_batch.audit_scene import Scene, findings, unreadable
 
@@ -448,6 +451,45 @@ def test_what_others_did_since_is_in_order(scene: Scene) -> None:
     assert (scene.status(gid), check.ok) == ("unchecked", True)
 
 
+def test_what_people_decided_since_is_in_order(scene: Scene) -> None:
+    unfixed, requeued = scene.plan("original-missing").gid, scene.plan("index-missing").gid
+    failed = scene.queue(requeued)
+    scene.finish(failed, state="failed")
+    scene.audit(unfixed, requeued)
+    ids = IdSet()
+    ids.update([scene.id(unfixed), scene.id(requeued)])
+    assert scene.status(unfixed) == scene.status(requeued) == "manual_review"
+
+    review = questions.find_review(scene.conn, scene.reviews(unfixed)[0].id)
+    assert review is not None
+    actions.leave_unfixed(scene.conn, review, by="alice", note="as it should be")
+    request = QueueRequest(
+        scene.id(requeued), uuid4(), [EventToQueue("index", {"gid": requeued}, event_id=failed)]
+    )
+    assert queue_events(scene.conn, request).obstacle is None
+    [check] = verify_decisions(
+        scene.conn,
+        {Status.MANUAL_REVIEW: ids},
+        run_id=scene.run_id,
+        run_started=scene.value("SELECT now() - interval '1 minute'"),
+    )
+    assert (scene.status(unfixed), scene.status(requeued)) == ("clean", "repair_queue")
+    assert check.ok
+
+
+def test_what_waits_after_withdrawals_is_left_to_do(scene: Scene) -> None:
+    gid = scene.plan(None).gid
+    scene.only(gid)
+    scene.conn.execute(
+        "UPDATE artwork_indexer.audit_entity SET not_before = now() + interval '1 hour'"
+        " WHERE gid = %s",
+        (gid,),
+    )
+    report = scene.run()
+    assert (report.outcome, report.totals["scanned"]) == (Outcome.VERIFIED, 0)
+    assert report.reason == "all rows were processed, and 1 rows are left"
+
+
 @pytest.mark.parametrize(("cut", "warns"), [(1, False), (3, True)])
 def test_a_run_says_so_when_more_than_one_listing_in_a_hundred_is_incomplete(
     scene: Scene, cut: int, warns: bool
@@ -485,6 +527,15 @@ def test_a_run_says_which_trigger_does_not_fire(own_scene: Scene) -> None:
     own_scene.conn.execute("ALTER TABLE artwork_indexer.event_queue DISABLE TRIGGER audit_withdraw")
     [problem] = own_scene.run().problems
     assert problem.what == "trigger audit_withdraw is missing or disabled"
+
+
+def test_nothing_is_queued_while_edits_of_musicbrainz_could_fail_for_it(own_scene: Scene) -> None:
+    own_scene.only(own_scene.plan("index-missing").gid)
+    own_scene.conn.execute("ALTER TABLE artwork_indexer.event_queue DISABLE TRIGGER audit_withdraw")
+    report = own_scene.run()
+    assert (report.outcome, report.exit_code) == (Outcome.INTERRUPTED, 75)
+    assert "edits of MusicBrainz can fail because of the audit's events" in report.reason
+    assert own_scene.events() == []
 
 
 def test_each_deletion_is_confirmed_just_before_it_is_queued(scene: Scene) -> None:
@@ -554,3 +605,19 @@ def test_a_paused_run_withdraws_deletions_that_wait(own_scene: Scene) -> None:
         stop_flag.request("the test has seen enough")
         run.join(30)
     assert not run.is_alive()
+
+
+def test_a_large_repair_does_not_wait_for_what_is_tried_again_in_hours(scene: Scene) -> None:
+    gid = scene.plan("foreign-owned").gid
+    scene.only(gid)
+    failed_once = scene.queue(scene.plan(None).gid)
+    scene.conn.execute(
+        "UPDATE artwork_indexer.event_queue SET attempts = 1 WHERE id = %s", (failed_once,)
+    )
+    report = scene.run(
+        limits=Limits(max_queue_depth=2, queue_patience=2),
+        policy=Policy(delete_from_live=True),
+        limit=1,
+    )
+    assert report.exit_code == 0
+    assert (scene.status(gid), len(scene.events(gid))) == ("repair_queue", 2)

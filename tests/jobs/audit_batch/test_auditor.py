@@ -252,6 +252,33 @@ def test_a_call_ends_when_its_time_is_up(connected: Scene) -> None:
         assert auditor.audit(limit=3).audited == 2
 
 
+def test_an_entity_that_takes_a_whole_call_lets_others_through(connected: Scene) -> None:
+    scene = connected
+    slow, other = scene.plan(None).gid, scene.plan(None, skip=1).gid
+    scene.only(slow, other)
+    scene.conn.execute(
+        "UPDATE artwork_indexer.audit_entity SET priority = 300 WHERE gid = %s", (slow,)
+    )
+
+    def silent() -> object:
+        assert scene.interrupt is not None
+        scene.interrupt.wait(10)
+        raise Interrupted("the run is stopping")
+
+    scene.archive.answers[slow] = silent
+    with Auditor(scene.settings(), time_limit=0.2) as auditor:
+        late = auditor.audit()
+        assert late.counts["deferred"] == 1
+        assert late.waits_for == "the time limit of 0.2 s was reached"
+    with Auditor(scene.settings()) as auditor:
+        assert auditor.audit().audited == 1
+    assert (scene.status(slow), scene.status(other)) == ("unchecked", "clean")
+    with Auditor(scene.settings(), time_limit=0.1) as auditor:
+        for _ in range(STREAK_LIMIT - 1):
+            auditor.audit_entity("release", slow)
+    assert scene.status(slow) == "manual_review"
+
+
 def test_a_bad_row_is_a_problem_and_stops_nobody(
     own_scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

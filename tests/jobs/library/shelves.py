@@ -19,7 +19,7 @@ from artwork_backfill.jobs.library_artwork_url_backfill.job import (
     Options,
 )
 from artwork_backfill.jobs.library_artwork_url_backfill.undo import Undo
-from artwork_backfill.shared.clients.http import ServiceStats, Unreadable
+from artwork_backfill.shared.clients.http import Unreadable
 from artwork_backfill.shared.clients.lml import Artwork, BulkAnswer, LmlQuery, LookupAnswer
 from artwork_backfill.shared.engine import session as db
 from artwork_backfill.shared.engine.job import Job, Run, RunOptions
@@ -28,6 +28,7 @@ from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.report import Report
 from artwork_backfill.shared.engine.runner import Runner
 from artwork_backfill.shared.engine.stop import StopFlag
+from artwork_backfill.shared.service_stats import ServiceStats
 from artwork_backfill.shared.settings import Settings
 from sandbox.library import artwork_url
 

@@ -320,6 +320,17 @@ def test_options_without_effect_are_refused(
     assert "has no effect together with" in finished.output
 
 
+@pytest.mark.parametrize("option", ["--changes", "--undo"])
+def test_a_report_never_replaces_the_changes_file(
+    database: str, start: Start, tmp_path: Path, option: str
+) -> None:
+    changes = tmp_path / "library.json"
+    changes.write_text("")
+    finished = finish(start(database, option, str(changes), "--report", str(changes)))
+    assert finished.exit_code == 2
+    assert "would replace" in finished.output
+
+
 @pytest.mark.parametrize(
     ("path", "problem"),
     [(__file__, "line 1: not a line of JSON"), ("/nowhere.jsonl", "cannot be read: No such file")],

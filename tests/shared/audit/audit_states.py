@@ -19,9 +19,9 @@ from artwork_backfill.shared.audit.archives import (
     thumbnail_name,
     xml_name,
 )
-from artwork_backfill.shared.audit.compare import Finding, compare, downloads_needed
+from artwork_backfill.shared.audit.compare import compare, downloads_needed
 from artwork_backfill.shared.audit.expected import Artwork, Expected, Presence, index_json
-from artwork_backfill.shared.audit.finding import TEXT_LIMIT
+from artwork_backfill.shared.audit.finding import TEXT_LIMIT, Finding
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 

@@ -104,6 +104,11 @@ def test_a_complete_listing_is_listed(flags):
     assert classify(listing(**flags), RELEASE_GID).state is ItemState.LISTED
 
 
+def test_a_file_that_is_listed_twice_alike_is_one():
+    item = classify(listing(file("a.jpg"), file("a.jpg")), RELEASE_GID)
+    assert [image.name for image in item.originals()] == ["a.jpg"]
+
+
 def test_old_versions_are_counted_in_files_count():
     old = file("history/files/index.json.~1~", old_version="true")
     document = listing(old, files_count="3")
@@ -159,6 +164,8 @@ def test_a_listing_that_was_cut_says_nothing(document):
         {**LISTING, "files": [{"name": 1, "source": "original"}]},
         {**LISTING, "files": [{"name": "", "source": "original"}]},
         {**LISTING, "files": [{"name": "index.json", "source": None}]},
+        listing(file("a.jpg", size="0"), file("a.jpg", size="5")),
+        listing(file("a.jpg"), file("a.jpg", private="true")),
     ],
     ids=repr,
 )

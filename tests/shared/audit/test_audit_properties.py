@@ -190,7 +190,10 @@ file_fields = st.fixed_dictionaries(
 )
 
 
-@given(presences, st.booleans(), st.lists(file_fields, max_size=12), any_json)
+listings = st.lists(file_fields, max_size=12, unique_by=lambda file: file["name"])
+
+
+@given(presences, st.booleans(), listings, any_json)
 def test_any_listing_may_be_met(presence, has_art, files, value):
     expected = replace(RELEASE, presence=presence, artwork=RELEASE.artwork if has_art else ())
     own = [

@@ -20,13 +20,12 @@ from artwork_backfill.shared.audit.catalogue import CHECKS, Severity
 from artwork_backfill.shared.audit.compare import (
     INDEX_MAX_BYTES,
     XML_MAX_BYTES,
-    UnreadableXml,
-    check_expected_xml,
     compare,
     downloads_needed,
     foreign_images,
     needs_xml,
 )
+from artwork_backfill.shared.audit.compare_xml import UnreadableXml
 from artwork_backfill.shared.audit.expected import Expected, Presence
 from tests.shared.audit.audit_states import (
     BACK,
@@ -660,22 +659,14 @@ class TestWhatHasToBeRead:
     ids=["empty", "HTML", "another entity"],
 )
 def test_an_expected_xml_that_is_not_about_the_entity_stops_the_audit(xml):
-    expected = replace(RELEASE, xml=xml)
     with pytest.raises(UnreadableXml):
-        check_expected_xml(expected)
-    with pytest.raises(UnreadableXml):
-        compare(expected, healthy(RELEASE).actual(RELEASE))
+        compare(replace(RELEASE, xml=xml), healthy(RELEASE).actual(RELEASE))
 
 
 def test_an_expected_xml_about_the_target_of_a_merge_names_the_target():
     xml = (RELEASE.xml or b"").replace(RELEASE_GID.encode(), OTHER_GID.encode())
     with pytest.raises(UnreadableXml, match=OTHER_GID):
-        check_expected_xml(replace(RELEASE, xml=xml))
-
-
-def test_a_good_or_absent_expected_xml_passes():
-    for expected in (*BOTH, replace(RELEASE, xml=None)):
-        check_expected_xml(expected)
+        compare(replace(RELEASE, xml=xml), healthy(RELEASE).actual(RELEASE))
 
 
 def test_one_file_can_add_only_so_many_findings_and_the_gravest_counts():

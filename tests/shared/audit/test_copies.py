@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -85,3 +86,15 @@ def theirs(suffix: str = "jpg", artwork_id: int = 7, **fields: object) -> Item:
 )
 def test_what_the_owner_holds_of_an_image(image: OriginalImage, owner: Item, state: CopyState):
     assert compare_copies(image, owner, ARCHIVE) is state
+
+
+def test_thousands_of_images_are_compared_among_thousands():
+    def many(gid: str) -> Item:
+        names = [image_name(gid, id_, "jpg") for id_ in range(5_000)]
+        return item(gid, "coverartarchive", *({"name": n, "size": "9", **SUMS} for n in names))
+
+    owner, images = many(OTHER_GID), many(RELEASE_GID).originals()
+    began = time.process_time()
+    states = {compare_copies(image, owner, ARCHIVE) for image in images}
+    assert states == {CopyState.SAME}
+    assert time.process_time() - began < 5

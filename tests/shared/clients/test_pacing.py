@@ -209,7 +209,7 @@ class TestMeter:
         for ms in range(1, 1001):
             meter.request(ms / 1000)
         stats = meter.stats()
-        assert (stats.requests, stats.p50_ms, stats.p95_ms) == (1000, 500.5, 950.05)
+        assert (stats.requests, stats.p50_ms, stats.p95_ms) == (1000, 500.5, 950.1)
 
     def test_percentiles_of_many_are_those_of_a_fair_sample(self):
         meter = Meter()
