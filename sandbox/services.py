@@ -35,9 +35,6 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 _TIMEOUT_S = 10.0
 
-# The stand-ins' server reads a body as a whole, so it must not be too large.
-_PLANTED_AT_A_TIME = 100
-
 # The stand-ins are on this machine, so a proxy for outside connections must not be used.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -148,9 +145,7 @@ class Services:
         ValueError
             The service takes no answers, or one of them is malformed.
         """
-        entries = list(answers.items())
-        for start in range(0, len(entries), _PLANTED_AT_A_TIME):
-            self._post(service, "_plant", dict(entries[start : start + _PLANTED_AT_A_TIME]))
+        self._post(service, "_plant", answers)
 
     def _post(self, service: ServiceName, path: str, document: Mapping[str, Any]) -> None:
         request = urllib.request.Request(
