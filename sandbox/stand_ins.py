@@ -28,7 +28,7 @@ from sandbox.entities import EntityType
 from sandbox.faults import Behaviour, Fault, Stats, Trouble, spoil
 from sandbox.formats import ARCHIVES
 from sandbox.httpd import Request, Response, json_response
-from sandbox.items import File, Item, Planted
+from sandbox.items import File, Item
 from sandbox.world import World
 
 #: A collection of a larger world takes too long to count.
@@ -175,7 +175,7 @@ class ArchiveOrg(StandIn):
         self._world = world
         # What uploads and deletions have changed; everything else follows from the world.
         self._changed: dict[str, Item] = {}
-        self._planted: dict[str, Planted] = {}
+        self._planted: dict[str, Item] = {}
         #: Identifiers of items that uploads and deletions have changed, for the Changes API.
         self.changed: list[str] = []
         # How often the metadata API was asked for items that first get wrong answers.
@@ -215,16 +215,17 @@ class ArchiveOrg(StandIn):
     def plant(self, answers: dict[str, Any]) -> None:
         """Plant items: by gid, ``answers`` one after another and ``files`` by name, all as text."""
         for gid, planted in answers.items():
-            bodies = [answer.encode() for answer in planted["answers"]]
-            if not bodies:
+            if not planted["answers"]:
                 raise ValueError(f"{gid} needs an answer")
+            *first, last = [answer.encode() for answer in planted["answers"]]
             files = {name: text.encode("latin-1") for name, text in planted["files"].items()}
-            self._planted[gid] = Planted(gid, bodies, files)
+            self._planted[gid] = Item(gid, {}, contents=files, first_answers=first, answer=last)
+            self._asked[gid] = 0
 
     def _item(self, gid: str) -> Item | None:
         return self._changed.get(gid) or self._world.item(gid)
 
-    def _any_item(self, gid: str) -> Item | Planted | None:
+    def _any_item(self, gid: str) -> Item | None:
         return self._planted.get(gid) or self._item(gid)
 
     def _metadata(self, request: Request) -> Response:
@@ -233,11 +234,10 @@ class ArchiveOrg(StandIn):
         if item is None:
             extended = "extended_err=1" in request.query
             return Response(200, _NO_ITEM if extended else self.behaviour.nothing.encode())
-        if isinstance(item, Item) and item.first_answers:
-            asked = self._asked[gid]
-            if asked < len(item.first_answers):
-                self._asked[gid] += 1
-                return Response(200, item.first_answers[asked])
+        asked = self._asked[gid]
+        if asked < len(item.first_answers):
+            self._asked[gid] += 1
+            return Response(200, item.first_answers[asked])
         return Response(200, item.document(self.host))
 
     def _bad_metadata(self, request: Request, fault: Fault) -> Response:
@@ -284,7 +284,7 @@ class ArchiveOrg(StandIn):
         if item is None or content is None:
             return Response(404, b"<html>not found</html>", content_type="text/html")
         padding = 0
-        if isinstance(item, Item) and name in item.contents:
+        if name in item.contents and name in item.files:
             padding = max(0, item.files[name].size - len(content))
         return Response(200, content, content_type="application/octet-stream", padding=padding)
 
