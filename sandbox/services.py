@@ -12,7 +12,6 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -190,19 +189,7 @@ async def _serve(order: dict[str, Any]) -> None:
         stand_in.host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         urls[name] = f"http://{stand_in.host}"
     print(json.dumps(urls), flush=True)
-    await _end_of_input()
-
-
-async def _end_of_input() -> None:
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-
-    def wait() -> None:
-        sys.stdin.read()
-        loop.call_soon_threadsafe(ended.set)
-
-    threading.Thread(target=wait, daemon=True).start()
-    await ended.wait()
+    await asyncio.to_thread(sys.stdin.read)
 
 
 def _main() -> None:
