@@ -10,14 +10,13 @@ import codecs
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import streamlit as st
-from psycopg import Connection
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -25,9 +24,7 @@ from starlette.routing import Route
 from artwork_backfill.dashboard import guard, memory
 from artwork_backfill.dashboard.database import DashboardDb, Trouble
 from artwork_backfill.shared.review import spreadsheet
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from artwork_backfill.shared.review.lists import Filter, Row, RowList
 
 #: How long a ticket is valid, in seconds, and the maximum number of tickets.
 _GOOD_FOR_S: Final = 12 * 3600
@@ -36,8 +33,6 @@ _TICKETS: Final = 2_000
 #: The number of rows sent in one piece.
 _LINES: Final = 500
 
-Rows = Callable[[Connection], Iterable[Any]]
-
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
@@ -45,61 +40,43 @@ class Ticket:
 
     visitor: str
     name: str
-    row_type: type[DataclassInstance]
-    rows: Rows
+    rows: RowList[Any, Any]
+    wanted: object
     database: DashboardDb
     until: float
 
 
-class Tickets:
-    """The valid tickets; safe to use from several threads."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._tickets: OrderedDict[str, Ticket] = OrderedDict()
-
-    def issue(self, ticket: Ticket) -> str:
-        """Return the number of a new ticket."""
-        number = secrets.token_urlsafe(24)
-        with self._lock:
-            self._tickets[number] = ticket
-            while len(self._tickets) > _TICKETS:
-                self._tickets.popitem(last=False)
-        return number
-
-    def find(self, number: str, visitor: str) -> Ticket | None:
-        """Return a valid ticket of a browser, or None."""
-        with self._lock:
-            ticket = self._tickets.get(number)
-        if ticket is None or ticket.visitor != visitor or ticket.until < time.monotonic():
-            return None
-        return ticket
+#: The valid tickets by number, the oldest first.
+_tickets: Final[OrderedDict[str, Ticket]] = OrderedDict()
+_lock: Final = Lock()
 
 
-@st.cache_resource(show_spinner=False)
-def _tickets() -> Tickets:
-    return Tickets()
+def _issue(ticket: Ticket) -> str:
+    """Return the number of a new ticket."""
+    number = secrets.token_urlsafe(24)
+    with _lock:
+        _tickets[number] = ticket
+        while len(_tickets) > _TICKETS:
+            _tickets.popitem(last=False)
+    return number
 
 
-def offer(
-    name: str, row_type: type[DataclassInstance], rows: Rows, database: DashboardDb, *, key: object
-) -> None:
-    """Offer rows as CSV.
+def _find(number: str, visitor: str) -> Ticket | None:
+    """Return a valid ticket of a browser, or None."""
+    with _lock:
+        ticket = _tickets.get(number)
+    is_valid = ticket and ticket.visitor == visitor and time.monotonic() <= ticket.until
+    return ticket if is_valid else None
 
-    Parameters
-    ----------
-    name
-        The name of the file, without `.csv`.
-    row_type, rows
-        The type of the rows, and a function that reads them.
-    key
-        Everything that the query depends on: another key needs another ticket.
-    """
+
+def offer(name: str, rows: RowList[Filter, Row], wanted: Filter, database: DashboardDb) -> None:
+    """Offer all rows of a list that a filter selects, as `name`.csv."""
     held: dict[str, tuple[object, str]] = st.session_state.setdefault("downloads", {})
-    if name not in held or held[name][0] != key:
+    # Another filter needs another ticket.
+    if name not in held or held[name][0] != wanted:
         until = time.monotonic() + _GOOD_FOR_S
-        ticket = Ticket(memory.visitor(), name, row_type, rows, database, until)
-        held[name] = (key, _tickets().issue(ticket))
+        ticket = Ticket(memory.visitor(), name, rows, wanted, database, until)
+        held[name] = (wanted, _issue(ticket))
     # A plain link, because Streamlit's open another window.
     st.html(
         f'<a class="download" href="/download/{held[name][1]}/{name}.csv" download'
@@ -110,7 +87,7 @@ def offer(
 
 def _download(request: Request) -> Response:
     visitor = guard.visitor(request.headers.get("cookie")) or ""
-    ticket = _tickets().find(request.path_params["number"], visitor)
+    ticket = _find(request.path_params["number"], visitor)
     if ticket is None:
         return PlainTextResponse(
             "This link is not valid any more: reload the page and download again.\n", 410
@@ -133,7 +110,8 @@ def _download(request: Request) -> Response:
 def _pieces(ticket: Ticket) -> Iterator[bytes]:
     """Yield the file; the first piece has the mark that makes spreadsheets read it as UTF-8."""
     with ticket.database.reading() as conn:
-        lines = spreadsheet.lines(ticket.row_type, ticket.rows(conn))
+        rows = ticket.rows.walk(conn, ticket.wanted)
+        lines = spreadsheet.lines(ticket.rows.row, rows)
         piece = [codecs.BOM_UTF8.decode(), next(lines)]
         for line in lines:
             piece.append(line)

@@ -19,6 +19,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import file_util
 
@@ -162,9 +163,9 @@ class Guard:
         path = scope["path"]
         headers = Headers(scope=scope)
         if path != _HEALTH and not self._hosts.allow(headers.get("host")):
-            await _refuse(send, 421)
+            await PlainTextResponse("Not served here.\n", 421)(scope, receive, send)
         elif path not in _PATHS and not path.startswith(_FOLDERS):
-            await _refuse(send, 404)
+            await PlainTextResponse("Not served here.\n", 404)(scope, receive, send)
         else:
             await self._app(scope, receive, self._adding_headers(scope, headers, send))
 
@@ -201,18 +202,3 @@ def _is_same(origin: str | None, host: str | None) -> bool:
         return urlsplit(origin).netloc.lower() == host.lower()
     except ValueError:
         return False
-
-
-async def _refuse(send: Send, status: int) -> None:
-    body = b"Not served here.\n"
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [
-                (b"content-type", b"text/plain; charset=utf-8"),
-                (b"content-length", str(len(body)).encode()),
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})

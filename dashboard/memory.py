@@ -8,16 +8,17 @@ is dropped.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import streamlit as st
 
+from artwork_backfill.dashboard.database import DashboardDb
 from artwork_backfill.dashboard.guard import VISITOR
 from artwork_backfill.shared.audit.archives import EntityType
 
@@ -54,27 +55,27 @@ class Memory:
         self.journal = [*done, *self.journal][:_DONE]
 
 
-class Memories:
-    """The memories of all browsers and persons; safe to use from several threads."""
+@dataclass(frozen=True, slots=True)
+class Visit(DashboardDb):
+    """A visitor's access to the database, and what is remembered of them."""
 
-    def __init__(self, limit: int = _VISITORS) -> None:
-        self._limit = limit
-        self._lock = Lock()
-        self._memories: OrderedDict[tuple[str, str], Memory] = OrderedDict()
-
-    def of(self, visitor: str, person: str) -> Memory:
-        """Return the memory of a person at a browser."""
-        with self._lock:
-            memory = self._memories.setdefault((visitor, person), Memory())
-            self._memories.move_to_end((visitor, person))
-            while len(self._memories) > self._limit:
-                self._memories.popitem(last=False)
-            return memory
+    kept: Memory
 
 
-@st.cache_resource(show_spinner=False)
-def _memories() -> Memories:
-    return Memories()
+# Two first requests at the same time must get the same memory, which the cache does not warrant.
+_LOCK: Final = Lock()
+
+
+@lru_cache(maxsize=_VISITORS)
+def _memory(browser: str, person: str) -> Memory:
+    del browser, person
+    return Memory()
+
+
+def of_browser(browser: str, person: str) -> Memory:
+    """Return the memory of a person at a browser."""
+    with _LOCK:
+        return _memory(browser, person)
 
 
 def visitor() -> str:
@@ -84,9 +85,9 @@ def visitor() -> str:
 
 
 def of(person: str) -> Memory:
-    """Return the memory of a person at this browser."""
+    """Return the memory of a person at the current browser."""
     # Without a cookie, only the session identifies a browser.
     if not (browser := visitor()):
         memory: Memory = st.session_state.setdefault("memory", Memory())
         return memory
-    return _memories().of(browser, person)
+    return of_browser(browser, person)

@@ -9,10 +9,9 @@ from typing import Final
 import streamlit as st
 
 from artwork_backfill.dashboard.database import DashboardDb
-from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.auditing.examination import Examiner
-from artwork_backfill.shared.auditing.owners import looking_up
 from artwork_backfill.shared.auditing.services import Listings, Services
+from artwork_backfill.shared.review.explain import examining
 from artwork_backfill.shared.settings import Settings
 
 #: Visitors served at the same time.
@@ -33,7 +32,7 @@ def services() -> Services:
 
 def examiner(database: DashboardDb) -> Examiner:
     """Return an examiner of entities; raises the errors of `services`."""
-    return Examiner(services(), looking_up(database.reading), Policy())
+    return examining(services(), database.reading)
 
 
 def listings() -> Listings:

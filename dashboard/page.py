@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
-import pandas as pd
 import streamlit as st
 from psycopg import Connection
 
 from artwork_backfill.dashboard import access, address, memory, queries, show, style, words
 from artwork_backfill.dashboard.config import Config
 from artwork_backfill.dashboard.database import DashboardDb, Trouble
-from artwork_backfill.dashboard.memory import Done, Memory
+from artwork_backfill.dashboard.memory import Done, Visit
 from artwork_backfill.dashboard.tabs import (
     checks,
     entities,
@@ -26,25 +26,25 @@ from artwork_backfill.dashboard.tabs import (
     reviews,
     runs,
 )
+from artwork_backfill.shared.review.questions import EntityRow
 from artwork_backfill.shared.settings import SettingsError
 
 
 @dataclass(frozen=True, slots=True)
 class Tab:
-    """One tab: the function that draws it, its fields in the address, and the count in its name."""
+    """One tab: the function that draws it, and its fields in the address."""
 
-    draw: Callable[[DashboardDb, Memory], None]
+    draw: Callable[[Visit], None]
     fields: tuple[address.Field, ...] = ()
-    count: str | None = None
 
 
 TABS: Final[Mapping[str, Tab]] = {
     "Overview": Tab(overview.show_tab, overview.FIELDS),
-    "Reviews": Tab(reviews.show_tab, reviews.FIELDS, "open_reviews"),
-    "Failed events": Tab(failed_events.show_tab, failed_events.FIELDS, "failed_events"),
+    "Reviews": Tab(reviews.show_tab, reviews.FIELDS),
+    "Failed events": Tab(failed_events.show_tab, failed_events.FIELDS),
     "Entities": Tab(entities.show_tab, entities.FIELDS),
     "Checks": Tab(checks.show_tab, checks.FIELDS),
-    "Runs": Tab(runs.show_tab, runs.FIELDS, "runs"),
+    "Runs": Tab(runs.show_tab, runs.FIELDS),
 }
 FIELDS: Final = {name: tab.fields for name, tab in TABS.items()}
 FIRST: Final = next(iter(TABS))
@@ -95,22 +95,21 @@ def main() -> None:
     except (SettingsError, access.AccessError) as error:
         show.text(str(error))
         return
-    database = DashboardDb(config, lambda: _who(config))
-    if login and not _has_entered(database):
+    if login and not _has_entered(config):
         return
-    kept = memory.of(database.who())
+    visit = Visit(config, partial(_who, config), memory.of(_who(config)))
     if login:
         address.restore(memory.of("").address)
         memory.of("").address = {}
     address.adopt(FIELDS, FIRST)
-    _head(database, login=login)
+    _head(visit, login=login)
     with suppress(Trouble):  # the tab says so
-        _count_in_tabs(database)
-    _tabs(database, kept)
+        _count_in_tabs(visit)
+    _tabs(visit)
     address.publish(FIELDS, FIRST)
 
 
-def _tabs(database: DashboardDb, kept: Memory) -> None:
+def _tabs(visit: Visit) -> None:
     _say_when_read_again()
     # Draw tabs whatever happens: Streamlit forgets the state of a tab that is not drawn.
     tabs = st.tabs(list(TABS), key=address.TAB, on_change="rerun")
@@ -118,8 +117,8 @@ def _tabs(database: DashboardDb, kept: Memory) -> None:
         if tab.open:
             with tab:
                 try:
-                    content.draw(database, kept)
-                    _journal(database, kept)
+                    content.draw(visit)
+                    _journal(visit)
                 except Trouble as trouble:
                     st.error(f"{name} could not be drawn.")
                     show.text(str(trouble))
@@ -141,14 +140,14 @@ def _who(config: Config) -> str:
     return access.may_enter(st.user.to_dict(), config.allowed)
 
 
-def _has_entered(database: DashboardDb) -> bool:
+def _has_entered(config: Config) -> bool:
     """Return whether the visitor has access; if not, say why and what to do."""
     if not st.user.get("is_logged_in"):
         st.header("artwork-backfill", anchor=False)
         st.button("Log in", on_click=_log_in, type="primary")
         return False
     try:
-        database.who()
+        _who(config)
     except access.NotAllowed as refusal:
         show.text(str(refusal))
         st.button("Log out", on_click=st.logout)
@@ -209,17 +208,21 @@ def _forget_loss() -> None:
 def _count_in_tabs(database: DashboardDb) -> None:
     """Show the runs at work, and in the names of the tabs how much work waits for people."""
     with database.reading() as conn:
-        counts = _counts(database.config.dsn, conn)
-        working = runs.at_work(conn, datetime.now(UTC))
+        open_reviews, failed_events = _counts(database.config.dsn, conn)
+        working = runs.at_work(conn)
     with st.container(key="at-work"):
-        if working:
-            show.text(working)
-    names = [counts.get(tab.count, 0) if tab.count else 0 for tab in TABS.values()]
-    st.html(style.counts(names))
+        if working is not None:
+            show.text(runs.describe(working, datetime.now(UTC)))
+    counts = {
+        "Reviews": open_reviews,
+        "Failed events": failed_events,
+        "Runs": len(working or ()),
+    }
+    st.html(style.counts([counts.get(tab, 0) for tab in TABS]))
 
 
 @st.cache_data(ttl=5, max_entries=2, show_spinner=False)
-def _counts(dsn: str, _conn: Connection) -> Mapping[str, int]:
+def _counts(dsn: str, _conn: Connection) -> tuple[int, int]:
     del dsn
     return queries.counts(_conn)
 
@@ -227,37 +230,27 @@ def _counts(dsn: str, _conn: Connection) -> Mapping[str, int]:
 # -- what was done -------------------------------------------------------------------------------
 
 
-def _journal(database: DashboardDb, kept: Memory) -> None:
+def _journal(visit: Visit) -> None:
     """Show the person's actions and their outcomes; look again while these may change."""
-    if not kept.journal:
+    if not visit.kept.journal:
         return
-    under_way = any(now in _UNDER_WAY for now in _outcomes(database, kept.journal))
+    under_way = any(now in _UNDER_WAY for now in _outcomes(visit, visit.kept.journal))
 
     def draw() -> None:
-        _show_journal(database, kept)
+        _show_journal(visit)
 
     show.refreshed(draw, _LOOK_EVERY_S if under_way else None)
 
 
-def _show_journal(database: DashboardDb, kept: Memory) -> None:
-    done = kept.journal
+def _show_journal(visit: Visit) -> None:
+    done = visit.kept.journal
     st.subheader("What you have done", anchor=False)
     now = datetime.now(UTC)
-    frame = pd.DataFrame(
-        [
-            (
-                f"{words.age(entry.at, now)} ago",
-                entry.what,
-                outcome,
-                entry.entity_type.value if entry.entity_type else "",
-                str(entry.gid or ""),
-            )
-            for entry, outcome in zip(done, _outcomes(database, done), strict=True)
-        ],
-        columns=["at", "what", "now", "entity_type", "gid"],
-    )
     show.table(
-        frame,
+        (
+            (entry.what, outcome, f"{words.age(entry.at, now)} ago", entry.entity_type, entry.gid)
+            for entry, outcome in zip(done, _outcomes(visit, done), strict=True)
+        ),
         {
             "what": show.words("What"),
             "now": show.words("Now it is"),
@@ -273,24 +266,25 @@ def _show_journal(database: DashboardDb, kept: Memory) -> None:
 
 def _outcomes(database: DashboardDb, done: list[Done]) -> list[str]:
     """Return the current state of the entities and events that the actions concern."""
-    entities = [
-        (entry.entity_type, entry.gid)
-        for entry in done
-        if entry.gid is not None and entry.entity_type is not None
-    ]
     events = [entry.event_id for entry in done if entry.event_id is not None]
     with database.reading() as conn:
-        standings = queries.standings(conn, entities)
+        standings = queries.standings(conn, {entry.gid for entry in done if entry.gid})
         states = queries.states(conn, events)
     return [_outcome(entry, standings, states) for entry in done]
 
 
-def _outcome(entry: Done, standings: Mapping[Any, str], states: Mapping[int, str]) -> str:
+def _outcome(entry: Done, standings: Mapping[Any, EntityRow], states: Mapping[int, str]) -> str:
     if entry.event_id is not None:
         return states.get(entry.event_id, "gone")
     if entry.gid is None:
         return ""
-    return standings.get((entry.entity_type, entry.gid), "gone")
+    entity = standings.get((entry.entity_type, entry.gid))
+    if entity is None:
+        return "gone"
+    said = words.status(entity.status)
+    if entity.status in ("unchecked", "audit_in_progress") or entity.last_audit_at is None:
+        return said
+    return f"{said}, audited {entity.last_audit_at:%Y-%m-%d %H:%M:%S}"
 
 
 if __name__ == "__main__":

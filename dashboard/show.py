@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import difflib
 import html
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
 from typing import Any, Final, Literal
+from uuid import UUID
 
 import pandas as pd
 import streamlit as st
@@ -24,8 +25,8 @@ from artwork_backfill.dashboard.database import Trouble
 from artwork_backfill.dashboard.memory import Memory
 from artwork_backfill.shared.audit.archives import EntityType, entity_url, item_name
 from artwork_backfill.shared.engine.log import plain
+from artwork_backfill.shared.review.lists import Group
 from artwork_backfill.shared.review.questions import EntityRow
-from artwork_backfill.shared.review.triage import Group
 
 Selection = Literal["single-row", "multi-row"]
 Width = Literal["small", "medium", "large"] | int | None
@@ -45,7 +46,7 @@ def text(content: str, *, stretch: bool = True) -> None:
 
 
 def table(
-    frame: pd.DataFrame,
+    data: Iterable[Sequence[object]],
     columns: Mapping[str, Any],
     *,
     name: str,
@@ -59,9 +60,10 @@ def table(
 
     Parameters
     ----------
+    data
+        The rows, each with a cell for each column.
     columns
-        The column to show and its format, from `words`, `number`, `moment` or `link`; other columns
-        are hidden.
+        The format of each column, from `words`, `number`, `moment` or `link`.
     name
         The accessible name of the table.
     key, selection
@@ -73,26 +75,56 @@ def table(
     on_select
         Called when the selection changes, before the page is drawn again.
     """
-    shown = frame[list(columns)].copy()
-    for column in shown:
-        if shown[column].dtype == object or pd.api.types.is_string_dtype(shown[column]):
-            shown[column] = [
-                "" if value is None or value is pd.NA or value != value else plain(str(value))
-                for value in shown[column]
-            ]
+    shown = pd.DataFrame([list(map(_cell, row)) for row in data], columns=list(columns))
     row_height = TALL_ROW_HEIGHT if tall else ROW_HEIGHT
-    common: dict[str, Any] = {
-        "hide_index": True,
-        "column_config": dict(columns),
-        "height": ROW_HEIGHT + 4 + row_height * max(1, min(len(shown), rows)),
-        "row_height": row_height,
-        "placeholder": "",
-        "alt": name,
-    }
-    if selection is None:
-        st.dataframe(shown, key=key, **common)
-    else:
-        st.dataframe(shown, key=key, on_select=on_select, selection_mode=selection, **common)
+    options: dict[str, Any] = {}
+    if selection is not None:
+        options = {"on_select": on_select, "selection_mode": selection}
+    st.dataframe(
+        shown,
+        key=key,
+        hide_index=True,
+        column_config=dict(columns),
+        height=ROW_HEIGHT + 4 + row_height * max(1, min(len(shown), rows)),
+        row_height=row_height,
+        placeholder="",
+        alt=name,
+        **options,
+    )
+
+
+def _cell(value: object) -> object:
+    if value is None or isinstance(value, int | float | datetime):
+        return value
+    return plain(str(value))
+
+
+def entity_table(
+    entities: Sequence[EntityRow], *, name: str, key: str, rows: int
+) -> EntityRow | None:
+    """Show entities with links, and return the one that is selected."""
+    table(
+        (
+            (each.gid, plain_words.status(each.status), each.entity_type, each.priority,
+             each.last_audit_at, entity_url(each.entity_type, str(each.gid)),
+             item_url(each.gid))
+            for each in entities
+        ),
+        {
+            "gid": words("Gid"),
+            "status": words("Entity is"),
+            "entity_type": words("Type", "small"),
+            "priority": number("Priority", "small"),
+            "last_audit_at": moment("Last audit"),
+            "musicbrainz": link("MusicBrainz", "open", "small"),
+            "item": link("archive.org", "open", "small"),
+        },
+        name=name,
+        key=key,
+        selection="single-row",
+        rows=rows,
+    )  # fmt: skip
+    return next((entities[i] for i in selected(key) if i < len(entities)), None)
 
 
 def selected(key: str) -> list[int]:
@@ -126,13 +158,18 @@ def entity_links(entity: EntityRow) -> None:
     item = item_name(str(entity.gid))
     addresses = {
         "MusicBrainz": entity_url(entity.entity_type, str(entity.gid)),
-        "archive.org": f"https://archive.org/details/{item}",
+        "archive.org": item_url(entity.gid),
         "Files of the item": f"https://archive.org/download/{item}/",
         "History of the item": f"https://archive.org/history/{item}",
     }
     with st.container(horizontal=True):
         for label, address in addresses.items():
             st.link_button(label, address)
+
+
+def item_url(gid: UUID) -> str:
+    """Return the URL of an entity's item at archive.org."""
+    return f"https://archive.org/details/{item_name(str(gid))}"
 
 
 def entity_type_filter(key: str) -> EntityType | None:
@@ -154,18 +191,17 @@ def groups(
     now: datetime,
     narrow: Callable[[Group | None], None],
     *,
-    narrowed: bool,
-    chosen: str | None = None,
+    chosen: str | None,
 ) -> None:
     """Show the kinds of rows in a list as buttons, each of which shows the rows of its kind only.
 
-    `narrow` is called with the chosen kind, `None` for all kinds. `narrowed` says whether the list
-    is filtered by kind now, and `chosen` by which.
+    `narrow` is called with the chosen kind, `None` for all kinds. `chosen` is the kind by which the
+    list is filtered now.
     """
-    if len(found) < 2 and not narrowed:
+    if len(found) < 2 and chosen is None:
         return
     with st.container(horizontal=True, key=f"{name}-groups"):
-        if narrowed:
+        if chosen is not None:
             st.button("All kinds", key=f"{name}.group", on_click=narrow, args=(None,))
         for group in found:
             means = plain_words.kind(group.kind)

@@ -1,4 +1,4 @@
-"""Durations as people write them: 90s, 30m, 1h30m, 5d, 2w."""
+"""Durations as people write them, 90s, 30m, 1h30m, 5d, 2w, and as they read them."""
 
 from __future__ import annotations
 
@@ -27,3 +27,11 @@ def parse_duration(text: str) -> timedelta:
     if seconds > LONGEST.total_seconds():
         raise ValueError(f"{text[:100]!r} is longer than ten years")
     return timedelta(seconds=seconds)
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration in a suitable unit, such as `12 minutes`."""
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:,.0f} seconds"

@@ -56,10 +56,14 @@ class DamagedInput(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Successive lines without line ends; `first` is the number of the first, counted from 1."""
+    """Successive lines without line ends; `first` is the number of the first, counted from 1.
+
+    `is_open` says that this is only the last line of an input, and that it had no end.
+    """
 
     first: int
     lines: list[bytes]
+    is_open: bool = False
 
 
 class Part(NamedTuple):
@@ -70,10 +74,7 @@ class Part(NamedTuple):
 
 
 class _Broken(OSError):
-    """The bytes of an input are invalid."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+    """The bytes of an input are invalid. The message says how."""
 
 
 def read_parts(stream: Readable) -> Iterator[Part]:
@@ -121,7 +122,7 @@ def read_blocks(stream: Readable) -> Iterator[Block]:
     except OSError as error:
         raise DamagedInput(number, str(error) or type(error).__name__) from error
     if rest:
-        yield Block(number, _split(rest.removesuffix(b"\r") + b"\n"))
+        yield Block(number, _split(rest.removesuffix(b"\r") + b"\n"), not rest.endswith(b"\r"))
 
 
 def _split(text: bytes) -> list[bytes]:
@@ -147,10 +148,11 @@ def _check_text(head: bytes) -> None:
 
 
 class _Ahead:
-    """A stream whose first bytes were already read."""
+    """A stream whose first bytes were already read; `count` bytes were passed on."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
+        self.count = 0
         self.head = b""
         #: The error that followed the first bytes; raised after them.
         self._error: OSError | None = None
@@ -162,44 +164,31 @@ class _Ahead:
         self._left = self.head
 
     def read(self, size: int, /) -> bytes:
-        if self._left:
-            taken, self._left = self._left[:size], self._left[size:]
-            return taken
-        if self._error is not None:
-            raise self._error
-        return self._stream.read(size)
+        data, self._left = self._left[:size], self._left[size:]
+        if not data:
+            if self._error is not None:
+                raise self._error
+            data = self._stream.read(size)
+        self.count += len(data)
+        return data
 
 
 # -- decompression ---------------------------------------------------------------------------------
 
 
 def _unpacked(stream: Readable) -> Readable:
-    packed = _Counted(_Ahead(stream))
+    packed = _Ahead(stream)
     if packed.head.startswith(_GZIP_MAGIC):
-        return _Unpacked(packed, _Gzip(packed))
+        return _Proportionate(packed, _Gzip(packed))
     if packed.head.startswith(_XZ_MAGIC):
-        return _Unpacked(packed, _Xz(packed))
+        return _Proportionate(packed, _Xz(packed))
     return packed
 
 
-class _Counted:
-    """Count the bytes that are read from a stream."""
-
-    def __init__(self, stream: _Ahead) -> None:
-        self._stream = stream
-        self.head = stream.head
-        self.count = 0
-
-    def read(self, size: int, /) -> bytes:
-        data = self._stream.read(size)
-        self.count += len(data)
-        return data
-
-
-class _Unpacked:
+class _Proportionate:
     """Decompressed data, unless it is out of proportion."""
 
-    def __init__(self, packed: _Counted, unpacking: Readable) -> None:
+    def __init__(self, packed: _Ahead, unpacking: Readable) -> None:
         self._packed = packed
         self._unpacking = unpacking
         self._count = 0
@@ -233,48 +222,33 @@ class _Xz:
 
     def __init__(self, packed: Readable) -> None:
         self._packed = packed
-        self._stream = self._next_stream()
+        self._stream = _xz_stream()
 
     def read(self, size: int, /) -> bytes:
+        data = b""
         try:
-            while True:
-                needs_input = self._stream.needs_input and not self._stream.eof
-                more = self._packed.read(_READ_BYTES) if needs_input else b""
-                if needs_input and not more:
-                    raise _Broken("the xz data is cut off")
-                if not self._stream.eof and (data := self._stream.decompress(more, size)):
-                    return data
-                if self._stream.eof and not self._begin_next():
-                    return b""
+            while not data:
+                if self._stream.eof:
+                    # Zeros may follow a stream.
+                    more = self._stream.unused_data.lstrip(b"\0")
+                    while not more and (read := self._packed.read(_READ_BYTES)):
+                        more = read.lstrip(b"\0")
+                    if not more:
+                        return b""
+                    self._stream = _xz_stream()
+                else:
+                    needs_input = self._stream.needs_input
+                    more = self._packed.read(_READ_BYTES) if needs_input else b""
+                    if needs_input and not more:
+                        raise _Broken("the xz data is cut off")
+                data = self._stream.decompress(more, size)
         except lzma.LZMAError as error:
             raise _Broken(f"the xz data is damaged ({error})") from error
-
-    def _begin_next(self) -> bool:
-        # Zeros may follow a stream.
-        rest = self._stream.unused_data.lstrip(b"\0")
-        while not rest and (more := self._packed.read(_READ_BYTES)):
-            rest = more.lstrip(b"\0")
-        if not rest:
-            return False
-        self._stream = self._next_stream()
-        self._packed = _Followed(rest, self._packed)
-        return True
-
-    @staticmethod
-    def _next_stream() -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+        return data
 
 
-class _Followed:
-    """Some bytes, followed by a stream."""
-
-    def __init__(self, first: bytes, stream: Readable) -> None:
-        self._first = first
-        self._stream = stream
-
-    def read(self, size: int, /) -> bytes:
-        taken, self._first = self._first, b""
-        return taken or self._stream.read(size)
+def _xz_stream() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
 
 
 # -- archives --------------------------------------------------------------------------------------
@@ -286,20 +260,10 @@ class _Archive:
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self.header_bytes = 0
-        #: How many bytes were read, and how many of those were passed on as content of its files.
-        self._count = self._handed_out = 0
         self._tail = b""
-
-    def hand_out(self, data: bytes) -> bytes:
-        """Return content of a file, unless it is more than what was read."""
-        self._handed_out += len(data)
-        if self._handed_out > self._count:
-            raise _Broken("a file of the archive unpacks to more than the archive holds")
-        return data
 
     def read(self, size: int, /) -> bytes:
         data = self._stream.read(size)
-        self._count += len(data)
         self.header_bytes += len(data)
         if self.header_bytes > _TAR_HEADER_BYTES:
             raise _Broken("a header of the archive is too long")
@@ -324,7 +288,7 @@ class _Member:
     def read(self, size: int, /) -> bytes:
         self._archive.header_bytes = 0
         try:
-            return self._archive.hand_out(self._content.read(min(size, _READ_BYTES)))
+            return self._content.read(min(size, _READ_BYTES))
         except tarfile.TarError as error:
             raise _Broken(f"the archive is damaged ({error})") from error
 

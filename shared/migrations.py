@@ -116,14 +116,9 @@ def migrate(conn: Connection, target: Target = Target.MUSICBRAINZ) -> list[str]:
     """Apply the pending migrations and return their names, in order.
 
     `conn` is in autocommit mode, as a role that may create tables in the target's schema, and
-    triggers on artwork-indexer's queue.
-
-    Raises
-    ------
-    DatabaseError
-        A schema is missing, the role lacks a right in it, or an applied file has changed since.
-    MigrationFailed
-        A file could not be applied; those before it were.
+    triggers on artwork-indexer's queue. Raises `DatabaseError` if a schema or a right is missing,
+    or if an applied file has changed since, and `MigrationFailed` if a file could not be applied;
+    those before it were.
     """
     _check_schema(conn, target)
     if target is Target.WXYC:

@@ -64,15 +64,21 @@ MAY_BE_AUDITED: Final = (
     "(NOT" + LEFT_AS_IS.format(entity="entity") + f"OR (entity.was_live IS TRUE AND {_IS_GONE}))"
 )
 
+_DUE: Final = """
+SELECT entity.id, {is_gone} AS is_gone
+FROM artwork_indexer.audit_entity entity
+WHERE {which}
+AND entity.status = ANY (%(statuses)s::artwork_indexer.audit_entity_status[])
+AND entity.last_audit_at < %(before)s
+AND {may_be_audited}
+"""
+
+_COUNT: Final = "SELECT count(*), count(*) FILTER (WHERE is_gone) FROM ({due}) due"
+
 # In the order of ids, so that two simultaneous runs do not deadlock.
 _MAKE_UNCHECKED: Final = """
 WITH due AS (
-    SELECT entity.id, {is_gone} AS is_gone
-    FROM artwork_indexer.audit_entity entity
-    WHERE {which}
-    AND entity.status = ANY (%(statuses)s::artwork_indexer.audit_entity_status[])
-    AND entity.last_audit_at < %(before)s
-    AND {may_be_audited}
+    {due}
     ORDER BY entity.id
     FOR UPDATE
 ), changed AS (
@@ -87,15 +93,6 @@ WITH due AS (
     RETURNING due.is_gone
 )
 SELECT count(*), count(*) FILTER (WHERE is_gone) FROM changed
-"""
-
-_COUNT: Final = """
-SELECT count(*), count(*) FILTER (WHERE {is_gone})
-FROM artwork_indexer.audit_entity entity
-WHERE {which}
-AND entity.status = ANY (%(statuses)s::artwork_indexer.audit_entity_status[])
-AND entity.last_audit_at < %(before)s
-AND {may_be_audited}
 """
 
 _BY_ID: Final = SQL("entity.id = ANY (%(which)s::bigint[])")
@@ -113,45 +110,43 @@ class Due(NamedTuple):
 
 
 def make_unchecked(
-    conn: Connection, ids: Sequence[int], before: datetime, statuses: Sequence[str] = DONE
+    conn: Connection,
+    ids: Sequence[int],
+    before: datetime,
+    statuses: Sequence[str] = DONE,
+    *,
+    preview: bool = False,
 ) -> Due:
-    """Make entities unchecked whose last audit was before a time, in the open transaction."""
-    return _apply(conn, _MAKE_UNCHECKED, _BY_ID, ids, before, statuses)
+    """Make entities unchecked whose last audit was before a time, in the open transaction.
+
+    With `preview`, only count them; nothing is written.
+    """
+    return _apply(conn, _BY_ID, ids, before, statuses, preview=preview)
 
 
-def make_gids_unchecked(conn: Connection, gids: object, changed_by: datetime) -> Due:
+def make_gids_unchecked(
+    conn: Connection, gids: object, changed_by: datetime, *, preview: bool = False
+) -> Due:
     """Make entities of either type unchecked whose items had changed by a time.
 
     An audit that may have read its item before that time counts as older, however late it was
     written. One in progress loses its claim, so that it writes nothing. `gids` is made by
     `seeding.uuid_array`.
     """
-    return _apply(conn, _MAKE_UNCHECKED, _BY_GID, gids, changed_by + WRITTEN_WITHIN, _READ)
-
-
-def count(
-    conn: Connection, ids: Sequence[int], before: datetime, statuses: Sequence[str] = DONE
-) -> Due:
-    """Return what `make_unchecked` would do, reading only."""
-    return _apply(conn, _COUNT, _BY_ID, ids, before, statuses)
-
-
-def count_gids(conn: Connection, gids: object, changed_by: datetime) -> Due:
-    """Return what `make_gids_unchecked` would do, reading only."""
-    return _apply(conn, _COUNT, _BY_GID, gids, changed_by + WRITTEN_WITHIN, _READ)
+    return _apply(conn, _BY_GID, gids, changed_by + WRITTEN_WITHIN, _READ, preview=preview)
 
 
 def _apply(
     conn: Connection,
-    statement: str,
     which: Composable,
     values: object,
     before: datetime,
     statuses: Sequence[str],
+    *,
+    preview: bool,
 ) -> Due:
-    query = SQL(statement).format(
-        which=which, is_gone=SQL(_IS_GONE), may_be_audited=SQL(MAY_BE_AUDITED)
-    )
+    due = SQL(_DUE).format(which=which, is_gone=SQL(_IS_GONE), may_be_audited=SQL(MAY_BE_AUDITED))
+    query = SQL(_COUNT if preview else _MAKE_UNCHECKED).format(due=due)
     parameters = {
         "which": values,
         "before": before,

@@ -7,7 +7,8 @@ entity type is refused, because items of both archives have names of the same fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -17,9 +18,11 @@ from psycopg.adapt import Dumper
 from psycopg.errors import UniqueViolation
 from psycopg.pq import Format
 
+from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.session import count, holds, only_row
 from artwork_backfill.shared.engine.sources import Partition
 from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.id_set import IdSet
 
 _CREATE_SEED: Final = """
 CREATE TEMPORARY TABLE seed (gid UUID NOT NULL, priority SMALLINT NOT NULL)
@@ -32,40 +35,35 @@ _COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_RECORD: Final = Struct("!hi16sih")
 _COPY_TRAILER: Final = b"\xff\xff"
 
-# By an array, because for a join the planner may read a whole table of MusicBrainz.
-_REFUSE: Final = """
-DELETE FROM pg_temp.seed
-WHERE gid IN (
-    SELECT known.gid FROM musicbrainz.{other} known
-    WHERE known.gid = ANY (ARRAY (SELECT gid FROM pg_temp.seed))
-    UNION ALL
-    SELECT merged.gid FROM musicbrainz.{other}_gid_redirect merged
-    WHERE merged.gid = ANY (ARRAY (SELECT gid FROM pg_temp.seed))
-    UNION ALL
-    SELECT deleted.gid FROM musicbrainz.deleted_entity deleted
-    WHERE deleted.gid = ANY (ARRAY (SELECT gid FROM pg_temp.seed))
-    AND deleted.data->>'entity_type' = '{other}'
-)
+# The gids of the other entity type. By an array, because for a join the planner may read a whole
+# table of MusicBrainz.
+_OF_OTHER_TYPE: Final = """
+SELECT known.gid FROM musicbrainz.{other} known
+WHERE known.gid = ANY ({gids})
+UNION
+SELECT merged.gid FROM musicbrainz.{other}_gid_redirect merged
+WHERE merged.gid = ANY ({gids})
+UNION
+SELECT deleted.gid FROM musicbrainz.deleted_entity deleted
+WHERE deleted.gid = ANY ({gids})
+AND deleted.data->>'entity_type' = '{other}'
 """
 
-_COUNT_REFUSED: Final = """
-SELECT count(*)
-FROM unnest(%(gids)s::uuid[]) AS seed (gid)
-WHERE EXISTS (SELECT FROM musicbrainz.{other} known WHERE known.gid = seed.gid)
-OR EXISTS (SELECT FROM musicbrainz.{other}_gid_redirect merged WHERE merged.gid = seed.gid)
-OR EXISTS (SELECT FROM musicbrainz.deleted_entity deleted
-           WHERE deleted.gid = seed.gid AND deleted.data->>'entity_type' = '{other}')
-"""
+_REFUSE: Final = "DELETE FROM pg_temp.seed WHERE gid IN ({refused})"
+_COUNT_REFUSED: Final = "SELECT count(*) FROM ({refused}) refused"
 
 _OTHER: Final[Mapping[str, str]] = {"release": "event", "event": "release"}
 
-#: The tables that must be readable for `seed` and `preview`.
+#: The tables of every job that seeds.
 TABLES: Final = (
     Table("musicbrainz.release"),
     Table("musicbrainz.event"),
     Table("musicbrainz.release_gid_redirect"),
     Table("musicbrainz.event_gid_redirect"),
     Table("musicbrainz.deleted_entity"),
+    Table("artwork_indexer.event_queue"),
+    Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
+    *RUN_TABLES,
 )
 
 _DROP_SEED: Final = "DROP TABLE pg_temp.seed"
@@ -86,12 +84,6 @@ SELECT %(entity_type)s, gid, priority FROM pg_temp.seed
 # DO NOTHING looks up each gid without locking a row; DO UPDATE would lock the rows of all gids that
 # have one, even if it changes nothing. The ids that it uses up do not matter.
 _INSERT_NEW: Final = f"{_INSERT_ALL} ON CONFLICT (entity_type, gid) DO NOTHING"
-
-# The ids are returned as one array, because a row for each would take longer.
-_WITH_IDS: Final = """
-WITH inserted AS ({insert} RETURNING id)
-SELECT coalesce(array_agg(id), '{{}}') FROM inserted
-"""
 
 # By priorities, of which there are few, because an index finds an array at once; for a join, the
 # planner may read the whole audit table.
@@ -116,10 +108,31 @@ FROM (
 ) seed
 """
 
+_ROW_IDS: Final = """
+SELECT id
+FROM artwork_indexer.audit_entity
+WHERE entity_type = ANY (%(entity_types)s::artwork_indexer.indexable_entity_type[])
+AND gid = ANY (%(gids)s::uuid[])
+"""
+
+_COUNT_ROWS: Final = """
+SELECT count(*) FROM artwork_indexer.audit_entity WHERE id = ANY (%(ids)s::bigint[])
+"""
 
 #: Priorities of gids that are live in MusicBrainz, and of all others.
 LIVE: Final = 100
 GONE: Final = 150
+
+
+_IDENTIFIER: Final = re.compile(
+    r"mbid-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE | re.ASCII
+)
+
+
+def gid_of(identifier: str) -> bytes | None:
+    """Return the gid, as its 16 bytes, in an archive.org identifier; `None` if it has none."""
+    match = _IDENTIFIER.fullmatch(identifier)
+    return None if match is None else bytes.fromhex(match[1].replace("-", ""))
 
 
 def share(gids: Iterable[bytes], partition: Partition) -> Iterable[bytes]:
@@ -133,14 +146,12 @@ def share(gids: Iterable[bytes], partition: Partition) -> Iterable[bytes]:
 class Seeded(NamedTuple):
     """The result for gids: new rows, rows whose priority was raised, and unchanged rows.
 
-    `refused` counts gids of the other entity type, which are among the skipped ones. `new_ids` are
-    the ids of the new rows, if requested; a preview creates none.
+    `refused` counts gids of the other entity type, which are among the skipped ones.
     """
 
     written: int
     raised: int
     skipped: int
-    new_ids: Sequence[int] = ()
     refused: int = 0
 
     @property
@@ -151,7 +162,11 @@ class Seeded(NamedTuple):
 
 
 def seed(
-    conn: Connection, entity_type: str, priorities: Mapping[bytes, int], *, with_ids: bool = False
+    conn: Connection,
+    entity_type: str,
+    priorities: Mapping[bytes, int],
+    *,
+    preview: bool = False,
 ) -> Seeded:
     """Give every gid a row of at least its priority, in the open transaction.
 
@@ -161,19 +176,22 @@ def seed(
         A value of `indexable_entity_type`.
     priorities
         Priority by gid, as its 16 bytes.
-    with_ids
-        Whether to return the ids of the new rows, which takes an eighth more time.
+    preview
+        Whether to only count, reading only.
     """
+    if preview:
+        return _preview(conn, entity_type, priorities)
     _fill_table(conn, priorities)
-    refused = conn.execute(_REFUSE.format(other=_OTHER[entity_type]).encode()).rowcount
-    written, new_ids = _insert(conn, entity_type, with_ids=with_ids)
+    refuse = _of_other_type(_REFUSE, entity_type, "ARRAY (SELECT gid FROM pg_temp.seed)")
+    refused = conn.execute(refuse.encode()).rowcount
+    written = _insert(conn, entity_type)
     raised = 0
     if written < len(priorities):
         for priority in set(priorities.values()):
             values = {"entity_type": entity_type, "priority": priority}
             raised += conn.execute(_RAISE_PRIORITY, values).rowcount
     conn.execute(_DROP_SEED)
-    return Seeded(written, raised, len(priorities) - written - raised, new_ids, refused)
+    return Seeded(written, raised, len(priorities) - written - raised, refused)
 
 
 def _fill_table(conn: Connection, priorities: Mapping[bytes, int]) -> None:
@@ -185,8 +203,8 @@ def _fill_table(conn: Connection, priorities: Mapping[bytes, int]) -> None:
         copy.write(b"".join([_COPY_HEADER, *records, _COPY_TRAILER]))
 
 
-def _insert(conn: Connection, entity_type: str, *, with_ids: bool) -> tuple[int, Sequence[int]]:
-    """Insert gids without a row; return the number of new rows, and their ids if requested.
+def _insert(conn: Connection, entity_type: str) -> int:
+    """Insert gids without a row; return the number of new rows.
 
     If no gid has a row, which is usual in a first run, inserting without ON CONFLICT takes a third
     less time.
@@ -195,26 +213,14 @@ def _insert(conn: Connection, entity_type: str, *, with_ids: bool) -> tuple[int,
     if not holds(conn, _SOME_ARE_PRESENT, values):
         try:
             with conn.transaction():
-                return _inserted(conn, _INSERT_ALL, values, with_ids=with_ids)
+                return conn.execute(_INSERT_ALL, values).rowcount
         except UniqueViolation:
             # One of the others has a row, or another session was faster.
             pass
-    return _inserted(conn, _INSERT_NEW, values, with_ids=with_ids)
+    return conn.execute(_INSERT_NEW, values).rowcount
 
 
-def _inserted(
-    conn: Connection, insert: str, values: Mapping[str, str], *, with_ids: bool
-) -> tuple[int, Sequence[int]]:
-    if not with_ids:
-        return conn.execute(insert.encode(), values).rowcount, ()
-    statement = _WITH_IDS.format(insert=insert)
-    row = conn.execute(statement.encode(), values, binary=True).fetchone()
-    new_ids: Sequence[int] = row[0] if row is not None else ()
-    return len(new_ids), new_ids
-
-
-def preview(conn: Connection, entity_type: str, priorities: Mapping[bytes, int]) -> Seeded:
-    """Return what `seed` would do, reading only."""
+def _preview(conn: Connection, entity_type: str, priorities: Mapping[bytes, int]) -> Seeded:
     values = {
         "entity_type": entity_type,
         "gids": uuid_array(priorities),
@@ -223,13 +229,31 @@ def preview(conn: Connection, entity_type: str, priorities: Mapping[bytes, int])
     written, raised = only_row(conn, _PREVIEW_SEED, values)
     refused = count_refused(conn, entity_type, priorities)
     written -= refused
-    return Seeded(written, raised, len(priorities) - written - raised, refused=refused)
+    return Seeded(written, raised, len(priorities) - written - raised, refused)
 
 
 def count_refused(conn: Connection, entity_type: str, gids: Iterable[bytes]) -> int:
     """Return how many of `gids` are live, merged or deleted as the other entity type."""
-    query = _COUNT_REFUSED.format(other=_OTHER[entity_type])
+    query = _of_other_type(_COUNT_REFUSED, entity_type, "%(gids)s::uuid[]")
     return count(conn, query, {"gids": uuid_array(gids)})
+
+
+def _of_other_type(statement: str, entity_type: str, gids: str) -> str:
+    refused = _OF_OTHER_TYPE.format(other=_OTHER[entity_type], gids=gids)
+    return statement.format(refused=refused)
+
+
+def row_ids(conn: Connection, entity_types: Iterable[str], gids: Iterable[bytes]) -> list[int]:
+    """Return the ids of the rows that gids have as one of these entity types."""
+    values = {"entity_types": list(entity_types), "gids": uuid_array(gids)}
+    return [id_ for (id_,) in conn.execute(_ROW_IDS, values)]
+
+
+def count_rows(conn: Connection, ids: IdSet) -> int:
+    """Return how many of these rows exist."""
+    # As text, which psycopg need not convert number by number.
+    arrays = (f"{{{','.join(map(str, chunk))}}}" for chunk in ids.chunks())
+    return sum(count(conn, _COUNT_ROWS, {"ids": array}) for array in arrays)
 
 
 class UuidArray(bytes):

@@ -1,1 +1,1 @@
-"""The tabs of the page, one module each: `show(database)` draws it."""
+"""The tabs of the page, one module each: `show_tab` draws it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -15,17 +15,18 @@ from uuid import UUID
 import streamlit as st
 
 from artwork_backfill.dashboard import address, outside, pictures, queries, show, words
-from artwork_backfill.dashboard.database import DashboardDb, Trouble
-from artwork_backfill.dashboard.memory import Done, Memory
+from artwork_backfill.dashboard.database import DashboardDb
+from artwork_backfill.dashboard.memory import Done, Visit
+from artwork_backfill.dashboard.notices import Notices
 from artwork_backfill.dashboard.tabs import comparison
-from artwork_backfill.shared.audit.archives import EntityType, item_name
+from artwork_backfill.shared.audit.archives import EntityType, image_name, item_name, thumbnail_name
 from artwork_backfill.shared.audit.catalogue import CHECKS
+from artwork_backfill.shared.auditing.owners import read_owners
 from artwork_backfill.shared.review import actions, questions
 from artwork_backfill.shared.review.questions import Case, PastAudit, Review, StoredFinding
 
-_SHOWN: Final = "case.review"
 _PURGE_NUMBER: Final = "case.purge.number"
-_PURGE_NOTICE: Final = "case.purge.notice"
+_PURGE_NOTICES: Final = Notices("case.purge")
 
 #: Findings whose two sides are shown one below the other; the table shows the others.
 _COMPARED: Final = 8
@@ -36,45 +37,36 @@ _IMAGE: Final = re.compile(r"mbid-(?P<gid>[0-9a-f-]{36})-(?P<id>[0-9]{1,18})\.(?
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image that a case is about, parsed from its file name."""
+    """An image that a case is about, parsed from its file name; `owner` is a gid."""
 
-    name: str
     artwork_id: int
     suffix: str
-    owner: UUID | None
-
-
-def shown_review() -> Review | None:
-    """Return the review shown last, with its case."""
-    review: Review | None = st.session_state.get(_SHOWN)
-    return review
+    owner: str | None
 
 
 def show_entity(
-    database: DashboardDb,
-    kept: Memory,
+    visit: Visit,
     entity_type: EntityType,
     gid: UUID,
     review: Review | None = None,
 ) -> None:
     """Show the current state of an entity, and the question of one of its reviews."""
-    st.session_state[_SHOWN] = review
-    with database.reading() as conn:
+    with visit.reading() as conn:
         cases = questions.find_cases(conn, gid)
     for case in cases:
         if case.entity.entity_type is entity_type:
-            _show(database, kept, case, review)
+            _show(visit, case, review)
             return
     show.text(f"{entity_type} {gid} is not in the audit table.")
 
 
-def show_gid(database: DashboardDb, kept: Memory, gid: UUID) -> list[Case]:
+def show_gid(visit: Visit, gid: UUID) -> list[Case]:
     """Show the current state of the entities with a gid, and return them."""
-    with database.reading() as conn:
+    with visit.reading() as conn:
         cases = questions.find_cases(conn, gid)
     for case in cases:
         is_open = [review for review in case.reviews if review.status == "open"]
-        _show(database, kept, case, is_open[0] if is_open else None)
+        _show(visit, case, is_open[0] if is_open else None)
     return cases
 
 
@@ -88,10 +80,10 @@ def question(kinds: Sequence[str]) -> str:
     return f"{summary} is to be done?"
 
 
-def _show(database: DashboardDb, kept: Memory, case: Case, review: Review | None) -> None:
+def _show(visit: Visit, case: Case, review: Review | None) -> None:
     entity = case.entity
     now = datetime.now(UTC)
-    with database.reading() as conn:
+    with visit.reading() as conn:
         about = queries.about(conn, entity.entity_type, entity.gid)
     with st.container(key=f"case-title-{entity.entity_type}"):
         show.text(about.title or f"Not in MusicBrainz: {entity.entity_type} {entity.gid}")
@@ -106,21 +98,22 @@ def _show(database: DashboardDb, kept: Memory, case: Case, review: Review | None
     show.entity_links(entity)
     if review is not None:
         _question(review, now)
-    images = _images(database, case, review)
-    _pictures(database, case, images)
+    images = _images(visit, case, review)
+    _pictures(visit, case, images)
     # In a container of its own: expanders after it stay open or closed when the notice appears.
     with st.container():
-        _show_purge_notice()
-    if review is not None and review.status == "open" and not database.config.read_only:
-        foreign = [image for image in images if image.owner != entity.gid]
+        _PURGE_NOTICES.show()
+        _PURGE_NOTICES.forget()
+    if review is not None and review.status == "open" and not visit.config.read_only:
+        foreign = [image for image in images if image.owner != str(entity.gid)]
         if foreign:
-            _purge(database, kept, review, foreign)
-    comparison.offer(database, entity)
+            _purge(visit, review, foreign)
+    comparison.offer(visit, entity)
     if case.audits:
         _latest(case.audits[0], now)
     else:
         st.caption("No audit has found a difference.")
-    _folded(database, case, review, now)
+    _folded(visit, case, review, now)
 
 
 def _question(review: Review, now: datetime) -> None:
@@ -156,18 +149,15 @@ def _images(database: DashboardDb, case: Case, review: Review | None) -> list[Im
         if match["gid"] == own
     }
     with database.reading() as conn:
-        owners = queries.owners(conn, case.entity.entity_type, list(map(int, named)))
-    return [
-        Image(f"{item_name(own)}-{id_}.{suffix}", int(id_), suffix, owners.get(int(id_)))
-        for id_, suffix in named.items()
-    ]
+        owners = read_owners(conn, case.entity.entity_type, list(map(int, named))).gids
+    return [Image(int(id_), suffix, owners.get(int(id_))) for id_, suffix in named.items()]
 
 
 def _pictures(database: DashboardDb, case: Case, images: Sequence[Image]) -> None:
     """Show the images at issue, from this entity and from their owner, when a person asks."""
     if not images:
         return
-    own = case.entity.gid
+    own = str(case.entity.gid)
     st.markdown("**Images at issue**")
     is_shown = database.config.pictures and st.toggle(
         "Show the pictures from archive.org",
@@ -177,41 +167,42 @@ def _pictures(database: DashboardDb, case: Case, images: Sequence[Image]) -> Non
     if is_shown:
         pictures.measure()
     for image in images:
-        elsewhere = image.owner is not None and image.owner != own
-        for column, gid in zip(
-            st.columns(2), (own, image.owner if elsewhere else None), strict=True
-        ):
-            if gid is None:
-                continue
-            with column:
-                whose = "here" if gid == own else f"with its owner, {case.entity.entity_type}"
-                show.text(f"Artwork {image.artwork_id}, {whose} {'' if gid == own else gid}")
-                where = f"https://archive.org/download/{item_name(str(gid))}/{item_name(str(gid))}"
-                original = f"{where}-{image.artwork_id}.{image.suffix}"
-                with st.container(horizontal=True):
-                    st.link_button("Original", original)
-                    if gid != own:
-                        st.button(
-                            "Open its owner",
-                            key=f"case.owner.{image.artwork_id}",
-                            on_click=address.go,
-                            args=("Entities",),
-                            kwargs={"entities.query": str(gid)},
-                        )
-                if is_shown:
-                    pictures.show(
-                        original,
-                        f"{where}-{image.artwork_id}_thumb500.jpg",
-                        f"Artwork {image.artwork_id} of {gid}",
-                    )
+        here, elsewhere = st.columns(2)
+        with here:
+            show.text(f"Artwork {image.artwork_id}, here")
+            _picture(image, own, is_shown=is_shown)
         if image.owner is None:
             st.caption("No entity of MusicBrainz has an image with this number.")
+        elif image.owner != own:
+            owner = f"{case.entity.entity_type} {image.owner}"
+            with elsewhere:
+                show.text(f"Artwork {image.artwork_id}, with its owner, {owner}")
+                _picture(image, image.owner, is_shown=is_shown, is_owner=True)
+
+
+def _picture(image: Image, gid: str, *, is_shown: bool, is_owner: bool = False) -> None:
+    """Show links to an image in the item of an entity, and its picture."""
+    where = f"https://archive.org/download/{item_name(gid)}"
+    original = f"{where}/{image_name(gid, image.artwork_id, image.suffix)}"
+    with st.container(horizontal=True):
+        st.link_button("Original", original)
+        if is_owner:
+            st.button(
+                "Open its owner",
+                key=f"case.owner.{image.artwork_id}",
+                on_click=address.go,
+                args=("Entities",),
+                kwargs={"entities.query": gid},
+            )
+    if is_shown:
+        thumbnail = f"{where}/{thumbnail_name(gid, image.artwork_id, 500)}"
+        pictures.show(original, thumbnail, f"Artwork {image.artwork_id} of {gid}")
 
 
 # -- purging -------------------------------------------------------------------------------------
 
 
-def _purge(database: DashboardDb, kept: Memory, review: Review, images: Sequence[Image]) -> None:
+def _purge(visit: Visit, review: Review, images: Sequence[Image]) -> None:
     """Let a person order the deletion of an image."""
     with st.expander("Purge an image"):
         st.caption(
@@ -222,13 +213,13 @@ def _purge(database: DashboardDb, kept: Memory, review: Review, images: Sequence
         )
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.text_input("Artwork number", key=_PURGE_NUMBER, width=180)
-            show.draft("Why", kept, _purge_why(review), max_chars=1_000)
+            show.draft("Why", visit.kept, _purge_why(review), max_chars=1_000)
             st.button(
                 "Purge",
                 key="case.purge",
                 type="primary",
                 on_click=_press_purge,
-                args=(database, kept, review, tuple(images)),
+                args=(visit, review, tuple(images)),
             )
 
 
@@ -237,21 +228,20 @@ def _purge_why(review: Review) -> str:
     return f"case.purge.why.{review.id}"
 
 
-def _press_purge(
-    database: DashboardDb, kept: Memory, review: Review, images: Sequence[Image]
-) -> None:
+def _press_purge(visit: Visit, review: Review, images: Sequence[Image]) -> None:
     typed = st.session_state.get(_PURGE_NUMBER, "").strip()
     why = " ".join(st.session_state.get(_purge_why(review), "").split())
     image = next((image for image in images if str(image.artwork_id) == typed), None)
     if image is None:
         numbers = ", ".join(str(image.artwork_id) for image in images)
-        _say_of_purge(f"Type the number of an image at issue: {numbers}.", ok=False)
+        said = f"Type the number of an image at issue: {numbers}."
+        _PURGE_NOTICES.notify(said, ok=False)
         return
     if not why:
-        _say_of_purge("Purge: write the reason first.", ok=False)
+        _PURGE_NOTICES.notify("Purge: write the reason first.", ok=False)
         return
-    try:
-        event_id = database.act(
+    with _PURGE_NOTICES.reporting():
+        event_id = visit.act(
             lambda conn, by: actions.purge(
                 conn,
                 review,
@@ -262,35 +252,13 @@ def _press_purge(
                 note=why,
             )
         )
-    except Trouble as trouble:
-        _say_of_purge("Nothing was changed.", str(trouble), ok=False)
-        return
-    kept.record(
-        [
-            Done(
-                datetime.now(UTC),
-                f"purge of artwork {image.artwork_id}, event {event_id}",
-                review.entity_type,
-                review.gid,
-                event_id,
-            )
-        ]
-    )
-    _say_of_purge(f"Event {event_id} deletes the image; the review is open until it has.", ok=True)
-    st.session_state[_PURGE_NUMBER] = ""
-    show.write(kept, _purge_why(review), "")
-
-
-def _say_of_purge(headline: str, detail: str = "", *, ok: bool) -> None:
-    st.session_state[_PURGE_NOTICE] = (ok, headline, detail)
-
-
-def _show_purge_notice() -> None:
-    ok, headline, detail = st.session_state.pop(_PURGE_NOTICE, (True, "", ""))
-    if headline:
-        (st.success if ok else st.warning)(headline)
-    if detail:
-        show.text(detail)
+        what = f"purge of artwork {image.artwork_id}, event {event_id}"
+        visit.kept.record([Done(datetime.now(UTC), what, review.entity_type, review.gid, event_id)])
+        _PURGE_NOTICES.notify(
+            f"Event {event_id} deletes the image; the review is open until it has."
+        )
+        st.session_state[_PURGE_NUMBER] = ""
+        show.write(visit.kept, _purge_why(review), "")
 
 
 # -- what the audits found -----------------------------------------------------------------------
@@ -299,7 +267,7 @@ def _show_purge_notice() -> None:
 def _latest(audit: PastAudit, now: datetime) -> None:
     st.markdown("**What the latest audit found**")
     queued = f", queued events {', '.join(map(str, audit.event_ids))}" if audit.event_ids else ""
-    outcome = words.OUTCOMES.get(audit.outcome, audit.outcome)
+    outcome = words.outcome(audit.outcome)
     show.text(f"{words.age(audit.audited_at, now)} ago: {outcome}{queued} (run {audit.run_id})")
     compared = [finding for finding in audit.findings if _has_two_sides(finding)][:_COMPARED]
     for finding in compared:
@@ -316,7 +284,11 @@ def _has_two_sides(finding: StoredFinding) -> bool:
 
 def _findings_table(findings: Sequence[StoredFinding], name: str) -> None:
     show.table(
-        queries.findings(findings),
+        (
+            (each.check, each.subject, each.expected, each.actual, each.severity,
+             "queued" if each.repair else None)
+            for each in findings
+        ),
         {
             "check": show.words("Check"),
             "subject": show.words("Subject"),
@@ -328,7 +300,7 @@ def _findings_table(findings: Sequence[StoredFinding], name: str) -> None:
         name=name,
         rows=6,
         tall=True,
-    )
+    )  # fmt: skip
 
 
 def _folded(database: DashboardDb, case: Case, review: Review | None, now: datetime) -> None:
@@ -348,7 +320,7 @@ def _folded(database: DashboardDb, case: Case, review: Review | None, now: datet
     if earlier:
         with st.expander(f"Previous audits ({len(earlier)})"):
             for audit in earlier:
-                outcome = words.OUTCOMES.get(audit.outcome, audit.outcome)
+                outcome = words.outcome(audit.outcome)
                 show.text(f"{audit.audited_at:%Y-%m-%d %H:%M:%S} UTC: {outcome}")
                 if audit.findings:
                     _findings_table(audit.findings, f"Findings of {audit.audited_at:%Y-%m-%d}")
@@ -357,7 +329,12 @@ def _folded(database: DashboardDb, case: Case, review: Review | None, now: datet
 
 def _events(case: Case, now: datetime) -> None:
     show.table(
-        queries.events(case, now),
+        (
+            (event.failure, event.state, words.age(event.created, now), event.action,
+             words.message(event.message), event.attempts,
+             ", ".join(map(str, event.depends_on or ())), event.id)
+            for event in case.events
+        ),
         {
             "failure": show.words("Latest failure"),
             "state": show.words("State"),
@@ -371,17 +348,17 @@ def _events(case: Case, now: datetime) -> None:
         name="Events",
         rows=6,
         tall=True,
-    )
+    )  # fmt: skip
 
 
 def _artwork(database: DashboardDb, case: Case) -> None:
     with database.reading() as conn:
         images = queries.artwork(conn, case.entity.entity_type, case.entity.gid)
-    if not len(images):
+    if not images:
         return
     with st.expander(f"Images in MusicBrainz ({len(images)})"):
         show.table(
-            images,
+            map(astuple, images),
             {
                 "id": show.number("Artwork", grouped=False),
                 "types": show.words("Types"),

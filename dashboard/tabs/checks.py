@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
 from typing import Final
-from uuid import UUID
 
 import streamlit as st
 
-from artwork_backfill.dashboard import address, queries, show
+from artwork_backfill.dashboard import address, queries, show, words
 from artwork_backfill.dashboard.address import Field
-from artwork_backfill.dashboard.database import DashboardDb
-from artwork_backfill.dashboard.memory import Memory
+from artwork_backfill.dashboard.memory import Visit
 from artwork_backfill.dashboard.tabs import case
 from artwork_backfill.dashboard.tabs.entities import QUERY
 from artwork_backfill.dashboard.tabs.overview import PERIODS
@@ -25,15 +21,20 @@ _PERIOD: Final = "checks.period"
 FIELDS: Final = (Field("within", _PERIOD, "30 days", PERIODS), Field("check", _CHECK, "", CHECKS))
 
 
-def show_tab(database: DashboardDb, kept: Memory) -> None:
+def show_tab(visit: Visit) -> None:
     """Draw the tab."""
     period = st.segmented_control(
         "Found within", list(PERIODS), required=True, key=_PERIOD, persist_state="session"
     )
-    with database.reading() as conn:
-        catalogue = queries.checks(conn, PERIODS[str(period)])
+    with visit.reading() as conn:
+        found = queries.findings(conn, PERIODS[str(period)])
     show.table(
-        catalogue,
+        (
+            (check.name, *found.get(check.name, queries.Findings()), check.severity.label,
+             words.remedy(check.remedy),
+             f"{check.summary} ({check.note})" if check.note else check.summary, check.applies)
+            for check in CHECKS.values()
+        ),
         {
             "check": show.words("Check"),
             "entities": show.number("Audits", "small"),
@@ -47,23 +48,23 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
         key=_TABLE,
         selection="single-row",
         rows=14,
-        on_select=partial(_choose, catalogue["check"].tolist()),
-    )
+        on_select=_choose,
+    )  # fmt: skip
     st.caption(
         "Audits counts the audits that found it in this period: an entity audited twice counts"
         " twice. Select a check to see examples."
     )
     chosen = st.session_state.get(_CHECK)
     if chosen in CHECKS:
-        _examples(database, kept, str(chosen))
+        _examples(visit, str(chosen))
 
 
-def _choose(checks: Sequence[str]) -> None:
+def _choose() -> None:
     chosen = show.selected(_TABLE)
-    st.session_state[_CHECK] = checks[chosen[0]] if chosen else ""
+    st.session_state[_CHECK] = list(CHECKS)[chosen[0]] if chosen else ""
 
 
-def _examples(database: DashboardDb, kept: Memory, check: str) -> None:
+def _examples(visit: Visit, check: str) -> None:
     st.subheader(f"Examples of {check}", anchor=False)
     show.text(CHECKS[check].summary)
     st.button(
@@ -73,36 +74,18 @@ def _examples(database: DashboardDb, kept: Memory, check: str) -> None:
         args=("Reviews",),
         kwargs={"reviews.reason": check},
     )
-    with database.reading() as conn:
+    with visit.reading() as conn:
         found = queries.examples(conn, check)
-    if not len(found):
+    if not found:
         st.caption("No audit has kept an example of it.")
         return
-    key = f"checks.examples.{check}"
-    show.table(
-        found,
-        {
-            "gid": show.words("Gid"),
-            "status": show.words("Entity is"),
-            "entity_type": show.words("Type", "small"),
-            "priority": show.number("Priority", "small"),
-            "last_audit_at": show.moment("Last audit"),
-            "musicbrainz": show.link("MusicBrainz", "open", "small"),
-            "item": show.link("archive.org", "open", "small"),
-        },
-        name="Examples",
-        key=key,
-        selection="single-row",
-        rows=8,
-    )
-    chosen = show.selected(key)
-    if chosen and chosen[0] < len(found):
-        gid = str(found["gid"].iloc[chosen[0]])
+    chosen = show.entity_table(found, name="Examples", key=f"checks.examples.{check}", rows=8)
+    if chosen is not None:
         st.button(
             "Open in Entities",
             key="checks.open",
             on_click=address.go,
             args=("Entities",),
-            kwargs={QUERY: gid},
+            kwargs={QUERY: str(chosen.gid)},
         )
-        case.show_gid(database, kept, UUID(gid))
+        case.show_gid(visit, chosen.gid)

@@ -6,15 +6,13 @@ changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-import pandas as pd
 import streamlit as st
 
-from artwork_backfill.dashboard import outside, queries, show, words
+from artwork_backfill.dashboard import outside, show, words
 from artwork_backfill.dashboard.database import DashboardDb, Trouble
-from artwork_backfill.shared.audit.decide import Policy
 from artwork_backfill.shared.audit.sides import Document
 from artwork_backfill.shared.auditing.models import BadRow
 from artwork_backfill.shared.engine.errors import StopRun
@@ -26,30 +24,33 @@ _KEPT: Final = "case.comparison"
 
 Answer = Comparison | Explanation
 
+_QUESTIONS: Final[Mapping[str, tuple[str, str, Callable[..., Answer]]]] = {
+    "compare": (
+        "Compare with archive.org now",
+        "Reads the item, its owner's, index.json and the XML. Nothing is changed.",
+        compare_whole,
+    ),
+    "explain": (
+        "Explain what an audit would decide now",
+        "Audits it as the command explain does. Nothing is changed.",
+        explain,
+    ),
+}
+
 
 def offer(database: DashboardDb, entity: EntityRow) -> None:
     """Offer the comparison and the explanation, and show the last answer."""
-    questions: dict[str, tuple[str, Callable[[], Answer]]] = {
-        "Compare with archive.org now": (
-            "Reads the item, its owner's, index.json and the XML. Nothing is changed.",
-            lambda: _compare(database, entity),
-        ),
-        "Explain what an audit would decide now": (
-            "Audits it as the command explain does. Nothing is changed.",
-            lambda: _explain(database, entity),
-        ),
-    }
     with st.container(horizontal=True):
         asked = [
             ask
-            for label, (help_, ask) in questions.items()
-            if st.button(label, key=f"case.{label.partition(' ')[0].lower()}", help=help_)
+            for key, (label, help_, ask) in _QUESTIONS.items()
+            if st.button(label, key=f"case.{key}", help=help_)
         ]
     with st.container():
         for ask in asked:
             with st.spinner("Asking archive.org and MusicBrainz ..."):
                 # Keep one answer at a time: answers may be long.
-                st.session_state[_KEPT] = (entity.id, _answer(ask))
+                st.session_state[_KEPT] = (entity.id, _answer(database, entity, ask))
         about, answer = st.session_state.get(_KEPT, (None, None))
         if about != entity.id:
             return
@@ -59,24 +60,14 @@ def offer(database: DashboardDb, entity: EntityRow) -> None:
             _show_sides(answer)
 
 
-def _answer(ask: Callable[[], Answer]) -> Answer:
+def _answer(database: DashboardDb, entity: EntityRow, ask: Callable[..., Answer]) -> Answer:
     try:
-        return ask()
+        examiner = outside.examiner(database)
+        return ask(database.reading, examiner, entity.entity_type, entity.gid)
     except BadRow as problem:
         return Comparison(problem=f"It cannot be audited: {problem}. Correct it in MusicBrainz.")
     except (Trouble, SettingsError, StopRun) as trouble:
         return Comparison(problem=str(trouble))
-
-
-def _compare(database: DashboardDb, entity: EntityRow) -> Comparison:
-    return compare_whole(
-        database.reading, outside.examiner(database), entity.entity_type, entity.gid
-    )
-
-
-def _explain(database: DashboardDb, entity: EntityRow) -> Explanation:
-    examiner = outside.examiner(database)
-    return explain(database.reading, examiner, Policy(), entity.entity_type, entity.gid)
 
 
 # -- both sides ----------------------------------------------------------------------------------
@@ -89,7 +80,11 @@ def _show_sides(found: Comparison) -> None:
         show.text(f"Item of {item.gid}: {item.state} {item.problem}".strip())
         if images := item.originals():
             show.table(
-                queries.image_files(images),
+                (
+                    (image.artwork_id or "none", image.file.size, image.file.md5,
+                     image.file.format, image.name)
+                    for image in images
+                ),
                 {
                     "artwork": show.words("Artwork"),
                     "size": show.number("Bytes"),
@@ -99,7 +94,7 @@ def _show_sides(found: Comparison) -> None:
                 },
                 name=f"Images in the item of {item.gid}",
                 rows=6,
-            )
+            )  # fmt: skip
     for document in found.documents:
         st.markdown(f"**{show.literally(document.name)}**")
         if document.problem:
@@ -120,9 +115,8 @@ def _one_side(document: Document) -> str:
 
 
 def _show_explanation(found: Explanation) -> None:
-    outcome = words.OUTCOMES.get(found.outcome, found.outcome)
     with st.container(key="case-decision"):
-        st.markdown(f"**An audit would decide now: {outcome}**")
+        st.markdown(f"**An audit would decide now: {words.outcome(found.outcome)}**")
         for reason in found.why:
             show.text(f"because {reason}")
         for event in found.events:
@@ -133,43 +127,28 @@ def _show_explanation(found: Explanation) -> None:
     differing = [side for side in found.comparison if side.differs]
     _table(
         "Expected and found",
-        [(side.part, side.what, side.expected or "", side.found or "") for side in differing],
-        {"part": "Where", "what": "What", "expected": "Expected", "found": "Found"},
+        ("Where", "What", "Expected", "Found"),
+        [(side.part, side.what, side.expected, side.found) for side in differing],
     )
     _table(
         "Findings now",
+        ("Check", "Severity", "Subject", "Means", "What is done"),
         [
-            (each.check, each.severity, each.subject, each.meaning, _remedy(each.remedy))
+            (each.check, each.severity, each.subject, each.meaning, words.remedy(each.remedy))
             for each in found.findings
         ],
-        {
-            "check": "Check",
-            "severity": "Severity",
-            "subject": "Subject",
-            "meaning": "Means",
-            "remedy": "What is done",
-        },
     )
     _table(
         "Images of other entities",
-        [(image.name, image.owner or "", image.verdict) for image in found.foreign_images],
-        {"name": "Image", "owner": "Owner", "verdict": "Verdict"},
+        ("Image", "Owner", "Verdict"),
+        [(image.name, image.owner, image.verdict) for image in found.foreign_images],
     )
     if not differing and not found.findings:
         st.caption("Everything is as expected.")
 
 
-def _remedy(name: str) -> str:
-    return words.REMEDIES.get(name, name)
-
-
-def _table(name: str, rows: Sequence[tuple[str, ...]], columns: dict[str, str]) -> None:
+def _table(name: str, columns: Sequence[str], rows: Sequence[tuple[str | None, ...]]) -> None:
     if rows:
         st.markdown(f"**{name}**")
-        show.table(
-            pd.DataFrame(rows, columns=list(columns)),
-            {key: show.words(label) for key, label in columns.items()},
-            name=name,
-            rows=6,
-            tall=True,
-        )
+        formats = {label: show.words(label) for label in columns}
+        show.table(rows, formats, name=name, rows=6, tall=True)

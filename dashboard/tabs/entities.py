@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -12,13 +11,12 @@ import streamlit as st
 
 from artwork_backfill.dashboard import queries, show, words
 from artwork_backfill.dashboard.address import Field
-from artwork_backfill.dashboard.database import DashboardDb, Trouble
-from artwork_backfill.dashboard.memory import Done, Memory
+from artwork_backfill.dashboard.memory import Done, Visit
+from artwork_backfill.dashboard.notices import Notices
 from artwork_backfill.dashboard.tabs import case
-from artwork_backfill.dashboard.worklist import Worklist
 from artwork_backfill.shared.review import actions
 from artwork_backfill.shared.review.actions import Retried
-from artwork_backfill.shared.review.questions import EntityRow
+from artwork_backfill.shared.review.questions import EntityRow, gids_in
 
 #: The key of the field that other tabs fill in to open an entity.
 QUERY: Final = "entities.query"
@@ -26,12 +24,11 @@ STATUS: Final = "entities.status"
 
 FIELDS: Final = (Field("entity", QUERY), Field("is", STATUS, "", words.STATUSES))
 
-_LIST: Final[Worklist[EntityRow]] = Worklist("entities", lambda entity: entity.id)
+_NOTICES: Final = Notices("entities")
 _SEEN: Final = "entities.seen"
-_GID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-def show_tab(database: DashboardDb, kept: Memory) -> None:
+def show_tab(visit: Visit) -> None:
     """Draw the tab."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         query = st.text_input(
@@ -49,78 +46,60 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
             persist_state="session",
             width=300,
         )
-    _LIST.show_notice()
-    gids = sorted(set(_GID.findall(query.lower())))
+    _NOTICES.show()
+    gids = gids_in(query)
     if len(gids) > 1:
         show.text(f"This text contains {len(gids)} gids: enter one of them.")
     elif gids:
-        _entity(database, kept, UUID(gids[0]))
+        _entity(visit, gids[0])
     elif query.strip():
         show.text(
             "This text contains no gid. Enter a UUID, an identifier such as mbid-UUID, or the"
             " address of a release or event."
         )
     elif status:
-        _of_status(database, kept, status)
+        _of_status(visit, status)
     else:
         st.caption("Enter anything that holds a gid, or choose a status.")
 
 
-def _entity(database: DashboardDb, kept: Memory, gid: UUID) -> None:
-    if not database.config.read_only:
+def _entity(visit: Visit, gid: UUID) -> None:
+    if not visit.config.read_only:
         st.button(
             "Audit again",
             key="entities.retry",
             help="Audits the entity first.",
             on_click=_retry,
-            args=(database, kept, gid),
+            args=(visit, gid),
         )
-    cases = case.show_gid(database, kept, gid)
+    cases = case.show_gid(visit, gid)
     st.session_state[_SEEN] = tuple(found.entity for found in cases)
     if not cases:
         show.text(f"{gid} is not in the audit table: no seeding job has found it.")
 
 
-def _of_status(database: DashboardDb, kept: Memory, status: str) -> None:
-    with database.reading() as conn:
-        found = queries.entities_of(conn, status, datetime.now(UTC))
-    if not len(found):
+def _of_status(visit: Visit, status: str) -> None:
+    with visit.reading() as conn:
+        found = queries.entities_of(conn, status)
+    if not found:
         st.info(f"No entity is {words.status(status)}.")
         return
-    key = f"entities.of.{status}"
-    show.table(
-        found,
-        {
-            "gid": show.words("Gid"),
-            "entity_type": show.words("Type", "small"),
-            "audited": show.words("Last audit"),
-            "priority": show.number("Priority", "small"),
-            "musicbrainz": show.link("MusicBrainz", "open", "small"),
-            "item": show.link("archive.org", "open", "small"),
-        },
-        name=f"Entities that are {words.status(status)}",
-        key=key,
-        selection="single-row",
-        rows=12,
-    )
+    name = f"Entities that are {words.status(status)}"
+    chosen = show.entity_table(found, name=name, key=f"entities.of.{status}", rows=12)
     if len(found) == queries.EXAMPLES:
         st.caption(f"{queries.EXAMPLES} of them are shown here.")
-    chosen = show.selected(key)
-    if chosen and chosen[0] < len(found):
-        case.show_gid(database, kept, UUID(str(found["gid"].iloc[chosen[0]])))
+    if chosen is not None:
+        case.show_gid(visit, chosen.gid)
 
 
-def _retry(database: DashboardDb, kept: Memory, gid: UUID) -> None:
+def _retry(visit: Visit, gid: UUID) -> None:
     seen: Sequence[EntityRow] = st.session_state.get(_SEEN, ())
-    try:
-        retried = database.act(lambda conn, by: actions.retry(conn, [gid], by=by, seen=seen))
-    except Trouble as trouble:
-        _LIST.notify("Nothing was changed.", [str(trouble)], ok=False)
-        return
-    now = datetime.now(UTC)
-    kept.record(
-        Done(now, "to be audited again", entry.entity_type, entry.gid)
-        for entry in retried
-        if entry.entity_type and entry.outcome is Retried.RETRIED
-    )
-    _LIST.notify("Audit again:", [f"{entry.gid} {entry.outcome}" for entry in retried])
+    with _NOTICES.reporting():
+        retried = visit.act(lambda conn, by: actions.retry(conn, [gid], by=by, seen=seen))
+        now = datetime.now(UTC)
+        visit.kept.record(
+            Done(now, "to be audited again", entry.entity_type, entry.gid)
+            for entry in retried
+            if entry.outcome is Retried.RETRIED
+        )
+        _NOTICES.notify("Audit again:", [f"{entry.gid} {entry.outcome}" for entry in retried])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final
 
 import altair as alt
@@ -17,12 +17,16 @@ from artwork_backfill.dashboard import address, queries, show, words
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.dashboard.database import DashboardDb
 from artwork_backfill.dashboard.latest import Counted, Latest
-from artwork_backfill.dashboard.memory import Memory
+from artwork_backfill.dashboard.memory import Visit
+from artwork_backfill.dashboard.queries import Wrong
 from artwork_backfill.dashboard.tabs.entities import QUERY as ENTITIES_QUERY
 from artwork_backfill.dashboard.tabs.entities import STATUS as ENTITIES_STATUS
+from artwork_backfill.shared.audit.catalogue import CHECKS
+from artwork_backfill.shared.durations import in_words
 from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.review import status as audit_status
-from artwork_backfill.shared.review.status import AuditStatus, QueueCount, Repairs
+from artwork_backfill.shared.review.questions import RepairTally, list_repairs
+from artwork_backfill.shared.review.status import AuditStatus, QueueCount
 
 PERIODS: Final = {
     "24 hours": timedelta(days=1),
@@ -61,24 +65,23 @@ FIELDS: Final = (Field("period", _PERIOD, "7 days", PERIODS),)
 _QUEUE_STATES: Final = ("queued", "running", "failed", "completed")
 
 
-def show_tab(database: DashboardDb, kept: Memory) -> None:
+def show_tab(visit: Visit) -> None:
     """Draw the tab."""
-    del kept
-    counted = _latest(database.config.dsn, database).get()
+    counted = _latest(visit.config.dsn, visit).get()
     first = counted.value is None
 
     def draw() -> None:
-        _show_present(database, first=first)
+        _show_present(visit, first=first)
 
     show.refreshed(draw, _SOON_S if first else KEEP_S)
     st.divider()
     period = st.segmented_control(
         "Period", list(PERIODS), required=True, key=_PERIOD, persist_state="session"
     )
-    with database.reading() as conn:
+    with visit.reading() as conn:
         _course(conn, counted, PERIODS[str(period)])
         _findings(conn, PERIODS[str(period)])
-        estimate = runs.latest_run(conn, "estimate") if runs.exist(conn) else None
+        estimate = runs.latest_run(conn, "estimate") if runs.may_read(conn) else None
     if estimate is not None and estimate.report:
         _estimate(estimate.report, words.age(estimate.finished, datetime.now(UTC)))
 
@@ -131,13 +134,13 @@ def _latest(dsn: str, _database: DashboardDb) -> Latest[AuditStatus]:
 @st.cache_data(ttl=KEEP_S, max_entries=2, show_spinner=False)
 def _read_present(
     dsn: str, _conn: Connection
-) -> tuple[float | None, pd.DataFrame, pd.DataFrame, datetime]:
+) -> tuple[float | None, list[Wrong], list[RepairTally], datetime]:
     """Return the rate, the open problems, the outcome of repairs, and the time of reading."""
     del dsn
     return (
         queries.audits_per_hour(_conn),
         queries.wrong_now(_conn),
-        queries.repairs_by_check(_conn),
+        list_repairs(_conn),
         datetime.now(UTC),
     )
 
@@ -174,54 +177,48 @@ def _figures(status: AuditStatus, count: Mapping[str, int], rate: float | None) 
     waiting = sum(events[state].events for state in ("queued", "running") if state in events)
     left = count["unchecked"] + count["audit_in_progress"]
     oldest = "" if status.oldest_review_s is None else words.short(status.oldest_review_s)
-    boxes = (
-        Box("Open reviews", f"{status.open_reviews:,}", "Reviews that wait for a decision.",
-            f"The oldest: {oldest}" if oldest else "There is none.", "Reviews", {}),
-        Box("Failed events", f"{failed:,}", "Events that artwork-indexer no longer retries.",
-            _oldest(events, "failed"), "Failed events", {}),
-        Box("Repairs queued", f"{count['repair_queue']:,}",
-            "Entities whose repair artwork-indexer has to carry out.",
-            f"{status.repairs.to_prove:,} carried out, to prove",
-            "Entities", {ENTITIES_STATUS: "repair_queue", ENTITIES_QUERY: ""}),
-        Box("Indexer's queue", f"{waiting:,}",
-            "All events that are queued or running, those of MusicBrainz included.",
-            _oldest(events, "queued", "running"), None, {}),
-        Box("Left to audit", f"{left:,}", "Entities that are unchecked or being audited.",
-            remaining(left, sum(count.values()), rate), "Entities",
-            {ENTITIES_STATUS: "unchecked", ENTITIES_QUERY: ""}),
-        Box("Audits per hour", "none" if rate is None else f"{rate:,.0f}",
-            "Within the last two hours, while an audit is at work.",
-            "in the last two hours" if rate is not None else "no audit is at work", "Runs", {}),
-    )  # fmt: skip
+    # fmt: off
     with st.container(horizontal=True, key="overview-boxes"):
-        for box in boxes:
-            _draw_box(box)
+        _box("Open reviews", f"{status.open_reviews:,}", "Reviews that wait for a decision.",
+             f"The oldest: {oldest}" if oldest else "There is none.", "Reviews")
+        _box("Failed events", f"{failed:,}", "Events that artwork-indexer no longer retries.",
+             _oldest(events, "failed"), "Failed events")
+        _box("Repairs queued", f"{count['repair_queue']:,}",
+             "Entities whose repair artwork-indexer has to carry out.",
+             f"{status.repairs.to_prove:,} carried out, to prove",
+             "Entities", {ENTITIES_STATUS: "repair_queue", ENTITIES_QUERY: ""})
+        _box("Indexer's queue", f"{waiting:,}",
+             "All events that are queued or running, those of MusicBrainz included.",
+             _oldest(events, "queued", "running"))
+        _box("Left to audit", f"{left:,}", "Entities that are unchecked or being audited.",
+             remaining(left, sum(count.values()), rate),
+             "Entities", {ENTITIES_STATUS: "unchecked", ENTITIES_QUERY: ""})
+        _box("Audits per hour", "none" if rate is None else f"{rate:,.0f}",
+             "Within the last two hours, while an audit is at work.",
+             "in the last two hours" if rate is not None else "no audit is at work", "Runs")
+    # fmt: on
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A figure with its explanation, and the tab and filters that it links to."""
-
-    label: str
-    value: str
-    help: str
-    below: str
-    tab: str | None
-    values: Mapping[str, str]
-
-
-def _draw_box(box: Box) -> None:
+def _box(
+    label: str,
+    value: str,
+    help_text: str,
+    below: str,
+    tab: str | None = None,
+    values: Mapping[str, str] | None = None,
+) -> None:
+    """Show a figure with its explanation, and a link to a tab with values for its filters."""
     with st.container(border=True, width=170, height="stretch", gap="small"):
-        st.metric(box.label, box.value, help=box.help)
-        st.caption(box.below)
-        if box.tab is not None:
+        st.metric(label, value, help=help_text)
+        st.caption(below)
+        if tab is not None:
             st.button(
-                f"Open {box.tab.lower()}",
-                key=f"overview.open.{box.label}",
+                f"Open {tab.lower()}",
+                key=f"overview.open.{label}",
                 type="tertiary",
                 on_click=address.go,
-                args=(box.tab,),
-                kwargs=dict(box.values),
+                args=(tab,),
+                kwargs=dict(values or {}),
             )
 
 
@@ -246,21 +243,22 @@ def remaining(left: int, total: int, rate: float | None) -> str:
         return "nothing is left"
     if rate is None:
         return "no audit is at work"
-    return f"about {words.duration(left / rate * 3600)} at this rate"
+    return f"about {in_words(left / rate * 3600)} at this rate"
 
 
-def _wrong(wrong: pd.DataFrame, now: datetime) -> None:
+def _wrong(wrong: Sequence[Wrong], now: datetime) -> None:
     """Show what waits for a person or for a repair, by kind."""
     st.subheader("Wrong now", anchor=False)
-    if not len(wrong):
+    if not wrong:
         st.caption("Nothing waits for a person or for a repair.")
         return
-    shown = wrong.assign(
-        age=[words.age(oldest, now) for oldest in wrong["oldest"]],
-        means=[words.kind(kind) for kind in wrong["kind"]],
-    )
     show.table(
-        shown,
+        (
+            (words.kind(each.kind), each.in_review, each.in_repair, words.age(each.oldest, now),
+             words.remedy(CHECKS[each.kind].remedy) if each.kind in CHECKS
+             else "a person decides")
+            for each in wrong
+        ),
         {
             "means": show.words("What"),
             "in_review": show.number("In review", "small"),
@@ -272,8 +270,8 @@ def _wrong(wrong: pd.DataFrame, now: datetime) -> None:
         key=_WRONG,
         selection="single-row",
         rows=12,
-        on_select=partial(_open_kind, shown["kind"].tolist()),
-    )
+        on_select=partial(_open_kind, [each.kind for each in wrong]),
+    )  # fmt: skip
     st.caption("Select one to open its reviews.")
 
 
@@ -289,26 +287,26 @@ def _course(conn: Connection, counted: Counted[AuditStatus], period: timedelta) 
     with left:
         st.subheader("Entities by status", anchor=False)
         past = queries.statuses_over_time(conn, period)
-        if not len(past):
+        if not past:
             st.caption("Audits keep count of this every hour; none has in this period.")
         else:
-            if counted.value is not None:
-                rows = [(counted.at, name, n) for name, n in counts(counted.value).items()]
-                past = pd.concat([past, pd.DataFrame(rows, columns=past.columns)])
-            _area(_in_words(past, "status"), period)
+            if counted.value is not None and counted.at is not None:
+                past += [(counted.at, name, n) for name, n in counts(counted.value).items()]
+            _area([(at, words.outcome(status), n) for at, status, n in past], period)
     with right:
         st.subheader("Audits by outcome", anchor=False)
         audits = queries.audits_over_time(conn, period)
-        if not len(audits):
+        if not audits:
             st.caption("No audits in this period.")
         else:
-            _bars(_in_words(audits, "outcome"), period)
+            _bars([(*when, words.outcome(name), n) for *when, name, n in audits], period)
 
 
-def _area(past: pd.DataFrame, period: timedelta) -> None:
-    names = _present(past["status"])
-    chart = alt.Chart(past.assign(rank=past["status"].map(names.index)))
-    st.altair_chart(
+def _area(past: list[tuple[Any, ...]], period: timedelta) -> None:
+    frame = pd.DataFrame(past, columns=["taken_at", "status", "entities"])
+    names = _present(frame["status"])
+    chart = alt.Chart(frame.assign(rank=frame["status"].map(names.index)))
+    _chart(
         chart.mark_area(interpolate="step-after").encode(
             x=alt.X("taken_at:T", **_time_axis(period)),
             y=alt.Y("entities:Q", **_count_axis()),
@@ -316,28 +314,25 @@ def _area(past: pd.DataFrame, period: timedelta) -> None:
             order=alt.Order("rank:Q"),
             tooltip=["status:N", alt.Tooltip("entities:Q", format=",")],
         ),
-        height=300,
-        alt="Entities by status over time",
+        sorted(past, key=itemgetter(0), reverse=True),
+        {
+            "taken_at": show.moment("At"),
+            "status": show.words("Entities are"),
+            "entities": show.number("Entities"),
+        },
+        name="Entities by status",
+        description="Entities by status over time",
     )
-    with st.expander("Entities by status as a table"):
-        show.table(
-            past.sort_values("taken_at", ascending=False),
-            {
-                "taken_at": show.moment("At"),
-                "status": show.words("Entities are"),
-                "entities": show.number("Entities"),
-            },
-            name="Entities by status over time",
-        )
 
 
-def _bars(audits: pd.DataFrame, period: timedelta) -> None:
-    names = _present(audits["outcome"])
+def _bars(audits: list[tuple[Any, ...]], period: timedelta) -> None:
+    frame = pd.DataFrame(audits, columns=["since", "until", "outcome", "audits"])
+    names = _present(frame["outcome"])
     # Vega does not stack bars over intervals.
-    stacked = audits.assign(rank=audits["outcome"].map(names.index)).sort_values("rank")
+    stacked = frame.assign(rank=frame["outcome"].map(names.index)).sort_values("rank")
     stacked["top"] = stacked.groupby("since")["audits"].cumsum()
     stacked["bottom"] = stacked["top"] - stacked["audits"]
-    st.altair_chart(
+    _chart(
         alt.Chart(stacked)
         .mark_rect()
         .encode(
@@ -348,23 +343,30 @@ def _bars(audits: pd.DataFrame, period: timedelta) -> None:
             color=_colour("outcome", names),
             tooltip=["outcome:N", alt.Tooltip("audits:Q", format=",")],
         ),
-        height=300,
-        alt="Audits by outcome over time",
+        [(since, *rest) for since, _, *rest in sorted(audits, key=itemgetter(0), reverse=True)],
+        {
+            "since": show.moment("Since"),
+            "outcome": show.words("Outcome"),
+            "audits": show.number("Audits"),
+        },
+        name="Audits by outcome",
+        description="Audits by outcome over time",
     )
-    with st.expander("Audits by outcome as a table"):
-        show.table(
-            audits.sort_values("since", ascending=False),
-            {
-                "since": show.moment("Since"),
-                "outcome": show.words("Outcome"),
-                "audits": show.number("Audits"),
-            },
-            name="Audits by outcome over time",
-        )
 
 
-def _in_words(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    return frame.assign(**{column: [words.OUTCOMES.get(name, name) for name in frame[column]]})
+def _chart(
+    chart: alt.Chart,
+    rows: Iterable[Sequence[object]],
+    columns: Mapping[str, Any],
+    *,
+    name: str,
+    description: str,
+    height: int = 300,
+) -> None:
+    """Show a chart, and its figures as a table for those who cannot see it."""
+    st.altair_chart(chart, height=height, alt=description)
+    with st.expander(f"{name} as a table"):
+        show.table(rows, columns, name=description)
 
 
 def _present(kinds: pd.Series[str]) -> list[str]:
@@ -394,13 +396,20 @@ def _colour(field: str, names: list[str]) -> alt.Color:
 
 def _findings(conn: Connection, period: timedelta) -> None:
     st.subheader("Findings by check", anchor=False)
-    found = queries.findings_by_check(conn, period)
-    if not len(found):
+    rows = sorted(
+        (
+            (check, CHECKS[check].severity.label, *found)
+            for check, found in queries.findings(conn, period).items()
+            if check in CHECKS
+        ),
+        key=lambda row: (-row[2], row[0]),
+    )
+    if not rows:
         st.caption("No findings in this period.")
         return
-    names = list(SEVERITIES)
-    st.altair_chart(
-        alt.Chart(found)
+    frame = pd.DataFrame(rows, columns=["check", "severity", "entities", "findings"])
+    _chart(
+        alt.Chart(frame)
         .mark_bar()
         .encode(
             x=alt.X("entities:Q", title="audits that found it", axis=alt.Axis(format="~s")),
@@ -410,7 +419,7 @@ def _findings(conn: Connection, period: timedelta) -> None:
             color=alt.Color(
                 "severity:N",
                 title=None,
-                scale=alt.Scale(domain=names, range=list(SEVERITIES.values())),
+                scale=alt.Scale(domain=list(SEVERITIES), range=list(SEVERITIES.values())),
                 legend=alt.Legend(orient="top"),
             ),
             tooltip=[
@@ -420,28 +429,43 @@ def _findings(conn: Connection, period: timedelta) -> None:
                 alt.Tooltip("findings:Q", format=","),
             ],
         ),
-        height=80 + 22 * len(found),
-        alt="Audits that found each check",
+        rows,
+        {
+            "check": show.words("Check"),
+            "severity": show.words("Severity"),
+            "entities": show.number("Audits"),
+            "findings": show.number("Findings"),
+        },
+        name="Findings by check",
+        description="Audits that found each check",
+        height=80 + 22 * len(rows),
     )
-    with st.expander("Findings by check as a table"):
-        show.table(
-            found,
-            {
-                "check": show.words("Check"),
-                "severity": show.words("Severity"),
-                "entities": show.number("Audits"),
-                "findings": show.number("Findings"),
-            },
-            name="Findings by check",
-        )
 
 
-def _repairs(status: AuditStatus | None, proofs: pd.DataFrame) -> None:
+def _repairs(status: AuditStatus | None, proofs: Sequence[RepairTally]) -> None:
     if status is not None:
-        _repairs_by_progress(status.repairs)
-    if len(proofs):
+        repairs = status.repairs
+        st.subheader("Repairs", anchor=False)
         show.table(
-            proofs,
+            [
+                ("queued or running", repairs.under_way),
+                ("carried out, next audit to prove them", repairs.to_prove),
+                ("proved by an audit", repairs.proved),
+                ("in review: failed, or did not hold", repairs.in_review),
+            ],
+            {
+                "repairs": show.words("Entities whose repair is"),
+                "entities": show.number("Entities", 100),
+            },
+            name="Repairs",
+        )
+    if proofs:
+        show.table(
+            (
+                (tally.check, tally.held, tally.not_held,
+                 "left to people" if tally.is_given_up else "repaired")
+                for tally in proofs
+            ),
             {
                 "check": show.words("How repairs hold"),
                 "held": show.number("Held", 62),
@@ -449,38 +473,18 @@ def _repairs(status: AuditStatus | None, proofs: pd.DataFrame) -> None:
                 "now": show.words("Now", 90),
             },
             name="How repairs hold",
-        )
+        )  # fmt: skip
     if status is not None:
         _queue({row.state: row for row in status.queue})
 
 
-def _repairs_by_progress(repairs: Repairs) -> None:
-    st.subheader("Repairs", anchor=False)
-    show.table(
-        pd.DataFrame(
-            [
-                ("queued or running", repairs.under_way),
-                ("carried out, next audit to prove them", repairs.to_prove),
-                ("proved by an audit", repairs.proved),
-                ("in review: failed, or did not hold", repairs.in_review),
-            ],
-            columns=["repairs", "entities"],
-        ),
-        {
-            "repairs": show.words("Entities whose repair is"),
-            "entities": show.number("Entities", 100),
-        },
-        name="Repairs",
-    )
-
-
 def _queue(events: Mapping[str, QueueCount]) -> None:
     st.subheader("artwork-indexer's queue", anchor=False)
-    rows = [(state, events[state].events, words.duration(events[state].oldest_s))
+    rows = [(state, events[state].events, in_words(events[state].oldest_s))
             for state in _QUEUE_STATES if state in events]  # fmt: skip
     if rows:
         show.table(
-            pd.DataFrame(rows, columns=["state", "events", "oldest"]),
+            rows,
             {
                 "state": show.words("State"),
                 "events": show.number("Events", 100),
@@ -497,11 +501,11 @@ def _estimate(report: Mapping[str, Any], age: str) -> None:
     st.subheader("The latest estimate", anchor=False)
     st.caption(
         f"Made {age} ago from {report['sampled']:,} of {report['population']:,} entities."
-        f" A full audit takes at least {words.duration(report['audit_s'])}, artwork-indexer then"
-        f" {words.duration(report['indexer_s'])}. The command estimate makes a new one."
+        f" A full audit takes at least {in_words(report['audit_s'])}, artwork-indexer then"
+        f" {in_words(report['indexer_s'])}. The command estimate makes a new one."
     )
     lines = [
-        *((words.OUTCOMES.get(name, name), found) for name, found in report["outcomes"].items()),
+        *((words.outcome(name), found) for name, found in report["outcomes"].items()),
         *(
             (check, found)
             for check, found in sorted(
@@ -512,10 +516,7 @@ def _estimate(report: Mapping[str, Any], age: str) -> None:
         ("of these, images deleted", report["deletions"]),
     ]
     show.table(
-        pd.DataFrame(
-            [(what, found["estimate"], found["low"], found["high"]) for what, found in lines],
-            columns=["what", "estimate", "low", "high"],
-        ),
+        ((what, found["estimate"], found["low"], found["high"]) for what, found in lines),
         {
             "what": show.words("What a full audit would find"),
             "estimate": show.number("About", 110),

@@ -8,31 +8,34 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
-from uuid import UUID
 
-import pandas as pd
 import streamlit as st
 from psycopg import Connection
 
 from artwork_backfill.dashboard import show, words
 from artwork_backfill.dashboard.address import Field
 from artwork_backfill.dashboard.database import DashboardDb, Trouble
-from artwork_backfill.dashboard.memory import Done, Memory
+from artwork_backfill.dashboard.memory import Done, Visit
+from artwork_backfill.dashboard.notices import Notices
 from artwork_backfill.shared.review import runs
-from artwork_backfill.shared.review.runs import Hold, Run
+from artwork_backfill.shared.review.runs import Request, Run
 
+#: The jobs whose runs have records, and so can be held; `auditor` is the audit within a daemon.
 JOBS: Final = (
     "audit-batch",
+    "auditor",
+    "reaudit",
     "seed-from-mb",
     "seed-from-img-129",
     "seed-from-ia-scan",
-    "library-artwork-url-backfill",
+    "seed-from-ia-changes",
 )
 
 _RUN: Final = "runs.run"
+_TABLE: Final = "runs.table"
 _WHY: Final = "runs.why"
 _HOLD_WHY: Final = "runs.hold.why"
-_NOTICE: Final = "runs.notice"
+_NOTICES: Final = Notices("runs")
 _SHOWN: Final = 50
 _EVERY_S: Final = 5
 
@@ -42,32 +45,36 @@ _COUNTS: Final = ("audited", "written", "seeded", "inserted", "scanned")
 FIELDS: Final = (Field("run", _RUN),)
 
 
-def at_work(conn: Connection, now: datetime) -> str:
+def at_work(conn: Connection) -> list[Run] | None:
+    """Return the runs at work, `None` if the database keeps no records of runs."""
+    if not runs.may_read(conn):
+        return None
+    return [run for run in runs.list_runs(conn, _SHOWN, ended=False) if run.is_at_work]
+
+
+def describe(working: Sequence[Run], now: datetime) -> str:
     """Return a line about the runs at work, for the top of every page."""
-    if not runs.exist(conn):
-        return ""
-    alive = [run for run in runs.list_runs(conn, 20, ended=False) if run.is_at_work(now)]
-    if not alive:
+    if not working:
         return "No run is at work."
     return "At work: " + "; ".join(
-        f"{run.job}, {run.state(now)} since {words.age(run.started, now)}, by {run.who}"
-        for run in alive
+        f"{run.job}, {run.state} since {words.age(run.started, now)}, by {run.who}"
+        for run in working
     )
 
 
-def show_tab(database: DashboardDb, kept: Memory) -> None:
+def show_tab(visit: Visit) -> None:
     """Draw the tab."""
-    _notice()
+    _NOTICES.show()
 
     def draw() -> None:
-        _show_list(database)
+        _show_list(visit)
 
     show.refreshed(draw, _EVERY_S)
     chosen = st.session_state.get(_RUN)
     if chosen:
-        _show_run(database, kept, chosen)
-    if not database.config.read_only:
-        _show_holds(database, kept)
+        _show_run(visit, chosen)
+    if not visit.config.read_only:
+        _show_holds(visit)
     st.caption(
         "The dashboard starts no runs: a person or a scheduler does, with a command like the one"
         " shown for each run."
@@ -77,7 +84,7 @@ def show_tab(database: DashboardDb, kept: Memory) -> None:
 def _show_list(database: DashboardDb) -> None:
     now = datetime.now(UTC)
     with database.reading() as conn:
-        if not runs.exist(conn):
+        if not runs.may_read(conn):
             st.info("This database keeps no records of runs: apply the migrations.")
             return
         found = runs.list_runs(conn, _SHOWN)
@@ -90,9 +97,12 @@ def _show_list(database: DashboardDb) -> None:
     if not found:
         st.info("No run has left a record yet.")
         return
-    key = "runs.table"
     show.table(
-        _frame(found, now),
+        (
+            (run.job, run.state, f"{words.age(run.started, now)} ago",
+             words.short(run.duration_s), _done(run), _rate(run), run.request, run.who, run.host)
+            for run in found
+        ),
         {
             "job": show.words("Job"),
             "state": show.words("State"),
@@ -105,40 +115,16 @@ def _show_list(database: DashboardDb) -> None:
             "host": show.words("Host"),
         },
         name="Runs",
-        key=key,
+        key=_TABLE,
         selection="single-row",
         rows=12,
-        on_select=partial(_open, key, [str(run.id) for run in found]),
-    )
+        on_select=partial(_open, [str(run.id) for run in found]),
+    )  # fmt: skip
 
 
-def _open(key: str, ids: Sequence[str]) -> None:
-    chosen = show.selected(key)
+def _open(ids: Sequence[str]) -> None:
+    chosen = show.selected(_TABLE)
     st.session_state[_RUN] = ids[chosen[0]] if chosen and chosen[0] < len(ids) else ""
-
-
-def _frame(found: Sequence[Run], now: datetime) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            (
-                run.job,
-                run.state(now),
-                f"{words.age(run.started, now)} ago",
-                words.short(_seconds(run, now)),
-                _done(run),
-                _rate(run, now),
-                _asked(run),
-                run.who,
-                run.host,
-            )
-            for run in found
-        ],
-        columns=["job", "state", "started", "took", "done", "rate", "waits", "who", "host"],
-    )
-
-
-def _seconds(run: Run, now: datetime) -> float:
-    return ((run.finished or now) - run.started).total_seconds()
 
 
 def _first(totals: Mapping[str, Any]) -> tuple[str, int] | None:
@@ -160,41 +146,32 @@ def _done(run: Run) -> str:
     return said + (f", {failed:,} failed" if isinstance(failed, int) and failed else "")
 
 
-def _rate(run: Run, now: datetime) -> str:
+def _rate(run: Run) -> str:
     """Return the rows per hour: the run's own figure, or the average since it started."""
     rate = run.progress.get("rate")
-    if run.is_at_work(now) and isinstance(rate, int | float):
+    if run.is_at_work and isinstance(rate, int | float):
         return f"{rate * 3600:,.0f}"
-    first, seconds = _first(run.totals), _seconds(run, now)
-    return f"{first[1] / seconds * 3600:,.0f}" if first and first[1] and seconds >= 1 else ""
-
-
-def _asked(run: Run) -> str:
-    if run.requested is None:
+    first = _first(run.totals)
+    if first is None or not first[1] or run.duration_s < 1:
         return ""
-    return f"{run.requested} by {run.requested_by}: {run.requested_why or ''}"
+    return f"{first[1] / run.duration_s * 3600:,.0f}"
 
 
-def _show_run(database: DashboardDb, kept: Memory, chosen: str) -> None:
+def _show_run(visit: Visit, chosen: str) -> None:
     try:
-        run_id = UUID(chosen)
-    except ValueError:
-        show.text("There is no such run.")
+        with visit.reading() as conn:
+            run = runs.find_run(conn, chosen)
+    except Trouble as trouble:
+        show.text(str(trouble))
         return
-    with database.reading() as conn:
-        run = runs.find_run(conn, run_id) if runs.exist(conn) else None
-    if run is None:
-        show.text(f"There is no run {run_id}.")
-        return
-    now = datetime.now(UTC)
     st.divider()
     st.subheader("The run", anchor=False)
     show.text(f"{run.job} {run.version}, run {run.id}")
-    show.text(f"{run.state(now)}; by {run.who} on {run.host}, {run.started:%Y-%m-%d %H:%M:%S} UTC")
-    if asked := _asked(run):
-        show.text(asked)
-    if run.finished is None and not database.config.read_only:
-        _buttons(database, kept, run)
+    show.text(f"{run.state}; by {run.who} on {run.host}, {run.started:%Y-%m-%d %H:%M:%S} UTC")
+    if run.request:
+        show.text(run.request)
+    if run.finished is None and not visit.config.read_only:
+        _buttons(visit, run)
     st.markdown("**Its command**")
     st.code(command(run), language=None)
     if run.report:
@@ -222,19 +199,13 @@ def _report(report: Mapping[str, Any]) -> None:
     verification = report.get("verification") or []
     if verification:
         st.markdown("**Verification**")
-        rows = [
-            (
-                "yes" if check.get("ok") else "no",
-                check.get("name"),
-                str(check.get("expected")),
-                str(check.get("actual")),
-                check.get("detail") or "",
-            )
-            for check in verification
-            if isinstance(check, Mapping)
-        ]
         show.table(
-            pd.DataFrame(rows, columns=["ok", "name", "expected", "actual", "detail"]),
+            (
+                ("yes" if check.get("ok") else "no", check.get("name"),
+                 str(check.get("expected")), str(check.get("actual")), check.get("detail"))
+                for check in verification
+                if isinstance(check, Mapping)
+            ),
             {
                 "ok": show.words("Holds", "small"),
                 "name": show.words("What"),
@@ -243,7 +214,7 @@ def _report(report: Mapping[str, Any]) -> None:
                 "detail": show.words("Detail"),
             },
             name="Verification",
-        )
+        )  # fmt: skip
     if isinstance(totals := report.get("totals"), Mapping):
         _totals(totals)
     with st.expander("The whole report"):
@@ -251,11 +222,12 @@ def _report(report: Mapping[str, Any]) -> None:
 
 
 def _totals(totals: Mapping[str, Any]) -> None:
-    rows = [(name, f"{value:,}" if isinstance(value, int) else str(value))
-            for name, value in totals.items()]  # fmt: skip
     st.markdown("**Totals**")
     show.table(
-        pd.DataFrame(rows, columns=["name", "value"]),
+        (
+            (name, f"{value:,}" if isinstance(value, int) else str(value))
+            for name, value in totals.items()
+        ),
         {"name": show.words("What"), "value": show.words("How many")},
         name="Totals",
     )
@@ -264,81 +236,68 @@ def _totals(totals: Mapping[str, Any]) -> None:
 # -- asking --------------------------------------------------------------------------------------
 
 
-def _buttons(database: DashboardDb, kept: Memory, run: Run) -> None:
+def _buttons(visit: Visit, run: Run) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        show.draft("Reason, which the run reports", kept, _WHY, max_chars=300)
-        asks: dict[str, Callable[[Connection, str, str], None]] = {
-            "Pause": lambda conn, by, why: runs.pause(conn, run.id, by=by, why=why),
-            "Resume": lambda conn, by, why: runs.resume(conn, run.id, by=by),
-            "Stop": lambda conn, by, why: runs.stop(conn, run.id, by=by, why=why),
-        }
-        for label, ask in asks.items():
+        show.draft("Reason, which the run reports", visit.kept, _WHY, max_chars=300)
+        for label, (requested, help_text) in _REQUESTS.items():
+            ask = partial(_request, run, requested)
             st.button(
                 label,
                 key=f"runs.{label}",
                 on_click=_ask,
-                args=(database, kept, label, f"run of {run.job}", ask),
-                help=_HELP[label],
+                args=(visit, label, f"run of {run.job}", ask),
+                help=help_text,
             )
 
 
-_HELP: Final = {
-    "Pause": "The run claims nothing new, and gives back what it has claimed, until it is resumed.",
-    "Resume": "The run continues.",
-    "Stop": "The run finishes its batch, verifies, reports and ends.",
+def _request(run: Run, what: Request | None, conn: Connection, by: str, why: str) -> None:
+    runs.request(conn, run.id, what, by=by, why=why if what else None)
+
+
+_REQUESTS: Final[Mapping[str, tuple[Request | None, str]]] = {
+    "Pause": (
+        "pause",
+        "The run claims nothing new, and gives back what it has claimed, until it is resumed.",
+    ),
+    "Resume": (None, "The run continues."),
+    "Stop": ("stop", "The run finishes its batch, verifies, reports and ends."),
 }
 
 
-def _show_holds(database: DashboardDb, kept: Memory) -> None:
-    with database.reading() as conn:
-        if not runs.exist(conn):
+def _show_holds(visit: Visit) -> None:
+    with visit.reading() as conn:
+        if not runs.may_read(conn):
             return
-        holds: dict[str, Hold] = {hold.job: hold for hold in runs.list_holds(conn)}
-    with st.expander("Hold a job", expanded=bool(holds)):
+        held = {hold.job for hold in runs.list_holds(conn)}
+    with st.expander("Hold a job", expanded=bool(held)):
         st.caption("Runs of a held job claim nothing more, and new runs end immediately.")
         with st.container(horizontal=True, vertical_alignment="bottom"):
             job = st.selectbox("Job", JOBS, key="runs.job", width=260)
-            show.draft("Reason", kept, _HOLD_WHY, max_chars=300)
-            held = job in holds
-            ask: Callable[[Connection, str, str], None] = (
+            show.draft("Reason", visit.kept, _HOLD_WHY, max_chars=300)
+            ask: _Ask = (
                 (lambda conn, by, why: runs.unhold(conn, job))
-                if held
+                if job in held
                 else (lambda conn, by, why: runs.hold(conn, job, by=by, why=why))
             )
-            label = "Unhold" if held else "Hold"
+            label = "Unhold" if job in held else "Hold"
             st.button(
                 label,
                 key="runs.hold",
                 on_click=_ask,
-                args=(database, kept, label, job, ask, _HOLD_WHY),
+                args=(visit, label, job, ask, _HOLD_WHY),
             )
 
 
-def _ask(
-    database: DashboardDb,
-    kept: Memory,
-    label: str,
-    what: str,
-    ask: Callable[[Connection, str, str], None],
-    reason_key: str = _WHY,
-) -> None:
+_Ask = Callable[[Connection, str, str], None]
+
+
+def _ask(visit: Visit, label: str, what: str, ask: _Ask, reason_key: str = _WHY) -> None:
     why = " ".join(st.session_state.get(reason_key, "").split())
     if not why and label in ("Pause", "Stop", "Hold"):
-        st.session_state[_NOTICE] = (False, f"{label}: write the reason first.", "")
+        _NOTICES.notify(f"{label}: write the reason first.", ok=False)
         return
-    try:
-        database.act(lambda conn, by: ask(conn, by, why))
-    except Trouble as trouble:
-        st.session_state[_NOTICE] = (False, "Nothing was changed.", str(trouble))
-        return
-    kept.record([Done(datetime.now(UTC), f"{label}: {what}")])
-    st.session_state[_NOTICE] = (True, f"{label}: asked for.", "")
-    show.write(kept, reason_key, "")
-
-
-def _notice() -> None:
-    ok, headline, detail = st.session_state.get(_NOTICE, (True, "", ""))
-    if headline:
-        (st.success if ok else st.warning)(headline)
-    if detail:
-        show.text(detail)
+    with _NOTICES.reporting():
+        visit.act(lambda conn, by: ask(conn, by, why))
+        visit.kept.record([Done(datetime.now(UTC), f"{label}: {what}")])
+        _NOTICES.notify(f"{label}: asked for.")
+        show.write(visit.kept, reason_key, "")

@@ -37,6 +37,7 @@ from artwork_backfill.shared.engine.errors import EngineError, StopRun
 from artwork_backfill.shared.engine.job import Wait
 from artwork_backfill.shared.engine.runs import RunRecord
 from artwork_backfill.shared.engine.sources import Claims, Partition
+from artwork_backfill.shared.seeding import count_refused
 from artwork_backfill.shared.settings import Settings
 
 #: The job name of its runs, by which they can be held.
@@ -245,7 +246,7 @@ class Auditor:
         Raises
         ------
         ValueError
-            The entity type is unknown, or `gid` is not a UUID.
+            The entity type is unknown or the other one, or `gid` is not a UUID.
         psycopg.Error
             As for `audit`.
         """
@@ -255,6 +256,8 @@ class Auditor:
             room = self._guardrails.room(conn, 1)
             if isinstance(room, Wait):
                 return room
+            if count_refused(conn, wanted, [UUID(key).bytes]):
+                raise ValueError(f"{key} is no {wanted}: MusicBrainz knows it as the other type")
             return claims.claim_one(conn, wanted, key, self._record.id)
 
         return self._audit(
@@ -314,12 +317,14 @@ class Auditor:
         problems: list[str] = []
         waits_for = None
         left = deque(claimed)
+        # Not if other callers or the database took most of it.
+        has_time = deadline - time.monotonic() > self._time_limit / 2
         try:
             while left:
                 try:
                     counts.update(self._write(self._examine(left[0], deadline)))
                 except Interrupted:
-                    if not self._closed and len(left) == len(claimed):
+                    if not self._closed and len(left) == len(claimed) and has_time:
                         # It took all of the call, and given back it would take the next one, too.
                         late = deferral(left[0], Reason.UNREADABLE, self._out_of_time)
                         counts.update(self._write(late))

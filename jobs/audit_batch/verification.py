@@ -17,7 +17,8 @@ from artwork_backfill.shared.id_set import IdSet
 
 # Later changes by others are correct, too: a completed repair makes an entity unchecked, a failed
 # one makes a review, a person may request another audit, decide not to fix it or requeue its
-# events, and another run may have audited it.
+# events, and another run may have audited it. That leaves no result if there was nothing to find
+# both times, before and after MusicBrainz has merged, deleted or added the entity.
 _AS_DECIDED: Final = """
 SELECT count(*)
 FROM artwork_indexer.audit_entity entity
@@ -30,6 +31,8 @@ AND (status::text = %(status)s
         WHERE result.audit_entity_id = entity.id
         AND result.run_id <> %(run_id)s
         AND result.audited_at >= %(run_started)s)
+     OR status IN ('clean', 'legacy') AND %(status)s IN ('clean', 'legacy')
+        AND (status = 'clean') = was_live
      OR status = 'clean' AND EXISTS (
         SELECT
         FROM artwork_indexer.needs_manual_review review

@@ -13,7 +13,6 @@ import click
 
 from artwork_backfill.jobs.cli.review import by_option
 from artwork_backfill.jobs.command import UnusableError, musicbrainz_database, option
-from artwork_backfill.shared.review import questions
 
 
 @click.command(name="dashboard")
@@ -80,7 +79,7 @@ def command(
             "the dashboard is not installed: run pip install -r requirements-dashboard.txt and"
             " pip install --no-deps . in a checkout"
         )
-    from artwork_backfill.dashboard import access, config, serve, tables
+    from artwork_backfill.dashboard import access, config, queries, serve
 
     try:
         access.check(
@@ -88,10 +87,8 @@ def command(
         )
     except access.AccessError as error:
         raise UnusableError(str(error)) from None
-    needed = (*questions.TABLES, *tables.TABLES)
-    if not read_only:
-        needed = (*needed, *tables.CHANGED)
-    with musicbrainz_database("dashboard", needed):
+    changed = () if read_only else queries.CHANGED
+    with musicbrainz_database("dashboard", (*queries.TABLES, *changed)):
         pass
     os.environ[config.READ_ONLY] = "1" if read_only else ""
     os.environ[config.ALLOW] = " ".join(allow)

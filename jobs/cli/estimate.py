@@ -43,6 +43,7 @@ from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import TABLES
 from artwork_backfill.shared.auditing.owners import looking_up
 from artwork_backfill.shared.auditing.services import Services
+from artwork_backfill.shared.durations import in_words
 from artwork_backfill.shared.engine.job import StopRun
 from artwork_backfill.shared.engine.redaction import Redactor
 from artwork_backfill.shared.engine.report import REPORT_SUFFIXES
@@ -248,9 +249,9 @@ class _Result:
             at = "without a rate limit" if rate is None else f"at {rate:g}/s"
             yield f"Requests to {service}: about {rounded(number):,}, {at}"
         if self.audit_s:
-            yield f"A full audit takes at least {_duration(self.audit_s)} at these rates."
+            yield f"A full audit takes at least {in_words(self.audit_s)} at these rates."
         yield (
-            f"artwork-indexer then works for about {_duration(self.indexer_s)},"
+            f"artwork-indexer then works for about {in_words(self.indexer_s)},"
             f" at {self.seconds_per_event:g} s an event."
         )
 
@@ -262,13 +263,6 @@ def _range(interval: Interval) -> str:
     )
 
 
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.0f} {unit}"
-    return f"{seconds:,.0f} seconds"
-
-
 def _view(result: _Result) -> RenderableType:
     return Group(*(Text(line) for line in result.lines()), views.table(_COLUMNS, result.rows()))
 
@@ -277,8 +271,7 @@ def _markdown(result: _Result) -> str:
     lines = [f"# Estimate of {result.made_at.isoformat(timespec='seconds')}", ""]
     for line in result.lines():
         lines += [line] if line.startswith("- ") else ["", line]
-    lines += ["", views.markdown_row(_COLUMNS), views.markdown_row(("---",) * len(_COLUMNS))]
-    lines += [views.markdown_row(row) for row in result.rows()]
+    lines += ["", views.markdown_table(_COLUMNS, result.rows())]
     return "\n".join(lines) + "\n"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from typing import Final
@@ -18,12 +17,8 @@ from artwork_backfill.jobs.cli import views
 from artwork_backfill.jobs.cli.review import GidType
 from artwork_backfill.jobs.command import UnavailableError, musicbrainz_database, usage_errors
 from artwork_backfill.shared.audit.archives import EntityType
-from artwork_backfill.shared.audit.decide import Policy
-from artwork_backfill.shared.audit.sides import Side
-from artwork_backfill.shared.auditing.examination import Examiner
 from artwork_backfill.shared.auditing.expectation import TABLES
 from artwork_backfill.shared.auditing.models import BadRow
-from artwork_backfill.shared.auditing.owners import looking_up
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.engine.job import StopRun
 from artwork_backfill.shared.engine.redaction import Redactor
@@ -64,14 +59,13 @@ def command(*, gid: UUID, entity_type: str | None, show_all: bool, as_json: bool
 
 def _explain(gid: UUID, entity_type: EntityType | None) -> list[Explanation]:
     settings = Settings(os.environ)
-    policy = Policy()
     with usage_errors(Redactor.of_process(settings)):
         services = Services.from_settings(settings, concurrency=1, stop_flag=threading.Event())
     with closing(services):
-        examiner = Examiner(services, looking_up(_database), policy)
+        examiner = explaining.examining(services, _database)
         types = [entity_type] if entity_type else explaining.entity_types(_database, gid)
         try:
-            return [explaining.explain(_database, examiner, policy, each, gid) for each in types]
+            return [explaining.explain(_database, examiner, each, gid) for each in types]
         except BadRow as problem:
             raise click.ClickException(
                 f"{gid} cannot be audited: {problem}. Correct the row in MusicBrainz"
@@ -92,13 +86,29 @@ def _view(explanation: Explanation, *, show_all: bool) -> RenderableType:
         Text(f"{explanation.presence} in MusicBrainz, {explanation.images:,} images expected"),
         *views.link_lines(explanation.entity_type, gid),
         views.heading("Expected and found"),
-        _comparison(lines),
+        views.table(
+            ("Where", "What", "Expected", "Found"),
+            ((side.part, side.what, side.expected or "", side.found or "") for side in lines),
+        ),
     ]
     if same:
         parts.append(Text(f"{same:,} others are as expected; --all shows them"))
-    parts += [views.heading("Findings"), _findings(explanation)]
-    if explanation.foreign_images:
-        parts += [views.heading("Foreign images"), _foreign(explanation)]
+    parts += [
+        views.heading("Findings"),
+        views.table(
+            ("Check", "Severity", "Subject", "Means", "Remedy"),
+            (
+                (found.check, found.severity, found.subject, found.meaning, found.remedy)
+                for found in explanation.findings
+            ),
+        ),
+    ]
+    if foreign := explanation.foreign_images:
+        rows = ((image.name, image.owner or "", image.verdict) for image in foreign)
+        parts += [
+            views.heading("Foreign images"),
+            views.table(("Image", "Owner", "Verdict"), rows),
+        ]
     parts += [views.heading("An audit would decide"), Text(explanation.outcome, style="bold")]
     parts += [Text(f"because {reason}") for reason in explanation.why]
     parts += [Text(f"and queue: {event}") for event in explanation.events]
@@ -113,27 +123,3 @@ def _view(explanation: Explanation, *, show_all: bool) -> RenderableType:
         else views.case_view(explanation.case)
     )
     return Group(*parts)
-
-
-def _comparison(lines: Sequence[Side]) -> RenderableType:
-    return views.table(
-        ("Where", "What", "Expected", "Found"),
-        ((side.part, side.what, side.expected or "", side.found or "") for side in lines),
-    )
-
-
-def _findings(explanation: Explanation) -> RenderableType:
-    return views.table(
-        ("Check", "Severity", "Subject", "Means", "Remedy"),
-        (
-            (found.check, found.severity, found.subject, found.meaning, found.remedy)
-            for found in explanation.findings
-        ),
-    )
-
-
-def _foreign(explanation: Explanation) -> RenderableType:
-    return views.table(
-        ("Image", "Owner", "Verdict"),
-        ((image.name, image.owner or "", image.verdict) for image in explanation.foreign_images),
-    )

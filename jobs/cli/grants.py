@@ -7,13 +7,12 @@ connects to no database, so that a person without rights can print the statement
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import click
 
-from artwork_backfill.dashboard import tables as dashboard_tables
+from artwork_backfill.dashboard import queries as dashboard
 from artwork_backfill.jobs.cli.main import JOBS, load_job
 from artwork_backfill.jobs.command import usage_errors
 from artwork_backfill.shared import migrations
@@ -38,55 +37,20 @@ _OTHERS: Final = {
     "review": (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES),
     "events": (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES),
     "runs": runs.TABLES,
-    "dashboard": (
-        *questions.TABLES,
-        *dashboard_tables.TABLES,
-        *dashboard_tables.CHANGED,
-    ),
+    "dashboard": (*dashboard.TABLES, *dashboard.CHANGED),
     "migrate": (
         *migrations.RIGHTS,
         Table("artwork_indexer.event_failure_reason", ("SELECT", "TRIGGER")),
     ),
 }
-_MIGRATE: Final = "GRANT CREATE ON SCHEMA artwork_indexer TO {role};"
+_MUSICBRAINZ: Final = "MUSICBRAINZ_DATABASE_URL"
 
 _WIDTH: Final = 80
 _ORDER: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRIGGER")
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """The rights that commands need in one database.
-
-    `variable` is the setting that names the database. `more` are further statements, with `{role}`
-    in place of the role.
-    """
-
-    variable: str
-    tables: tuple[Table, ...]
-    more: tuple[str, ...] = ()
-
-
-def to_sql(role: str, needs: Iterable[Needs], *, read_only: bool) -> str:
-    """Return the statements for all databases; a comment names the database of each group."""
-    by_database: dict[str, list[Needs]] = {}
-    for need in needs:
-        by_database.setdefault(need.variable, []).append(need)
-        # Always quoted: a role may be called user.
-    role = '"' + role.replace('"', '""') + '"'
-    parts = []
-    for variable, found in by_database.items():
-        tables = [table for need in found for table in need.tables]
-        statements = list(_statements(role, tables, read_only=read_only))
-        if not read_only:
-            more = dict.fromkeys(line for need in found for line in need.more)
-            statements += [line.format(role=role) for line in more]
-        lines = "\n".join(statements)
-        parts.append(f"-- In the database of {variable}, as the owner of the tables:\n{lines}")
-    return "\n\n".join(parts)
-
-
 def _statements(role: str, tables: Sequence[Table], *, read_only: bool) -> Iterator[str]:
+    """Yield the GRANT statements for the tables of one database."""
     always = {table.schema for table in tables if not table.optional}
     for schema in sorted({table.schema for table in tables}):
         statement = _grant("USAGE", f"SCHEMA {_quote(schema)}", role)
@@ -151,17 +115,29 @@ def command(role: str, commands: tuple[str, ...], *, read_only: bool) -> None:
     Example: artwork-backfill grants backfill audit-batch review > grants.sql
     """
     settings = Settings(os.environ)
+    # Always quoted: a role may be called user.
+    role = '"' + role.replace('"', '""') + '"'
     chosen = commands or tuple(name for name in (*JOBS, *_OTHERS) if name != "migrate")
+    needed: dict[str, list[Table]] = {}
     with usage_errors(Redactor.of_process(settings)):
-        needs = [_needs(name, settings) for name in dict.fromkeys(chosen)]
-    click.echo(to_sql(role, needs, read_only=read_only))
+        for name in dict.fromkeys(chosen):
+            variable, tables = _needs(name, settings)
+            needed.setdefault(variable, []).extend(tables)
+    parts = []
+    for variable, all_tables in needed.items():
+        statements = list(_statements(role, all_tables, read_only=read_only))
+        if variable == _MUSICBRAINZ and "migrate" in chosen and not read_only:
+            statements.append(f"GRANT CREATE ON SCHEMA artwork_indexer TO {role};")
+        lines = "\n".join(statements)
+        parts.append(f"-- In the database of {variable}, as the owner of the tables:\n{lines}")
+    click.echo("\n\n".join(parts))
 
 
-def _needs(name: str, settings: Settings) -> Needs:
+def _needs(name: str, settings: Settings) -> tuple[str, tuple[Table, ...]]:
+    """Return the setting that names the database of a command, and its tables there."""
     if name in _OTHERS:
-        more = (_MIGRATE,) if name == "migrate" else ()
-        return Needs("MUSICBRAINZ_DATABASE_URL", _OTHERS[name], more)
+        return _MUSICBRAINZ, _OTHERS[name]
     job = load_job(name).job
     is_library = job.database is Settings.wxyc_database
-    variable = "WXYC_DATABASE_URL" if is_library else "MUSICBRAINZ_DATABASE_URL"
-    return Needs(variable, (*job.tables_for(settings), *job.optional_tables))
+    tables = (*job.tables_for(settings), *job.optional_tables)
+    return ("WXYC_DATABASE_URL" if is_library else _MUSICBRAINZ), tables

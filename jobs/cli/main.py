@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import UserDict
-from collections.abc import Callable
 from datetime import timedelta
-from importlib import import_module
-from operator import attrgetter
+from pkgutil import resolve_name
 from typing import Any, Final
 
 import click
@@ -48,7 +46,7 @@ JOBS: Final = (
 
 def load_job(name: str) -> JobCommand:
     """Import the commands of a job."""
-    command: JobCommand = _later(module_of(name), "command")()
+    command: JobCommand = resolve_name(f"{module_of(name)}:command")
     return command
 
 
@@ -57,32 +55,28 @@ def module_of(job: str) -> str:
     return f"artwork_backfill.jobs.{job.replace('-', '_')}.command"
 
 
-def _later(module: str, attribute: str) -> Callable[[], Any]:
-    return lambda: attrgetter(attribute)(import_module(module))
-
-
 class _Commands(UserDict[str, Any]):
-    """Commands by name. A function as a value imports its command on first use.
+    """Commands by name. One that is the name of an object is imported on first use.
 
     Importing every job would take as long as many runs of one.
     """
 
     def __getitem__(self, name: str) -> click.Command:
         command = super().__getitem__(name)
-        loaded: click.Command = command if isinstance(command, click.Command) else command()
+        loaded: click.Command = resolve_name(command) if isinstance(command, str) else command
         return loaded
 
 
-_JOBS: Final = {name: _later(module_of(name), "command.run") for name in JOBS}
-_VERIFICATIONS: Final = {name: _later(module_of(name), "command.verify") for name in JOBS}
+_JOBS: Final = {name: f"{module_of(name)}:command.run" for name in JOBS}
+_VERIFICATIONS: Final = {name: f"{module_of(name)}:command.verify" for name in JOBS}
 _GROUPS: Final = {
-    "estimate": _later("artwork_backfill.jobs.cli.estimate", "command"),
-    "explain": _later("artwork_backfill.jobs.cli.explain", "command"),
-    "review": _later("artwork_backfill.jobs.cli.review", "review_group"),
-    "runs": _later("artwork_backfill.jobs.cli.runs", "runs_group"),
-    "events": _later("artwork_backfill.jobs.cli.review", "events_group"),
-    "dashboard": _later("artwork_backfill.jobs.cli.dashboard", "command"),
-    "grants": _later("artwork_backfill.jobs.cli.grants", "command"),
+    "estimate": f"{__package__}.estimate:command",
+    "explain": f"{__package__}.explain:command",
+    "review": f"{__package__}.review:review_group",
+    "runs": f"{__package__}.runs:runs_group",
+    "events": f"{__package__}.review:events_group",
+    "dashboard": f"{__package__}.dashboard:command",
+    "grants": f"{__package__}.grants:command",
 }
 
 
@@ -202,11 +196,11 @@ def status(*, form: str) -> None:
         return
     with musicbrainz_database("status", audit_status.TABLES) as conn:
         found = audit_status.read(conn)
-        at_work = status_view.read_at_work(conn)
+        working, holds = status_view.read_at_work(conn)
     if form == "json":
-        click.echo(status_view.to_json(found, at_work))
+        click.echo(status_view.to_json(found, working, holds))
     else:
-        Console().print(status_view.to_terminal(found, at_work))
+        Console().print(status_view.to_terminal(found, working, holds))
 
 
 @main.command(name="checks")

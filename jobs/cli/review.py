@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import getpass
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from threading import Event as Flag
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 import click
@@ -31,26 +30,23 @@ from artwork_backfill.shared.auditing.services import Listings, Services
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
 from artwork_backfill.shared.engine.log import plain
 from artwork_backfill.shared.engine.tables import Table
-from artwork_backfill.shared.review import actions, questions
+from artwork_backfill.shared.review import actions, questions, requeueing, spreadsheet
 from artwork_backfill.shared.review import export as staff
-from artwork_backfill.shared.review.actions import Refused, Requeued, Retried
+from artwork_backfill.shared.review.actions import Refused, Retried, ReviewAction
+from artwork_backfill.shared.review.lists import Filter, Page, Row, RowList
 from artwork_backfill.shared.review.questions import (
-    Event,
+    FAILED_EVENTS,
+    REVIEWS,
     EventFilter,
-    Page,
     Review,
     ReviewFilter,
     ReviewStatus,
 )
+from artwork_backfill.shared.review.requeueing import Requeued
 from artwork_backfill.shared.settings import Settings
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 #: A person waits for the answer: a query that takes longer is too broad.
 _STATEMENT_TIMEOUT: Final = "60s"
-
-_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class GidType(click.ParamType[UUID]):
@@ -61,12 +57,12 @@ class GidType(click.ParamType[UUID]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> UUID:
         if isinstance(value, UUID):
             return value
-        found = set(_UUID.findall(value.lower()))
+        found = questions.gids_in(value)
         if len(found) != 1:
             self.fail(
                 f"{value!r} holds no gid: give a UUID, mbid-UUID, or the entity's URL", param, ctx
             )
-        return UUID(found.pop())
+        return found[0]
 
 
 class NoteType(click.ParamType[str]):
@@ -188,9 +184,7 @@ def list_reviews(
         older_than=_age(older_than),
         newer_than=_age(newer_than),
     )
-    with database("review", questions.TABLES) as conn:
-        reviews = questions.list_reviews(conn, wanted, Page(limit, offset))
-    _show_list(form, Review, reviews, views.reviews_table)
+    _show_list("review", REVIEWS, wanted, Page(limit, offset), form, views.reviews_table)
 
 
 def _age(seconds: float | None) -> timedelta | None:
@@ -216,9 +210,6 @@ def show(*, gid: UUID, as_json: bool) -> None:
             views.show(views.case_view(case))
 
 
-ReviewAction = Callable[..., Review]
-
-
 def _review_command(name: str, action: ReviewAction, help_text: str) -> None:
     @review_group.command(name=name, help=help_text)
     @click.argument("review_id", metavar="ID", type=click.IntRange(1, BIGINT_MAX))
@@ -226,10 +217,7 @@ def _review_command(name: str, action: ReviewAction, help_text: str) -> None:
     @by_option
     def command(*, review_id: int, note: str, by: str) -> None:
         with database("review", (*questions.TABLES, *actions.TABLES)) as conn:
-            review = questions.find_review(conn, review_id)
-            if review is None:
-                raise Refused(f"there is no review {review_id}: `review list` shows all reviews")
-            review = action(conn, review, by=by, note=note)
+            review = action(conn, _find(conn, review_id), by=by, note=note)
         click.echo(
             f"review {review.id} is {review.status};"
             f" {review.entity_type} {review.gid} is {review.entity_status}"
@@ -287,12 +275,9 @@ def purge(*, review_id: int, artwork_id: int, suffix: str | None, note: str, by:
     """
     tables = (*questions.TABLES, *actions.TABLES, *actions.DELETION_TABLES)
     with database("review", tables) as conn:
-        review = questions.find_review(conn, review_id)
-        if review is None:
-            raise Refused(f"there is no review {review_id}: `review list` shows all reviews")
         event_id = actions.purge(
             conn,
-            review,
+            _find(conn, review_id),
             artwork_id=artwork_id,
             suffix=suffix,
             listings=_listings(),
@@ -372,9 +357,8 @@ def failed(
     Example: artwork-backfill events failed --action index --reason 503
     """
     wanted = EventFilter(EntityType(entity_type) if entity_type else None, action, reason)
-    with database("events", questions.TABLES) as conn:
-        events = questions.list_failed_events(conn, wanted, Page(limit, offset))
-    _show_list(form, Event, events, views.events_table)
+    page = Page(limit, offset)
+    _show_list("events", FAILED_EVENTS, wanted, page, form, views.events_table)
 
 
 @events_group.command(name="requeue")
@@ -391,7 +375,9 @@ def requeue(*, ids: tuple[int, ...], any_event: bool, by: str) -> None:
     """
     tables = (*actions.TABLES, *actions.DELETION_TABLES)
     with database("events", tables) as conn:
-        requeued = actions.requeue(conn, set(ids), by=by, listings=_listings(), any_event=any_event)
+        requeued = requeueing.requeue(
+            conn, set(ids), by=by, listings=_listings(), any_event=any_event
+        )
     for event in requeued:
         along = "" if event.asked_for else " (it depends on one of these)"
         detail = f": {event.detail}" if event.detail else ""
@@ -400,6 +386,13 @@ def requeue(*, ids: tuple[int, ...], any_event: bool, by: str) -> None:
 
 
 # -- helpers -------------------------------------------------------------------------------------
+
+
+def _find(conn: Connection, review_id: int) -> Review:
+    review = REVIEWS.find(conn, review_id)
+    if review is None:
+        raise Refused(f"there is no review {review_id}: `review list` shows all reviews")
+    return review
 
 
 def _listings() -> Listings:
@@ -433,17 +426,22 @@ def database(command: str, tables: tuple[Table, ...]) -> Iterator[Connection]:
 
 
 def _show_list(
+    command: str,
+    rows: RowList[Filter, Row],
+    wanted: Filter,
+    page: Page,
     form: str | None,
-    row_type: type[DataclassInstance],
-    rows: Sequence[Any],
-    table: Callable[[Sequence[Any]], RenderableType],
+    table: Callable[[Sequence[Row]], RenderableType],
 ) -> None:
+    """Print a part of a list as a table, JSON or CSV."""
+    with database(command, questions.TABLES) as conn:
+        found = rows.page(conn, wanted, page)
     if form == "json":
-        click.echo(views.to_json(rows))
+        click.echo(views.to_json(found))
     elif form == "csv":
-        click.echo(views.to_csv(row_type, rows), nl=False)
+        click.echo("".join(spreadsheet.lines(rows.row, found)), nl=False)
     else:
-        views.show(table(rows))
+        views.show(table(found))
 
 
 def _fail_for(count: int) -> None:

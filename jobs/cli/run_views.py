@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Any
-from uuid import UUID
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Final
 
-from psycopg import Connection
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -20,86 +17,61 @@ from artwork_backfill.shared.review import spreadsheet
 from artwork_backfill.shared.review.runs import Hold, Run
 
 
-@dataclass(frozen=True, slots=True)
-class RunView:
-    """A run as shown in lists; `rate` is in rows per second, times are in seconds."""
-
-    id: UUID
-    job: str
-    who: str
-    host: str
-    started: datetime
-    finished: datetime | None
-    state: str
-    done: int
-    total: int | None
-    rate: float | None
-    eta_s: float | None
-    duration_s: float
-    last_words: str
+def to_dict(run: Run) -> dict[str, object]:
+    """Return a run as lists show it; `rate` is in rows per second, times are in seconds."""
+    return {
+        **{name: getattr(run, name) for name in _FIELDS},
+        "done": _done(run),
+        "total": run.progress.get("total"),
+        "rate": _rate(run),
+        "eta_s": _eta_s(run),
+        "duration_s": round(run.duration_s, 1),
+        "last_words": _last_words(run),
+    }
 
 
-def read(conn: Connection, runs: Iterable[Run]) -> list[RunView]:
-    """Return the state of runs by the clock of the database, which also writes the heartbeats."""
-    ((now,),) = conn.execute("SELECT clock_timestamp()").fetchall()
-    return [_view(run, now) for run in runs]
+_MORE_FIELDS: Final = (
+    *("version", "heartbeat", "outcome", "exit_code", "options", "totals"),
+    *("requested", "requested_by", "requested_why", "report"),
+)
+_FIELDS: Final = ("id", "job", "who", "host", "started", "finished", "state")
 
 
-def _view(run: Run, now: datetime) -> RunView:
-    duration = max(0.0, ((run.finished or now) - run.started).total_seconds())
-    done = int(run.totals.get("scanned", 0))
-    rate = run.progress.get("rate")
-    if run.finished is not None:
-        rate = round(done / duration, 2) if duration else None
-    return RunView(
-        id=run.id,
-        job=run.job,
-        who=run.who,
-        host=run.host,
-        started=run.started,
-        finished=run.finished,
-        state=run.state(now),
-        done=done,
-        total=run.progress.get("total"),
-        rate=rate,
-        eta_s=run.progress.get("eta_s") if run.finished is None else None,
-        duration_s=round(duration, 1),
-        last_words=_last_words(run),
-    )
+def _done(run: Run) -> int:
+    return int(run.totals.get("scanned", 0))
+
+
+def _rate(run: Run) -> float | None:
+    if run.finished is None:
+        return run.progress.get("rate")
+    return round(_done(run) / run.duration_s, 2) if run.duration_s else None
+
+
+def _eta_s(run: Run) -> float | None:
+    return run.progress.get("eta_s") if run.finished is None else None
 
 
 def _last_words(run: Run) -> str:
     """Return the pending request for a run that has not ended, or else its last message."""
-    if run.finished is None and run.requested is not None:
-        why = f": {run.requested_why}" if run.requested_why else ""
-        return f"{run.requested} requested by {run.requested_by}{why}"
-    return str(run.progress.get("said") or "")
+    pending = run.request if run.finished is None else ""
+    return pending or str(run.progress.get("said") or "")
 
 
 # -- JSON --------------------------------------------------------------------------------------
 
 
-def list_to_json(runs: Sequence[RunView], holds: Sequence[Hold]) -> str:
+def list_to_json(runs: Iterable[Run], holds: Sequence[Hold]) -> str:
     """Return runs and holds as a JSON object."""
-    return _json({"runs": [asdict(run) for run in runs], "holds": [asdict(hold) for hold in holds]})
+    return _json({"runs": list(map(to_dict, runs)), "holds": list(map(asdict, holds))})
 
 
-def run_to_json(view: RunView, run: Run) -> str:
+def run_to_json(run: Run) -> str:
     """Return everything about a run as a JSON object."""
     return _json(
         {
-            **asdict(view),
-            "version": run.version,
-            "heartbeat": run.heartbeat,
-            "outcome": run.outcome,
-            "exit_code": run.exit_code,
-            "options": run.options,
-            "totals": run.totals,
+            **to_dict(run),
+            **{name: getattr(run, name) for name in _MORE_FIELDS},
             "requests": run.progress.get("requests", {}),
-            "requested": run.requested,
-            "requested_by": run.requested_by,
-            "requested_why": run.requested_why,
-            "report": run.report,
         }
     )
 
@@ -111,7 +83,7 @@ def _json(value: object) -> str:
 # -- terminal output ---------------------------------------------------------------------------
 
 
-def runs_table(runs: Sequence[RunView]) -> RenderableType:
+def runs_table(runs: Iterable[Run]) -> RenderableType:
     """Return a table of runs."""
     columns = ("Run", "Job", "Who", "Since", "State", "Done", "Rate", "Last message")
     rows = [
@@ -121,18 +93,19 @@ def runs_table(runs: Sequence[RunView]) -> RenderableType:
             f"{run.who}@{run.host}",
             f"{run.started:%m-%d %H:%M}",
             run.state,
-            f"{run.done:,}" if run.total is None else f"{run.done:,} of {run.total:,}",
-            ""
-            if run.rate is None
-            else f"{run.rate:,.0f}/s"
-            if run.rate > 99
-            else f"{run.rate:.1f}/s",
+            _done_of_total(run),
+            "" if (rate := _rate(run)) is None else f"{rate:,.{0 if rate > 99 else 1}f}/s",
             # The state of a verified run says it all.
-            "" if run.state == "verified" else run.last_words,
+            "" if run.state == "verified" else _last_words(run),
         )
         for run in runs
     ]
     return views.table(columns, rows, whole={"Run", "Job", "Since", "State"})
+
+
+def _done_of_total(run: Run) -> str:
+    total = run.progress.get("total")
+    return f"{_done(run):,}" if total is None else f"{_done(run):,} of {total:,}"
 
 
 def holds_table(holds: Sequence[Hold]) -> RenderableType:
@@ -141,22 +114,28 @@ def holds_table(holds: Sequence[Hold]) -> RenderableType:
     return views.table(("Job", "Who", "Since", "Why"), rows, title="Held jobs")
 
 
-def run_view(view: RunView, run: Run) -> RenderableType:
+def run_view(run: Run) -> RenderableType:
     """Return everything about a run, with its report if it has one."""
     head: list[RenderableType] = [
-        Text(f"{run.job} {run.id}: {view.state}", style="bold"),
+        Text(f"{run.job} {run.id}: {run.state}", style="bold"),
         Text(plain(f"by {run.who} on {run.host} since {run.started:%F %T} UTC")),
-        Text(plain(view.last_words)),
+        Text(plain(_last_words(run))),
     ]
-    if run.report:
+    if run.report and "verification" in run.report:
         return Group(*head, reports.to_terminal(reports.Report.from_dict(run.report)))
-    eta = "" if view.eta_s is None else f", {view.eta_s:,.0f} s left"
-    rate = "" if view.rate is None else f" at {view.rate:,.1f}/s"
-    total = "" if view.total is None else f" of {view.total:,}"
+    if run.report:  # of a command that is no job, such as estimate
+        return Group(*head, Text(plain(_json(run.report))))
+    eta, rate = _eta_s(run), _rate(run)
+    at_rate = "" if rate is None else f" at {rate:,.1f}/s"
+    left = "" if eta is None else f", {eta:,.0f} s left"
     return Group(
         *head,
-        Text(f"{view.done:,}{total} rows{rate}{eta}"),
-        views.table(("What", "Rows"), _numbers(run.totals), title="Totals"),
+        Text(f"{_done_of_total(run)} rows{at_rate}{left}"),
+        views.table(
+            ("What", "Rows"),
+            [(name, f"{number:,}") for name, number in run.totals.items()],
+            title="Totals",
+        ),
         views.table(
             ("Service", "Requests", "Retries", "Errors"),
             [
@@ -166,7 +145,3 @@ def run_view(view: RunView, run: Run) -> RenderableType:
             title="Requests",
         ),
     )
-
-
-def _numbers(totals: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name, f"{number:,}") for name, number in totals.items()]

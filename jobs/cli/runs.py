@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 import click
-from psycopg import Connection
 
 from artwork_backfill.jobs.cli import run_views, views
 from artwork_backfill.jobs.cli.main import JOBS, load_job
 from artwork_backfill.jobs.cli.review import by_option, database
 from artwork_backfill.jobs.command import F
 from artwork_backfill.shared.review import runs
-from artwork_backfill.shared.review.actions import Refused
-from artwork_backfill.shared.review.runs import Run
 from artwork_backfill.shared.settings import Settings
 
 _WHEN: Final = "takes effect within two seconds, after the current batch is written"
@@ -73,7 +70,7 @@ def list_runs(*, limit: int, at_work: bool, as_json: bool) -> None:
     Example: artwork-backfill runs list --at-work
     """
     with database("runs", runs.LOOK) as conn:
-        found = run_views.read(conn, runs.list_runs(conn, limit, ended=not at_work))
+        found = runs.list_runs(conn, limit, ended=not at_work)
         holds = runs.list_holds(conn)
     if as_json:
         click.echo(run_views.list_to_json(found, holds))
@@ -94,12 +91,11 @@ def show(*, run_id: str, as_json: bool) -> None:
     Example: artwork-backfill runs show 1f0c
     """
     with database("runs", runs.LOOK) as conn:
-        run = _find(conn, run_id)
-        (view,) = run_views.read(conn, [run])
+        run = runs.find_run(conn, run_id)
     if as_json:
-        click.echo(run_views.run_to_json(view, run))
+        click.echo(run_views.run_to_json(run))
     else:
-        views.show(run_views.run_view(view, run))
+        views.show(run_views.run_view(run))
 
 
 @runs_group.command(name="pause")
@@ -112,8 +108,8 @@ def pause(*, run_id: str, why: str, by: str) -> None:
     Example: artwork-backfill runs pause 1f0c --why "archive.org is being moved"
     """
     with database("runs", runs.TABLES) as conn:
-        run = _find(conn, run_id)
-        runs.pause(conn, run.id, by=by, why=why)
+        run = runs.find_run(conn, run_id)
+        runs.request(conn, run.id, "pause", by=by, why=why)
     click.echo(f"requested a pause of {run.job} {run.id}: {_WHEN}")
 
 
@@ -126,8 +122,8 @@ def resume(*, run_id: str, by: str) -> None:
     Example: artwork-backfill runs resume 1f0c
     """
     with database("runs", runs.TABLES) as conn:
-        run = _find(conn, run_id)
-        runs.resume(conn, run.id, by=by)
+        run = runs.find_run(conn, run_id)
+        runs.request(conn, run.id, None, by=by)
     click.echo(f"requested {run.job} {run.id} to resume: takes effect within two seconds")
 
 
@@ -141,8 +137,8 @@ def stop(*, run_id: str, why: str, by: str) -> None:
     Example: artwork-backfill runs stop 1f0c --why "replaced by a faster one"
     """
     with database("runs", runs.TABLES) as conn:
-        run = _find(conn, run_id)
-        runs.stop(conn, run.id, by=by, why=why)
+        run = runs.find_run(conn, run_id)
+        runs.request(conn, run.id, "stop", by=by, why=why)
     click.echo(f"requested a stop of {run.job} {run.id}: {_WHEN}")
 
 
@@ -179,10 +175,3 @@ def unhold(*, job: str) -> None:
     with database("runs", runs.TABLES) as conn:
         runs.unhold(conn, job)
     click.echo(f"{job} is no longer held")
-
-
-def _find(conn: Connection, prefix: str) -> Run:
-    run = runs.find_run(conn, runs.find_id(conn, prefix))
-    if run is None:
-        raise Refused(f"run {prefix} has just been deleted: `runs list` shows the others")
-    return run

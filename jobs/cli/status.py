@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Final
 
 from psycopg import Connection
@@ -15,8 +15,8 @@ from rich.text import Text
 from artwork_backfill.jobs.cli import run_views, views
 from artwork_backfill.shared.audit.decide import Status
 from artwork_backfill.shared.review import runs
-from artwork_backfill.shared.review.runs import Hold
-from artwork_backfill.shared.review.status import AuditStatus, EntityCount, Repairs
+from artwork_backfill.shared.review.runs import Hold, Run
+from artwork_backfill.shared.review.status import AuditStatus, EntityCount
 
 #: The maximum number of working runs to show.
 _MOST_RUNS: Final = 1000
@@ -32,33 +32,48 @@ _STATUSES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class AtWork:
-    """Working runs and held jobs; both empty if the role may not read them."""
-
-    runs: tuple[run_views.RunView, ...] = ()
-    holds: tuple[Hold, ...] = ()
-
-
-def read_at_work(conn: Connection) -> AtWork:
-    """Return the working runs and the held jobs."""
+def read_at_work(conn: Connection) -> tuple[list[Run], list[Hold]]:
+    """Return the working runs and the held jobs; none if the role may not read them."""
     if not runs.may_read(conn):
-        return AtWork()
-    at_work = run_views.read(conn, runs.list_runs(conn, _MOST_RUNS, ended=False))
-    return AtWork(tuple(at_work), tuple(runs.list_holds(conn)))
+        return [], []
+    return runs.list_runs(conn, _MOST_RUNS, ended=False), runs.list_holds(conn)
 
 
-def to_json(status: AuditStatus, at_work: AtWork) -> str:
+def to_json(status: AuditStatus, at_work: Sequence[Run], holds: Sequence[Hold]) -> str:
     """Return the status as a JSON document."""
-    return json.dumps(asdict(status) | asdict(at_work), indent=2, default=str)
+    shown = asdict(status) | {
+        "runs": list(map(run_views.to_dict, at_work)),
+        "holds": list(map(asdict, holds)),
+    }
+    return json.dumps(shown, indent=2, default=str)
 
 
-def to_terminal(status: AuditStatus, at_work: AtWork) -> RenderableType:
+def to_terminal(
+    status: AuditStatus, at_work: Sequence[Run], holds: Sequence[Hold]
+) -> RenderableType:
     """Return the status as tables for a terminal."""
+    repairs = status.repairs
+    claims = sum(count.entities for count in status.entities if count.status == Status.IN_PROGRESS)
     return Group(
         _entities_table(status.entities),
-        _counts_table("Repairs", ("State", "Entities"), _repair_rows(status.repairs)),
-        _counts_table("Waiting for people", ("What", "Number", "Oldest"), _waiting_rows(status)),
+        _counts_table(
+            "Repairs",
+            ("State", "Entities"),
+            [
+                ("queued or running", f"{repairs.under_way:,}"),
+                ("completed, to be proved by an audit", f"{repairs.to_prove:,}"),
+                ("proved", f"{repairs.proved:,}"),
+                ("in review", f"{repairs.in_review:,}"),
+            ],
+        ),
+        _counts_table(
+            "Waiting for people",
+            ("What", "Number", "Oldest"),
+            [
+                ("open reviews", f"{status.open_reviews:,}", _age(status.oldest_review_s)),
+                ("claims of runs", f"{claims:,}", _age(status.oldest_claim_s)),
+            ],
+        ),
         _counts_table(
             "artwork-indexer's queue",
             ("State", "Events", "Oldest"),
@@ -66,8 +81,8 @@ def to_terminal(status: AuditStatus, at_work: AtWork) -> RenderableType:
         ),
         *_trigger_warnings(status.missing_triggers),
         Text("\nRuns", style="bold"),
-        run_views.runs_table(at_work.runs),
-        *([run_views.holds_table(at_work.holds)] if at_work.holds else []),
+        run_views.runs_table(at_work),
+        *([run_views.holds_table(holds)] if holds else []),
     )
 
 
@@ -92,29 +107,12 @@ def _counts(counts: Counter[str]) -> list[str]:
     return [f"{number:,}" if number else "" for number in numbers]
 
 
-def _repair_rows(repairs: Repairs) -> list[tuple[str, str]]:
-    return [
-        ("queued or running", f"{repairs.under_way:,}"),
-        ("completed, to be proved by an audit", f"{repairs.to_prove:,}"),
-        ("proved", f"{repairs.proved:,}"),
-        ("in review", f"{repairs.in_review:,}"),
-    ]
-
-
 def _trigger_warnings(missing: Mapping[str, str]) -> list[str]:
     return [
         f"\nWarning: trigger {name} is missing or disabled: {meaning}."
         " Run `artwork-backfill migrate`,"
         f" or ALTER TABLE artwork_indexer.event_queue ENABLE TRIGGER {name}."
         for name, meaning in missing.items()
-    ]
-
-
-def _waiting_rows(status: AuditStatus) -> list[tuple[str, str, str]]:
-    claims = sum(count.entities for count in status.entities if count.status == Status.IN_PROGRESS)
-    return [
-        ("open reviews", f"{status.open_reviews:,}", _age(status.oldest_review_s)),
-        ("claims of runs", f"{claims:,}", _age(status.oldest_claim_s)),
     ]
 
 

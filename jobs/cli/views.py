@@ -32,17 +32,9 @@ if TYPE_CHECKING:
 _PIPE_WIDTH: Final = 200
 
 
-# -- JSON and CSV ------------------------------------------------------------------------------
-
-
 def to_json(rows: Sequence[DataclassInstance]) -> str:
     """Return rows as a JSON array, one object per row."""
     return json.dumps([dataclasses.asdict(row) for row in rows], default=spreadsheet.text, indent=2)
-
-
-def to_csv(row_type: type[DataclassInstance], rows: Iterable[DataclassInstance]) -> str:
-    """Return rows as CSV with a header, safe to open as a spreadsheet."""
-    return "".join(spreadsheet.lines(row_type, rows))
 
 
 # -- terminal output ---------------------------------------------------------------------------
@@ -126,16 +118,6 @@ def case_view(case: Case) -> RenderableType:
     return Group(*parts)
 
 
-def links(entity_type: EntityType, gid: UUID) -> tuple[str, ...]:
-    """Return the URLs of an entity, its item, and the item's files."""
-    item = item_name(str(gid))
-    return (
-        entity_url(entity_type, str(gid)),
-        f"https://archive.org/details/{item}",
-        f"https://archive.org/download/{item}/",
-    )
-
-
 def _audit_title(audit: PastAudit) -> str:
     queued = f", queued events {', '.join(map(str, audit.event_ids))}" if audit.event_ids else ""
     return f"Audit of {_moment(audit.audited_at)}: {audit.outcome}{queued} (run {audit.run_id})"
@@ -188,9 +170,12 @@ def table(
     return lines if lines.row_count or title else Text("none")
 
 
-def markdown_row(cells: Iterable[str]) -> str:
-    """Return a row of a Markdown table."""
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = (columns, ("---",) * len(columns), *rows)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
 
 
 def show(renderable: RenderableType) -> None:
@@ -199,9 +184,15 @@ def show(renderable: RenderableType) -> None:
     Console(width=width).print(renderable)
 
 
-def link_lines(entity_type: EntityType, gid: UUID) -> tuple[Text, ...]:
-    """Return the links of an entity as lines for a terminal."""
-    return tuple(Text(url, style=f"link {url}") for url in links(entity_type, gid))
+def link_lines(entity_type: EntityType, gid: UUID) -> list[Text]:
+    """Return the URLs of an entity, its item and the item's files, as lines for a terminal."""
+    item = item_name(str(gid))
+    urls = (
+        entity_url(entity_type, str(gid)),
+        f"https://archive.org/details/{item}",
+        f"https://archive.org/download/{item}/",
+    )
+    return [Text(url, style=f"link {url}") for url in urls]
 
 
 def heading(text: str) -> Text:

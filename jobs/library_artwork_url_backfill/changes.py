@@ -21,46 +21,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from artwork_backfill.jobs.library_artwork_url_backfill.models import Found, Match
+from artwork_backfill.jobs.library_artwork_url_backfill.models import Decided, Match, RowOutcome
 from artwork_backfill.shared.engine.errors import RunFailed
+from artwork_backfill.shared.settings import SettingsError
 
 #: No line of a changes file is longer, because its few texts are truncated.
 _LONGEST_LINE: Final = 64 * 1024
 _LONGEST_TEXT: Final = 1_000
 #: The beginning of each line, also of one that was truncated when its run was killed.
 _LINE_BEGINS: Final = '{"run_id": '
-
-
-class BadChangesFile(Exception):
-    """A file is not a changes file. The message names the file and the line."""
-
-
-class Fate(StrEnum):
-    """The result for a row in this run. The values are codes that do not change."""
-
-    WRITTEN = "written"
-    WOULD_WRITE = "would_write"
-    RACED = "raced"
-    CHANGED = "changed"
-    BUSY = "busy"
-    GONE = "gone"
-    REFUSED = "refused"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """What was found for a row, and the result."""
-
-    found: Found
-    fate: Fate
 
 
 class ChangesFile:
@@ -70,7 +44,7 @@ class ChangesFile:
 
     Raises
     ------
-    OSError
+    SettingsError
         The file cannot be opened.
     RunFailed
         A line cannot be written.
@@ -79,10 +53,15 @@ class ChangesFile:
     def __init__(self, path: Path, run_id: str) -> None:
         self._path = path
         self._run_id = run_id
-        # Services may send half of a surrogate pair, which JSON can represent, but not UTF-8.
-        self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
-        if _is_cut_short(path):
-            self._file.write("\n")
+        try:
+            # Services may send half of a surrogate pair, which JSON can represent, but not UTF-8.
+            self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
+            if _is_cut_short(path):
+                self._file.write("\n")
+        except OSError as error:
+            raise SettingsError(
+                f"{path} cannot be written: {error.strerror or error}; choose another file"
+            ) from None
         #: The lines of rows whose transaction has not ended yet.
         self._open: dict[int, Decided] = {}
 
@@ -92,30 +71,31 @@ class ChangesFile:
         A retried transaction adds a line only for a row with another result.
         """
         self._add(
-            each for each in decided if each.fate is Fate.WRITTEN or each.found.row.id in self._open
+            each
+            for each in decided
+            if each.outcome is RowOutcome.WRITTEN or each.row.id in self._open
         )
 
-    def end(self, decided: Iterable[Decided]) -> None:
+    def end(self, decided: Sequence[Decided]) -> None:
         """Append a line for each row without one, after its transaction has ended."""
-        kept = list(decided)
-        self._add(kept)
-        for each in kept:
-            self._open.pop(each.found.row.id, None)
+        self._add(decided)
+        for each in decided:
+            self._open.pop(each.row.id, None)
 
     def take_back(self, ids: Iterable[int]) -> None:
         """Append a line for each row whose transaction has failed after its line was written."""
         self._add(
-            Decided(self._open[id_].found, Fate.FAILED)
+            Decided(self._open[id_].found, RowOutcome.FAILED)
             for id_ in ids
-            if id_ in self._open and self._open[id_].fate is Fate.WRITTEN
+            if id_ in self._open and self._open[id_].outcome is RowOutcome.WRITTEN
         )
 
     def _add(self, decided: Iterable[Decided]) -> None:
         lines: list[str] = []
         for each in decided:
-            before = self._open.get(each.found.row.id)
-            if before is None or before.fate is not each.fate:
-                self._open[each.found.row.id] = each
+            before = self._open.get(each.row.id)
+            if before is None or before.outcome is not each.outcome:
+                self._open[each.row.id] = each
                 lines.append(json.dumps(_line(each, self._run_id), ensure_ascii=False) + "\n")
         try:
             self._file.writelines(lines)
@@ -127,9 +107,9 @@ class ChangesFile:
             ) from error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class WrittenCover:
-    """A line that says that a cover was written."""
+    """A cover that a run has written."""
 
     library_id: int
     url: str
@@ -138,53 +118,35 @@ class WrittenCover:
         return f"library row {self.library_id}"
 
 
-def read_written(path: Path) -> Iterator[WrittenCover]:
-    """Yield the covers that the runs of a file have written, line by line.
+def read_written(path: Path) -> list[WrittenCover]:
+    """Return the covers that the runs of a file have written, each once.
 
     The last line of a run about a row counts. Lines that were truncated because a run was killed
     are skipped.
 
     Raises
     ------
-    BadChangesFile
-        A line does not belong to a changes file.
-    OSError
-        The file cannot be read.
+    SettingsError
+        The file cannot be read, or a line does not belong to a changes file.
     """
-    last: defaultdict[str, dict[int, int]] = defaultdict(dict)
-    for number, entry in _read_entries(path):
-        if entry.cover is not None:
-            last[entry.run_id][entry.library_id] = number
-        else:
-            last[entry.run_id].pop(entry.library_id, None)
-    for number, entry in _read_entries(path):
-        if entry.cover is not None and last[entry.run_id].get(entry.library_id) == number:
-            yield entry.cover
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """The content of a line: the cover that was written, or that none was."""
-
-    run_id: str
-    library_id: int
-    cover: WrittenCover | None
-
-
-def _read_entries(path: Path) -> Iterator[tuple[int, _Entry]]:
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        number = 0
-        while line := lines.readline(_LONGEST_LINE):
-            number += 1
-            if not line.strip() or not line.endswith("\n"):
-                continue
-            entry = _read(line)
-            if isinstance(entry, str):
-                raise BadChangesFile(
-                    f"{path}, line {number}: {entry}; pass a file that --changes has written"
-                )
-            if entry is not None:
-                yield number, entry
+    last: dict[tuple[str, int], WrittenCover | None] = {}
+    number = 0
+    try:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            while line := lines.readline(_LONGEST_LINE):
+                number += 1
+                if line.strip() and line.endswith("\n"):
+                    last |= _read(line)
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be read: {error.strerror or error}; pass the file that --changes has"
+            " written"
+        ) from None
+    except ValueError as problem:
+        raise SettingsError(
+            f"{path}, line {number}: {problem}; pass a file that --changes has written"
+        ) from None
+    return list(dict.fromkeys(filter(None, last.values())))
 
 
 def _is_cut_short(path: Path) -> bool:
@@ -196,14 +158,14 @@ def _is_cut_short(path: Path) -> bool:
 
 
 def _line(decided: Decided, run_id: str) -> dict[str, Any]:
-    found, row = decided.found, decided.found.row
+    found, row = decided.found, decided.row
     artwork = found.artwork
     values = {
         "run_id": run_id,
         "library_id": row.id,
         "artist": row.artist,
         "title": row.title,
-        "outcome": str(decided.fate),
+        "outcome": str(decided.outcome),
         "url": found.url if isinstance(found, Match) else artwork and artwork.url,
         "ground": str(found.ground) if isinstance(found, Match) else None,
         "reason": None if isinstance(found, Match) else str(found.reason),
@@ -219,24 +181,30 @@ def _line(decided: Decided, run_id: str) -> dict[str, Any]:
     }
 
 
-def _read(line: str) -> _Entry | str | None:
-    """Return the content of a line, `None` if it has none, or what is wrong with it."""
+def _read(line: str) -> dict[tuple[str, int], WrittenCover | None]:
+    """Return the run and the row of a line, with the cover if it was written; or nothing.
+
+    Raises `ValueError` if it is not a line of a changes file.
+    """
     try:
         document = json.loads(line)
     except (ValueError, RecursionError):
-        return None if line.startswith(_LINE_BEGINS) else "not a line of JSON"
+        if line.startswith(_LINE_BEGINS):
+            return {}
+        raise ValueError("not a line of JSON") from None
     if not isinstance(document, dict) or "outcome" not in document:
-        return "not a line of a changes file"
-    library_id, url = document.get("library_id"), document.get("url")
-    is_written = document["outcome"] == Fate.WRITTEN
-    if type(library_id) is not int or not 0 < library_id < 1 << 63:
-        return "a written cover without library_id or url" if is_written else None
-    cover = None
-    if is_written:
-        if not isinstance(url, str):
-            return "a written cover without library_id or url"
-        cover = WrittenCover(library_id, url) if _can_be_stored(url) else None
-    return _Entry(str(document.get("run_id")), library_id, cover)
+        raise ValueError("not a line of a changes file")
+    library_id: Any = document.get("library_id")
+    url: Any = document.get("url")
+    is_written = document["outcome"] == RowOutcome.WRITTEN
+    is_row = type(library_id) is int and 0 < library_id < 1 << 63
+    if is_written and not (is_row and isinstance(url, str)):
+        raise ValueError("a written cover without library_id or url")
+    if not is_row:
+        return {}
+    is_cover = is_written and _can_be_stored(url)
+    key = str(document.get("run_id")), library_id
+    return {key: WrittenCover(library_id, url) if is_cover else None}
 
 
 def _can_be_stored(url: str) -> bool:

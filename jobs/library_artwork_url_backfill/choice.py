@@ -40,6 +40,7 @@ from enum import IntEnum
 from typing import Final
 
 from artwork_backfill.jobs.library_artwork_url_backfill.models import (
+    DiscogsId,
     Found,
     Ground,
     Match,
@@ -124,7 +125,7 @@ def choose_metadata(row: Row, rules: Rules) -> Match | None:
     release = metadata.release_id or release_of(url)
     artwork = Artwork(None, None, release, url, None)
     trusted = _is_trusted(row, artwork)
-    if (row.trusted_releases or row.trusted_masters) and release and not trusted:
+    if row.ids and release and not trusted:
         return None
     if release_of(url) not in (release, None):
         return None
@@ -205,15 +206,11 @@ def _best(row: Row, answer: LookupAnswer, rules: Rules) -> Found:
             by_id = likeness is _Likeness.CERTAIN
             return Match(row, artwork, artwork.url, Ground.RELEASE_ID if by_id else Ground.NAMES)
         refused.append(Miss(row, refusal or Reason.NO_ARTWORK, artwork))
-    return (refused + _most_telling(misses))[0]
+    return [*refused, *sorted(misses, key=lambda miss: _TELLING.index(miss.reason))][0]
 
 
 _CONTRADICTION: Final = "the catalogue names this release, but the names contradict"
 _TELLING: Final = (Reason.OTHER_ALBUM, Reason.OTHER_ARTIST, Reason.NO_ARTWORK)
-
-
-def _most_telling(misses: Sequence[Miss]) -> list[Miss]:
-    return sorted(misses, key=lambda miss: _TELLING.index(miss.reason))
 
 
 def _likeness(row: Row, artwork: Artwork) -> _Likeness | Reason:
@@ -251,23 +248,19 @@ def _names_contradict(row: Row, artwork: Artwork) -> bool:
 
 
 def _is_trusted(row: Row, artwork: Artwork) -> bool:
-    return _is_among(artwork, row.trusted_releases, row.trusted_masters)
+    return _is_among(artwork, row.ids)
 
 
 def _is_stamped(row: Row, artwork: Artwork) -> bool:
     """Return whether only `canonical_entity_id` names the artwork's release or master."""
-    return not _is_among(
-        artwork,
-        row.trusted_releases - row.stamped_releases,
-        row.trusted_masters - row.stamped_masters,
-    ) and _is_among(artwork, row.stamped_releases, row.stamped_masters)
+    return _is_among(artwork, row.stamped_ids) and not _is_among(artwork, row.sure_ids)
 
 
-def _is_among(artwork: Artwork, releases: frozenset[int], masters: frozenset[int]) -> bool:
+def _is_among(artwork: Artwork, ids: frozenset[DiscogsId]) -> bool:
     # 0 means no release.
-    if artwork.release_id and artwork.release_id in releases:
+    if artwork.release_id and ("release", artwork.release_id) in ids:
         return True
-    return artwork.url is not None and master_of(artwork.url) in masters
+    return artwork.url is not None and ("master", master_of(artwork.url)) in ids
 
 
 def _doubt(row: Row, likeness: _Likeness, artwork: Artwork, rules: Rules) -> Reason | None:

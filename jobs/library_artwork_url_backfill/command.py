@@ -142,34 +142,18 @@ def command(run: Run, *, undo: Path | None, check_existing: bool, **chosen: Any)
 
     Example: artwork-backfill library-artwork-url-backfill --dry-run --changes library.jsonl
     """
-    if undo is not None:
-        _refuse_others("--undo", _OF_UNDO)
-        return Undo(run, undo, **_paces(chosen))
-    if check_existing:
-        _refuse_others("--check-existing", _OF_CHECK)
-        return CheckExisting(run)
-    return LibraryArtworkUrlBackfill(
-        run,
-        Options(
-            accept_first=chosen["accept_first"],
-            min_confidence=chosen["min_confidence"],
-            from_metadata=chosen["from_metadata"],
-            bulk_size=chosen["bulk_size"],
-            quick=chosen["quick"],
-            discogs_rate=chosen["discogs_rate"] / 60 or None,
-            changes=chosen["changes"],
-            attempts_table=chosen["attempts_table"],
-            retry_after=chosen["retry_after"],
-            **_paces(chosen),
-        ),
-    )
-
-
-def _paces(chosen: dict[str, Any]) -> dict[str, Any]:
-    return {
+    paces: dict[str, Any] = {
         "write_rate": chosen["write_rate"] or None,
         "pause_between": chosen["pause_between"] or 0.0,
     }
+    if undo is not None:
+        _refuse_others("--undo", _OF_UNDO)
+        return Undo(run, undo, **paces)
+    if check_existing:
+        _refuse_others("--check-existing", _OF_CHECK)
+        return CheckExisting(run)
+    chosen["discogs_rate"] = chosen["discogs_rate"] / 60 or None
+    return LibraryArtworkUrlBackfill(run, Options(**chosen | paces))
 
 
 def _refuse_others(mode: str, taken: frozenset[str]) -> None:

@@ -6,10 +6,9 @@ search.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from psycopg import Connection
@@ -51,40 +50,21 @@ _EXAMPLES: Final = 20
 _ALBUMS: Final = 4
 
 
-class Suspicion(StrEnum):
-    """Why a cover may not be one. The values are codes that do not change."""
-
-    PHOTO = "photo"
-    LOGO = "logo"
-    PLACEHOLDER = "placeholder"
-    SHARED = "shared"
-
-
-_OF_PICTURES: Final = {
-    Picture.ARTIST: Suspicion.PHOTO,
-    Picture.LABEL: Suspicion.LOGO,
-    Picture.PLACEHOLDER: Suspicion.PLACEHOLDER,
+#: Why a cover may not be one. The values are codes that do not change.
+_SUSPICIONS: Final = {
+    Picture.ARTIST: "photo",
+    Picture.LABEL: "logo",
+    Picture.PLACEHOLDER: "placeholder",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Album:
-    """A row of the library with a cover."""
-
-    id: int
-    artist: str
-    title: str
-
-    def __str__(self) -> str:
-        return f"library row {self.id} ({self.artist} - {self.title})"
+_SHARED: Final = "shared"
 
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """A URL, and the rows that hold it."""
+    """A URL, and the rows that hold it: their ids, artists and titles."""
 
     url: str
-    albums: tuple[Album, ...]
+    albums: tuple[tuple[int, str, str], ...]
 
     def __str__(self) -> str:
         return self.url
@@ -94,26 +74,31 @@ class Cover:
         """The number of rows that hold it."""
         return len(self.albums)
 
-    def halves(self) -> Sequence[Cover]:
-        """Return nothing: nothing is written, so no bad row has to be found."""
-        return ()
-
-    def suspicion(self) -> Suspicion | None:
-        """Return why this may not be a cover, or `None`.
+    @property
+    def suspicion(self) -> str | None:
+        """Why this may not be a cover, or `None`.
 
         Copies of one album, such as a CD and an LP, may share one.
         """
-        if (known := _OF_PICTURES.get(picture_of(self.url))) is not None:
-            return known
-        albums = {(normal_form(a.artist), album_key(a.title)) for a in self.albums}
-        return Suspicion.SHARED if len(albums) > 1 else None
+        albums = {(normal_form(artist), album_key(title)) for _, artist, title in self.albums}
+        return _SUSPICIONS.get(picture_of(self.url), _SHARED if len(albums) > 1 else None)
+
+    @property
+    def names(self) -> str:
+        """The first of its albums, for people."""
+        names = "; ".join(
+            f"library row {id_} ({artist} - {title})"
+            for id_, artist, title in self.albums[:_ALBUMS]
+        )
+        more = self.rows - _ALBUMS
+        return f"{names}; and {more:,} more" if more > 0 else names
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked(Written):
+class _Checked(Written):
     """Counts, and the suspicious covers."""
 
-    covers: Sequence[Cover] = ()
+    suspicious: Mapping[str, Sequence[Cover]] = field(default_factory=dict)
 
 
 class CheckExisting(Job[Cover, Cover]):
@@ -130,34 +115,35 @@ class CheckExisting(Job[Cover, Cover]):
                 " PARTITION_COUNT and PARTITION_INDEX"
             )
         self._schema = run.settings.wxyc_schema()
-        self._examples: dict[Suspicion, list[Cover]] = {}
+        self._examples: defaultdict[str, list[Cover]] = defaultdict(list)
 
     def source(self) -> Keyset[Cover]:
         return Keyset(self._page, lambda cover: cover.url, self._count)
 
-    def write(self, conn: Connection, results: Sequence[Cover]) -> _Looked:
+    def write(self, conn: Connection, results: Sequence[Cover]) -> _Checked:
         counts: Counter[str] = Counter()
+        suspicious: defaultdict[str, list[Cover]] = defaultdict(list)
         for cover in results:
-            suspicion = cover.suspicion()
-            counts["unsuspicious" if suspicion is None else str(suspicion)] += cover.rows
-        return _Looked(counts, (), results)
+            suspicion = cover.suspicion
+            counts[suspicion or "unsuspicious"] += cover.rows
+            if suspicion is not None:
+                suspicious[suspicion].append(cover)
+        return _Checked(counts, suspicious=suspicious)
 
-    def preview(self, conn: Connection, results: Sequence[Cover]) -> _Looked:
+    def preview(self, conn: Connection, results: Sequence[Cover]) -> _Checked:
         return self.write(conn, results)
 
-    def committed(self, written: _Looked) -> None:
-        for cover in written.covers:
-            if (suspicion := cover.suspicion()) is not None:
-                kept = self._examples.setdefault(suspicion, [])
-                if len(kept) < _EXAMPLES:
-                    kept.append(cover)
+    def committed(self, written: _Checked) -> None:
+        for suspicion, covers in written.suspicious.items():
+            examples = self._examples[suspicion]
+            examples += covers[: _EXAMPLES - len(examples)]
 
     def verify(self, conn: Connection, run: RunResult | None) -> Iterable[Verification]:
         return ()
 
     def sections(self) -> Iterable[Section]:
         rows = tuple(
-            (str(suspicion), cover.url, _names(cover))
+            (suspicion, cover.url, cover.names)
             for suspicion, covers in self._examples.items()
             for cover in covers
         )
@@ -170,20 +156,12 @@ class CheckExisting(Job[Cover, Cover]):
 
     def _page(self, conn: Connection, after: str | None, size: int) -> Sequence[Cover]:
         values = {"after": after or "", "size": size}
-        return [_cover(*row) for row in conn.execute(self._statement(_PAGE), values)]
+        return [
+            Cover(url, tuple(zip(*albums, strict=True)))
+            for url, *albums in conn.execute(self._statement(_PAGE), values)
+        ]
 
     def _statement(self, template: str) -> Composed:
         return SQL(template).format(
             library=Identifier(self._schema, "library"), artists=Identifier(self._schema, "artists")
         )
-
-
-def _names(cover: Cover) -> str:
-    names = "; ".join(map(str, cover.albums[:_ALBUMS]))
-    more = cover.rows - _ALBUMS
-    return f"{names}; and {more:,} more" if more > 0 else names
-
-
-def _cover(url: str, ids: list[int], artists: list[str], titles: list[str]) -> Cover:
-    albums = (Album(*columns) for columns in zip(ids, artists, titles, strict=True))
-    return Cover(url, tuple(albums))

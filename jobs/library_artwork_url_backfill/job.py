@@ -6,23 +6,26 @@ import html
 import logging
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from psycopg import Connection
 
-from artwork_backfill.jobs.library_artwork_url_backfill import attempts, library, summary
-from artwork_backfill.jobs.library_artwork_url_backfill.changes import ChangesFile, Decided, Fate
+from artwork_backfill.jobs.library_artwork_url_backfill import attempts, library, writes
+from artwork_backfill.jobs.library_artwork_url_backfill.changes import ChangesFile
 from artwork_backfill.jobs.library_artwork_url_backfill.choice import (
     Rules,
+    album_key,
     choose,
     choose_metadata,
+    is_certain,
+    refuse_shared,
+    shared_url,
 )
-from artwork_backfill.jobs.library_artwork_url_backfill.decisions import Decisions
-from artwork_backfill.jobs.library_artwork_url_backfill.library import Candidates, Census
+from artwork_backfill.jobs.library_artwork_url_backfill.library import Candidates, Census, Shape
 from artwork_backfill.jobs.library_artwork_url_backfill.lookups import (
     Answer,
     LookupFailed,
@@ -31,14 +34,17 @@ from artwork_backfill.jobs.library_artwork_url_backfill.lookups import (
     WrongAddress,
 )
 from artwork_backfill.jobs.library_artwork_url_backfill.models import (
+    Decided,
     Found,
     Ground,
     Match,
     Miss,
     Reason,
     Row,
+    RowOutcome,
 )
-from artwork_backfill.jobs.library_artwork_url_backfill.writes import Writes
+from artwork_backfill.jobs.library_artwork_url_backfill.summary import Summary
+from artwork_backfill.jobs.library_artwork_url_backfill.writes import Change
 from artwork_backfill.shared.clients.http import CredentialsRefused, Interrupted, ServiceDown
 from artwork_backfill.shared.clients.lml import LmlClient, LmlQuery
 from artwork_backfill.shared.engine.errors import DatabaseError, RunFailed
@@ -56,7 +62,7 @@ from artwork_backfill.shared.engine.job import (
 )
 from artwork_backfill.shared.engine.session import Session
 from artwork_backfill.shared.engine.sources import Keyset
-from artwork_backfill.shared.settings import Settings, SettingsError
+from artwork_backfill.shared.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +91,20 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class _Decided(Written):
-    """The result of a transaction, with the result of every row."""
+class _Written(Written):
+    """The result of a transaction, with what became of every row."""
 
     decided: Sequence[Decided] = ()
+
+
+class _Candidates(Keyset[Row]):
+    """The rows to look up; the changes file learns which of them the database has refused."""
+
+    changes: ChangesFile | None = None
+
+    def fail(self, session: Session, failed: Sequence[tuple[Row, str]]) -> None:
+        if self.changes is not None:
+            self.changes.take_back(row.id for row, _ in failed)
 
 
 class LibraryArtworkUrlBackfill(Job[Row, Found]):
@@ -107,6 +123,8 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
     ) -> None:
         super().__init__(run)
         self._options = options or Options()
+        if self._options.attempts_table:
+            self.more_tables = (replace(attempts.TABLE, optional=False),)
         self.fetch_size = self._options.bulk_size
         self._rules = Rules(
             self._options.min_confidence,
@@ -116,17 +134,26 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
         # A verification needs no settings of LML.
         self._lookups = None if run.verify_only else _open_lookups(run, self._options, client)
         self._pace = Pace(self._options.write_rate, run.stop_flag)
-        self._changes = None if run.verify_only else _open_changes(run, self._options)
-        self._summary = summary.Summary()
+        path = None if run.verify_only else self._options.changes
+        self._changes = None if path is None else ChangesFile(path, str(run.id))
+        self._summary = Summary()
         self._written_ids = array("q")
+        # In a dry run, what would have been written: picture and artist, with the row.
+        self._would_write: dict[tuple[int, str], tuple[int, str]] = {}
         self._before: Census | None = None
         # Before any request or change, in dry runs as well.
-        self._library = run.session().look(
-            lambda conn: _Library.open(conn, run, self._options, self._changes)
+        self._shape = run.session().look(self._examine)
+        self._library = Candidates(
+            self._shape,
+            run.options.partition,
+            from_metadata=self._options.from_metadata,
+            retry_after_s=self._options.retry_after if self._options.attempts_table else None,
         )
 
     def source(self) -> Keyset[Row]:
-        return _Source(self._page, lambda row: row.id, self._count, on_fail=self._failed)
+        candidates = _Candidates(self._page, lambda row: row.id, self._count)
+        candidates.changes = self._changes
+        return candidates
 
     def fetch(self, items: Sequence[Row]) -> Sequence[Found]:
         found: dict[int, Found] = {}
@@ -144,30 +171,49 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
                     found[row.id] = choose(row, answer, self._rules)
         return [found[row.id] for row in items]
 
-    def write(self, conn: Connection, results: Sequence[Found]) -> _Decided:
-        return _tally(self._library.decisions.write(conn, results))
+    def write(self, conn: Connection, results: Sequence[Found]) -> _Written:
+        found = self._refuse_shared(conn, results)
+        outcomes = writes.write(conn, self._shape, [*map(_change, _matches(found))])
+        if self._options.attempts_table:
+            attempts.note(conn, self._shape.schema, found)
+        written = _tally(found, outcomes)
+        if self._changes is not None:
+            self._changes.begin(written.decided)
+        return written
 
-    def preview(self, conn: Connection, results: Sequence[Found]) -> _Decided:
-        return _tally(self._library.decisions.preview(conn, results))
+    def preview(self, conn: Connection, results: Sequence[Found]) -> _Written:
+        found = self._refuse_shared(conn, results)
+        outcomes = writes.look(conn, self._shape, [*map(_change, _matches(found))])
+        return _tally(found, outcomes, RowOutcome.WOULD_WRITE)
 
-    def committed(self, written: _Decided) -> None:
-        self._library.decisions.committed(written.decided)
+    def committed(self, written: _Written) -> None:
+        if self._changes is not None:
+            self._changes.end(written.decided)
         self._summary.add(written.decided)
+        ids = []
         for each in written.decided:
-            _tell(each)
-        ids = [each.found.row.id for each in written.decided if each.fate is Fate.WRITTEN]
+            _log(each)
+            if each.outcome is RowOutcome.WRITTEN:
+                ids.append(each.row.id)
+            elif each.outcome is RowOutcome.WOULD_WRITE and isinstance(each.found, Match):
+                key = each.row.artist_id, each.found.url
+                self._would_write[key] = each.row.id, each.row.title
         self._written_ids.extend(ids)
         self._pace.used(len(ids))
-        self._rest(self._options.pause_between if ids else 0.0)
+        # No transaction is open.
+        with suppress(Interrupted):
+            self._pace.wait()
+        if ids:
+            self.run.stop_flag.wait(self._options.pause_between)
 
     def verify(
         self, conn: Connection, run: RunResult | None
     ) -> Iterable[Verification | Note | Left]:
         if run is not None:
-            emptied = self._library.writes.count_empty(conn, self._written_ids)
+            emptied = self._library.count_empty(conn, self._written_ids)
             yield Verification.equal("rows written by this run that are empty again", 0, emptied)
         last = self._before.last if self._before else None
-        now = self._library.candidates.take_census(conn, last=last)
+        now = self._library.take_census(conn, last=last)
         yield Note("rows with artwork", now.with_artwork)
         resting = f"{now.resting:,} of them not yet due for another lookup" if now.resting else ""
         yield Note("candidates left", now.candidates, resting)
@@ -178,67 +224,7 @@ class LibraryArtworkUrlBackfill(Job[Row, Found]):
 
     # -- parts -----------------------------------------------------------------------------------
 
-    def _count(self, conn: Connection) -> int:
-        self._before = self._library.candidates.take_census(conn)
-        return self._before.candidates - self._before.resting
-
-    def _page(self, conn: Connection, after: int | None, size: int) -> Sequence[Row]:
-        last = self._before.last if self._before else 0
-        return self._library.candidates.read_page(
-            conn, after=after or 0, last=last, size=min(size, BATCH_MAX)
-        )
-
-    def _failed(self, rows: Sequence[Row]) -> None:
-        self._library.decisions.failed(rows)
-
-    def _ask(self, rows: Sequence[Row]) -> Sequence[Answer]:
-        if self._lookups is None:
-            raise TypeError("a verification looks nothing up")
-        queries = [LmlQuery(_as_text(row.artist), _as_text(row.title)) for row in rows]
-        try:
-            return self._lookups.ask(queries)
-        except ServiceDown as down:
-            raise StopRun(str(down)) from down
-        except (CredentialsRefused, WrongAddress) as refusal:
-            raise RunFailed(str(refusal)) from refusal
-
-    def _rest(self, seconds: float) -> None:
-        """Wait for the write rate and the pause between batches, with no transaction open."""
-        with suppress(Interrupted):
-            self._pace.wait()
-        self.run.stop_flag.wait(seconds)
-
-
-class _Source(Keyset[Row]):
-    """The candidates; `on_fail` is called with the rows that the database has refused."""
-
-    def __init__(
-        self,
-        rows: Callable[[Connection, Any, int], Sequence[Row]],
-        key: Callable[[Row], Any],
-        count: Callable[[Connection], int | None],
-        *,
-        on_fail: Callable[[Sequence[Row]], None],
-    ) -> None:
-        super().__init__(rows, key, count)
-        self._on_fail = on_fail
-
-    def fail(self, session: Session, failed: Sequence[tuple[Row, str]]) -> None:
-        self._on_fail([row for row, _ in failed])
-
-
-@dataclass(frozen=True, slots=True)
-class _Library:
-    """The parts of a run that depend on the kind of database."""
-
-    candidates: Candidates
-    writes: Writes
-    decisions: Decisions
-
-    @classmethod
-    def open(
-        cls, conn: Connection, run: Run, options: Options, changes: ChangesFile | None
-    ) -> _Library:
+    def _examine(self, conn: Connection) -> Shape:
         """Examine the database, and check that the role may do everything that the run will do.
 
         Raises
@@ -246,6 +232,7 @@ class _Library:
         DatabaseError
             A table or a right is missing.
         """
+        run, options = self.run, self._options
         shape = library.read_shape(conn, run.settings.wxyc_schema())
         if not run.verify_only:
             library.check_rights(conn, shape, read_only=run.options.dry_run)
@@ -254,23 +241,46 @@ class _Library:
                 f"{shape.schema}.album_metadata does not exist or may not be read: omit"
                 " --from-metadata"
             )
-        if options.attempts_table:
-            attempts.check(conn, read_only=run.verify_only or run.options.dry_run)
-        writes = Writes(shape)
-        return cls(
-            Candidates(
-                shape,
-                run.options.partition,
-                from_metadata=options.from_metadata,
-                retry_after_s=options.retry_after if options.attempts_table else None,
-            ),
-            writes,
-            Decisions(
-                writes,
-                attempts_of=shape.schema if options.attempts_table else None,
-                changes=changes,
-            ),
-        )
+        return shape
+
+    def _count(self, conn: Connection) -> int:
+        self._before = self._library.take_census(conn)
+        return self._before.candidates - self._before.resting
+
+    def _page(self, conn: Connection, after: int | None, size: int) -> Sequence[Row]:
+        last = self._before.last if self._before else 0
+        return self._library.read_page(conn, after=after or 0, last=last, size=min(size, BATCH_MAX))
+
+    def _ask(self, rows: Sequence[Row]) -> Sequence[Answer]:
+        if self._lookups is None:
+            raise TypeError("a verification looks nothing up")
+        # Without HTML entities, which the older system has left in names.
+        queries = [
+            LmlQuery(html.unescape(row.artist).strip(), html.unescape(row.title).strip())
+            for row in rows
+        ]
+        try:
+            return self._lookups.ask(queries)
+        except ServiceDown as down:
+            raise StopRun(str(down)) from down
+        except (CredentialsRefused, WrongAddress) as refusal:
+            raise RunFailed(str(refusal)) from refusal
+
+    def _refuse_shared(self, conn: Connection, found: Sequence[Found]) -> list[Found]:
+        """Refuse pictures that another album of the artist has, or would get as well."""
+        checked = refuse_shared(found)
+        others = self._library.others_with(conn, _matches(checked))
+        for place, each in enumerate(checked):
+            if not isinstance(each, Match) or is_certain(each):
+                continue
+            having = others[each.row.id]
+            if planned := self._would_write.get((each.row.artist_id, each.url)):
+                having.append(planned)
+            for id_, title in having:
+                if album_key(title) != album_key(each.row.title):
+                    checked[place] = shared_url(each, f"library row {id_} ({title}) has it")
+                    break
+        return checked
 
 
 def _open_lookups(run: Run, options: Options, client: LmlClient | None) -> Lookups:
@@ -288,39 +298,35 @@ def _open_lookups(run: Run, options: Options, client: LmlClient | None) -> Looku
     )
 
 
-def _open_changes(run: Run, options: Options) -> ChangesFile | None:
-    if options.changes is None:
-        return None
-    try:
-        return ChangesFile(options.changes, str(run.id))
-    except OSError as error:
-        raise SettingsError(
-            f"{options.changes} cannot be written: {error.strerror or error}; choose another file"
-        ) from None
+def _matches(found: Sequence[Found]) -> list[Match]:
+    return [each for each in found if isinstance(each, Match)]
 
 
-def _as_text(name: str) -> str:
-    """Return a name for LML, without HTML entities and surrounding spaces."""
-    return html.unescape(name).strip()
+def _change(match: Match) -> Change:
+    return Change(match.row.id, None, match.url, match.row.artist, match.row.title)
 
 
-def _tell(decided: Decided) -> None:
+def _log(decided: Decided) -> None:
     """Log why a row got no cover; the runner logs failed rows."""
-    row, fate = decided.found.row, decided.fate
+    row, outcome = decided.row, decided.outcome
     if isinstance(decided.found, Match):
-        if fate not in (Fate.WRITTEN, Fate.WOULD_WRITE):
-            log.info("%s: %s", row, fate, extra={"fields": _fields(row, fate)})
-    elif fate is Fate.REFUSED:
+        if outcome not in (RowOutcome.WRITTEN, RowOutcome.WOULD_WRITE):
+            log.info("%s: %s", row, outcome, extra={"fields": _fields(row, outcome)})
+    elif outcome is RowOutcome.REFUSED:
         reason = decided.found.reason
-        said = summary.found_instead(decided.found) or summary.MEANINGS[reason]
+        said = decided.found.explanation or reason.meaning
         log.info("%s: %s (%s)", row, reason, said, extra={"fields": _fields(row, reason)})
 
 
-def _fields(row: Row, reason: Reason | Fate) -> dict[str, object]:
+def _fields(row: Row, reason: Reason | RowOutcome) -> dict[str, object]:
     return {"library_id": row.id, "reason": str(reason)}
 
 
-def _tally(decided: Sequence[Decided]) -> _Decided:
+def _tally(
+    found: Sequence[Found],
+    outcomes: Mapping[Change, RowOutcome],
+    if_written: RowOutcome = RowOutcome.WRITTEN,
+) -> _Written:
     """Count a batch: every row is written, skipped, deferred or failed.
 
     As in every job, failed rows count as `failed`. Rows that were locked count as `deferred`,
@@ -328,18 +334,26 @@ def _tally(decided: Sequence[Decided]) -> _Decided:
     """
     counts: Counter[str] = Counter()
     problems: list[Problem] = []
-    for each in decided:
-        found = each.found
-        if isinstance(found, Miss):
-            counts[str(found.reason)] += 1
-            counts["failed" if each.fate is Fate.FAILED else "skipped"] += 1
-            if each.fate is Fate.FAILED:
-                said = summary.found_instead(found) or summary.MEANINGS[found.reason]
-                problems.append(Problem(str(found), said, _fields(found.row, found.reason)))
-        elif each.fate in (Fate.WRITTEN, Fate.WOULD_WRITE):
-            counts["written"] += 1
-            counts["from_metadata"] += found.ground is Ground.METADATA
+    decided: list[Decided] = []
+    for each in found:
+        if isinstance(each, Match):
+            outcome = outcomes[_change(each)]
+            if outcome is RowOutcome.WRITTEN:
+                outcome = if_written
+                counts["written"] += 1
+                counts["from_metadata"] += each.ground is Ground.METADATA
+            else:
+                counts[str(outcome)] += 1
+                counts["deferred" if outcome is RowOutcome.BUSY else "skipped"] += 1
         else:
-            counts[str(each.fate)] += 1
-            counts["deferred" if each.fate is Fate.BUSY else "skipped"] += 1
-    return _Decided(+counts, problems, decided)
+            counts[str(each.reason)] += 1
+            if each.reason is Reason.COULD_NOT_SAY:
+                outcome = RowOutcome.FAILED
+                said = each.explanation or each.reason.meaning
+                problems.append(Problem(str(each), said, _fields(each.row, each.reason)))
+                counts["failed"] += 1
+            else:
+                outcome = RowOutcome.REFUSED
+                counts["skipped"] += 1
+        decided.append(Decided(each, outcome))
+    return _Written(+counts, problems, decided)

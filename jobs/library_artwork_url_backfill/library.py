@@ -15,9 +15,14 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from artwork_backfill.jobs.library_artwork_url_backfill import attempts
-from artwork_backfill.jobs.library_artwork_url_backfill.models import Metadata, Row
+from artwork_backfill.jobs.library_artwork_url_backfill.models import (
+    DiscogsId,
+    Match,
+    Metadata,
+    Row,
+)
 from artwork_backfill.shared.engine.errors import DatabaseError
-from artwork_backfill.shared.engine.session import holds, only_row
+from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.sources import Partition
 from artwork_backfill.shared.engine.tables import Table
 
@@ -38,10 +43,12 @@ AND NOT attribute.attisdropped
 AND (class.relname = 'library_watermark' OR has_table_privilege(class.oid, 'SELECT'))
 """
 
-_MAY_TOUCH_WATERMARK: Final = """
-SELECT has_table_privilege(to_regclass(%(table)s), 'SELECT')
-       AND has_table_privilege(to_regclass(%(table)s), 'UPDATE'),
+_RIGHTS: Final = """
+SELECT has_column_privilege(library, 'artwork_url', 'UPDATE'),
+       has_table_privilege(watermark, 'SELECT') AND has_table_privilege(watermark, 'UPDATE'),
        current_user
+FROM to_regclass(format('%%I.library', %(schema)s::text)) library,
+     to_regclass(format('%%I.library_watermark', %(schema)s::text)) watermark
 """
 
 _CANDIDATES: Final = """
@@ -59,10 +66,9 @@ _COUNT: Final = """
 SELECT count(*), count(*) FILTER (WHERE {is_resting})
 """ + _CANDIDATES  # fmt: skip
 
+# As documents, in which a column that this database lacks is a missing key.
 _PAGE: Final = """
-SELECT library.id, library.artist_id, artist.artist_name, library.album_title,
-       {alternate_artist}, artist.discogs_artist_id, {stamp}, {entities},
-       {metadata}
+SELECT artist.artist_name, artist.discogs_artist_id, to_jsonb(library), {identity}, {metadata}
 """ + _CANDIDATES + """
 AND library.id > %(after)s
 AND NOT ({is_resting})
@@ -72,6 +78,19 @@ LIMIT %(size)s
 
 _CENSUS: Final = """
 SELECT coalesce(max(id), 0), count(artwork_url) FROM {library} library
+"""
+
+_COUNT_EMPTY: Final = """
+SELECT count(*) FROM {library} library WHERE id = ANY (%(ids)s::bigint[]) AND artwork_url IS NULL
+"""
+
+_OTHERS_WITH: Final = """
+SELECT found.id, other.id, coalesce(other.album_title, '')
+FROM unnest(%(ids)s::bigint[], %(artist_ids)s::bigint[], %(urls)s::text[])
+    AS found (id, artist_id, url)
+JOIN {library} other
+ON other.artist_id = found.artist_id AND other.artwork_url = found.url AND other.id <> found.id
+ORDER BY found.id, other.id
 """
 
 _ENTITY: Final = re.compile(r"discogs:(?:(?P<kind>release|master):)?(?P<id>\d{1,10})")
@@ -94,9 +113,16 @@ class Shape:
         """Whether writing to the library updates a watermark."""
         return _WATERMARK in self.columns
 
-    def identifier(self, table: str) -> Identifier:
-        """Return the qualified name of a table."""
-        return Identifier(self.schema, table)
+    def statement(self, template: str, **parts: Composable) -> Composed:
+        """Return a statement with the names of the tables and `is_available` filled in."""
+        has_mark = self.has("library", "discogs_unavailable")
+        return SQL(template).format(
+            library=Identifier(self.schema, "library"),
+            artists=Identifier(self.schema, "artists"),
+            watermark=Identifier(self.schema, _WATERMARK),
+            is_available=SQL("library.discogs_unavailable IS NOT TRUE" if has_mark else "true"),
+            **parts,
+        )
 
 
 def tables(schema: str) -> tuple[Table, ...]:
@@ -131,19 +157,11 @@ def check_rights(conn: Connection, shape: Shape, *, read_only: bool) -> None:
         Writing would fail, because the watermark's trigger runs with the rights of the role that
         writes.
     """
-    schema = shape.schema
-    if shape.has_watermark and (not read_only or _may_write(conn, schema)):
-        _check_watermark(conn, f"{schema}.{_WATERMARK}", f'"{schema}"."{_WATERMARK}"')
-
-
-def _may_write(conn: Connection, schema: str) -> bool:
-    question = "SELECT has_column_privilege(%s, 'artwork_url', 'UPDATE')"
-    return holds(conn, question, (f'"{schema}"."library"',))
-
-
-def _check_watermark(conn: Connection, name: str, quoted: str) -> None:
-    may_touch, role = only_row(conn, _MAY_TOUCH_WATERMARK, {"table": quoted})
-    if not may_touch:
+    if not shape.has_watermark:
+        return
+    may_write, may_touch, role = only_row(conn, _RIGHTS, {"schema": shape.schema})
+    if not may_touch and (may_write or not read_only):
+        name = f"{shape.schema}.{_WATERMARK}"
         raise DatabaseError(
             f"role {role} may not use {name}, which a trigger updates with each write to the"
             f" library: ask the owner to GRANT SELECT, UPDATE ON {name} TO {role}"
@@ -152,21 +170,13 @@ def _check_watermark(conn: Connection, name: str, quoted: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """The state of the library at one moment.
+    """The state of the library at one moment; `candidates` are those of this partition."""
 
-    Parameters
-    ----------
-    last
-        The id of the newest row.
-    with_artwork
-        The number of rows with artwork, in all partitions.
-    candidates, resting
-        The number of candidates in this partition, and of those not yet due for another lookup.
-    """
-
+    #: The id of the newest row.
     last: int
     with_artwork: int
     candidates: int
+    #: Candidates that are not yet due for another lookup.
     resting: int
 
 
@@ -191,14 +201,24 @@ class Candidates:
         retry_after_s: float | None = None,
     ) -> None:
         self._shape = shape
-        self._values: dict[str, object] = {
-            "partition": partition.index,
-            "partitions": partition.count,
+        self._values = {
+            **partition.values,
             "schema": shape.schema,
             "retry_after_s": retry_after_s,
-            "trusted": TRUSTED_CONFIDENCE,
         }
-        self._parts = _parts(shape, from_metadata=from_metadata, rests=retry_after_s is not None)
+        self._parts: dict[str, Composable] = {
+            "identity": SQL("NULL"),
+            "metadata": SQL("NULL"),
+            "is_resting": SQL("false" if retry_after_s is None else attempts.IS_RESTING),
+        }
+        joins: list[Composable] = []
+        if shape.has("library_identity", "library_id"):
+            joins.append(_join(shape, "library_identity", "identity", "library_id"))
+            self._parts["identity"] = SQL("to_jsonb(identity)")
+        if from_metadata:
+            joins.append(_join(shape, "album_metadata", "metadata", "album_id"))
+            self._parts["metadata"] = SQL("to_jsonb(metadata)")
+        self._parts["joins"] = SQL("\n").join(joins)
 
     def take_census(self, conn: Connection, *, last: int | None = None) -> Census:
         """Count up to the newest row, or up to the row `last`."""
@@ -212,117 +232,87 @@ class Candidates:
         values = {"after": after, "last": last, "size": size}
         return [_row(*columns) for columns in self._execute(conn, _PAGE, values)]
 
+    def count_empty(self, conn: Connection, ids: Sequence[int]) -> int:
+        """Return how many of these rows have no artwork."""
+        return int(self._execute(conn, _COUNT_EMPTY, {"ids": list(ids)})[0][0])
+
+    def others_with(
+        self, conn: Connection, matches: Sequence[Match]
+    ) -> dict[int, list[tuple[int, str]]]:
+        """Return the other rows of the same artist that have a URL, as ids and titles."""
+        others: dict[int, list[tuple[int, str]]] = {match.row.id: [] for match in matches}
+        values = {
+            "ids": list(others),
+            "artist_ids": [match.row.artist_id for match in matches],
+            "urls": [match.url for match in matches],
+        }
+        if matches:
+            for id_, other, title in self._execute(conn, _OTHERS_WITH, values):
+                others[id_].append((other, title))
+        return others
+
     def _execute(
         self, conn: Connection, template: str, values: Mapping[str, object]
     ) -> list[tuple[Any, ...]]:
-        statement = SQL(template).format(**self._parts)
+        statement = self._shape.statement(template, **self._parts)
         return conn.execute(statement, {**self._values, **values}).fetchall()
 
 
-def is_available(shape: Shape) -> Composable:
-    """Return the condition that a row is not marked as unavailable at Discogs."""
-    if shape.has("library", "discogs_unavailable"):
-        return SQL("library.discogs_unavailable IS NOT TRUE")
-    return SQL("true")
-
-
-def _parts(shape: Shape, *, from_metadata: bool, rests: bool) -> dict[str, Composable]:
-    joins: list[Composable] = []
-    metadata: Composable = SQL("NULL, NULL, NULL, NULL")
-    if from_metadata:
-        joins.append(
-            SQL("LEFT JOIN {} metadata ON metadata.album_id = library.id").format(
-                shape.identifier("album_metadata")
-            )
-        )
-        metadata = SQL("metadata.artwork_url, {}, {}, {}").format(
-            *(
-                SQL(f"metadata.{name}" if shape.has("album_metadata", name) else "NULL")
-                for name in ("discogs_url", "discogs_artist_id", "artist_image_url")
-            )
-        )
-    stamp: Composable = SQL("NULL")
-    if shape.has("library", "canonical_entity_id"):
-        trusted = "true"
-        if shape.has("library", "canonical_entity_confidence"):
-            trusted = "coalesce(library.canonical_entity_confidence, 1) >= %(trusted)s"
-        stamp = SQL(f"CASE WHEN {trusted} THEN library.canonical_entity_id END")
-    entities: list[Composable] = []
-    if shape.has("library", "discogs_release_id"):
-        entities.append(SQL("'discogs:release:' || library.discogs_release_id"))
-    if shape.has("library_identity", "library_id", "confidence"):
-        joins.append(
-            SQL(
-                "LEFT JOIN {} identity ON identity.library_id = library.id"
-                " AND identity.confidence >= %(trusted)s"
-            ).format(shape.identifier("library_identity"))
-        )
-        entities += [
-            SQL(f"'discogs:{kind}:' || identity.discogs_{kind}_id")
-            for kind in ("release", "master")
-            if shape.has("library_identity", f"discogs_{kind}_id")
-        ]
-    has_alternate = shape.has("library", "alternate_artist_name")
-    return {
-        "library": shape.identifier("library"),
-        "artists": shape.identifier("artists"),
-        "joins": SQL("\n").join(joins),
-        "is_available": is_available(shape),
-        "is_resting": SQL(attempts.IS_RESTING) if rests else SQL("false"),
-        "alternate_artist": SQL("library.alternate_artist_name" if has_alternate else "NULL"),
-        "stamp": stamp,
-        "entities": _array(entities),
-        "metadata": metadata,
-    }
-
-
-def _array(texts: list[Composable]) -> Composed:
-    return SQL("array_remove(ARRAY[{}]::text[], NULL)").format(SQL(", ").join(texts))
-
-
-def _row(
-    id_: int,
-    artist_id: int,
-    artist: str | None,
-    title: str | None,
-    alternate_artist: str | None,
-    discogs_artist_id: int | None,
-    stamp: str | None,
-    entities: list[str],
-    artwork_url: str | None,
-    discogs_url: str | None,
-    metadata_artist_id: int | None,
-    artist_image_url: str | None,
-) -> Row:
-    releases, masters = _ids(entities, "release"), _ids(entities, "master")
-    stamps = [stamp or ""]
-    stamped_releases = _ids(stamps, "release") - releases
-    stamped_masters = _ids(stamps, "master") - masters
-    release = _RELEASE_URL.search(discogs_url or "")
-    return Row(
-        id=id_,
-        artist_id=artist_id,
-        artist=artist or "",
-        title=title or "",
-        alternate_artist=alternate_artist or "",
-        discogs_artist_id=discogs_artist_id,
-        trusted_releases=releases | stamped_releases,
-        trusted_masters=masters | stamped_masters,
-        stamped_releases=stamped_releases,
-        stamped_masters=stamped_masters,
-        metadata=Metadata(
-            artwork_url,
-            int(release[1]) if release else None,
-            metadata_artist_id,
-            artist_image_url,
-        )
-        if artwork_url
-        else None,
+def _join(shape: Shape, table: str, alias: str, key: str) -> Composed:
+    return SQL("LEFT JOIN {} {} ON {} = library.id").format(
+        Identifier(shape.schema, table), Identifier(alias), Identifier(alias, key)
     )
 
 
-def _ids(entities: Sequence[str], kind: str) -> frozenset[int]:
-    """Return the Discogs ids of a kind; an id without a kind is that of a release."""
+#: The columns of a row by name.
+_Columns = Mapping[str, Any]
+
+
+def _row(
+    artist: str | None,
+    discogs_artist_id: int | None,
+    library: _Columns,
+    identity: _Columns | None,
+    metadata: _Columns | None,
+) -> Row:
+    entities = [f"discogs:release:{library.get('discogs_release_id')}"]
+    if identity and _is_trusted(identity.get("confidence")):
+        entities += [
+            f"discogs:{kind}:{identity.get(f'discogs_{kind}_id')}" for kind in ("release", "master")
+        ]
+    sure_ids = _ids(entities)
+    stamp, confidence = map(library.get, ("canonical_entity_id", "canonical_entity_confidence"))
+    stamps = [stamp] if stamp and (confidence is None or _is_trusted(confidence)) else []
+    return Row(
+        id=library["id"],
+        artist_id=library["artist_id"],
+        artist=artist or "",
+        title=library["album_title"] or "",
+        alternate_artist=library.get("alternate_artist_name") or "",
+        discogs_artist_id=discogs_artist_id,
+        sure_ids=sure_ids,
+        stamped_ids=_ids(stamps) - sure_ids,
+        metadata=_metadata(metadata) if metadata and metadata["artwork_url"] else None,
+    )
+
+
+def _metadata(columns: _Columns) -> Metadata:
+    release = _RELEASE_URL.search(columns.get("discogs_url") or "")
+    return Metadata(
+        columns["artwork_url"],
+        int(release[1]) if release else None,
+        columns.get("discogs_artist_id"),
+        columns.get("artist_image_url"),
+    )
+
+
+def _is_trusted(confidence: float | str | None) -> bool:
+    # PostgreSQL's NaN is a string in JSON.
+    return confidence is not None and float(confidence) >= TRUSTED_CONFIDENCE
+
+
+def _ids(entities: Sequence[str]) -> frozenset[DiscogsId]:
+    """Return the Discogs ids among entities; an id without a kind is that of a release."""
     matches = filter(None, map(_ENTITY.fullmatch, entities))
     # 0 means no release.
-    return frozenset(int(m["id"]) for m in matches if (m["kind"] or "release") == kind) - {0}
+    return frozenset((m["kind"] or "release", int(m["id"])) for m in matches if int(m["id"]))

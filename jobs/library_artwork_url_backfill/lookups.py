@@ -56,6 +56,7 @@ class LookupFailed:
 
 
 Answer = LookupAnswer | LookupFailed
+Clock = Callable[[], float]
 
 
 class Lookups:
@@ -68,9 +69,6 @@ class Lookups:
         them is not limited.
     stop_flag, clock
         Waiting ends when `stop_flag` is set; `clock` is monotonic, in seconds.
-    patience_s, first_wait_s, longest_wait_s
-        How long LML may refuse all requests, and the first and longest delay before a retry, all
-        in seconds.
     """
 
     def __init__(
@@ -80,17 +78,11 @@ class Lookups:
         discogs: Pace,
         stop_flag: threading.Event,
         clock: Clock = time.monotonic,
-        patience_s: float = PATIENCE_S,
-        first_wait_s: float = FIRST_WAIT_S,
-        longest_wait_s: float = LONGEST_WAIT_S,
     ) -> None:
         self._client = client
         self._discogs = discogs
         self._stop_flag = stop_flag
         self._clock = clock
-        self._patience_s = patience_s
-        self._first_wait_s = first_wait_s
-        self._longest_wait_s = longest_wait_s
         # Each flag changes only once, so threads may read it without a lock.
         self._has_bulk = True
         self._bulk_worked = False
@@ -111,8 +103,6 @@ class Lookups:
         if not queries:
             return []
         return self._together(queries) if self._has_bulk else self._apart(queries)
-
-    # -- bulk lookup ---------------------------------------------------------------------------
 
     def _together(self, queries: Sequence[LmlQuery]) -> list[Answer]:
         try:
@@ -148,8 +138,6 @@ class Lookups:
             return self._apart(queries)
         return [self._once(queries[0]), *self.ask(queries[1:])]
 
-    # -- single lookups ------------------------------------------------------------------------
-
     def _apart(self, queries: Sequence[LmlQuery]) -> list[Answer]:
         return [self._once(query) for query in queries]
 
@@ -164,12 +152,10 @@ class Lookups:
         self._pay([answer])
         return answer
 
-    # -- retries -------------------------------------------------------------------------------
-
     def _patiently(self, request: Callable[[], T]) -> T:
         """Send a request, and retry it while LML refuses it or is unreachable for the moment."""
-        gives_up_at = self._clock() + self._patience_s
-        wait_s = self._first_wait_s
+        gives_up_at = self._clock() + PATIENCE_S
+        wait_s = FIRST_WAIT_S
         while True:
             self._discogs.wait()
             try:
@@ -180,11 +166,16 @@ class Lookups:
                 if not self._is_passing(refusal):
                     raise
                 if self._clock() >= gives_up_at:
-                    raise _down(refusal, self._patience_s) from refusal
+                    raise ServiceDown(
+                        f"LML has refused for {PATIENCE_S:.0f} s: {refusal}. Run again later",
+                        service=refusal.service,
+                        url=refusal.url,
+                        status=refusal.status,
+                    ) from refusal
                 log.warning("LML refuses, repeating the request in %.0f s: %s", wait_s, refusal)
             if self._stop_flag.wait(wait_s):
                 raise Interrupted("the run is stopping")
-            wait_s = min(wait_s * 2, self._longest_wait_s)
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
     def _is_passing(self, refusal: ServiceError) -> bool:
         if isinstance(refusal, BulkUnsupported):
@@ -199,18 +190,6 @@ class Lookups:
             self._discogs.used(calls)
 
 
-def _down(refusal: ServiceError, patience_s: float) -> ServiceDown:
-    return ServiceDown(
-        f"LML has refused for {patience_s:.0f} s: {refusal}. Run again later",
-        service=refusal.service,
-        url=refusal.url,
-        status=refusal.status,
-    )
-
-
-Clock = Callable[[], float]
-
-
 class Pace:
     """Keep the use of a resource below a rate, over all threads.
 
@@ -218,14 +197,8 @@ class Pace:
     minute; each written row makes the database notify the live site's listeners. A limit is
     enforced after the fact: wait until the use so far is due. Unused time is not saved for a burst.
 
-    Parameters
-    ----------
-    per_second
-        The rate; `None` for no limit.
-    stop_flag
-        When it is set, waiting ends at once with `Interrupted`.
-    clock
-        A monotonic clock, in seconds.
+    `per_second` is the rate, `None` for no limit. Waiting ends with `Interrupted` when `stop_flag`
+    is set; `clock` is monotonic, in seconds.
     """
 
     def __init__(
@@ -247,7 +220,7 @@ class Pace:
             self._due = max(self._due, self._clock()) + count * self._seconds_each
 
     def wait(self) -> None:
-        """Wait until all use so far is due. Raises `Interrupted`."""
+        """Wait until all use so far is due."""
         while (left := self._due - self._clock()) > 0:
             if self._stop_flag.wait(left):
                 raise Interrupted("the run is stopping")

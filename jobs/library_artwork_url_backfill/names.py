@@ -112,21 +112,9 @@ _SURE_EDITION_WORDS: Final = frozenset(
     {"anniversary", "deluxe", "edition", "expanded", "reissue", "remaster", "remastered"}
 )
 _EDITION_FILLERS: Final = frozenset(
-    {
-        "the",
-        "a",
-        "of",
-        "with",
-        "and",
-        "version",
-        "release",
-        "track",
-        "tracks",
-        "collectors",
-        "super",
-    }
-    | {"year", "years"}
-    | {"original", "motion", "picture", "film", "television", "series", "digitally", "copy"}
+    {"the", "a", "of", "with", "and", "version", "release", "track", "tracks", "collectors"}
+    | {"super", "year", "years", "original", "motion", "picture", "film", "television", "series"}
+    | {"digitally", "copy"}
 )
 _YEAR: Final = re.compile(r"(?:19|20)\d\d")
 _YEAR_OR_COUNT: Final = re.compile(r"(?:19|20)\d\d|\d\d|\d{1,2}(?:st|nd|rd|th)")
@@ -170,26 +158,40 @@ class Title:
     """A title in its normal form, with and without what only names an edition or a format.
 
     `whole` is the whole title; two albums with equal `whole` are the same. `bare` excludes notes
-    that name an edition, and "EP" or "LP" at the end, which is the `format`. `years` are those of
-    the excluded notes, unless the album was only released again; `guests` belong to neither.
+    that name an edition, and "EP" or "LP" at the end, which is the `format`; `bare_text` is its
+    text. `years` are those of the excluded notes, unless the album was only released again;
+    `guests` belong to neither.
     """
 
     whole: str
     bare: str
+    bare_text: str
     format: str
     years: frozenset[str]
     guests: str
 
     @classmethod
     def of(cls, text: str) -> Title:
-        """Parse a title; all fields are empty only for blank text."""
-        parts = _Parts.of(text)
+        """Parse a title; `whole` and `bare` are empty only for blank text."""
+        whole, guests = _split_guests_of_title(_legible(text))
+        bare, notes = _split_editions(whole)
+        bare, format_ = _without_format(bare)
+        words = [set(_words(_fold(note))) for note in notes]
+        formats = {format_, *(_FORMATS & set().union(*words))} - {""}
+        years = {
+            word
+            for note in words
+            if not note & _RELEASED_AGAIN
+            for word in note
+            if _YEAR.fullmatch(word)
+        }
         return cls(
-            _title_form(parts.whole),
-            _title_form(parts.bare),
-            parts.format,
-            parts.years,
-            parts.guests,
+            _title_form(whole),
+            _title_form(bare),
+            bare,
+            " ".join(sorted(formats)),
+            frozenset(years),
+            guests,
         )
 
     @property
@@ -237,10 +239,7 @@ def is_various(artist: str) -> bool:
 def same_title(ours: str, found: str, *, artists: Iterable[str] = ()) -> bool:
     """Return whether the title of a row and a found title are the same, including notes.
 
-    Parameters
-    ----------
-    artists
-        The names of the row's artist, for self-titled albums.
+    `artists` are the names of the row's artist, for self-titled albums.
     """
     mine, theirs = Title.of(ours), Title.of(found)
     if len(ours) == TITLE_MAX and mine.whole and theirs.whole.startswith(mine.whole):
@@ -349,33 +348,6 @@ def _split_guests(text: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
-    """The text of a title without guests: `whole`, and without editions and format."""
-
-    whole: str
-    bare: str
-    format: str
-    years: frozenset[str]
-    guests: str
-
-    @classmethod
-    def of(cls, text: str) -> _Parts:
-        whole, guests = _split_guests_of_title(_legible(text))
-        bare, notes = _split_editions(whole)
-        bare, format_ = _without_format(bare)
-        words = [set(_words(_fold(note))) for note in notes]
-        formats = {format_, *(_FORMATS & set().union(*words))} - {""}
-        years = {
-            word
-            for note in words
-            if not note & _RELEASED_AGAIN
-            for word in note
-            if _YEAR.fullmatch(word)
-        }
-        return cls(whole, bare, " ".join(sorted(formats)), frozenset(years), guests)
-
-
-@dataclass(frozen=True, slots=True)
 class _Marks:
     """The details that distinguish a record from others of the same name.
 
@@ -390,8 +362,8 @@ class _Marks:
     @classmethod
     def of(cls, text: str) -> _Marks:
         # "2 CD" is a number of discs, not of a volume.
-        parts = _Parts.of(_CARRIER_COUNT.sub(" ", _legible(text)))
-        words = _words(_COUNT_SIGN.sub(" no ", _fold(parts.bare)))
+        title = Title.of(_CARRIER_COUNT.sub(" ", _legible(text)))
+        words = _words(_COUNT_SIGN.sub(" no ", _fold(title.bare_text)))
         numbers = {_number_at(words, position) for position in range(len(words))} - {""}
         found = {number for word in words for number in re.findall(r"\d+", word)}
         years = {number for number in found if _YEAR.fullmatch(number)}
@@ -399,7 +371,7 @@ class _Marks:
         versions = {_VERSIONS[word] for word in words if word in _VERSIONS}
         if "bsides" in "".join(words):
             versions.add("rarities")
-        return cls(frozenset(numbers), frozenset(years), frozenset(versions), parts.format)
+        return cls(frozenset(numbers), frozenset(years), frozenset(versions), title.format)
 
 
 def _number_at(words: Sequence[str], position: int) -> str:
@@ -532,7 +504,8 @@ def _words(folded: str) -> list[str]:
 
 
 def _without_the(words: list[str], plain: str) -> list[str]:
-    if len(words) > 1:
+    # "The The" is another band than "The".
+    if len(words) > 1 and set(words) != {"the"}:
         if words[0] == "the":
             return words[1:]
         if words[-1] == "the" and re.search(r",\s*the\s*$", plain):

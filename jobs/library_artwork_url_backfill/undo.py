@@ -2,54 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Final
 
 from psycopg import Connection
 
-from artwork_backfill.jobs.library_artwork_url_backfill import library
-from artwork_backfill.jobs.library_artwork_url_backfill.changes import (
-    BadChangesFile,
-    WrittenCover,
-    read_written,
-)
+from artwork_backfill.jobs.library_artwork_url_backfill import library, writes
+from artwork_backfill.jobs.library_artwork_url_backfill.changes import WrittenCover, read_written
+from artwork_backfill.jobs.library_artwork_url_backfill.job import BATCH_MAX
+from artwork_backfill.jobs.library_artwork_url_backfill.library import Shape
 from artwork_backfill.jobs.library_artwork_url_backfill.lookups import Pace
-from artwork_backfill.jobs.library_artwork_url_backfill.writes import Emptying, Writes
+from artwork_backfill.jobs.library_artwork_url_backfill.models import RowOutcome
+from artwork_backfill.jobs.library_artwork_url_backfill.writes import Change
 from artwork_backfill.shared.clients.http import Interrupted
 from artwork_backfill.shared.engine.job import Job, Run, RunResult, Verification, Written
-from artwork_backfill.shared.engine.session import Session
-from artwork_backfill.shared.engine.sources import Source
-from artwork_backfill.shared.settings import Settings, SettingsError
+from artwork_backfill.shared.engine.sources import Keyset
+from artwork_backfill.shared.settings import Settings
 
-#: The maximum number of rows of a batch, as for filling.
-BATCH_MAX: Final = 100
-#: The number of covers that are compared with the table at once.
-_LOOK_SIZE: Final = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Emptied(Written):
-    """The emptied rows, and their number."""
-
-    emptied: int = 0
-
-
-class _Covers(Source[WrittenCover]):
-    """The written covers of a changes file."""
-
-    def __init__(self, covers: Iterator[WrittenCover], count: int) -> None:
-        self._covers = covers
-        self._count = count
-
-    def count(self, session: Session) -> int:
-        return self._count
-
-    def next(self, session: Session, size: int) -> Sequence[WrittenCover]:
-        return list(islice(self._covers, min(size, BATCH_MAX)))
+#: The names of the totals in the report.
+_TOTALS: Final = {
+    RowOutcome.WRITTEN: "written",
+    RowOutcome.RACED: "other_url",
+    RowOutcome.BUSY: "busy",
+    RowOutcome.GONE: "gone",
+}
 
 
 class Undo(Job[WrittenCover, WrittenCover]):
@@ -73,27 +53,27 @@ class Undo(Job[WrittenCover, WrittenCover]):
         self._path = path
         self._pause_between = pause_between
         self._pace = Pace(write_rate, run.stop_flag)
-        schema = run.settings.wxyc_schema()
-        dry_run = run.options.dry_run
-        self._writes = run.session().look(
-            lambda conn: _open_writes(conn, schema, read_only=dry_run)
+        self._shape = run.session().look(self._open)
+        partition = run.options.partition
+        self._covers = sorted(
+            cover
+            for cover in read_written(path)
+            if cover.library_id % partition.count == partition.index
         )
-        # Read the whole file first: an invalid file must not be half undone.
-        self._count = sum(1 for _ in self._read())
 
-    def source(self) -> _Covers:
-        return _Covers(self._read(), self._count)
+    def source(self) -> Keyset[WrittenCover]:
+        return Keyset(self._page, lambda cover: cover, lambda _: len(self._covers))
 
-    def write(self, conn: Connection, results: Sequence[WrittenCover]) -> _Emptied:
-        return _tally(self._writes.empty(conn, _urls(results)), results)
+    def write(self, conn: Connection, results: Sequence[WrittenCover]) -> Written:
+        return _tally(writes.write(conn, self._shape, _changes(results)).values())
 
-    def preview(self, conn: Connection, results: Sequence[WrittenCover]) -> _Emptied:
-        return _tally(self._writes.look_at_urls(conn, _urls(results)), results)
+    def preview(self, conn: Connection, results: Sequence[WrittenCover]) -> Written:
+        return _tally(writes.look(conn, self._shape, _changes(results)).values())
 
-    def committed(self, written: _Emptied) -> None:
+    def committed(self, written: Written) -> None:
         if self.run.options.dry_run:
             return
-        self._pace.used(written.emptied)
+        self._pace.used(written.counts["written"])
         with suppress(Interrupted):
             self._pace.wait()
         self.run.stop_flag.wait(self._pause_between)
@@ -101,45 +81,28 @@ class Undo(Job[WrittenCover, WrittenCover]):
     def verify(self, conn: Connection, run: RunResult | None) -> Iterable[Verification]:
         if run is None or not run.is_complete:
             return
-        covers, held = self._read(), 0
-        while page := list(islice(covers, _LOOK_SIZE)):
-            held += len(self._writes.look_at_urls(conn, _urls(page)).emptied)
+        outcomes = writes.look(conn, self._shape, _changes(self._covers)).values()
+        held = Counter(outcomes)[RowOutcome.WRITTEN]
         yield Verification.equal(f"rows that still hold a URL of {self._path.name}", 0, held)
 
-    def _read(self) -> Iterator[WrittenCover]:
-        """Yield the covers of this partition."""
-        partition = self.run.options.partition
-        try:
-            for cover in read_written(self._path):
-                if cover.library_id % partition.count == partition.index:
-                    yield cover
-        except BadChangesFile as problem:
-            raise SettingsError(str(problem)) from None
-        except OSError as error:
-            raise SettingsError(
-                f"{self._path} cannot be read: {error.strerror or error}; pass the file that"
-                " --changes has written"
-            ) from None
+    def _open(self, conn: Connection) -> Shape:
+        shape = library.read_shape(conn, self.run.settings.wxyc_schema())
+        library.check_rights(conn, shape, read_only=self.run.options.dry_run)
+        return shape
+
+    def _page(
+        self, conn: Connection, after: WrittenCover | None, size: int
+    ) -> Sequence[WrittenCover]:
+        first = 0 if after is None else bisect_right(self._covers, after)
+        return self._covers[first : first + min(size, BATCH_MAX)]
 
 
-def _open_writes(conn: Connection, schema: str, *, read_only: bool) -> Writes:
-    shape = library.read_shape(conn, schema)
-    library.check_rights(conn, shape, read_only=read_only)
-    return Writes(shape)
+def _changes(covers: Iterable[WrittenCover]) -> list[Change]:
+    return [Change(cover.library_id, cover.url, None) for cover in covers]
 
 
-def _tally(emptying: Emptying, results: Sequence[WrittenCover]) -> _Emptied:
-    emptied = len(emptying.emptied)
-    counts = {
-        "written": emptied,
-        "skipped": len(results) - emptied,
-        "other_url": len(emptying.other),
-        "busy": len(emptying.busy),
-        "gone": len(emptying.gone),
-    }
-    return _Emptied({name: count for name, count in counts.items() if count}, (), emptied)
-
-
-def _urls(covers: Sequence[WrittenCover]) -> dict[int, str]:
-    # The last line of a row is the latest.
-    return {cover.library_id: cover.url for cover in covers}
+def _tally(outcomes: Iterable[RowOutcome]) -> Written:
+    counts = Counter(_TOTALS[outcome] for outcome in outcomes)
+    return Written(
+        {**counts, "written": counts["written"], "skipped": counts.total() - counts["written"]}
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Final, NamedTuple
 
@@ -42,7 +41,7 @@ _AFTER: Final = "AND (entity.last_audit_at, entity.id) > (%(audited_at)s, %(id)s
 _UP_TO: Final = "AND (entity.last_audit_at, entity.id) <= (%(audited_at)s, %(id)s)"
 
 _FIRST: Final = f"""
-SELECT entity.id, entity.last_audit_at
+SELECT entity.last_audit_at, entity.id
 {_DUE} {{after}}
 ORDER BY entity.last_audit_at, entity.id
 LIMIT %(size)s
@@ -51,35 +50,21 @@ LIMIT %(size)s
 _COUNT: Final = f"SELECT count(*) {_DUE} {{up_to}}"
 
 
-@dataclass(frozen=True, slots=True)
-class Old:
-    """An entity that is due again: its row, and the time of its last audit."""
+class Old(NamedTuple):
+    """An entity that is due again: the time of its last audit, and its row; also the sort key."""
 
-    id: int
     audited_at: datetime
+    id: int
 
     def __str__(self) -> str:
         return f"row {self.id} of audit_entity"
 
 
-class _Key(NamedTuple):
-    """The sort key of entities."""
-
-    audited_at: datetime
-    id: int
-
-
 class Reaudit(Job[Old, Old]):
     """Make clean and legacy entities unchecked, those with the oldest audits first.
 
-    Parameters
-    ----------
-    older_than
-        The minimum age of the last audit, in seconds.
-    statuses
-        Statuses of entities to include, out of `reaudit.DONE`.
-    checks
-        If given, only entities with findings of these checks that a policy has skipped.
+    `older_than` is the minimum age of the last audit, in seconds. With `checks`, only entities with
+    findings of these checks that a policy has skipped.
     """
 
     name: ClassVar[str] = "reaudit"
@@ -107,15 +92,13 @@ class Reaudit(Job[Old, Old]):
         self._before: datetime | None = None
 
     def source(self) -> Keyset[Old]:
-        return Keyset(self._page, lambda old: _Key(old.audited_at, old.id), self._count)
+        return Keyset(self._page, lambda old: old, self._count)
 
     def write(self, conn: Connection, results: Sequence[Old]) -> Written:
-        due = reaudit.make_unchecked(conn, _ids(results), self._limit(conn), self._statuses)
-        return _written(due, results)
+        return self._apply(conn, results)
 
     def preview(self, conn: Connection, results: Sequence[Old]) -> Written:
-        due = reaudit.count(conn, _ids(results), self._limit(conn), self._statuses)
-        return _written(due, results)
+        return self._apply(conn, results, preview=True)
 
     def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification | Left]:
         name = "entities that are due again"
@@ -124,20 +107,30 @@ class Reaudit(Job[Old, Old]):
             yield Verification.equal(name, 0, left)
             yield Left(left)
         elif run.last is not None:
-            last = _Key(run.last.audited_at, run.last.id)
-            left = self._count(conn, last)
+            left = self._count(conn, run.last)
             yield Verification.equal(name, 0, left, "as far as this run got")
 
-    def _page(self, conn: Connection, after: _Key | None, size: int) -> Sequence[Old]:
+    def _apply(self, conn: Connection, results: Sequence[Old], *, preview: bool = False) -> Written:
+        due = reaudit.make_unchecked(
+            conn,
+            [old.id for old in results],
+            self._limit(conn),
+            self._statuses,
+            preview=preview,
+        )
+        written = Written.of(due.entities, len(results))
+        return Written({**written.counts, "gone": due.gone})
+
+    def _page(self, conn: Connection, after: Old | None, size: int) -> Sequence[Old]:
         query = _FIRST.format(after="" if after is None else _AFTER)
         values = self._values(conn, after) | {"size": size}
         return [Old(*row) for row in conn.execute(query.encode(), values)]
 
-    def _count(self, conn: Connection, last: _Key | None = None) -> int:
+    def _count(self, conn: Connection, last: Old | None = None) -> int:
         query = _COUNT.format(up_to="" if last is None else _UP_TO)
         return count(conn, query, self._values(conn, last))
 
-    def _values(self, conn: Connection, key: _Key | None) -> dict[str, object]:
+    def _values(self, conn: Connection, key: Old | None) -> dict[str, object]:
         values = {
             "statuses": self._statuses,
             "checks": self._checks,
@@ -151,12 +144,3 @@ class Reaudit(Job[Old, Old]):
         if self._before is None:
             (self._before,) = only_row(conn, _BEFORE, {"seconds": self._older_than})
         return self._before
-
-
-def _ids(results: Sequence[Old]) -> list[int]:
-    return [old.id for old in results]
-
-
-def _written(due: reaudit.Due, results: Sequence[Old]) -> Written:
-    written = Written.of(due.entities, len(results))
-    return Written({**written.counts, "gone": due.gone})

@@ -9,7 +9,6 @@ from typing import Final
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from artwork_backfill.shared.clients.ia_changes import FROM_BEGINNING
 from artwork_backfill.shared.engine.job import Partition, RunFailed
 
 _LOAD: Final = """
@@ -59,21 +58,6 @@ class Checkpoint:
     gids: int = 0
     caught_up_at: datetime | None = None
 
-    @property
-    def is_first(self) -> bool:
-        """Whether nothing has been read yet."""
-        return self.pages == 0
-
-
-def from_date(now: datetime, since: datetime) -> Checkpoint:
-    """Return the position at which the changes since a day (in UTC) begin."""
-    return Checkpoint(now, start_date=_day(since))
-
-
-def from_beginning(now: datetime) -> Checkpoint:
-    """Return the position at which the list of all items begins."""
-    return Checkpoint(now, start_date=FROM_BEGINNING, is_cold=True)
-
 
 def load(conn: Connection, partition: Partition) -> Checkpoint | None:
     """Return the position at which an earlier run stopped, or None if there was none."""
@@ -96,7 +80,7 @@ def store(conn: Connection, partition: Partition, before: Checkpoint, after: Che
         excluded=", ".join(f"excluded.{name}" for name in _COLUMNS),
     )
     values = {name: getattr(after, name) for name in _COLUMNS}
-    values |= partition.values | {"before": before.token, "is_first": before.is_first}
+    values |= partition.values | {"before": before.token, "is_first": before.pages == 0}
     if not conn.execute(query.encode(), values).rowcount:
         raise RunFailed(
             "another run follows archive.org's changes from the same position: wait until one of"
@@ -104,12 +88,8 @@ def store(conn: Connection, partition: Partition, before: Checkpoint, after: Che
         )
 
 
-def day_of_start(checkpoint: Checkpoint) -> str:
-    """Return the day on which a checkpoint was started, in the format of the service."""
-    return _day(checkpoint.started_at)
-
-
-def _day(moment: datetime) -> str:
+def day(moment: datetime) -> str:
+    """Return a day (in UTC) in the format of the service."""
     return moment.astimezone(UTC).strftime("%Y%m%d")
 
 

@@ -7,7 +7,7 @@ transaction, so that the next run continues where this one stopped, whatever sto
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Final
@@ -23,7 +23,7 @@ from artwork_backfill.shared import reaudit, seeding
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.auditing.services import SECOND_LOOK_AFTER_S
 from artwork_backfill.shared.clients.archive_org import ArchiveOrgClient
-from artwork_backfill.shared.clients.ia_changes import ChangesClient
+from artwork_backfill.shared.clients.ia_changes import FROM_BEGINNING, ChangesClient
 from artwork_backfill.shared.engine.errors import WrongUsage
 from artwork_backfill.shared.engine.job import (
     Job,
@@ -34,19 +34,11 @@ from artwork_backfill.shared.engine.job import (
     Verification,
     Written,
 )
-from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.session import count, only_row
 from artwork_backfill.shared.engine.sources import Stream
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.id_set import IdSet
 from artwork_backfill.shared.settings import Settings
-
-_IDS: Final = """
-SELECT id
-FROM artwork_indexer.audit_entity
-WHERE entity_type = ANY (enum_range(NULL::artwork_indexer.indexable_entity_type))
-AND gid = ANY (%(gids)s)
-"""
 
 _COUNT_STALE: Final = (
     """
@@ -58,17 +50,12 @@ AND """
     + reaudit.MAY_BE_AUDITED
 )
 
-_COUNT_PRESENT: Final = """
-SELECT count(*) FROM artwork_indexer.audit_entity WHERE id = ANY (%(ids)s::bigint[])
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class SeenPage:
-    """A page, and the entity types of those of its gids that have no row yet."""
+    """A page, and what is known about those of its gids that have no row yet."""
 
     item: Page
-    priorities: Mapping[EntityType, dict[bytes, int]]
     looked: Looked
 
     def __str__(self) -> str:
@@ -80,25 +67,18 @@ class SeenPage:
 
     def halves(self) -> tuple[SeenPage, ...]:
         """Return parts of the page; the findings about its items belong to the last part."""
-        parts = self.item.halves()
         return tuple(
-            SeenPage(
-                part,
-                {
-                    entity_type: {gid: p for gid, p in priorities.items() if gid in part.gids}
-                    for entity_type, priorities in self.priorities.items()
-                },
-                Looked() if part.is_part else self.looked,
-            )
-            for part in parts
+            SeenPage(part, self.looked.of(part.gids, with_items=not part.is_part))
+            for part in self.item.halves()
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Followed(Written):
-    pages: Sequence[Page] = ()
-    #: Rows of the gids on the pages.
-    ids: Sequence[int] = field(default=())
+    """The result of a page, and the rows of its gids."""
+
+    page: Page = field(kw_only=True)
+    ids: Sequence[int] = field(kw_only=True)
 
 
 class SeedFromIaChanges(Job[Page, SeenPage]):
@@ -116,11 +96,8 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
     database = Settings.musicbrainz_database
     tables: ClassVar[tuple[Table, ...]] = (
         *seeding.TABLES,
-        Table("artwork_indexer.event_queue"),
-        Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.needs_manual_review"),
         Table("artwork_indexer.ia_changes", ("SELECT", "INSERT", "UPDATE")),
-        *RUN_TABLES,
     )
     one_snapshot: ClassVar[bool] = False
     batch_size: ClassVar[int] = 5_000
@@ -156,19 +133,19 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
         return [self._see(page) for page in items]
 
     def write(self, conn: Connection, results: Sequence[SeenPage]) -> _Followed:
-        return self._apply(conn, results, seeding.seed, reaudit.make_gids_unchecked, stores=True)
+        return self._apply(conn, results)
 
     def preview(self, conn: Connection, results: Sequence[SeenPage]) -> _Followed:
-        return self._apply(conn, results, seeding.preview, reaudit.count_gids, stores=False)
+        return self._apply(conn, results, preview=True)
 
     def committed(self, written: _Followed) -> None:
-        for page in written.pages:
-            if self._first_asked_at is None:
-                self._first_asked_at = page.asked_at
-            if not page.before.is_cold:
-                self._changed.update(written.ids)
-            if not page.is_part:
-                self._reached = page.after
+        page = written.page
+        if self._first_asked_at is None:
+            self._first_asked_at = page.asked_at
+        if not page.before.is_cold:
+            self._changed.update(written.ids)
+        if not page.is_part:
+            self._reached = page.after
         self._ids.update(written.ids)
 
     def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification | Note]:
@@ -195,9 +172,9 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
 
     def _start(self, stored: Checkpoint | None, now: datetime) -> Checkpoint:
         if self._since is not None:
-            return checkpoints.from_date(now, self._since)
+            return Checkpoint(now, start_date=checkpoints.day(self._since))
         if self._from_beginning and (stored is None or not stored.is_cold):
-            return checkpoints.from_beginning(now)
+            return Checkpoint(now, start_date=FROM_BEGINNING, is_cold=True)
         if stored is None:
             raise WrongUsage(
                 "no run has followed archive.org's changes yet: pass --since DATE, such as the day"
@@ -208,58 +185,47 @@ class SeedFromIaChanges(Job[Page, SeenPage]):
     # -- looking and writing ---------------------------------------------------------------------
 
     def _see(self, page: Page) -> SeenPage:
-        known = self._reads.look(lambda conn: types.ask_musicbrainz(conn, page.gids))
-        looked = types.ask_archive_org(
+        looked, unknown = self._reads.look(lambda conn: types.ask_musicbrainz(conn, page.gids))
+        types.ask_archive_org(
             self._archive,
-            known.unknown,
+            unknown,
+            looked,
             second_look_after=self.second_look_after,
             stop_flag=self.run.stop_flag,
         )
-        priorities = {each: dict(known.priorities[each]) for each in EntityType}
-        for gid, entity_type in looked.types.items():
-            priorities[entity_type][gid] = seeding.GONE
-        return SeenPage(page, priorities, looked)
+        return SeenPage(page, looked)
 
     def _apply(
-        self,
-        conn: Connection,
-        results: Sequence[SeenPage],
-        seed: Callable[[Connection, str, Mapping[bytes, int]], seeding.Seeded],
-        make_unchecked: Callable[[Connection, object, datetime], reaudit.Due],
-        *,
-        stores: bool,
+        self, conn: Connection, results: Sequence[SeenPage], *, preview: bool = False
     ) -> _Followed:
+        # A batch of a stream is one page.
+        (result,) = results
+        page, looked = result.item, result.looked
         counts: Counter[str] = Counter()
-        problems: list[Problem] = []
-        ids: list[int] = []
-        for result in results:
-            page = result.item
-            for entity_type, priorities in result.priorities.items():
-                if priorities:
-                    seeded = seed(conn, entity_type, priorities)
-                    counts.update(written=seeded.written, seeded=seeded.written)
+        for entity_type, priorities in looked.priorities.items():
+            if priorities:
+                seeded = seeding.seed(conn, entity_type, priorities, preview=preview)
+                counts.update(written=seeded.written, seeded=seeded.written)
+        if not page.before.is_cold:
             gids = seeding.uuid_array(page.gids)
-            if not page.before.is_cold:
-                due = make_unchecked(conn, gids, page.asked_at)
-                counts.update(written=due.entities, unchecked=due.entities, gone=due.gone)
-            ids += [id_ for (id_,) in conn.execute(_IDS, {"gids": gids})]
-            looked = result.looked
-            counts.update(absent=looked.absent, dark=looked.dark, of_neither_archive=looked.foreign)
-            for identifier, reason in looked.unclear:
-                counts["failed"] += 1
-                problems.append(
-                    Problem(identifier, f"not seeded, because its collection is unknown: {reason}")
-                )
-            if not page.is_part:
-                counts["identifiers"] += page.after.identifiers - page.before.identifiers
-                if stores:
-                    checkpoints.store(conn, self.run.options.partition, page.before, page.after)
-        done = counts["written"] + counts["failed"]
-        counts["skipped"] = max(0, sum(len(result.item.gids) for result in results) - done)
-        return _Followed(+counts, problems, [result.item for result in results], ids)
+            due = reaudit.make_gids_unchecked(conn, gids, page.asked_at, preview=preview)
+            counts.update(written=due.entities, unchecked=due.entities, gone=due.gone)
+        ids = seeding.row_ids(conn, EntityType, page.gids)
+        counts.update(absent=looked.absent, dark=looked.dark, of_neither_archive=looked.foreign)
+        counts["failed"] = len(looked.unclear)
+        if not page.is_part:
+            counts["identifiers"] = page.after.identifiers - page.before.identifiers
+            if not preview:
+                checkpoints.store(conn, self.run.options.partition, page.before, page.after)
+        counts["skipped"] = max(0, page.rows - counts["written"] - counts["failed"])
+        problems = [
+            Problem(identifier, f"not seeded, because its collection is unknown: {reason}")
+            for identifier, reason in looked.unclear
+        ]
+        return _Followed(+counts, problems, page=page, ids=ids)
 
     def _verify_rows(self, conn: Connection) -> Iterator[Verification]:
-        present = sum(count(conn, _COUNT_PRESENT, {"ids": ids}) for ids in self._ids.chunks())
+        present = seeding.count_rows(conn, self._ids)
         yield Verification.equal("named entities in audit_entity", len(self._ids), present)
         stale = sum(
             count(conn, _COUNT_STALE, {"ids": ids, "since": self._first_asked_at})

@@ -5,7 +5,6 @@ This module handles the faults of the enumeration; the job decides what to do wi
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from datetime import datetime, timedelta
 from threading import Event
 from typing import Final
 
-from artwork_backfill.jobs.seed_from_ia_changes.checkpoint import Checkpoint, day_of_start
+from artwork_backfill.jobs.seed_from_ia_changes.checkpoint import Checkpoint, day
 from artwork_backfill.shared.clients.http import (
     CredentialsRefused,
     Interrupted,
@@ -22,7 +21,7 @@ from artwork_backfill.shared.clients.http import (
 )
 from artwork_backfill.shared.clients.ia_changes import ChangesClient, ChangesError, ChangesPage
 from artwork_backfill.shared.engine.job import Partition, RunFailed, StopRun
-from artwork_backfill.shared.seeding import share
+from artwork_backfill.shared.seeding import gid_of, share
 
 #: How many pages with few gids are combined, and for how many seconds: nearly all items are not
 #: ours, and each transaction has its cost.
@@ -31,8 +30,6 @@ _TOGETHER_S: Final = 5.0
 
 #: How long to pause when the service requests it, in seconds.
 _REST_S: Final = 5.0
-
-_IDENTIFIER: Final = re.compile(r"mbid-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +83,7 @@ class Page:
 class Pages:
     """The pages from a checkpoint on, until the service says that the end is near.
 
-    Parameters
-    ----------
-    now
-        The database's time when the pages are opened.
-    stop_flag
-        Ends every wait.
+    `now` is the database's time when they are opened.
     """
 
     def __init__(
@@ -179,7 +171,7 @@ class Pages:
         )
         if answer.is_near_end and place.is_cold:
             # The changes since the start of the list are still to come.
-            place = replace(place, token=None, start_date=day_of_start(place), is_cold=False)
+            place = replace(place, token=None, start_date=day(place.started_at), is_cold=False)
         elif answer.is_near_end:
             place = replace(place, caught_up_at=asked_at)
             self._is_finished = True
@@ -206,5 +198,5 @@ class Pages:
 
 def _gids(identifiers: Iterable[str]) -> list[bytes]:
     # Checking the beginning first takes a fifth of the time, because hardly any item is ours.
-    matches = map(_IDENTIFIER.fullmatch, [name for name in identifiers if name.startswith("mbid-")])
-    return [bytes.fromhex(match[1].replace("-", "")) for match in matches if match is not None]
+    gids = map(gid_of, [name for name in identifiers if name.startswith("mbid-")])
+    return [gid for gid in gids if gid is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -57,58 +57,58 @@ LEFT JOIN LATERAL (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """Gids without a row: priorities of those that MusicBrainz knows, by type; and the others."""
-
-    priorities: Mapping[EntityType, dict[bytes, int]]
-    unknown: tuple[bytes, ...]
-
-
 @dataclass(slots=True)
 class Looked:
-    """What archive.org says about gids that MusicBrainz never knew.
+    """What is known about gids without a row.
 
-    `absent`, `dark` and `foreign` count items that no longer exist, that archive.org hides, or that
+    `priorities` has the gids to seed, by type. The others are items that MusicBrainz never knew:
+    `absent`, `dark` and `foreign` count those that no longer exist, that archive.org hides, or that
     are in neither art archive: nothing of them can be audited. `unclear` lists identifiers whose
     item could not be read or shows no collection, each with the reason.
     """
 
-    types: dict[bytes, EntityType] = field(default_factory=dict)
+    priorities: Mapping[EntityType, dict[bytes, int]] = field(
+        default_factory=lambda: {each: {} for each in EntityType}
+    )
     absent: int = 0
     dark: int = 0
     foreign: int = 0
     unclear: list[tuple[str, str]] = field(default_factory=list)
 
+    def of(self, gids: Collection[bytes], *, with_items: bool) -> Looked:
+        """Return what is known about some of the gids, and about the other items if wanted."""
+        priorities = {
+            entity_type: {gid: priority for gid, priority in known.items() if gid in gids}
+            for entity_type, known in self.priorities.items()
+        }
+        return replace(self, priorities=priorities) if with_items else Looked(priorities)
 
-def ask_musicbrainz(conn: Connection, gids: Collection[bytes]) -> Known:
-    """Return what MusicBrainz's tables say about those gids that have no row in audit_entity."""
-    priorities: dict[EntityType, dict[bytes, int]] = {each: {} for each in EntityType}
+
+def ask_musicbrainz(conn: Connection, gids: Collection[bytes]) -> tuple[Looked, list[bytes]]:
+    """Return what MusicBrainz says about gids without a row, and those that it never knew."""
+    looked = Looked()
     unknown: list[bytes] = []
     for gid, entity_type, is_live in conn.execute(_UNKNOWN, {"gids": seeding.uuid_array(gids)}):
         if entity_type is None:
             unknown.append(gid.bytes)
         else:
-            priorities[EntityType(entity_type)][gid.bytes] = (
-                seeding.LIVE if is_live else seeding.GONE
-            )
-    return Known(priorities, tuple(unknown))
+            priority = seeding.LIVE if is_live else seeding.GONE
+            looked.priorities[EntityType(entity_type)][gid.bytes] = priority
+    return looked, unknown
 
 
 def ask_archive_org(
     archive: ArchiveOrgClient,
     gids: Iterable[bytes],
+    looked: Looked,
     *,
     second_look_after: float,
     stop_flag: Event,
-) -> Looked:
-    """Return what the items say, with one request each; an absence is confirmed by a second one.
+) -> None:
+    """Add what the items say, with one request each; an absence is confirmed by a second one.
 
-    Parameters
-    ----------
-    second_look_after
-        The minimum delay, in seconds, between an answer that an item is absent and the second
-        request. The other items are requested in the meantime.
+    The second request comes at least `second_look_after` seconds after the answer to the first; the
+    other items are requested in the meantime.
 
     Raises
     ------
@@ -117,10 +117,9 @@ def ask_archive_org(
     Interrupted
         The run is stopping.
     """
-    looked = Looked()
     names = {gid: str(UUID(bytes=gid)) for gid in gids}
     if not names:
-        return looked
+        return
     with ThreadPoolExecutor(min(CONCURRENCY, len(names))) as pool:
         items = list(pool.map(lambda name: _look(archive, name), names.values()))
 
@@ -137,15 +136,14 @@ def ask_archive_org(
             looked.unclear.append((item_name(name), str(item)))
         elif item.state is ItemState.ABSENT:
             looked.absent += 1
-        elif (entity_type := _type(item.collections)) is not None:
-            looked.types[gid] = entity_type
+        elif types := [t for t, art in ART_ARCHIVES.items() if art.collection in item.collections]:
+            looked.priorities[types[0]][gid] = seeding.GONE
         elif item.collections:
             looked.foreign += 1
         elif item.state is ItemState.DARK:
             looked.dark += 1
         else:
             looked.unclear.append((item_name(name), "archive.org does not show it"))
-    return looked
 
 
 class _Look(NamedTuple):
@@ -167,14 +165,3 @@ def _look(archive: ArchiveOrgClient, gid: str, *, extended_err: bool = False) ->
         return error
     state = classify(document, gid).state
     return _Look(state, collections_of(document, gid), time.monotonic())
-
-
-def _type(collections: Collection[str]) -> EntityType | None:
-    return next(
-        (
-            entity_type
-            for entity_type, archive in ART_ARCHIVES.items()
-            if archive.collection in collections
-        ),
-        None,
-    )

@@ -7,10 +7,8 @@ the next run continues an interrupted scan where it stopped.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import islice
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
 from uuid import UUID
@@ -34,13 +32,9 @@ from artwork_backfill.shared.engine.job import (
     Verification,
     Written,
 )
-from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.sources import Stream
 from artwork_backfill.shared.engine.tables import Table
 from artwork_backfill.shared.settings import Settings
-
-#: Either of the two functions of `shared.seeding`.
-Seed = Callable[[Connection, str, Mapping[bytes, int]], seeding.Seeded]
 
 #: The number of foreign identifiers of a collection that are reported one by one.
 _REPORTED: Final = 5
@@ -63,52 +57,17 @@ WHERE live.gid IS NULL
 
 
 @dataclass(frozen=True, slots=True)
-class ScanPage:
-    """A page of a scan. With `is_part`, more of the page follows, and its cursor is not due yet."""
-
-    scan: int
-    collection: str
-    page: Page
-    is_part: bool = False
-
-    def __str__(self) -> str:
-        gids = [str(UUID(bytes=gid)) for gid in islice(self.page.gids, 1)]
-        return f"{self.collection}, page {self.page.number}: {', '.join(gids)}"
-
-    @property
-    def rows(self) -> int:
-        return len(self.page.gids)
-
-    def halves(self) -> tuple[ScanPage, ...]:
-        """Return the two halves of the page, or nothing if it holds a single gid."""
-        gids = sorted(self.page.gids)
-        if len(gids) < 2:
-            return ()
-        first, rest = frozenset(gids[: len(gids) // 2]), frozenset(gids[len(gids) // 2 :])
-        # The cursor belongs to the part that is written last.
-        return (
-            replace(self, page=replace(self.page, gids=first, examples=()), is_part=True),
-            replace(self, page=replace(self.page, gids=rest)),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _SeededPage:
+class _Seeded(Written):
     """The result of a page: the position of the scan after it, and its rows."""
 
-    page: ScanPage
-    checkpoint: Checkpoint
-    ids: Sequence[int]
+    page: Page = field(kw_only=True)
+    checkpoint: Checkpoint = field(kw_only=True)
+    ids: Sequence[int] = field(kw_only=True)
+    #: The number of skipped identifiers that could be reported.
+    passed_over: int = field(kw_only=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Seeded(Written):
-    pages: Sequence[_SeededPage] = ()
-    #: The number of skipped identifiers, by scan.
-    passed_over: Mapping[int, int] = field(default_factory=dict)
-
-
-class SeedFromIaScan(Job[ScanPage, ScanPage]):
+class SeedFromIaScan(Job[Page, Page]):
     """Give every gid among a collection's identifiers a row in audit_entity.
 
     Parameters
@@ -129,10 +88,7 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
         *seeding.TABLES,
         Table("musicbrainz.release_meta"),
         Table("musicbrainz.event_meta"),
-        Table("artwork_indexer.event_queue"),
-        Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.ia_scan", ("SELECT", "INSERT", "UPDATE")),
-        *RUN_TABLES,
     )
     one_snapshot: ClassVar[bool] = False
     verifies_dry_runs: ClassVar[bool] = True
@@ -161,58 +117,62 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
             )
         )
         self._restart = restart
-        self._scans: list[Scan] = []
-        self._reported: Counter[int] = Counter()
+        self._scans: dict[str, Scan] = {}
+        self._reported: Counter[str] = Counter()
 
-    def source(self) -> Stream[ScanPage]:
+    def source(self) -> Stream[Page]:
         return Stream(self._open, self._count)
 
-    def write(self, conn: Connection, results: Sequence[ScanPage]) -> _Seeded:
-        seed = partial(seeding.seed, with_ids=True)
-        return self._apply(conn, results, seed, stores=not isinstance(self._source, Path))
+    def write(self, conn: Connection, results: Sequence[Page]) -> _Seeded:
+        return self._apply(conn, results)
 
-    def preview(self, conn: Connection, results: Sequence[ScanPage]) -> _Seeded:
-        return self._apply(conn, results, seeding.preview, stores=False)
+    def preview(self, conn: Connection, results: Sequence[Page]) -> _Seeded:
+        return self._apply(conn, results, preview=True)
 
     def committed(self, written: _Seeded) -> None:
-        for seeded in written.pages:
-            scan = self._scans[seeded.page.scan]
-            scan.ids.update(seeded.ids)
-            if not seeded.page.is_part:
-                scan.take(seeded.page.page, seeded.checkpoint)
-        self._reported.update(written.passed_over)
+        page = written.page
+        self._scans[page.collection].take(page, written.checkpoint, written.ids)
+        self._reported[page.collection] += written.passed_over
 
     def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification | Note]:
-        partition = self.run.options.partition
-        if run is not None:
-            for scan in self._scans:
-                if scan.has_begun:
-                    yield from verification.of_scan(
-                        conn,
-                        scan,
-                        partition,
-                        seeded=not self.run.options.dry_run,
-                        accept_total=self._accept_total,
-                    )
-        elif isinstance(self._source, Path):
-            scan = self._begin(conn, self._archives[0])
-            yield from verification.of_list(conn, scan, partition, self.run.stop_flag)
-        else:
+        partition, accept_total = self.run.options.partition, self._accept_total
+        if run is None and not isinstance(self._source, Path):
             yield from verification.of_earlier_scans(
-                conn, self._archives, partition, accept_total=self._accept_total
+                conn, self._archives, partition, accept_total=accept_total
             )
+            return
+        if run is None:
+            scan = self._begin(conn, self._archives[0])
+            self._scans = {scan.archive.collection: scan}
+            verification.look_up_list(conn, scan, self.run.stop_flag)
+        for scan in self._scans.values():
+            if scan.has_begun:
+                yield from verification.of_scan(
+                    conn,
+                    scan,
+                    partition,
+                    seeded=not self.run.options.dry_run,
+                    accept_total=accept_total,
+                )
 
     # -- pages -----------------------------------------------------------------------------------
 
-    def _open(self, conn: Connection) -> Callable[[int], ScanPage | None]:
-        self._scans = [self._begin(conn, archive) for archive in self._archives]
+    def _open(self, conn: Connection) -> Callable[[int], Page | None]:
+        # Otherwise, runs with a limit would only ever scan the first collection.
+        archives = sorted(self._archives, key=lambda archive: self._is_finished(conn, archive))
+        self._scans = {each.collection: self._begin(conn, each) for each in archives}
         return self._next_page
 
-    def _next_page(self, size: int) -> ScanPage | None:
-        for position, scan in enumerate(self._scans):
+    def _is_finished(self, conn: Connection, archive: ArtArchive) -> bool:
+        if isinstance(self._source, Path):
+            return False
+        checkpoint = scans.load(conn, archive.collection, self.run.options.partition)
+        return checkpoint is not None and checkpoint.is_finished
+
+    def _next_page(self, size: int) -> Page | None:
+        for scan in self._scans.values():
             if not scan.pages.finished:
-                page = scan.pages.next_page(size)
-                return ScanPage(position, scan.archive.collection, page)
+                return scan.pages.next_page(size)
         return None
 
     def _count(self, conn: Connection) -> int | None:
@@ -221,66 +181,66 @@ class SeedFromIaScan(Job[ScanPage, ScanPage]):
         partition = self.run.options.partition
         return sum(
             max(0, verification.count_with_art(conn, scan.archive, partition) - scan.gids_before)
-            for scan in self._scans
+            for scan in self._scans.values()
         )
 
     def _begin(self, conn: Connection, archive: ArtArchive) -> Scan:
         """Return a scan from the beginning, or from the position of an interrupted one."""
         partition = self.run.options.partition
         if isinstance(self._source, Path):
-            return Scan(archive, ListedPages(self._source, partition), Checkpoint(has_rights=True))
+            pages = ListedPages(self._source, archive, partition)
+            return Scan(archive, pages, Checkpoint(has_rights=True))
         checkpoint = scans.load(conn, archive.collection, partition)
         has_rights = self._source.has_credentials
         if checkpoint is None or self._restart or not checkpoint.may_continue(has_rights):
             checkpoint = Checkpoint(has_rights)
         after = checkpoint.pages, checkpoint.cursor
-        pages = ScrapedPages(self._source, archive, partition, self.run.stop_flag, after)
-        return Scan(archive, pages, checkpoint, gids_before=checkpoint.gids)
+        scraped = ScrapedPages(self._source, archive, partition, self.run.stop_flag, after)
+        return Scan(archive, scraped, checkpoint, gids_before=checkpoint.gids)
 
     # -- writing ---------------------------------------------------------------------------------
 
     def _apply(
-        self, conn: Connection, results: Sequence[ScanPage], seed: Seed, *, stores: bool
+        self, conn: Connection, results: Sequence[Page], *, preview: bool = False
     ) -> _Seeded:
-        pages: list[_SeededPage] = []
-        problems: list[Problem] = [] if any(s.has_begun for s in self._scans) else self._missing()
-        counts: Counter[str] = Counter()
-        passed_over: Counter[int] = Counter()
-        for result in results:
-            scan, page = self._scans[result.scan], result.page
-            entity_type = scan.archive.entity_type
-            gone, others = _not_live(conn, scan.archive, page.gids)
-            priorities = {
-                gid: seeding.GONE if gid in gone else seeding.LIVE
-                for gid in page.gids
-                if gid not in others
-            }
-            seeded = seed(conn, entity_type, priorities)
-            counts.update(seeded.counts)
-            # No earlier page can have met rows that are only created now.
-            ids, new = seeded.new_ids, seeded.written
-            if self.run.options.dry_run:
-                # Without rows, gids are distinguished by their numbers.
-                new = len(priorities)
-            elif new < len(priorities):
-                ids = verification.look_up(conn, entity_type, priorities)
-                new = scan.count_new(ids)
-            checkpoint = scan.after(page, new)
-            if stores and not result.is_part:
-                partition = self.run.options.partition
-                scans.store(conn, scan.archive.collection, partition, checkpoint)
-            counts.update(not_live=len(gone), of_another_type=len(others))
-            if not result.is_part:
-                counts.update(identifiers=page.identifiers, foreign=page.foreign)
-            texts = _passed_over(scan.archive, page, others)
-            left = max(0, _REPORTED - self._reported[result.scan])
-            problems += [
-                Problem(f"identifier in {result.collection}", f"skipped, {text}")
-                for text in texts[:left]
-            ]
-            passed_over[result.scan] += len(texts)
-            pages.append(_SeededPage(result, checkpoint, ids))
-        return _Seeded(+counts, problems, pages, passed_over)
+        # A batch of a stream is one page.
+        (page,) = results
+        scan = self._scans[page.collection]
+        entity_type, partition = scan.archive.entity_type, self.run.options.partition
+        gone, others = _not_live(conn, scan.archive, page.gids)
+        priorities = {
+            gid: seeding.GONE if gid in gone else seeding.LIVE
+            for gid in page.gids
+            if gid not in others
+        }
+        seeded = seeding.seed(conn, entity_type, priorities, preview=preview)
+        if preview:
+            # Without rows, gids are distinguished by their numbers.
+            ids, new = [], len(priorities)
+        else:
+            ids = seeding.row_ids(conn, [entity_type], priorities)
+            new = scan.count_new(ids)
+        checkpoint = scan.after(page, new)
+        counts = Counter(seeded.counts)
+        counts.update(not_live=len(gone), of_another_type=len(others))
+        if not page.is_part:
+            counts.update(identifiers=page.identifiers, foreign=page.foreign)
+            if not preview and not isinstance(self._source, Path):
+                scans.store(conn, page.collection, partition, checkpoint)
+        problems = [] if any(s.has_begun for s in self._scans.values()) else self._missing()
+        texts = _passed_over(scan.archive, page, others)
+        left = max(0, _REPORTED - self._reported[page.collection])
+        problems += [
+            Problem(f"identifier in {page.collection}", f"skipped, {text}") for text in texts[:left]
+        ]
+        return _Seeded(
+            +counts,
+            problems,
+            page=page,
+            checkpoint=checkpoint,
+            ids=ids,
+            passed_over=len(texts),
+        )
 
     def _missing(self) -> list[Problem]:
         if isinstance(self._source, Path) or self._source.has_credentials:

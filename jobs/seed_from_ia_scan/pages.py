@@ -6,11 +6,13 @@ This module handles the faults of the enumeration; the job decides what to do wi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Final, Protocol
+from uuid import UUID
 
 from artwork_backfill.jobs.seed_from_ia_scan.distinct import number_of
 from artwork_backfill.shared.audit.archives import ArtArchive
@@ -24,7 +26,7 @@ from artwork_backfill.shared.clients.http import CredentialsRefused, ServiceDown
 from artwork_backfill.shared.engine.job import Partition, RunFailed, StopRun
 from artwork_backfill.shared.id_set import IdSet
 from artwork_backfill.shared.lines import DamagedInput, read_blocks
-from artwork_backfill.shared.seeding import share
+from artwork_backfill.shared.seeding import gid_of, share
 
 #: How often an implausible page is requested, and the delay between, in seconds.
 _ATTEMPTS: Final = 4
@@ -48,9 +50,6 @@ _MOST_BARREN: Final = 20
 #: few per cent seem to be known although they are new, but never a whole page.
 _REMEMBERED: Final = 1 << 27
 
-_IDENTIFIER: Final = re.compile(
-    r"mbid-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE | re.ASCII
-)
 # The start of an identifier, or what a file system leaves of a file that was not fully written.
 _CUT_OFF: Final = re.compile(r"m|mb|mbi|mbid|mbid-[0-9a-f-]{0,35}|\0+", re.IGNORECASE)
 
@@ -74,8 +73,11 @@ class Page:
         The size of the collection according to the service.
     gid_numbers, other_numbers
         The numbers (`distinct.number_of`) of the gids and of all other identifiers.
+    is_part
+        Whether more of the page follows, so that its cursor is not due yet.
     """
 
+    collection: str
     number: int
     gids: frozenset[bytes]
     identifiers: int
@@ -85,6 +87,27 @@ class Page:
     total: int | None = None
     gid_numbers: frozenset[int] = frozenset()
     other_numbers: frozenset[int] = frozenset()
+    is_part: bool = False
+
+    def __str__(self) -> str:
+        gids = [str(UUID(bytes=gid)) for gid in islice(self.gids, 1)]
+        return f"{self.collection}, page {self.number}: {', '.join(gids)}"
+
+    @property
+    def rows(self) -> int:
+        return len(self.gids)
+
+    def halves(self) -> tuple[Page, ...]:
+        """Return the two halves of the page, or nothing if it holds a single gid."""
+        gids = sorted(self.gids)
+        if len(gids) < 2:
+            return ()
+        first, rest = frozenset(gids[: len(gids) // 2]), frozenset(gids[len(gids) // 2 :])
+        # The cursor belongs to the part that is written last.
+        return (
+            replace(self, gids=first, examples=(), is_part=True),
+            replace(self, gids=rest),
+        )
 
 
 class Pages(Protocol):
@@ -99,12 +122,7 @@ class Pages(Protocol):
 class ScrapedPages:
     """An enumeration through the scrape API, page after page by cursor.
 
-    Parameters
-    ----------
-    after
-        The number of pages that an earlier run has read, and the cursor of the next one.
-    stop_flag
-        Ends every wait.
+    `after` is the number of pages that an earlier run has read, and the cursor of the next one.
     """
 
     def __init__(
@@ -122,7 +140,7 @@ class ScrapedPages:
         self._stop_flag = stop_flag
         self._number, self._cursor = after
         #: Marks of the cursors and pages seen so far; a collection has thousands of pages.
-        self._seen = _marks_of_cursor(self._cursor)
+        self._seen = _marks(self._cursor)
         self._known = IdSet()
         self._barren = 0
         self._may_start_over = self._cursor is not None
@@ -138,15 +156,23 @@ class ScrapedPages:
             The service refuses the keys, answers with an error, or repeats pages.
         """
         answer = self._answer()
-        self._seen |= _marks(answer)
+        self._seen |= _marks(answer.cursor, answer.identifiers)
         self._number += 1
         self._cursor = answer.cursor
         self.finished = answer.cursor is None
         self._look_for_new(answer)
-        return _page(answer.identifiers, self._number, self._partition, answer.cursor, answer.total)
+        return _page(
+            self._archive,
+            answer.identifiers,
+            self._number,
+            self._partition,
+            answer.cursor,
+            answer.total,
+        )
 
     def _look_for_new(self, answer: ScrapePage) -> None:
-        numbers = {hash(gid) % _REMEMBERED for gid in _gids(answer.identifiers)}
+        gids = filter(None, map(gid_of, answer.identifiers))
+        numbers = {hash(gid) % _REMEMBERED for gid in gids}
         is_barren = all(number in self._known for number in numbers)
         self._known.update(numbers)
         self._barren = self._barren + 1 if is_barren else 0
@@ -198,7 +224,7 @@ class ScrapedPages:
         return self._ask()
 
     def _is_repeated(self, answer: ScrapePage) -> bool:
-        return not self._seen.isdisjoint(_marks(answer))
+        return not self._seen.isdisjoint(_marks(answer.cursor, answer.identifiers))
 
 
 class ListedPages:
@@ -207,26 +233,22 @@ class ListedPages:
     The size of a list is unknown, and no position is stored.
     """
 
-    def __init__(self, path: Path, partition: Partition) -> None:
+    def __init__(self, path: Path, archive: ArtArchive, partition: Partition) -> None:
         self.finished = False
         #: Why and where the reading of the list ended early.
         self.damage: str | None = None
         self._path = path
+        self._archive = archive
         self._partition = partition
         self._number = 0
         self._lines = self._read()
 
     def next_page(self, size: int) -> Page:
         """Return the next `size` identifiers."""
-        identifiers = []
-        for identifier in self._lines:
-            identifiers.append(identifier)
-            if len(identifiers) >= size:
-                break
-        else:
-            self.finished = True
+        identifiers = list(islice(self._lines, size))
+        self.finished = len(identifiers) < size
         self._number += 1
-        return _page(identifiers, self._number, self._partition)
+        return _page(self._archive, identifiers, self._number, self._partition)
 
     def _read(self) -> Iterator[str]:
         last = ""
@@ -247,21 +269,27 @@ class ListedPages:
 
 
 def _page(
-    identifiers: Iterable[str],
+    archive: ArtArchive,
+    identifiers: Sequence[str],
     number: int,
     partition: Partition,
     cursor: str | None = None,
     total: int | None = None,
 ) -> Page:
-    every = list(identifiers)
-    all_gids = frozenset(_gids(every))
-    gids = all_gids if partition.count == 1 else frozenset(share(all_gids, partition))
-    foreign = [identifier for identifier in every if not _IDENTIFIER.fullmatch(identifier)]
+    all_gids: set[bytes] = set()
+    foreign: list[str] = []
+    for identifier in identifiers:
+        if (gid := gid_of(identifier)) is not None:
+            all_gids.add(gid)
+        else:
+            foreign.append(identifier)
+    gids = frozenset(share(all_gids, partition))
     others = {identifier.encode("utf-8", "surrogatepass") for identifier in foreign}
     return Page(
+        archive.collection,
         number,
         gids,
-        len(every),
+        len(identifiers),
         len(foreign),
         tuple(foreign[:_SHOWN]),
         cursor,
@@ -271,24 +299,12 @@ def _page(
     )
 
 
-def _gids(identifiers: Iterable[str]) -> Iterator[bytes]:
-    for identifier in identifiers:
-        if match := _IDENTIFIER.fullmatch(identifier):
-            yield bytes.fromhex(match[1].replace("-", ""))
-
-
-def _marks(answer: ScrapePage) -> set[int]:
+def _marks(cursor: str | None, identifiers: Sequence[str] = ()) -> set[int]:
     """Return marks that identify a page, in whatever order, and its cursor."""
-    marks = _marks_of_cursor(answer.cursor)
-    if answer.identifiers:
-        marks.add(hash(frozenset(answer.identifiers)))
-    return marks
-
-
-def _marks_of_cursor(cursor: str | None) -> set[int]:
-    return set() if cursor is None else {hash(("cursor", cursor))}
+    marks = set() if cursor is None else {hash(("cursor", cursor))}
+    return marks | ({hash(frozenset(identifiers))} if identifiers else set())
 
 
 def _is_of_another_query(answer: ScrapePage) -> bool:
     identifiers = answer.identifiers
-    return len(identifiers) >= _TELLING and not any(map(_IDENTIFIER.fullmatch, identifiers))
+    return len(identifiers) >= _TELLING and not any(map(gid_of, identifiers))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Final
 
 from psycopg import Connection
@@ -16,8 +16,7 @@ from artwork_backfill.shared.engine.job import Partition, RunFailed
 from artwork_backfill.shared.id_set import IdSet
 
 _LOAD: Final = """
-SELECT has_rights, cursor, pages, identifiers, foreign_identifiers, gids, total,
-       seen_gids, seen_others
+SELECT {columns}
 FROM artwork_indexer.ia_scan
 WHERE collection = %(collection)s
 AND partition_index = %(partition)s AND partition_count = %(partitions)s
@@ -27,22 +26,10 @@ AND partition_index = %(partition)s AND partition_count = %(partitions)s
 # over the scan in the meantime, its checkpoint stays.
 _STORE: Final = """
 INSERT INTO artwork_indexer.ia_scan AS scan (
-    collection, partition_index, partition_count, has_rights,
-    cursor, pages, identifiers, foreign_identifiers, gids, total, seen_gids, seen_others)
-VALUES (
-    %(collection)s, %(partition)s, %(partitions)s, %(has_rights)s,
-    %(cursor)s, %(pages)s, %(identifiers)s, %(foreign_identifiers)s, %(gids)s, %(total)s,
-    %(seen_gids)s, %(seen_others)s)
+    collection, partition_index, partition_count, {columns})
+VALUES (%(collection)s, %(partition)s, %(partitions)s, {values})
 ON CONFLICT (collection, partition_index, partition_count) DO UPDATE
-SET has_rights = excluded.has_rights,
-    cursor = excluded.cursor,
-    pages = excluded.pages,
-    identifiers = excluded.identifiers,
-    foreign_identifiers = excluded.foreign_identifiers,
-    gids = excluded.gids,
-    total = excluded.total,
-    seen_gids = excluded.seen_gids,
-    seen_others = excluded.seen_others,
+SET ({columns}) = ROW ({excluded}),
     started_at = CASE WHEN excluded.pages = 1 THEN now() ELSE scan.started_at END,
     last_page_at = now()
 WHERE %(pages)s = 1 OR scan.pages IN (%(pages)s, %(pages)s - 1)
@@ -122,10 +109,15 @@ class Checkpoint:
         )
 
 
+_COLUMNS: Final = tuple(field.name for field in fields(Checkpoint))
+
+
 def load(conn: Connection, collection: str, partition: Partition) -> Checkpoint | None:
     """Return the position of the last scan of a collection, or None."""
+    query = _LOAD.format(columns=", ".join(_COLUMNS))
     with conn.cursor(row_factory=class_row(Checkpoint)) as cursor:
-        return cursor.execute(_LOAD, _key(collection, partition)).fetchone()
+        values = {"collection": collection, **partition.values}
+        return cursor.execute(query.encode(), values).fetchone()
 
 
 def store(conn: Connection, collection: str, partition: Partition, checkpoint: Checkpoint) -> None:
@@ -136,19 +128,17 @@ def store(conn: Connection, collection: str, partition: Partition, checkpoint: C
     RunFailed
         Another run has scanned the same partition in the meantime.
     """
-    if not conn.execute(_STORE, _key(collection, partition) | asdict(checkpoint)).rowcount:
+    query = _STORE.format(
+        columns=", ".join(_COLUMNS),
+        values=", ".join(f"%({name})s" for name in _COLUMNS),
+        excluded=", ".join(f"excluded.{name}" for name in _COLUMNS),
+    )
+    values = {"collection": collection, **partition.values, **asdict(checkpoint)}
+    if not conn.execute(query.encode(), values).rowcount:
         raise RunFailed(
             f"another run is scanning {collection} from another position: wait until one of them"
             " has ended, and run this again"
         )
-
-
-def _key(collection: str, partition: Partition) -> dict[str, object]:
-    return {
-        "collection": collection,
-        "partition": partition.index,
-        "partitions": partition.count,
-    }
 
 
 @dataclass(slots=True)
@@ -163,6 +153,8 @@ class Scan:
         The number of distinct gids of the interrupted run.
     ids
         Rows of audit_entity that this run has met, one for each distinct gid.
+    absent
+        The number of gids without a row that a verification has met.
     """
 
     archive: ArtArchive
@@ -170,11 +162,7 @@ class Scan:
     checkpoint: Checkpoint
     gids_before: int = 0
     ids: IdSet = field(default_factory=IdSet)
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the last page is committed."""
-        return self.pages.finished and self.checkpoint.is_finished
+    absent: int = 0
 
     @property
     def has_begun(self) -> bool:
@@ -186,14 +174,17 @@ class Scan:
 
     def after(self, page: Page, new: int) -> Checkpoint:
         """Return the position after a page with `new` new rows is committed."""
-        if page.number == 1:
-            return self.checkpoint.after(page, len(self.ids) + new)
-        # A dry run has met no rows.
-        met = max(self.gids_before + len(self.ids), self.checkpoint.gids)
+        met = len(self.ids)
+        if page.number > 1:
+            # A dry run has met no rows.
+            met = max(self.gids_before + met, self.checkpoint.gids)
         return self.checkpoint.after(page, met + new)
 
-    def take(self, page: Page, checkpoint: Checkpoint) -> None:
-        """Record that a page is committed."""
+    def take(self, page: Page, checkpoint: Checkpoint, ids: Sequence[int]) -> None:
+        """Record that a page, or a part of one, is committed, and the rows that it met."""
+        self.ids.update(ids)
+        if page.is_part:
+            return
         self.checkpoint = checkpoint
         if page.number == 1:
             # The interrupted run's cursor had expired, so its gids are counted again.

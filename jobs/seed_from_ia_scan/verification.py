@@ -12,7 +12,7 @@ from artwork_backfill.jobs.seed_from_ia_scan import scan as scans
 from artwork_backfill.jobs.seed_from_ia_scan.pages import ListedPages
 from artwork_backfill.jobs.seed_from_ia_scan.scan import Checkpoint, Scan
 from artwork_backfill.shared import seeding
-from artwork_backfill.shared.audit.archives import ArtArchive, EntityType
+from artwork_backfill.shared.audit.archives import ArtArchive
 from artwork_backfill.shared.engine.job import Note, Partition, StopRun, Verification
 from artwork_backfill.shared.engine.session import count
 
@@ -29,18 +29,6 @@ IDENTIFIERS_SHARE: Final = 0.5
 
 #: The number of identifiers of a list that are looked up at once.
 _PAGE: Final = 20_000
-
-_LOOK_UP: Final = """
-SELECT id
-FROM artwork_indexer.audit_entity
-WHERE entity_type = %(entity_type)s AND gid = ANY (%(gids)s::uuid[])
-"""
-
-_COUNT_PRESENT: Final = """
-SELECT count(*)
-FROM artwork_indexer.audit_entity
-WHERE id = ANY (%(ids)s::bigint[]) AND entity_type = %(entity_type)s
-"""
 
 _COUNT_ALL: Final = """
 SELECT count(*)
@@ -73,12 +61,6 @@ _OTHER_WAYS: Final = (
 )
 
 
-def look_up(conn: Connection, entity_type: EntityType, gids: Iterable[bytes]) -> list[int]:
-    """Return the ids of the rows of these gids in audit_entity."""
-    values = {"gids": seeding.uuid_array(gids), "entity_type": entity_type}
-    return [id_ for (id_,) in conn.execute(_LOOK_UP, values)]
-
-
 def count_with_art(conn: Connection, archive: ArtArchive, partition: Partition) -> int:
     """Return how many entities have art that is not darkened, according to MusicBrainz."""
     return count(conn, archive.query(_COUNT_WITH_ART), partition.values)
@@ -87,42 +69,28 @@ def count_with_art(conn: Connection, archive: ArtArchive, partition: Partition) 
 def of_scan(
     conn: Connection, scan: Scan, partition: Partition, *, seeded: bool, accept_total: bool
 ) -> Iterator[Verification | Note]:
-    """Verify what this run did of a scan.
-
-    Parameters
-    ----------
-    seeded
-        Whether the run was to create rows.
-    accept_total
-        Whether to ignore archive.org's total.
-    """
+    """Verify a scan, or a list that was looked up; `seeded` unless nothing was to be written."""
     if seeded:
         yield _present(conn, scan)
     if isinstance(scan.pages, ListedPages):
-        yield _read_whole(scan.pages)
+        damage = scan.pages.damage or ""
+        yield Verification.equal(
+            "damage that kept the list from being read", 0, int(bool(damage)), damage
+        )
         yield from _list_coverage(conn, scan, partition)
     else:
         yield from _completeness(conn, scan.archive, scan.checkpoint, partition, accept_total)
 
 
-def of_list(
-    conn: Connection, scan: Scan, partition: Partition, stop_flag: Event
-) -> Iterator[Verification | Note]:
-    """Verify without a run that all gids of a list have rows; the list is read again."""
-    absent = 0
+def look_up_list(conn: Connection, scan: Scan, stop_flag: Event) -> None:
+    """Read a whole list and look up the rows of its gids, for a verification without a run."""
     while not scan.pages.finished:
         if stop_flag.is_set():
             raise StopRun("stopped before the whole list was read: run it again", planned=True)
         page = scan.pages.next_page(_PAGE)
-        ids = look_up(conn, scan.archive.entity_type, page.gids)
-        checkpoint = scan.after(page, scan.count_new(ids))
-        scan.ids.update(ids)
-        scan.take(page, checkpoint)
-        absent += len(page.gids) - len(ids)
-    yield _present(conn, scan, absent)
-    if isinstance(scan.pages, ListedPages):
-        yield _read_whole(scan.pages)
-    yield from _list_coverage(conn, scan, partition)
+        ids = seeding.row_ids(conn, [scan.archive.entity_type], page.gids)
+        scan.absent += len(page.gids) - len(ids)
+        scan.take(page, scan.after(page, scan.count_new(ids)), ids)
 
 
 def of_earlier_scans(
@@ -151,21 +119,12 @@ def of_earlier_scans(
         yield from _completeness(conn, archive, checkpoint, partition, accept_total)
 
 
-def _present(conn: Connection, scan: Scan, absent: int = 0) -> Verification:
-    entity_type, checkpoint = scan.archive.entity_type, scan.checkpoint
-    found = sum(
-        # As text, which psycopg need not convert number by number.
-        count(
-            conn,
-            _COUNT_PRESENT,
-            {"ids": f"{{{','.join(map(str, ids))}}}", "entity_type": entity_type},
-        )
-        for ids in scan.ids.chunks()
-    )
+def _present(conn: Connection, scan: Scan) -> Verification:
+    checkpoint = scan.checkpoint
     return Verification.equal(
         f"gids of {scan.archive.collection} in audit_entity",
-        len(scan.ids) + absent,
-        found,
+        len(scan.ids) + scan.absent,
+        seeding.count_rows(conn, scan.ids),
         f"{checkpoint.identifiers:,} identifiers seen,"
         f" {checkpoint.foreign_identifiers:,} of them not an entity's",
     )
@@ -230,9 +189,3 @@ def _list_coverage(
     )
     with_art = count_with_art(conn, scan.archive, partition)
     yield Note("gids of the list", checkpoint.gids, f"of {with_art:,} entities with art")
-
-
-def _read_whole(pages: ListedPages) -> Verification:
-    return Verification.equal(
-        "damage that kept the list from being read", 0, int(bool(pages.damage)), pages.damage or ""
-    )

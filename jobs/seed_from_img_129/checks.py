@@ -6,7 +6,7 @@ The names are those of the CAA Auditor: `Category::...`, phrased as what should 
 
 from __future__ import annotations
 
-from enum import Enum, auto
+from enum import Enum
 from typing import Final, NamedTuple
 
 #: The index is missing or malformed, or an image is missing, unexpected or has no original.
@@ -40,12 +40,17 @@ _TEST_ITEM: Final = b"::test item"
 
 
 class Note(Enum):
-    """What to report about a line in addition to its priority."""
+    """What to count about a line in addition to its priority, and to report with its meaning."""
 
-    DAMAGED = auto()
-    UNKNOWN_CHECK = auto()
-    NO_FAILURE = auto()
-    TEST_ITEM = auto()
+    DAMAGED = "damaged", "damaged line, skipped"
+    UNKNOWN_CHECK = "unknown_checks", "unknown check"
+    NO_FAILURE = "without_failure", "item without a failed check, skipped"
+    # Expected, and therefore only counted.
+    TEST_ITEM = "test_items", ""
+
+    def __init__(self, counted_as: str, meaning: str) -> None:
+        self.counted_as = counted_as
+        self.meaning = meaning
 
 
 class Verdict(NamedTuple):
@@ -58,7 +63,6 @@ class Verdict(NamedTuple):
     note: Note | None = None
 
 
-NOTHING: Final = Verdict(0)
 DAMAGED: Final = Verdict(0, Note.DAMAGED)
 
 

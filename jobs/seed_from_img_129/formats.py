@@ -10,16 +10,14 @@ from __future__ import annotations
 import binascii
 import csv
 import re
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
-from functools import lru_cache
-from typing import ClassVar, Final, NamedTuple
+from functools import lru_cache, partial
+from typing import Final, NamedTuple
 
 from artwork_backfill.jobs.seed_from_img_129.checks import (
     DAMAGED,
-    NOTHING,
     OTHER,
     PASSED,
     URGENT,
@@ -78,12 +76,17 @@ def pack_gid(text: bytes) -> bytes | None:
         packed = binascii.unhexlify(text.replace(b"-", b""))
     except ValueError:
         return None
-        # A shorter text has fewer digits, and so has one with more dashes.
+    # A shorter text has fewer digits, and so has one with more dashes.
     return packed if len(packed) == 16 else None
 
 
-class Reader(ABC):
-    """Read the lines of one source; a subclass for each kind knows the meaning of a tail.
+class Reader:
+    """Read the lines of one source.
+
+    Parameters
+    ----------
+    judge_tail
+        Returns the meaning of a line with this tail, stripped at its end.
 
     Attributes
     ----------
@@ -93,17 +96,11 @@ class Reader(ABC):
         The number of lines of the latest block that belong to an entity.
     """
 
-    kind: ClassVar[Kind]
-
-    def __init__(self) -> None:
+    def __init__(self, judge_tail: Callable[[bytes], Verdict]) -> None:
         self.seeds: dict[bytes, int] = {}
         self.usable = 0
-        self._verdicts = _Verdicts(self.judge)
+        self._verdicts = _Verdicts(judge_tail)
         self._last: tuple[bytes, bytes | None] = (b"", None)
-
-    @abstractmethod
-    def judge(self, tail: bytes) -> Verdict:
-        """Return the meaning of a line with this tail, stripped at its end."""
 
     def heading(self, number: int, line: bytes) -> list[Remark] | None:
         """Parse a line that names columns, if this is one; return remarks about it."""
@@ -168,56 +165,60 @@ def _split_line(line: bytes) -> tuple[bytes | None, bytes]:
     return pack_gid(odd[1]) if odd else None, line[len(column) :]
 
 
-class ListReader(Reader):
+# -- the kinds -------------------------------------------------------------------------------------
+
+
+def _judge_in_list(tail: bytes) -> Verdict:
     """One gid per line, with no further information."""
-
-    kind = Kind.LIST
-
-    def judge(self, tail: bytes) -> Verdict:
-        return DAMAGED if tail else Verdict(OTHER)
+    return DAMAGED if tail else _OTHER
 
 
 class LogReader(Reader):
     """`gid TAB check` for every check that failed or made the auditor skip the item."""
 
-    kind = Kind.LOG
+    def __init__(self) -> None:
+        super().__init__(_judge_in_log)
 
-    def judge(self, tail: bytes) -> Verdict:
-        empty, *columns = tail.split(b"\t")
-        return judge(columns[0]) if not empty and len(columns) == 1 else DAMAGED
+    def read(self, block: Block) -> list[Remark]:
+        remarks = super().read(block)
+        if block.is_open and Note.DAMAGED not in [remark.note for remark in remarks]:
+            # The beginning of a check that other lines name: the file is cut off.
+            (line,) = block.lines
+            tail = line[_GID_CHARS:]
+            if any(known.startswith(tail) and known != tail for known in self._verdicts):
+                remarks.append(Remark(block.first, Note.DAMAGED, line))
+        return remarks
 
 
-class ActionReader(Reader):
+def _judge_in_log(tail: bytes) -> Verdict:
+    empty, *columns = tail.split(b"\t")
+    return judge(columns[0]) if not empty and len(columns) == 1 else DAMAGED
+
+
+def _judge_action(tail: bytes) -> Verdict:
     """`gid TAB MusicBrainz URL TAB archive.org URL TAB check; check; ...`."""
-
-    kind = Kind.ACTIONS
-
-    def judge(self, tail: bytes) -> Verdict:
-        empty, *columns = tail.split(b"\t")
-        if empty or not 2 <= len(columns) <= 3 or b"://" not in columns[0]:
-            return DAMAGED
-        return _judge_all(columns[2]) if len(columns) == 3 else Verdict(OTHER)
+    empty, *columns = tail.split(b"\t")
+    if empty or not 2 <= len(columns) <= 3 or b"://" not in columns[0]:
+        return DAMAGED
+    return _judge_all(columns[2]) if len(columns) == 3 else _OTHER
 
 
-class ResultsReader(Reader):
+@lru_cache(maxsize=128)
+def _judge_all(checks: bytes) -> Verdict:
+    return gravest([judge(check.strip()) for check in checks.split(b";")])
+
+
+def _judge_result(tail: bytes, passed: Verdict) -> Verdict:
     """`gid TAB check TAB outcome` for every check of every item, passed or not."""
-
-    kind = Kind.RESULTS
-
-    def __init__(self, *, include_passed: bool) -> None:
-        super().__init__()
-        self._passed = Verdict(PASSED) if include_passed else NOTHING
-
-    def judge(self, tail: bytes) -> Verdict:
-        empty, *columns = tail.split(b"\t")
-        if empty or len(columns) != 2 or columns[1] not in _OUTCOMES:
-            return DAMAGED
-        verdict = judge(columns[0])
-        if columns[1] != b"PASSED":
-            return verdict
-        # An item that passed the check for test items is not a test item.
-        note = verdict.note if verdict.note is Note.UNKNOWN_CHECK else None
-        return self._passed._replace(note=note)
+    empty, *columns = tail.split(b"\t")
+    if empty or len(columns) != 2 or columns[1] not in _OUTCOMES:
+        return DAMAGED
+    verdict = judge(columns[0])
+    if columns[1] != b"PASSED":
+        return verdict
+    # An item that passed the check for test items is not a test item.
+    note = verdict.note if verdict.note is Note.UNKNOWN_CHECK else None
+    return passed._replace(note=note)
 
 
 _URGENT: Final = Verdict(URGENT)
@@ -227,10 +228,8 @@ _OTHER: Final = Verdict(OTHER)
 class TableReader(Reader):
     """`gid,count,count,...`: how often each check failed; the first line names the checks."""
 
-    kind = Kind.TABLE
-
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(self._judge_row)
         # Before a heading names the columns, no line can be valid.
         self._is_line = self._is_tame_line = re.compile(rb"(?!)").fullmatch
 
@@ -255,17 +254,12 @@ class TableReader(Reader):
         self._is_line = re.compile(any_count * len(names)).fullmatch
         self._is_tame_line = re.compile(b"".join(tame)).fullmatch
 
-    def judge(self, tail: bytes) -> Verdict:
+    def _judge_row(self, tail: bytes) -> Verdict:
         # Spreadsheets quote values, and some programs write a space after each comma.
         tail = tail.translate(None, b' "')
         if self._is_tame_line(tail):
             return _OTHER if tail.strip(b"0,") else Verdict(0, Note.NO_FAILURE)
         return _URGENT if self._is_line(tail) else DAMAGED
-
-
-@lru_cache(maxsize=128)
-def _judge_all(checks: bytes) -> Verdict:
-    return gravest([judge(check.strip()) for check in checks.split(b";")])
 
 
 # -- recognising the kind --------------------------------------------------------------------------
@@ -309,17 +303,17 @@ def recognise(lines: Iterable[bytes], name: str) -> Kind | None:
 
 def reader_for(kind: Kind, *, include_passed: bool) -> Reader:
     """Return a reader of files of this kind."""
-    if kind is Kind.RESULTS:
-        return ResultsReader(include_passed=include_passed)
-    return _READERS[kind]()
-
-
-_READERS: Final[Mapping[Kind, Callable[[], Reader]]] = {
-    Kind.TABLE: TableReader,
-    Kind.ACTIONS: ActionReader,
-    Kind.LOG: LogReader,
-    Kind.LIST: ListReader,
-}
+    match kind:
+        case Kind.TABLE:
+            return TableReader()
+        case Kind.RESULTS:
+            return Reader(partial(_judge_result, passed=Verdict(PASSED if include_passed else 0)))
+        case Kind.ACTIONS:
+            return Reader(_judge_action)
+        case Kind.LOG:
+            return LogReader()
+        case Kind.LIST:
+            return Reader(_judge_in_list)
 
 
 def may_be_empty(name: str) -> bool:

@@ -7,9 +7,9 @@ The files are streamed: a batch is a part of a source with a limited number of d
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Final, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Final
 
 from psycopg import Connection
 
@@ -26,7 +26,6 @@ from artwork_backfill.shared.engine.job import (
     Verification,
     Written,
 )
-from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.sources import Stream
 from artwork_backfill.shared.engine.tables import Table
@@ -62,49 +61,26 @@ CROSS JOIN LATERAL (
 
 @dataclass(frozen=True, slots=True)
 class _Seeded(Written):
-    """The result of a transaction, and the chunks it belongs to."""
+    """The result of a chunk."""
 
-    chunks: Sequence[Chunk] = ()
+    chunk: Chunk = field(kw_only=True)
 
 
-class _Found(NamedTuple):
-    """Numbers of gids: in all, with a row, with their priority, and by state in MusicBrainz."""
-
-    gids: int
-    present: int
-    prioritised: int
-    live: int
-    merged: int
-    deleted: int
-
-    @property
-    def unknown(self) -> int:
-        return self.gids - self.live - self.merged - self.deleted
+#: Numbers of gids: in all (`gids`), with a row, with their priority, and by state in MusicBrainz.
+_Found = Counter[str]
+_LOOKED_UP_AS: Final = ("present", "prioritised", "live", "merged", "deleted")
 
 
 class SeedFromImg129(Job[Chunk, Chunk]):
     """Give every valid gid of the sources a row in audit_entity with at least its priority.
 
-    Parameters
-    ----------
-    sources
-        The sources to read, in this order.
-    passed_over
-        Files in folders that are not sources, to be reported.
-    allow_damaged
-        Whether to accept that something could not be read.
-    include_passed, priority
-        See `Reading`.
+    `passed_over` are files in folders that are not sources, to be reported; for the other options
+    see the command.
     """
 
     name: ClassVar[str] = "seed-from-img-129"
     database = Settings.musicbrainz_database
-    tables: ClassVar[tuple[Table, ...]] = (
-        *seeding.TABLES,
-        Table("artwork_indexer.event_queue"),
-        Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
-        *RUN_TABLES,
-    )
+    tables: ClassVar[tuple[Table, ...]] = seeding.TABLES
     one_snapshot: ClassVar[bool] = False
     verifies_dry_runs: ClassVar[bool] = True
     batch_size: ClassVar[int] = 10_000
@@ -133,7 +109,7 @@ class SeedFromImg129(Job[Chunk, Chunk]):
         )
         self._allow_damaged = allow_damaged
         self._ledger = Ledger()
-        self._damaged = self._empty = 0
+        self._counts: Counter[str] = Counter()
         # For a verification without a run.
         self._problems: list[Problem] = []
 
@@ -141,14 +117,13 @@ class SeedFromImg129(Job[Chunk, Chunk]):
         return Stream(lambda _: self._reading.next_chunk)
 
     def write(self, conn: Connection, results: Sequence[Chunk]) -> _Seeded:
-        return _seeded(results, [seeding.seed(conn, _ENTITY_TYPE, c.seeds) for c in results])
+        return _seed(conn, results)
 
     def preview(self, conn: Connection, results: Sequence[Chunk]) -> _Seeded:
-        return _seeded(results, [seeding.preview(conn, _ENTITY_TYPE, c.seeds) for c in results])
+        return _seed(conn, results, preview=True)
 
     def committed(self, written: _Seeded) -> None:
-        for chunk in written.chunks:
-            self._take_note(chunk)
+        self._take_note(written.chunk)
 
     def verify(
         self, conn: Connection, run: RunResult | None
@@ -166,60 +141,65 @@ class SeedFromImg129(Job[Chunk, Chunk]):
 
     def _take_note(self, chunk: Chunk) -> None:
         self._ledger.add(chunk.seeds, chunk.source)
-        self._damaged += chunk.counts.get("damaged", 0)
-        self._empty += chunk.counts.get("empty_sources", 0)
+        self._counts.update(chunk.counts)
 
     # -- verification ----------------------------------------------------------------------------
 
     def _verify_gids(
         self, found: Mapping[Entry, _Found], is_complete: bool
     ) -> Iterator[Verification | Note]:
-        everything = _add(found.values())
+        everything = sum(found.values(), _Found())
+        known = everything["live"] + everything["merged"] + everything["deleted"]
         detail = "" if is_complete else "as far as this run got"
         yield _present("gids in audit_entity", everything, detail)
         for position, source in enumerate(self._sources):
-            of_source = _add(f for entry, f in found.items() if position in entry.sources)
+            of_source = sum(
+                (f for entry, f in found.items() if position in entry.sources), _Found()
+            )
             yield _present(f"gids of {source}", of_source, source.kind or "")
         for priority in sorted({entry.priority for entry in found}, reverse=True):
-            of_priority = _add(f for entry, f in found.items() if entry.priority == priority)
+            of_priority = sum(
+                (f for entry, f in found.items() if entry.priority == priority), _Found()
+            )
             yield Verification.equal(
                 f"gids of priority {priority}",
-                of_priority.gids,
-                of_priority.prioritised,
+                of_priority["gids"],
+                of_priority["prioritised"],
                 "at least of this priority, or no longer unchecked",
             )
-        for presence in ("live", "merged", "deleted", "unknown"):
-            yield Note(f"gids {presence} in MusicBrainz", getattr(everything, presence))
+        for state in ("live", "merged", "deleted"):
+            yield Note(f"gids {state} in MusicBrainz", everything[state])
+        yield Note("gids unknown in MusicBrainz", everything["gids"] - known)
 
     def _verify_readable(self) -> Iterator[Verification]:
         for name, count in (
-            ("lines and files that could not be read", self._damaged),
-            ("sources without a usable line", self._empty),
+            ("lines and files that could not be read", self._counts["damaged"]),
+            ("sources without a usable line", self._counts["empty_sources"]),
         ):
             detail = "accepted" if self._allow_damaged else "--allow-damaged accepts them"
             ok = self._allow_damaged or not count
             yield Verification(name, 0, count, detail, ok=ok)
 
 
-def _seeded(chunks: Sequence[Chunk], seeded: Sequence[seeding.Seeded]) -> _Seeded:
-    counts: Counter[str] = Counter()
-    for chunk, outcome in zip(chunks, seeded, strict=True):
-        counts.update(outcome.counts)
-        counts.update(chunk.counts)
-    return _Seeded(counts, [problem for chunk in chunks for problem in chunk.problems], chunks)
+def _seed(conn: Connection, results: Sequence[Chunk], *, preview: bool = False) -> _Seeded:
+    # A batch of a stream is one chunk.
+    (chunk,) = results
+    counts = Counter(seeding.seed(conn, _ENTITY_TYPE, chunk.seeds, preview=preview).counts)
+    counts.update(chunk.counts)
+    return _Seeded(counts, chunk.problems, chunk=chunk)
 
 
 def _look_up(conn: Connection, ledger: Ledger) -> dict[Entry, _Found]:
     """Return what the database knows about the gids of a ledger, by entry."""
-    found: dict[Entry, _Found] = {}
+    found: defaultdict[Entry, _Found] = defaultdict(Counter)
     waiting: defaultdict[Entry, list[bytes]] = defaultdict(list)
 
     def look_up(entry: Entry) -> None:
         gids = waiting.pop(entry)
         values = {"gids": seeding.uuid_array(gids), "priority": entry.priority}
-        row = only_row(conn, _LOOK_UP, values)
         refused = seeding.count_refused(conn, _ENTITY_TYPE, gids)
-        found[entry] = _add([found.get(entry, _NONE), _Found(len(gids) - refused, *row)])
+        row = only_row(conn, _LOOK_UP, values)
+        found[entry].update(dict(zip(_LOOKED_UP_AS, row, strict=True)), gids=len(gids) - refused)
 
     for gid, entry in ledger.entries():
         waiting[entry].append(gid)
@@ -230,12 +210,5 @@ def _look_up(conn: Connection, ledger: Ledger) -> dict[Entry, _Found]:
     return found
 
 
-def _add(found: Iterable[_Found]) -> _Found:
-    return _Found(*map(sum, zip(_NONE, *found, strict=True)))
-
-
-_NONE: Final = _Found(0, 0, 0, 0, 0, 0)
-
-
 def _present(name: str, found: _Found, detail: str = "") -> Verification:
-    return Verification.equal(name, found.gids, found.present, detail)
+    return Verification.equal(name, found["gids"], found["present"], detail)

@@ -36,12 +36,9 @@ class Entry(NamedTuple):
 
 
 class Ledger:
-    """A map from packed gids to entries. Raises `RunFailed` if the temporary file cannot grow.
+    """A map from packed gids to entries, in an SQLite database, a temporary one by default.
 
-    Parameters
-    ----------
-    file
-        An SQLite database; by default, a temporary one that is created on first use.
+    Raises `RunFailed` if the file cannot grow.
     """
 
     def __init__(self, file: sqlite3.Connection | None = None) -> None:

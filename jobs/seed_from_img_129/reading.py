@@ -15,7 +15,6 @@ from threading import Event
 from typing import Final
 from uuid import UUID
 
-from artwork_backfill.jobs.seed_from_img_129.checks import Note
 from artwork_backfill.jobs.seed_from_img_129.formats import (
     Kind,
     Reader,
@@ -35,18 +34,6 @@ _SHOWN_BYTES: Final = 100
 
 #: A chunk ends after this many lines even if few of them seed anything, so that progress is shown.
 _MOST_LINES: Final = 2_000_000
-
-_MEANING: Final[Mapping[Note, str]] = {
-    Note.DAMAGED: "damaged line, skipped",
-    Note.UNKNOWN_CHECK: "unknown check",
-    Note.NO_FAILURE: "item without a failed check, skipped",
-}
-_COUNTED_AS: Final[Mapping[Note, str]] = {
-    Note.DAMAGED: "damaged",
-    Note.UNKNOWN_CHECK: "unknown_checks",
-    Note.NO_FAILURE: "without_failure",
-    Note.TEST_ITEM: "test_items",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +136,7 @@ class Reading:
         for name, reader, block in self._blocks(source, seeds, counts):
             counts["lines"] += len(block.lines)
             for remark in reader.read(block):
-                counts[_COUNTED_AS[remark.note]] += 1
+                counts[remark.note.counted_as] += 1
                 reported += self._report(name, remark, reported)
             usable += reader.usable
             while len(seeds) >= self._size or self._ends_early(counts):
@@ -214,9 +201,9 @@ class Reading:
 
     def _report(self, name: str, remark: Remark, reported: int) -> bool:
         """Report a line, unless enough were reported; return whether it was."""
-        if remark.note not in _MEANING or reported == _REPORTED_LINES:
+        if not remark.note.meaning or reported == _REPORTED_LINES:
             return False
-        detail = f"{_MEANING[remark.note]}: {_shown(remark.text)}"
+        detail = f"{remark.note.meaning}: {_shown(remark.text)}"
         if reported == _REPORTED_LINES - 1:
             detail += "; further lines of this file are only counted"
         self._problems.append(Problem(f"{name}:{remark.line}", detail))

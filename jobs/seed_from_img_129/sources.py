@@ -163,27 +163,20 @@ def _recognised(place: str, stop_flag: Event) -> Source:
     try:
         if place == STDIN or not (_is_url(place) or _is_file(place)):
             return source
-        name, first_lines = _first_lines(source, stop_flag)
+        with source.parts(stop_flag) as parts:
+            part = next(parts, None)
+            if part is None or part.name:
+                # Each file of an archive has its own kind.
+                return source
+            first_lines = next((block.lines for block in read_blocks(part.stream)), [])
     except OSError as error:
         raise UnreadableSource(f"{source} cannot be read: {explain(error)}") from error
     except DamagedInput as error:
         raise UnreadableSource(f"{source} cannot be read: {error}") from error
-    if name:
-        # Each file of an archive has its own kind.
-        return source
     kind = recognise(first_lines, source.file_name)
     if kind is None:
         raise SourceError(f"{source} cannot be used: {UNKNOWN_KIND}")
     return Source(place, kind)
-
-
-def _first_lines(source: Source, stop_flag: Event) -> tuple[str, list[bytes]]:
-    """Return the name of the first file (only files of archives have one) and its first lines."""
-    with source.parts(stop_flag) as parts:
-        part = next(parts, None)
-        if part is None or part.name:
-            return "an archive", []
-        return "", next((block.lines for block in read_blocks(part.stream)), [])
 
 
 def _files(folder: Path) -> list[str]:

@@ -12,11 +12,12 @@ from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from psycopg import Connection
+from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composed
 
 from artwork_backfill.jobs.seed_from_mb.gids import GIDS, Gids, Key, Kind
+from artwork_backfill.shared import seeding
 from artwork_backfill.shared.engine.job import Job, Left, Run, RunResult, Verification, Written
-from artwork_backfill.shared.engine.runs import RUN_TABLES
 from artwork_backfill.shared.engine.session import only_row
 from artwork_backfill.shared.engine.sources import Keyset
 from artwork_backfill.shared.engine.tables import Table
@@ -30,58 +31,10 @@ SELECT (SELECT coalesce(max(id), 0) FROM musicbrainz.release) AS last_release,
        now() AS started
 """
 
-# The number of gids up to a key, and how many of them have a row.
-_COUNT: Final = """
-SELECT count(*), count(audit_entity.id) FILTER (WHERE NOT ({is_stale}))
-FROM ({rows}) source
-LEFT JOIN artwork_indexer.audit_entity
-       ON entity_type = %(entity_type)s AND audit_entity.gid = source.gid
-WHERE (%(partitions)s = 1 OR mod(shard, %(partitions)s) = %(partition)s)
-AND key <= %(last)s
-"""
-
-# The first key whose gid has no row, and the number of keys from there on.
-_FIRST_MISSING: Final = """
-WITH first AS (
-    SELECT key
-    FROM ({rows}) source
-    WHERE (%(partitions)s = 1 OR mod(shard, %(partitions)s) = %(partition)s)
-    AND NOT EXISTS (
-        SELECT FROM artwork_indexer.audit_entity
-        WHERE entity_type = %(entity_type)s AND audit_entity.gid = source.gid
-        AND NOT ({is_stale})
-    )
-    ORDER BY key
-    LIMIT 1
-)
-SELECT (SELECT key FROM first), count(*)
-FROM ({rows}) source
-WHERE (%(partitions)s = 1 OR mod(shard, %(partitions)s) = %(partition)s)
-AND key >= (SELECT key FROM first)
-"""
-
-_NEXT_PAGE: Final = """
-WITH page AS (
-    SELECT key
-    FROM ({rows}) source
-    WHERE key > %(after)s
-    AND (%(partitions)s = 1 OR mod(shard, %(partitions)s) = %(partition)s)
-    ORDER BY key
-    LIMIT %(size)s
-)
-SELECT (SELECT key FROM page ORDER BY key DESC LIMIT 1), (SELECT count(*) FROM page)
-"""
-
-# In the order of the unique index, so that a page touches each part of it once.
-_INSERT_PAGE: Final = """
-INSERT INTO artwork_indexer.audit_entity (entity_type, gid, priority)
-SELECT %(entity_type)s, gid, priority
-FROM ({rows}) source
-WHERE key > %(after)s AND key <= %(last)s
-AND (%(partitions)s = 1 OR mod(shard, %(partitions)s) = %(partition)s)
-AND {is_wanted}
-ORDER BY gid
-ON CONFLICT (entity_type, gid) {on_conflict}
+# The gids of this partition.
+_SOURCE: Final = """
+(SELECT * FROM ({rows}) every
+ WHERE %(partitions)s = 1 OR mod(shard, %(partitions)s) = %(partition)s) source
 """
 
 _HAS_NO_ROW: Final = """
@@ -90,6 +43,39 @@ NOT EXISTS (
     WHERE entity_type = %(entity_type)s AND audit_entity.gid = source.gid
     AND NOT ({is_stale})
 )
+"""
+
+# The number of gids up to a key, and how many of them have a row.
+_COUNT: Final = """
+SELECT count(*), count(audit_entity.id) FILTER (WHERE NOT ({is_stale}))
+FROM {source}
+LEFT JOIN artwork_indexer.audit_entity
+       ON entity_type = %(entity_type)s AND audit_entity.gid = source.gid
+WHERE key <= %(last)s
+"""
+
+# The first key whose gid has no row, and the number of keys from there on.
+_FIRST_MISSING: Final = """
+WITH first AS (SELECT key FROM {source} WHERE {has_no_row} ORDER BY key LIMIT 1)
+SELECT (SELECT key FROM first), count(*)
+FROM {source}
+WHERE key >= (SELECT key FROM first)
+"""
+
+_NEXT_PAGE: Final = """
+WITH page AS (SELECT key FROM {source} WHERE key > %(after)s ORDER BY key LIMIT %(size)s)
+SELECT (SELECT key FROM page ORDER BY key DESC LIMIT 1), (SELECT count(*) FROM page)
+"""
+
+# In the order of the unique index, so that a page touches each part of it once.
+_INSERT_PAGE: Final = """
+INSERT INTO artwork_indexer.audit_entity (entity_type, gid, priority)
+SELECT %(entity_type)s, gid, priority
+FROM {source}
+WHERE key > %(after)s AND key <= %(last)s
+AND {is_wanted}
+ORDER BY gid
+ON CONFLICT (entity_type, gid) {on_conflict}
 """
 
 # Found clean while it was live, or before that was recorded, and merged or deleted since. For an
@@ -168,18 +154,11 @@ class SeedFromMb(Job[Page, Page]):
     name: ClassVar[str] = "seed-from-mb"
     database = Settings.musicbrainz_database
     tables: ClassVar[tuple[Table, ...]] = (
-        Table("musicbrainz.release"),
-        Table("musicbrainz.event"),
+        *seeding.TABLES,
         Table("musicbrainz.release_meta"),
         Table("musicbrainz.edit"),
         Table("musicbrainz.edit_event"),
-        Table("musicbrainz.release_gid_redirect"),
-        Table("musicbrainz.event_gid_redirect"),
-        Table("musicbrainz.deleted_entity"),
-        Table("artwork_indexer.event_queue"),
-        Table("artwork_indexer.audit_entity", ("SELECT", "INSERT", "UPDATE")),
         Table("artwork_indexer.needs_manual_review"),
-        *RUN_TABLES,
     )
     # For `--only-with-art`.
     optional_tables: ClassVar[tuple[Table, ...]] = (
@@ -215,21 +194,20 @@ class SeedFromMb(Job[Page, Page]):
         return Keyset(self._page, lambda page: page, self._count)
 
     def write(self, conn: Connection, results: Sequence[Page]) -> Written:
+        # A batch of this source is one page.
+        (page,) = results
         conn.execute(_PROBE_THE_INDEX)
-        written = 0
-        for page in results:
-            # If no gid had a row, looking up each of them first would only take time. ON CONFLICT
-            # handles rows that another session has inserted in the meantime.
-            is_wanted = SQL("true") if page.is_fresh else _format(_HAS_NO_ROW, page.gids)
-            is_live = page.gids.kind is Kind.LIVE
-            statement = SQL(_INSERT_PAGE).format(
-                rows=SQL(page.gids.rows),
-                is_wanted=is_wanted,
-                on_conflict=SQL("DO NOTHING" if is_live else _MAKE_UNCHECKED),
-            )
-            values = self._values(page.gids) | {"after": page.after, "last": page.last}
-            written += conn.execute(statement, values).rowcount
-        return Written.of(written, max(written, sum(page.rows for page in results)))
+        # If no gid had a row, looking up each of them first would only take time. ON CONFLICT
+        # handles rows that another session has inserted in the meantime.
+        statement = _format(
+            _INSERT_PAGE,
+            page.gids,
+            is_wanted="true" if page.is_fresh else _HAS_NO_ROW,
+            on_conflict="DO NOTHING" if page.gids.kind is Kind.LIVE else _MAKE_UNCHECKED,
+        )
+        values = self._values(page.gids) | {"after": page.after, "last": page.last}
+        written = conn.execute(statement, values).rowcount
+        return Written.of(written, max(written, page.rows))
 
     def verify(self, conn: Connection, run: RunResult | None) -> Iterator[Verification | Left]:
         self._snapshot = self._snapshot or _take_snapshot(conn)
@@ -278,12 +256,10 @@ class SeedFromMb(Job[Page, Page]):
         self, conn: Connection, position: int, gids: Gids, run: RunResult | None
     ) -> Verification:
         name = f"{gids} in audit_entity"
-        if run is not None and not self._is_reached(position, run):
-            # A stopped run is compared only as far as it got.
-            came_to = self._came_to(position, run.last)
-            known, seeded = self._ask(conn, _COUNT, gids, last=came_to)
+        last = gids.end if run is None else self._reached(position, gids, run)
+        known, seeded = self._ask(conn, _COUNT, gids, last=last)
+        if last != gids.end:
             return Verification.equal(name, known, seeded, "as far as this run got")
-        known, seeded = self._ask(conn, _COUNT, gids, last=gids.end)
         came = max(0, known - self._starts[position].known) if run is not None else 0
         if 0 < known - seeded <= came:
             # Neither an id nor a date says when a gid was merged; the growth of the table does.
@@ -291,16 +267,14 @@ class SeedFromMb(Job[Page, Page]):
             return Verification(name, known, seeded, detail, ok=True)
         return Verification.equal(name, known, seeded)
 
-    def _is_reached(self, position: int, run: RunResult) -> bool:
-        """Return whether a run has passed all gids of a kind."""
-        last: Page | None = run.last
-        past = last is not None and position < last.position
-        return run.is_complete or past or self._starts[position].is_done
-
-    def _came_to(self, position: int, last: Page | None) -> Key:
-        if last is not None and last.position == position:
-            return last.last
-        return self._starts[position].after
+    def _reached(self, position: int, gids: Gids, run: RunResult) -> Key:
+        """Return the key up to which a run has passed the gids of a kind."""
+        start, last = self._starts[position], run.last
+        if run.is_complete or start.is_done or (last is not None and position < last.position):
+            return gids.end
+        if last is not None and position == last.position:
+            return last.last  # type: ignore[no-any-return]
+        return start.after
 
     def _ask(
         self, conn: Connection, template: str, gids: Gids, **values: object
@@ -313,14 +287,17 @@ class SeedFromMb(Job[Page, Page]):
         )
 
 
-def _format(template: str, gids: Gids) -> Composed:
-    is_stale = _NEVER if gids.kind is Kind.LIVE else _WAS_LIVE
-    return SQL(template).format(rows=SQL(gids.rows), is_stale=SQL(is_stale))
+def _format(template: str, gids: Gids, **parts: str) -> Composed:
+    is_stale = SQL(_NEVER if gids.kind is Kind.LIVE else _WAS_LIVE)
+    common = {"source": SQL(_SOURCE).format(rows=SQL(gids.rows)), "is_stale": is_stale}
+    common["has_no_row"] = SQL(_HAS_NO_ROW).format(**common)
+    own = {name: SQL(part).format(**common) for name, part in parts.items()}
+    return SQL(template).format(**common, **own)
 
 
 def _take_snapshot(conn: Connection) -> dict[str, Any]:
-    names = ("last_release", "last_event", "started")
-    return dict(zip(names, only_row(conn, _SNAPSHOT), strict=True))
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(_SNAPSHOT).fetchone() or {}
 
 
 def _before(key: Key) -> Key:

@@ -98,12 +98,8 @@ class Transport:
 
     Proxies (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) and `REQUESTS_CA_BUNDLE` are taken from the
     environment, because some networks require them. `.netrc` and cookies are not used: nothing may
-    add credentials to a request without the caller's knowledge.
-
-    Parameters
-    ----------
-    stop_flag
-        Once it is set, an exchange ends within a second, and a stream at once.
+    add credentials to a request without the caller's knowledge. Once `stop_flag` is set, an
+    exchange ends within a second, and a stream at once.
     """
 
     def __init__(
@@ -140,17 +136,8 @@ class Transport:
     ) -> Response:
         """Send one request and read its answer, without following redirects.
 
-        Parameters
-        ----------
-        budget
-            The memory of all large answers.
-
-        Raises
-        ------
-        ExchangeFailed
-            There is no complete answer within the deadline.
-        BodyTooLarge
-            A body with a `wanted` status exceeds the limit.
+        `budget` is the memory of all large answers. Raises `ExchangeFailed` if there is no complete
+        answer within the deadline, or if a body with a `wanted` status exceeds `max_bytes`.
         """
         too_late = TooLate(
             f"no complete answer in time ({self._read_timeout_s:g} s of silence or "

@@ -89,19 +89,13 @@ class Artwork:
 
 @dataclass(frozen=True, slots=True)
 class LookupAnswer:
-    """What LML found for one query, best first; `None` stands for a result without artwork.
-
-    Parameters
-    ----------
-    unsure
-        Why LML could not search everywhere (it timed out, or was cut off from Discogs). There may
-        be artwork even if the answer has none.
-    api_calls
-        The number of requests to Discogs that this took, `None` if the server does not say.
-    """
+    """What LML found for one query, best first; `None` stands for a result without artwork."""
 
     results: tuple[Artwork | None, ...]
+    #: Why LML could not search everywhere (it timed out, or was cut off from Discogs). There may be
+    #: artwork even if the answer has none.
     unsure: str | None = None
+    #: The number of requests to Discogs that this took, `None` if the server does not say.
     api_calls: int | None = None
 
 

@@ -14,11 +14,8 @@ class EngineError(Exception):
 class StopRun(EngineError):
     """The run ends in an orderly way: finished work stays, and claims are given back.
 
-    Parameters
-    ----------
-    planned
-        Whether a person wanted it (exit code 0). Otherwise an outside cause ended the run, such as
-        a service that is down, and a later run may succeed (exit code 75).
+    If `planned`, a person wanted it (exit code 0). Otherwise an outside cause ended the run, such
+    as a service that is down, and a later run may succeed (exit code 75).
     """
 
     def __init__(self, reason: str, *, planned: bool = False) -> None:

@@ -160,12 +160,8 @@ class Pipeline(Generic[Item, Result]):
     def batches(self) -> Generator[Batch[Item, Result], None, None]:
         """Yield each batch once it is fetched. It counts as in hand until the next is requested.
 
-        Raises
-        ------
-        RunFailed
-            A fetch ended the run, for example because a service refused our credentials.
-        Exception
-            Any exception of the source, above all a `psycopg.Error` that is not temporary.
+        Raises a `RunFailed` of `fetch`, and any exception of the source, above all a lasting
+        `psycopg.Error`.
         """
         self._claimer.start()
         try:

@@ -264,8 +264,8 @@ class _LookCursor(Cursor[Any]):
         conn = self.connection
         if conn.info.transaction_status != TransactionStatus.IDLE:
             return super().execute(*arguments, **named)
-        self.begin()
         try:
+            self.begin()
             super().execute(*arguments, **named)
             conn.commit()
         except BaseException:

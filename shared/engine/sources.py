@@ -81,15 +81,8 @@ class Source(Generic[Item]):
 class Keyset(Source[Item]):
     """Items in the order of a key. Nothing is marked as taken: written rows leave the query.
 
-    Parameters
-    ----------
-    rows
-        Returns the first items after a key (`None`: from the start), about `size` rows of them, in
-        the order of the key.
-    key
-        Returns an item's key.
-    count
-        Counts the expected rows.
+    `rows` returns the first items after a key (`None`: from the start), in its order, about as many
+    rows of them as its last argument says; `key` an item's key; `count` the expected rows.
     """
 
     def __init__(
@@ -116,16 +109,10 @@ class Keyset(Source[Item]):
 
 
 class Query(Keyset[Item]):
-    """The keyset of a query whose first column is an integer key.
+    """The keyset of a query whose first column, `key`, is an integer.
 
-    Parameters
-    ----------
-    rows
-        The query, without an ORDER BY. Its items are tuples, or values if it has one column.
-    key
-        The name of the first column, by which rows are ordered and partitioned.
-    partition, values
-        The share of the rows to take, and the parameters of the query.
+    `rows` is the query, without an ORDER BY; `values` are its parameters. Its items are tuples, or
+    values if it has one column. The key orders the rows, and shares them among partitions.
     """
 
     def __init__(
@@ -168,17 +155,12 @@ def _first(item: Any) -> Any:
 class Stream(Source[Item]):
     """Pages that come from outside, such as files or the answers of a service.
 
+    `open`, in a read-only transaction, returns a function that returns the next page, of about the
+    requested number of rows if that can be chosen, and `None` after the last. That function is
+    called outside of any transaction, and may wait for a service. `count` counts the expected rows.
+
     If a run must continue where an earlier one stopped, `open` reads the checkpoint, and the job's
     `write` stores the page's cursor in the page's own transaction.
-
-    Parameters
-    ----------
-    open
-        Opens the stream, in a read-only transaction. Returns a function that returns the next page,
-        of about the requested number of rows if that can be chosen, and `None` after the last. That
-        function is called outside of any transaction, and may wait for a service.
-    count
-        Counts the expected rows, reading only.
     """
 
     def __init__(

@@ -158,6 +158,8 @@ def _remedy(table: Table) -> str:
         return "install artwork-indexer's own schema first (its sql/create_schema.sql)"
     if table.schema == "artwork_indexer":
         return "run `artwork-backfill migrate` first"
+    if table.schema == "artwork_backfill":
+        return "run `artwork-backfill migrate --database wxyc` first, or omit --attempts-table"
     return (
         "check that the database URL names the right database, and for the library that"
         " WXYC_SCHEMA_NAME names its schema"

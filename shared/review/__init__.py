@@ -2,9 +2,10 @@
 
 | module        | contents                                                                   |
 |---------------|----------------------------------------------------------------------------|
-| `questions`   | reads: one function per question, with filters in and typed rows out       |
-| `triage`      | the same lists as groups, with counts                                      |
+| `questions`   | reads: the lists of reviews and failed events, and everything about an entity |
+| `lists`       | a list of rows: its pages, its length, and the kinds of its rows           |
 | `actions`     | changes: one transaction each, refused if a row has changed since it was shown |
+| `requeueing`  | requeueing of failed events                                                |
 | `runs`        | runs and holds, and requests to them                                       |
 | `status`      | the progress of the audit                                                  |
 | `explain`     | what an audit of one entity would find                                     |

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from psycopg import Connection
@@ -22,10 +23,19 @@ from artwork_backfill.shared.audit.sides import Document, Side, documents, sides
 from artwork_backfill.shared.auditing.examination import Examiner, Inspection
 from artwork_backfill.shared.auditing.expectation import look_at
 from artwork_backfill.shared.auditing.models import Audit, Claim, Deferral
+from artwork_backfill.shared.auditing.owners import looking_up
+from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.review.questions import Case, find_cases
 
 #: Opens a connection for a short read of the database.
 Connect = Callable[[], AbstractContextManager[Connection]]
+
+_POLICY: Final = Policy()
+
+
+def examining(services: Services, connect: Connect) -> Examiner:
+    """Return an examiner for the functions below, which reads owners on its own connections."""
+    return Examiner(services, looking_up(connect), _POLICY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,7 @@ class Explanation:
 
 
 def explain(
-    connect: Connect, examiner: Examiner, policy: Policy, entity_type: EntityType, gid: UUID
+    connect: Connect, examiner: Examiner, entity_type: EntityType, gid: UUID
 ) -> Explanation:
     """Return what an audit of one entity would find and do.
 
@@ -89,10 +99,12 @@ def explain(
     """
     with connect() as conn:
         (claim,) = look_at(conn, entity_type, [str(gid)])
-        case = _case(conn, claim)
+        # Without our tables, no entity has an id.
+        cases = find_cases(conn, gid) if claim.entity.id >= 0 else []
+    case = next((case for case in cases if case.entity.id == claim.entity.id), None)
     inspection = examiner.inspect(claim)
     confirmed = examiner.confirm(inspection.audit)
-    return _explanation(claim, inspection, confirmed or inspection.audit, case, policy)
+    return _explanation(claim, inspection, confirmed or inspection.audit, case)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +144,8 @@ def entity_types(connect: Connect, gid: UUID) -> Sequence[EntityType]:
     return known or list(EntityType)
 
 
-def _case(conn: Connection, claim: Claim) -> Case | None:
-    if claim.entity.id < 0:
-        return None
-    cases = find_cases(conn, UUID(claim.entity.gid))
-    return next((case for case in cases if case.entity.id == claim.entity.id), None)
-
-
 def _explanation(
-    claim: Claim, inspection: Inspection, audit: Audit, case: Case | None, policy: Policy
+    claim: Claim, inspection: Inspection, audit: Audit, case: Case | None
 ) -> Explanation:
     expected, actual = inspection.expected, inspection.actual
     outcome = audit.outcome
@@ -158,7 +163,7 @@ def _explanation(
                 expected=finding.expected,
                 found=finding.actual,
                 meaning=CHECKS[finding.check].summary,
-                remedy=str(policy.remedy(finding.check)),
+                remedy=str(_POLICY.remedy(finding.check)),
             )
             for finding in audit.findings
         ),

@@ -1,16 +1,17 @@
 """Queries about reviews, entities and failed events; nothing is changed here.
 
-Every function takes a connection and returns typed rows. Lists are paged in SQL, and each query
-uses an index: lists `(status, created_at)` and `(state, created)`, entities their gid.
+`REVIEWS` and `FAILED_EVENTS` are the two lists that people work on. Each query uses an index: lists
+`(status, created_at)` and `(state, created)`, entities their gid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, LiteralString
+from typing import Any, Final
 from uuid import UUID
 
 from psycopg import Connection
@@ -18,6 +19,7 @@ from psycopg import Connection
 from artwork_backfill.shared.audit.archives import EntityType
 from artwork_backfill.shared.audit.decide import PROOFS
 from artwork_backfill.shared.engine.tables import Table
+from artwork_backfill.shared.review.lists import RowList
 
 #: The tables that these queries read.
 TABLES: Final = (
@@ -38,14 +40,6 @@ class ReviewStatus(StrEnum):
     OPEN = "open"
     RESOLVED = "resolved"
     WONT_FIX = "wont_fix"
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """The part of a list to return."""
-
-    limit: int = 50
-    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +172,13 @@ class RepairTally:
 #: The number of previous audits and events in a `Case`.
 _PAST_AUDITS: Final = 20
 
-_ANY: Final = ReviewFilter(statuses=tuple(ReviewStatus))
-_ALL: Final = Page(limit=1_000)
+_GID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-#: No id is larger.
-_LAST_ID: Final = 2**63 - 1
+#: The kind of a review's reason: its code, or the check if it is a plain finding.
+KIND: Final = "CASE reason->>'code' WHEN 'finding' THEN reason->>'check' ELSE reason->>'code' END"
 
 # A NULL here is known before the query is planned, so that an id is found by its index.
-REVIEW_CONDITIONS: Final = """
+_REVIEW_CONDITIONS: Final = f"""
     review.status = ANY (%(statuses)s::artwork_indexer.manual_review_status[])
 AND (%(entity_type)s::text IS NULL OR entity.entity_type::text = %(entity_type)s)
 AND (%(reason)s::text IS NULL
@@ -198,24 +191,20 @@ AND (%(text)s::text IS NULL
             ' ', entity.gid, review.review_reason, review.resolution_notes))) > 0)
 AND (%(kind)s::text IS NULL OR EXISTS (
         SELECT FROM jsonb_array_elements(review.reasons) AS reason
-        WHERE %(kind)s = CASE reason->>'code' WHEN 'finding' THEN reason->>'check'
-                                              ELSE reason->>'code' END))
+        WHERE %(kind)s = {KIND}))
 """
 
-# The kinds are read only for the rows of the page, not for all rows that are sorted. OFFSET 0 keeps
-# the planner from joining millions of entities with the few in review.
-_REVIEW_COLUMNS: Final = """
-SELECT id, entity_type::text, gid, entity_status, status::text, reason, notes, created_at,
-       resolved_at, priority,
-       ARRAY(SELECT DISTINCT CASE one->>'code' WHEN 'finding' THEN one->>'check'
-                                               ELSE one->>'code' END
-             FROM jsonb_array_elements(reasons) AS one
-             ORDER BY 1) AS kinds
-"""
+# The kinds are read only for the rows of the page, not for all rows that are sorted.
+_REVIEW_COLUMNS: Final = f"""
+id, entity_type, gid, entity_status, status::text, review_reason, resolution_notes, created_at,
+resolved_at, priority,
+ARRAY(SELECT DISTINCT {KIND} FROM jsonb_array_elements(reasons) AS reason ORDER BY 1)
+"""  # noqa: S608
 
+# OFFSET 0 keeps the planner from joining millions of entities with the few in review.
 _REVIEW_ROWS: Final = """
-SELECT review.id, entity.entity_type, entity.gid, entity.status::text AS entity_status,
-       review.status, review.review_reason AS reason, review.resolution_notes AS notes,
+SELECT review.id, entity.entity_type::text, entity.gid, entity.status::text AS entity_status,
+       review.status, review.review_reason, review.resolution_notes,
        review.created_at, review.resolved_at, entity.priority, review.reasons
 FROM artwork_indexer.needs_manual_review review
 CROSS JOIN LATERAL (
@@ -226,38 +215,28 @@ CROSS JOIN LATERAL (
 ) AS entity
 """
 
-_REVIEWS: Final = f"""
-{_REVIEW_COLUMNS}
-FROM (
-    {_REVIEW_ROWS}
-    WHERE {REVIEW_CONDITIONS}
-    AND (%(id)s::bigint IS NULL OR review.id = %(id)s)
-    AND (%(entity_id)s::bigint IS NULL OR review.audit_entity_id = %(entity_id)s)
-    ORDER BY review.created_at, review.id
-    LIMIT %(limit)s OFFSET %(offset)s
-) AS page
-ORDER BY created_at, id
+_REVIEW_SOURCE: Final = """
+artwork_indexer.needs_manual_review review
+JOIN artwork_indexer.audit_entity entity ON entity.id = review.audit_entity_id
 """
 
-# Walks over all matching rows in order to act on them: rows leave the list in the meantime.
-_REVIEWS_AFTER: Final = f"""
-{_REVIEW_COLUMNS}
-FROM (
-    {_REVIEW_ROWS}
-    WHERE {REVIEW_CONDITIONS}
-    AND review.id > %(after)s AND review.id <= %(up_to)s
-    ORDER BY review.id
-    LIMIT %(limit)s
-) AS page
-ORDER BY id
-"""
+# A review with reasons of several kinds is in the group of each.
+_REVIEW_KINDS: Final = f"""
+SELECT DISTINCT review.id, review.created_at AS since, {KIND} AS kind, NULL AS action
+FROM {_REVIEW_SOURCE}
+CROSS JOIN LATERAL jsonb_array_elements(review.reasons) AS reason
+"""  # noqa: S608
 
 # A gid alone cannot use the index, whose first column is the entity type.
-_ENTITIES: Final = """
+ENTITIES_OF_GIDS: Final = """
 SELECT id, entity_type::text, gid, status::text, priority, last_audit_at
 FROM artwork_indexer.audit_entity
-WHERE (entity_type, gid) IN (('release', %(gid)s), ('event', %(gid)s))
-ORDER BY entity_type DESC
+WHERE (entity_type, gid) IN (
+    SELECT entity_type, wanted.gid
+    FROM unnest(%(gids)s::uuid[]) AS wanted (gid)
+    CROSS JOIN unnest(enum_range(NULL::artwork_indexer.indexable_entity_type))
+         AS types (entity_type)
+)
 """
 
 _AUDITS: Final = """
@@ -268,14 +247,14 @@ ORDER BY id DESC
 LIMIT %(limit)s
 """
 
-EVENT_CONDITIONS: Final = """
+_EVENT_CONDITIONS: Final = """
     event.state = 'failed'
 AND (%(entity_type)s::text IS NULL OR event.entity_type::text = %(entity_type)s)
 AND (%(action)s::text IS NULL OR event.action::text = %(action)s)
 AND (%(reason)s::text IS NULL OR position(lower(%(reason)s) IN lower(failed.failure)) > 0)
 """
 
-WITH_FAILURES: Final = """
+_EVENT_SOURCE: Final = """
 artwork_indexer.event_queue event
 CROSS JOIN LATERAL (
     SELECT count(*) AS failures,
@@ -285,44 +264,32 @@ CROSS JOIN LATERAL (
 ) AS failed
 """
 
-_EVENT_COLUMNS: Final = f"""
+_EVENT_ROWS: Final = f"""
 SELECT event.id, event.state::text, event.entity_type::text, event.action::text, event.message,
        event.depends_on, event.attempts, event.created, event.last_updated,
        failed.failures, failed.failure
-FROM {WITH_FAILURES}
+FROM {_EVENT_SOURCE}
+"""  # noqa: S608
+
+# URLs, ids and numbers differ from event to event; a status of three digits stays.
+_EVENT_KINDS: Final = f"""
+SELECT event.action::text, event.created AS since,
+       left(regexp_replace(regexp_replace(regexp_replace(
+           coalesce(failed.failure, 'no reason kept'),
+           'https?://[^[:space:]]+', '…', 'g'),
+           '[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}', '…', 'gi'),
+           '[0-9]{{4,}}', '…', 'g'), 80) AS kind
+FROM {_EVENT_SOURCE}
 """  # noqa: S608
 
 # Events that have not completed name the entity. There are too many completed ones to search, but
 # those that an audit queued are known by their id.
-_EVENTS_OF_ENTITY: Final = f"""
-{_EVENT_COLUMNS}
-WHERE event.id = ANY (%(event_ids)s::bigint[])
+_IS_OF_ENTITY: Final = """
+event.id = ANY (%(event_ids)s::bigint[])
 OR (event.state IN ('queued', 'running', 'failed')
     AND event.entity_type::text = %(entity_type)s
     AND %(gid)s IN (event.message->>'gid', event.message->>'old_gid', event.message->>'new_gid'))
-ORDER BY event.id DESC
 """
-
-_EVENT_BY_ID: Final = f"""
-{_EVENT_COLUMNS}
-WHERE event.id = %(id)s
-"""
-
-_FAILED_EVENTS: Final = f"""
-{_EVENT_COLUMNS}
-WHERE {EVENT_CONDITIONS}
-ORDER BY event.created, event.id
-LIMIT %(limit)s OFFSET %(offset)s
-"""
-
-_FAILED_EVENTS_AFTER: Final = f"""
-{_EVENT_COLUMNS}
-WHERE {EVENT_CONDITIONS}
-AND event.id > %(after)s AND event.id <= %(up_to)s
-ORDER BY event.id
-LIMIT %(limit)s
-"""
-
 
 _REPAIRS: Final = """
 SELECT check_name, held, not_held, not_held_in_a_row
@@ -331,91 +298,63 @@ ORDER BY check_name
 """
 
 
-def list_reviews(conn: Connection, wanted: ReviewFilter, page: Page) -> list[Review]:
-    """Return reviews, oldest first."""
-    return _reviews(conn, wanted, page)
+def _review(
+    id_: int, entity_type: str, gid: UUID, entity_status: str, status: str, *rest: Any
+) -> Review:
+    return Review(id_, EntityType(entity_type), gid, entity_status, ReviewStatus(status), *rest)
 
 
-def reviews_after(
-    conn: Connection, wanted: ReviewFilter, *, after: int, up_to: int, limit: int
-) -> list[Review]:
-    """Return the reviews of a list in the order of ids, those after `after` up to `up_to`."""
-    values = review_values(wanted) | {"after": after, "up_to": up_to, "limit": limit}
-    return [_review(row) for row in conn.execute(_REVIEWS_AFTER, values)]
+def _event(id_: int, state: str, entity_type: str, *rest: Any) -> Event:
+    return Event(id_, state, EntityType(entity_type), *rest)
 
 
-def walk_reviews(conn: Connection, wanted: ReviewFilter) -> Iterator[Review]:
-    """Yield all reviews of a list in the order of ids, read a thousand at a time."""
-    after = 0
-    while rows := reviews_after(conn, wanted, after=after, up_to=_LAST_ID, limit=_ALL.limit):
-        yield from rows
-        after = rows[-1].id
+#: Reviews.
+REVIEWS: Final[RowList[ReviewFilter, Review]] = RowList(
+    name="review",
+    since="created_at",
+    source=_REVIEW_SOURCE,
+    rows=_REVIEW_ROWS,
+    columns=_REVIEW_COLUMNS,
+    conditions=_REVIEW_CONDITIONS,
+    kinds=_REVIEW_KINDS,
+    row=Review,
+    make=_review,
+)
+
+#: Events that artwork-indexer has given up, with their latest failure; `find` and `select` also
+#: return others.
+FAILED_EVENTS: Final[RowList[EventFilter, Event]] = RowList(
+    name="event",
+    since="created",
+    source=_EVENT_SOURCE,
+    rows=_EVENT_ROWS,
+    columns="*",
+    conditions=_EVENT_CONDITIONS,
+    kinds=_EVENT_KINDS,
+    row=Event,
+    make=_event,
+)
 
 
-def find_review(conn: Connection, review_id: int) -> Review | None:
-    """Return one review, or `None` if there is none with this id."""
-    return next(iter(_reviews(conn, _ANY, _ALL, id_=review_id)), None)
+def gids_in(text: str) -> list[UUID]:
+    """Return the gids that a text holds, such as an archive.org identifier or a URL."""
+    return [UUID(gid) for gid in sorted(set(_GID.findall(text.lower())))]
+
+
+def find_entities(
+    conn: Connection, gids: Collection[UUID], *, query: str = ENTITIES_OF_GIDS
+) -> list[EntityRow]:
+    """Return the entities with these gids, which a release and an event may share."""
+    return [
+        EntityRow(id_, EntityType(entity_type), *rest)
+        for id_, entity_type, *rest in conn.execute(query, {"gids": list(gids)})
+    ]
 
 
 def find_cases(conn: Connection, gid: UUID) -> list[Case]:
     """Return what is known about a gid: one case, or two if a release and an event share it."""
-    rows = conn.execute(_ENTITIES, {"gid": gid}).fetchall()
-    return [
-        _case(conn, EntityRow(id_, EntityType(entity_type), *rest))
-        for id_, entity_type, *rest in rows
-    ]
-
-
-def list_failed_events(conn: Connection, wanted: EventFilter, page: Page) -> list[Event]:
-    """Return events that artwork-indexer has given up, oldest first."""
-    return _events(
-        conn, _FAILED_EVENTS, **event_values(wanted), limit=page.limit, offset=page.offset
-    )
-
-
-def failed_events_after(
-    conn: Connection, wanted: EventFilter, *, after: int, up_to: int, limit: int
-) -> list[Event]:
-    """Return the failed events of a list in the order of ids, those after `after` up to `up_to`."""
-    return _events(
-        conn, _FAILED_EVENTS_AFTER, **event_values(wanted), after=after, up_to=up_to, limit=limit
-    )
-
-
-def find_event(conn: Connection, event_id: int) -> Event | None:
-    """Return one event, or `None` if there is none with this id."""
-    return next(iter(_events(conn, _EVENT_BY_ID, id=event_id)), None)
-
-
-def walk_failed_events(conn: Connection, wanted: EventFilter) -> Iterator[Event]:
-    """Yield all failed events of a list in the order of ids, read a thousand at a time."""
-    after = 0
-    while rows := failed_events_after(conn, wanted, after=after, up_to=_LAST_ID, limit=_ALL.limit):
-        yield from rows
-        after = rows[-1].id
-
-
-def review_values(wanted: ReviewFilter) -> dict[str, object]:
-    """Return the parameters of `REVIEW_CONDITIONS`."""
-    return {
-        "statuses": [status.value for status in wanted.statuses],
-        "entity_type": wanted.entity_type,
-        "reason": wanted.reason,
-        "older_than": wanted.older_than,
-        "newer_than": wanted.newer_than,
-        "priority": wanted.priority,
-        "text": wanted.text,
-        "kind": wanted.kind,
-    }
-
-
-def event_values(wanted: EventFilter) -> dict[str, object]:
-    """Return the parameters of `EVENT_CONDITIONS`."""
-    return {
-        "entity_type": wanted.entity_type,
-        "action": wanted.action,
-        "reason": wanted.reason,
-    }
+    query = f"{ENTITIES_OF_GIDS} ORDER BY entity_type DESC"
+    return [_case(conn, entity) for entity in find_entities(conn, [gid], query=query)]
 
 
 def list_repairs(conn: Connection) -> list[RepairTally]:
@@ -430,44 +369,19 @@ def _case(conn: Connection, entity: EntityRow) -> Case:
             _AUDITS, {"entity_id": entity.id, "limit": _PAST_AUDITS}
         )
     )
-    events = _events(
-        conn,
-        _EVENTS_OF_ENTITY,
-        entity_type=entity.entity_type,
-        gid=str(entity.gid),
-        event_ids=[id_ for audit in audits for id_ in audit.event_ids],
-    )
-    reviews = _reviews(conn, _ANY, _ALL, entity_id=entity.id)
-    return Case(entity, tuple(reversed(reviews)), audits, tuple(events))
-
-
-def _reviews(
-    conn: Connection,
-    wanted: ReviewFilter,
-    page: Page,
-    *,
-    id_: int | None = None,
-    entity_id: int | None = None,
-) -> list[Review]:
-    values = review_values(wanted) | {
-        "id": id_,
-        "entity_id": entity_id,
-        "limit": page.limit,
-        "offset": page.offset,
+    names_entity = {
+        "entity_type": entity.entity_type,
+        "gid": str(entity.gid),
+        "event_ids": [id_ for audit in audits for id_ in audit.event_ids],
     }
-    return [_review(row) for row in conn.execute(_REVIEWS, values)]
-
-
-def _review(row: tuple[Any, ...]) -> Review:
-    id_, entity_type, gid, entity_status, status, *rest = row
-    return Review(id_, EntityType(entity_type), gid, entity_status, ReviewStatus(status), *rest)
-
-
-def _events(conn: Connection, query: LiteralString, **values: object) -> list[Event]:
-    rows = conn.execute(query, values).fetchall()
-    return [
-        Event(id_, state, EntityType(entity_type), *rest) for id_, state, entity_type, *rest in rows
-    ]
+    events = FAILED_EVENTS.select(conn, _IS_OF_ENTITY, "id DESC", names_entity)
+    reviews = REVIEWS.select(
+        conn,
+        "review.audit_entity_id = %(entity_id)s",
+        "created_at DESC, id DESC",
+        {"entity_id": entity.id},
+    )
+    return Case(entity, tuple(reviews), audits, tuple(events))
 
 
 def _finding(stored: Mapping[str, Any]) -> StoredFinding:

@@ -39,7 +39,10 @@ Request = Literal["pause", "stop"]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One row of backfill_run. `report` is empty until the run has ended, and in lists."""
+    """One row of backfill_run, read at `seen` by the clock of the database, as its heartbeat is.
+
+    `report` is empty until the run has ended, and in lists.
+    """
 
     id: UUID
     job: str
@@ -58,19 +61,35 @@ class Run:
     requested_why: str | None
     #: Its progress: `done`, `total`, `rate` in rows per second, `eta_s`, `said`, `requests`.
     progress: Mapping[str, Any]
+    seen: datetime
     report: Mapping[str, Any] | None = None
 
-    def state(self, now: datetime) -> str:
-        """Return the state of the run at a time, in a word or two."""
+    @property
+    def is_at_work(self) -> bool:
+        """Whether the run is alive, paused or not."""
+        return self.finished is None and self.seen - self.heartbeat <= DEAD_AFTER
+
+    @property
+    def state(self) -> str:
+        """The state of the run, in a word or two."""
         if self.finished is not None:
             return self.outcome or "ended"
-        if now - self.heartbeat > DEAD_AFTER:
+        if not self.is_at_work:
             return "no heartbeat"
         return {"pause": "paused", "stop": "stopping"}.get(self.requested or "", "at work")
 
-    def is_at_work(self, now: datetime) -> bool:
-        """Return whether the run is alive at a time, paused or not."""
-        return self.finished is None and now - self.heartbeat <= DEAD_AFTER
+    @property
+    def duration_s(self) -> float:
+        """How long it has worked, in seconds."""
+        return max(0.0, ((self.finished or self.seen) - self.started).total_seconds())
+
+    @property
+    def request(self) -> str:
+        """What people have requested of it, or the empty string."""
+        if self.requested is None:
+            return ""
+        why = f": {self.requested_why}" if self.requested_why else ""
+        return f"{self.requested} requested by {self.requested_by}{why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +102,6 @@ class Hold:
     since: datetime
 
 
-_EXISTS: Final = "SELECT to_regclass('artwork_indexer.backfill_run') IS NOT NULL"
-
 _MAY_READ: Final = """
 SELECT count(*) = 2
 FROM (VALUES ('artwork_indexer.backfill_run'), ('artwork_indexer.backfill_hold')) AS needed (name)
@@ -93,7 +110,7 @@ WHERE has_table_privilege(to_regclass(name), 'SELECT')
 
 _COLUMNS: Final = """
 id, job, version, host, who, options, started, heartbeat, finished, outcome, exit_code, totals,
-requested, requested_by, requested_why, progress
+requested, requested_by, requested_why, progress, clock_timestamp()
 """
 
 # Runs that have not ended come first; there are few.
@@ -107,8 +124,6 @@ UNION ALL
  ORDER BY started DESC LIMIT %(limit)s)
 LIMIT %(limit)s
 """  # noqa: S608
-
-_RUN: Final = f"SELECT {_COLUMNS}, report FROM artwork_indexer.backfill_run WHERE id = %(id)s"  # noqa: S608
 
 _LATEST: Final = f"""
 SELECT {_COLUMNS}, report
@@ -130,13 +145,13 @@ VALUES (gen_random_uuid(), %(job)s, %(version)s, %(host)s, %(who)s, %(options)s,
         now(), 'done', 0, %(report)s)
 """
 
-_FIND: Final = """
-SELECT id
+_FIND: Final = f"""
+SELECT {_COLUMNS}, report
 FROM artwork_indexer.backfill_run
 WHERE id::text LIKE %(prefix)s || '%%'
 ORDER BY started DESC
-LIMIT 3
-"""
+LIMIT 2
+"""  # noqa: S608
 
 # A claim of a run without a row is reclaimed as well, only later.
 _PRUNE_BY_AGE: Final = """
@@ -170,34 +185,28 @@ ON CONFLICT (job) DO NOTHING
 _UNHOLD: Final = "DELETE FROM artwork_indexer.backfill_hold WHERE job = %(job)s"
 
 
-def exist(conn: Connection) -> bool:
-    """Return whether the database keeps records of runs."""
-    return holds(conn, _EXISTS)
-
-
 def may_read(conn: Connection) -> bool:
     """Return whether the database keeps records of runs that this role may read."""
     return holds(conn, _MAY_READ)
 
 
-def find_id(conn: Connection, prefix: str) -> UUID:
-    """Return the id of the one run whose id begins with `prefix`.
+def find_run(conn: Connection, prefix: str) -> Run:
+    """Return the one run whose id begins with `prefix`, with its report.
 
     Raises
     ------
     Refused
         There is none, or more than one.
     """
-    found = [run_id for (run_id,) in conn.execute(_FIND, {"prefix": prefix.lower()})]
+    found = [Run(*row) for row in conn.execute(_FIND, {"prefix": prefix.lower()})]
     if not found:
         raise Refused(f"there is no run {prefix}: `runs list` shows the runs")
     if len(found) > 1:
         raise Refused(
-            f"the ids of several runs begin with {prefix}, such as {found[0]} and {found[1]}:"
-            " give more characters"
+            f"the ids of several runs begin with {prefix}, such as {found[0].id} and"
+            f" {found[1].id}: give more characters"
         )
-    run_id: UUID = found[0]
-    return run_id
+    return found[0]
 
 
 def prune(conn: Connection, keep: timedelta | int) -> int:
@@ -210,12 +219,6 @@ def prune(conn: Connection, keep: timedelta | int) -> int:
 def list_runs(conn: Connection, limit: int, *, ended: bool = True) -> list[Run]:
     """Return runs, working ones first, then the latest; without `ended` only working ones."""
     return [Run(*row) for row in conn.execute(_RUNS, {"limit": limit, "ended": ended})]
-
-
-def find_run(conn: Connection, run_id: UUID) -> Run | None:
-    """Return one run with its report."""
-    row = conn.execute(_RUN, {"id": run_id}).fetchone()
-    return None if row is None else Run(*row)
 
 
 def latest_run(conn: Connection, job: str) -> Run | None:
@@ -256,25 +259,21 @@ def list_holds(conn: Connection) -> list[Hold]:
     return [Hold(*row) for row in conn.execute(_HOLDS)]
 
 
-def pause(conn: Connection, run_id: UUID, *, by: str, why: str) -> None:
-    """Request that a run claims nothing until `resume`.
+def request(
+    conn: Connection, run_id: UUID, what: Request | None, *, by: str, why: str | None = None
+) -> None:
+    """Request that a run pauses or stops; `None` withdraws the request, and a paused run resumes.
+
+    A paused run claims nothing; one that is stopped finishes its claims and ends.
 
     Raises
     ------
     Refused
         The run has ended, or does not exist.
     """
-    _request(conn, run_id, "pause", by, why)
-
-
-def resume(conn: Connection, run_id: UUID, *, by: str) -> None:
-    """Withdraw a request to pause or stop. Errors are those of `pause`."""
-    _request(conn, run_id, None, by, None)
-
-
-def stop(conn: Connection, run_id: UUID, *, by: str, why: str) -> None:
-    """Request that a run finishes its claims and ends. Errors are those of `pause`."""
-    _request(conn, run_id, "stop", by, why)
+    values = {"id": run_id, "requested": what, "by": by, "why": why}
+    if not conn.execute(_REQUEST, values).rowcount:
+        raise Refused(f"run {run_id} has ended, or does not exist")
 
 
 def hold(conn: Connection, job: str, *, by: str, why: str) -> None:
@@ -293,11 +292,3 @@ def unhold(conn: Connection, job: str) -> None:
     """Let runs of a job work again. Raises `Refused` if it is not held."""
     if not conn.execute(_UNHOLD, {"job": job}).rowcount:
         raise Refused(f"{job} is not held: `runs list` shows the held jobs")
-
-
-def _request(
-    conn: Connection, run_id: UUID, requested: Request | None, by: str, why: str | None
-) -> None:
-    values = {"id": run_id, "requested": requested, "by": by, "why": why}
-    if not conn.execute(_REQUEST, values).rowcount:
-        raise Refused(f"run {run_id} has ended, or does not exist")

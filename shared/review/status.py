@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Final
 
 from psycopg import Connection
@@ -29,13 +28,13 @@ ORDER BY entity_type DESC, priority DESC, status
 """
 
 _OLDEST_CLAIM: Final = """
-SELECT now() - min(last_audit_at)
+SELECT extract(epoch FROM now() - min(last_audit_at))::float8
 FROM artwork_indexer.audit_entity
 WHERE status = 'audit_in_progress'
 """
 
 _OPEN_REVIEWS: Final = """
-SELECT count(*), now() - min(created_at)
+SELECT count(*), extract(epoch FROM now() - min(created_at))::float8
 FROM artwork_indexer.needs_manual_review
 WHERE status = 'open'
 """
@@ -53,7 +52,7 @@ GROUP BY status
 """
 
 _QUEUE: Final = """
-SELECT state::text, count(*), now() - min(created)
+SELECT state::text, count(*), extract(epoch FROM now() - min(created))::float8
 FROM artwork_indexer.event_queue
 GROUP BY event_queue.state
 ORDER BY event_queue.state
@@ -112,18 +111,15 @@ def read(conn: Connection) -> AuditStatus:
     """Read the status from one consistent snapshot of the database."""
     with conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        ((claim_age,),) = conn.execute(_OLDEST_CLAIM).fetchall()
-        ((open_reviews, review_age),) = conn.execute(_OPEN_REVIEWS).fetchall()
+        ((oldest_claim_s,),) = conn.execute(_OLDEST_CLAIM).fetchall()
+        ((open_reviews, oldest_review_s),) = conn.execute(_OPEN_REVIEWS).fetchall()
         return AuditStatus(
             entities=tuple(EntityCount(*row) for row in conn.execute(_ENTITIES)),
-            oldest_claim_s=_seconds(claim_age),
+            oldest_claim_s=oldest_claim_s,
             open_reviews=open_reviews,
-            oldest_review_s=_seconds(review_age),
+            oldest_review_s=oldest_review_s,
             repairs=_repairs(dict(conn.execute(_REPAIRED).fetchall())),
-            queue=tuple(
-                QueueCount(state, events, age.total_seconds())
-                for state, events, age in conn.execute(_QUEUE)
-            ),
+            queue=tuple(QueueCount(*row) for row in conn.execute(_QUEUE)),
             missing_triggers=missing_triggers(conn),
         )
 
@@ -136,7 +132,3 @@ def _repairs(entities: dict[str, int]) -> Repairs:
         proved=count[Status.CLEAN] + count[Status.LEGACY],
         in_review=count[Status.MANUAL_REVIEW],
     )
-
-
-def _seconds(age: timedelta | None) -> float | None:
-    return None if age is None else age.total_seconds()

@@ -9,8 +9,9 @@ import pytest
 
 from artwork_backfill.shared.audit.actual import Item, classify
 from artwork_backfill.shared.auditing.queueing import EventToQueue, sweep
-from artwork_backfill.shared.review import actions, questions
-from artwork_backfill.shared.review.actions import Refused, Requeued
+from artwork_backfill.shared.review import actions, questions, requeueing
+from artwork_backfill.shared.review.actions import Refused
+from artwork_backfill.shared.review.requeueing import Requeued
 from tests.beside.rows import (
     BYSTANDER,
     IMAGE,
@@ -60,7 +61,7 @@ def review(place: Place) -> questions.Review:
         "INSERT INTO artwork_indexer.needs_manual_review (audit_entity_id, review_reason)"
         " SELECT id, 'only copy' FROM artwork_indexer.audit_entity"
     )
-    found = questions.find_review(place.ours, 1)
+    found = questions.REVIEWS.find(place.ours, 1)
     assert found is not None
     return found
 
@@ -95,7 +96,7 @@ def failed(place: Place) -> list[int]:
 
 
 def requeue(place: Place, ids: list[int]) -> list[Requeued]:
-    again = actions.requeue(place.ours, ids, by="alice", listings=LISTINGS)
+    again = requeueing.requeue(place.ours, ids, by="alice", listings=LISTINGS)
     return [event.outcome for event in again]
 
 
@@ -159,7 +160,7 @@ def test_a_requeued_event_outlives_what_waits_for_another_failed_one_as_well(pla
 def test_what_waits_for_a_failed_event_does_not_hinder_a_purge(
     place: Place, given_up: list[int]
 ) -> None:
-    seen = questions.find_review(place.ours, 1)
+    seen = questions.REVIEWS.find(place.ours, 1)
     assert seen is not None
     ours = purge(place, seen)
     assert [event.id for event in place.events(state="queued")] == [ours]
@@ -182,7 +183,7 @@ def test_an_event_of_others_is_requeued_only_if_it_still_is_failed(place: Place)
     ids = [*place.queued(ORPHAN, deletion(ORPHAN)), theirs]
     place.run(ids[0], ends="failed")
     listings: Any = Meanwhile()
-    again = actions.requeue(place.ours, ids, by="alice", listings=listings, any_event=True)
+    again = requeueing.requeue(place.ours, ids, by="alice", listings=listings, any_event=True)
     assert again[0].outcome is Requeued.NOT_FAILED
     assert place.events(id=theirs)[0].state == "running"
 
@@ -193,7 +194,7 @@ def test_a_requeued_event_of_others_withdraws_ours(place: Place) -> None:
     place.run(theirs, ends="failed")
     place.edit("UPDATE artwork_indexer.event_queue SET created = now() - interval '3 days'")
     ours = place.queued(ORPHAN, deletion(ORPHAN), deindex(ORPHAN, 0))
-    again = actions.requeue(place.ours, [theirs], by="alice", any_event=True)
+    again = requeueing.requeue(place.ours, [theirs], by="alice", any_event=True)
     assert [event.outcome for event in again] == [Requeued.REQUEUED]
     assert not set(ours) & {event.id for event in place.events()}
     assert place.rows_of(

@@ -10,7 +10,8 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from artwork_backfill.shared.review import questions
-from artwork_backfill.shared.review.questions import Page, Review, ReviewFilter, ReviewStatus
+from artwork_backfill.shared.review.lists import Page
+from artwork_backfill.shared.review.questions import Review, ReviewFilter, ReviewStatus
 
 HOSTILE = "**bold** <img src=x onerror=alert(1)> [link](javascript:alert(1)) :red[red] $x$ \u202e"
 RUN = UUID("11111111-2222-4333-8444-555555555555")
@@ -55,13 +56,13 @@ class Rows:
         return self.seen(id_)
 
     def seen(self, review_id: int) -> Review:
-        review = questions.find_review(self.conn, review_id)
+        review = questions.REVIEWS.find(self.conn, review_id)
         assert review is not None
         return review
 
     def reviews(self) -> list[Review]:
         every = ReviewFilter(statuses=tuple(ReviewStatus))
-        return questions.list_reviews(self.conn, every, Page(10_000))
+        return questions.REVIEWS.page(self.conn, every, Page(10_000))
 
     def audit(self, entity: int, *findings: dict[str, object]) -> int:
         return self.value(

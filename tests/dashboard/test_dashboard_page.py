@@ -13,8 +13,9 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from artwork_backfill.dashboard import access
+from artwork_backfill.shared.audit.catalogue import CHECKS
 from artwork_backfill.shared.engine.log import plain
-from artwork_backfill.shared.review import actions, runs
+from artwork_backfill.shared.review import actions, requeueing, runs
 from tests.dashboard.app import Open, press, run
 from tests.dashboard.dashboard_rows import HOSTILE, Rows
 
@@ -145,6 +146,47 @@ def test_the_widest_column_says_why_and_comes_right_after_the_age(
     assert (
         max(order, key=lambda name: widths[name] if isinstance(widths[name], int) else 0) == column
     )
+
+
+def test_a_reason_does_not_repeat_the_gid_that_stands_beside_it(page: Open, rows: Rows) -> None:
+    rows.review(f"files.original.missing: mbid-{GID}-7.jpg", gid=GID)
+    app = page("Reviews")
+    assert table(app, "reason") == ["files.original.missing: mbid-…-7.jpg"]
+    assert table(app, "gid") == [str(GID)]
+
+
+def test_failed_events_are_listed_with_how_many_wait_for_them(page: Open, rows: Rows) -> None:
+    parent = rows.event(GID, action="delete_image", failure="HTTP 503 of https://s3/mbid-1")
+    rows.event(depends_on=[parent])
+    app = page("Failed events")
+    assert table(app, "dependants") == [1, 0]
+    assert table(app, "failure") == ["HTTP 503 of …", "no reason kept"]
+    assert table(app, "message")[0] == f"gid {GID}"
+    assert table(app, "depends_on")[1] == str(parent)
+
+
+def test_the_catalogue_is_shown_whole_also_where_nothing_was_found(page: Open, rows: Rows) -> None:
+    rows.conn.execute(
+        "INSERT INTO artwork_indexer.finding_tally VALUES (%s, now(), 'xml.field', 2, 4, '{}')",
+        (GID,),
+    )
+    app = page("Checks")
+    assert table(app, "check") == list(CHECKS)
+    found = app.dataframe[0].value.set_index("check")[["entities", "findings"]]
+    assert found.loc[["xml.field", "item.dark"]].values.tolist() == [[2, 4], [0, 0]]
+
+
+def test_findings_are_sorted_by_how_often_they_are_found(page: Open, rows: Rows) -> None:
+    for check, entities in (("item.dark", 1), ("xml.field", 4), ("a.check.of.old", 9)):
+        rows.conn.execute(
+            "INSERT INTO artwork_indexer.finding_tally VALUES (%s, now(), %s, %s, %s, '{}')",
+            (GID, check, entities, entities),
+        )
+    found = next(df.value for df in page().dataframe if "severity" in df.value)
+    assert found.values.tolist() == [
+        ["xml.field", "major", 4, 4],
+        ["item.dark", "critical", 1, 1],
+    ]
 
 
 def test_pages_are_turned(page: Open, rows: Rows) -> None:
@@ -316,10 +358,19 @@ def test_all_that_failed_alike_are_requeued_in_four_clicks_of_any_origin(
     assert states == {**dict.fromkeys(alike, state), other: "failed"}
 
 
+def test_the_open_event_is_requeued_if_nothing_is_ticked(page: Open, rows: Rows) -> None:
+    event, other = rows.event(GID), rows.event()
+    app = page("Failed events", open=str(event))
+    assert f"Acts on failed event {event}, which is open." in said(app)
+    press(press(app, "events.Requeue"), "events.more")
+    states = dict(rows.conn.execute("SELECT id, state::text FROM artwork_indexer.event_queue"))
+    assert states == {event: "queued", other: "failed"}
+
+
 def test_an_event_that_was_requeued_meanwhile_is_left(page: Open, rows: Rows) -> None:
     event = rows.event()
     app = select(page("Failed events"), "events", 0)
-    actions.requeue(rows.conn, [event], by="another", any_event=True)
+    requeueing.requeue(rows.conn, [event], by="another", any_event=True)
     app = press(app, "events.Requeue")
     assert "0 of 1 events" in said(app)
     assert f"event {event} is not failed" in shown(app)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
-from artwork_backfill.dashboard import queries
+from artwork_backfill.dashboard import queries, words
 from artwork_backfill.shared.audit.archives import EntityType
-from artwork_backfill.shared.audit.catalogue import CHECKS
 from artwork_backfill.shared.review import questions
-from artwork_backfill.shared.review.questions import EventFilter, Page, ReviewFilter, ReviewStatus
+from artwork_backfill.shared.review.lists import Page
+from artwork_backfill.shared.review.questions import ReviewFilter, ReviewStatus
 from tests.dashboard.dashboard_rows import HOSTILE, Rows
 
 WEEK = timedelta(days=7)
-NOW = datetime.now(UTC)
 GID = UUID("76df3287-6cda-33eb-8e9a-044b5e15ffdd")
 
 
@@ -49,9 +48,9 @@ def test_audits_of_several_runs_add_up_by_stretch_and_outcome(rows: Rows) -> Non
     for hours_ago in (1, 1, 200):
         _tally(rows, "clean", 5, hours_ago)
     _tally(rows, "legacy", 1, 1)
-    frame = queries.audits_over_time(rows.conn, timedelta(days=1))
-    assert frame[["outcome", "audits"]].values.tolist() == [["clean", 10], ["legacy", 1]]
-    assert (frame["until"] - frame["since"]).unique().tolist() == [timedelta(hours=1)]
+    found = queries.audits_over_time(rows.conn, timedelta(days=1))
+    assert [(outcome, audits) for _, _, outcome, audits in found] == [("clean", 10), ("legacy", 1)]
+    assert {until - since for since, until, _, _ in found} == {timedelta(hours=1)}
 
 
 def test_a_long_past_is_told_in_few_points(rows: Rows) -> None:
@@ -62,7 +61,7 @@ def test_a_long_past_is_told_in_few_points(rows: Rows) -> None:
     )
     year = queries.statuses_over_time(rows.conn, timedelta(days=365))
     assert 150 < len(year) < 250
-    assert year["entities"].iloc[-1] == 999
+    assert year[-1][2] == 999
     assert len(queries.statuses_over_time(rows.conn, timedelta(days=1))) == 23
 
 
@@ -75,22 +74,12 @@ def test_the_rate_is_that_of_the_last_two_hours(rows: Rows) -> None:
     assert queries.audits_per_hour(rows.conn) == pytest.approx(2_000, rel=0.01)
 
 
-def test_findings_are_sorted_by_how_often_they_are_found(rows: Rows) -> None:
+def test_findings_are_counted_by_check_within_the_period(rows: Rows) -> None:
     _found(rows, "item.dark", 1, 1, [])
     _found(rows, "xml.field", 2, 1, [])
     _found(rows, "xml.field", 2, 2, [])
     _found(rows, "item.dark", 100, 24 * 8, [])
-    _found(rows, "a.check.of.old", 9, 1, [])
-    frame = queries.findings_by_check(rows.conn, WEEK)
-    assert frame.values.tolist() == [["xml.field", "major", 4, 8], ["item.dark", "critical", 1, 2]]
-
-
-def test_the_catalogue_is_shown_whole_also_where_nothing_was_found(rows: Rows) -> None:
-    _found(rows, "xml.field", 2, 1, [])
-    frame = queries.checks(rows.conn, WEEK).set_index("check")
-    assert list(frame.index) == list(CHECKS)
-    assert frame.loc["xml.field", ["entities", "findings"]].tolist() == [2, 4]
-    assert frame.loc["item.dark", "entities"] == 0
+    assert queries.findings(rows.conn, WEEK) == {"item.dark": (1, 2), "xml.field": (4, 8)}
 
 
 def test_examples_are_entities_as_they_are_now_the_latest_audited_first(rows: Rows) -> None:
@@ -101,14 +90,10 @@ def test_examples_are_entities_as_they_are_now_the_latest_audited_first(rows: Ro
     rows.conn.execute("DELETE FROM artwork_indexer.audit_entity WHERE id = %s", (deleted,))
     _found(rows, "xml.field", 3, 1, [old, new, deleted])
     _found(rows, "xml.field", 3, 2, [old])
-    frame = queries.examples(rows.conn, "xml.field")
-    assert frame["status"].tolist() == ["in review", "clean"]
-    assert frame.iloc[0][["gid", "musicbrainz", "item"]].tolist() == [
-        str(GID),
-        f"https://musicbrainz.org/release/{GID}",
-        f"https://archive.org/details/mbid-{GID}",
-    ]
-    assert not len(queries.examples(rows.conn, "item.dark"))
+    found = queries.examples(rows.conn, "xml.field")
+    assert [entity.status for entity in found] == ["manual_review", "clean"]
+    assert found[0].gid == GID
+    assert queries.examples(rows.conn, "item.dark") == []
 
 
 # -- lists -----------------------------------------------------------------------------------------
@@ -139,28 +124,16 @@ def test_reviews_are_found_by_priority_and_free_text(
     )
     rows.review("resolved", status="resolved")
     rows.review(HOSTILE)
-    frame = queries.reviews(questions.list_reviews(rows.conn, wanted, Page()), NOW)
-    assert frame["reason"].tolist() == found
+    listed = questions.REVIEWS.page(rows.conn, wanted, Page())
+    assert [review.reason for review in listed] == found
 
 
-def test_a_reason_does_not_repeat_the_gid_that_stands_beside_it(rows: Rows) -> None:
-    seen = rows.review(f"files.original.missing: mbid-{GID}-7.jpg", gid=GID)
-    frame = queries.reviews([seen], NOW)
-    assert frame["reason"].tolist() == ["files.original.missing: mbid-…-7.jpg"]
-    assert frame["gid"].tolist() == [str(GID)]
-
-
-def test_failed_events_tell_how_many_wait_for_them(rows: Rows) -> None:
+def test_events_that_wait_for_another_are_counted(rows: Rows) -> None:
     parent = rows.event(GID, action="delete_image", failure="HTTP 503")
     rows.event(depends_on=[parent])
     rows.event(depends_on=[parent, 99], state="queued")
     rows.event(depends_on=[parent], state="completed")
-    events = questions.list_failed_events(rows.conn, EventFilter(), Page())
-    frame = queries.failed_events(rows.conn, events, NOW).set_index("id")
-    assert frame.loc[parent, "dependants"] == 2
-    assert frame.loc[parent, "failure"] == "HTTP 503"
-    assert frame.loc[parent, "message"] == f"gid {GID}"
-    assert frame.loc[parent + 1, "depends_on"] == str(parent)
+    assert queries.dependants(rows.conn, [parent, parent + 1]) == {parent: 2}
 
 
 # -- one entity ------------------------------------------------------------------------------------
@@ -185,12 +158,12 @@ def test_images_are_linked_in_the_order_of_the_listing(rows: Rows) -> None:
             " VALUES (%s, 1, %s, 1, %s, 'image/png')",
             (id_, HOSTILE, ordering),
         )
-    frame = queries.artwork(rows.conn, EntityType.RELEASE, GID)
-    assert frame["image"].tolist() == [
+    found = queries.artwork(rows.conn, EntityType.RELEASE, GID)
+    assert [image.url for image in found] == [
         f"https://coverartarchive.org/release/{GID}/12.png",
         f"https://coverartarchive.org/release/{GID}/11.png",
     ]
-    assert not len(queries.artwork(rows.conn, EntityType.EVENT, GID))
+    assert queries.artwork(rows.conn, EntityType.EVENT, GID) == []
 
 
 def test_standings_tell_what_has_come_of_entities_and_events(rows: Rows) -> None:
@@ -200,9 +173,10 @@ def test_standings_tell_what_has_come_of_entities_and_events(rows: Rows) -> None
         "UPDATE artwork_indexer.audit_entity SET last_audit_at = '2026-08-01 12:00+00'"
     )
     release, event = (EntityType.RELEASE, GID), (EntityType.EVENT, GID)
-    assert queries.standings(rows.conn, [release, event, (EntityType.EVENT, uuid4())]) == {
-        release: "clean, audited 2026-08-01 12:00:00",
-        event: "waiting for an audit",
+    found = queries.standings(rows.conn, [GID, uuid4()])
+    assert {key: entity.status for key, entity in found.items()} == {
+        release: "clean",
+        event: "unchecked",
     }
     id_ = rows.event(state="queued")
     assert queries.states(rows.conn, [id_, id_ + 1]) == {id_: "queued"}
@@ -218,4 +192,4 @@ def test_standings_tell_what_has_come_of_entities_and_events(rows: Rows) -> None
     ],
 )
 def test_a_message_is_one_line(message: dict[str, object], text: str) -> None:
-    assert queries.message_text(message) == text
+    assert words.message(message) == text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,9 +12,12 @@ import pytest
 from psycopg.types.json import Jsonb
 from streamlit.testing.v1 import AppTest
 
+from artwork_backfill.dashboard.tabs import runs as runs_tab
 from artwork_backfill.dashboard.tabs.runs import command
+from artwork_backfill.jobs.cli.main import JOBS, load_job
 from artwork_backfill.shared.review import runs
 from artwork_backfill.shared.review.actions import Refused
+from artwork_backfill.shared.settings import Settings
 from tests.dashboard.app import Open, run
 from tests.dashboard.dashboard_rows import Rows
 
@@ -140,18 +143,25 @@ def test_a_job_is_held_and_let_go_again(tab: Open, rows: Rows) -> None:
 
 @pytest.mark.parametrize("query", ["nonsense", "0a1b2c3d-0000-4000-8000-000000000000"])
 def test_a_run_that_does_not_exist_is_said(tab: Open, query: str) -> None:
-    assert "There is no" in _shown(tab(run=query))
+    assert f"there is no run {query}" in _shown(tab(run=query))
 
 
 def test_a_run_that_has_ended_is_not_asked_anything(rows: Rows) -> None:
     id_ = _start(rows, outcome="verified")
     with pytest.raises(Refused, match="has ended"):
-        runs.stop(rows.conn, id_, by="me", why="why")
+        runs.request(rows.conn, id_, "stop", by="me", why="why")
 
 
 def test_the_command_of_a_run_can_be_pasted(rows: Rows) -> None:
-    found = runs.find_run(rows.conn, _start(rows))
-    assert found is not None
+    found = runs.find_run(rows.conn, str(_start(rows)))
     assert command(found).startswith("artwork-backfill audit-batch --")
-    assert found.is_at_work(datetime.now(UTC))
-    assert not found.is_at_work(datetime.now(UTC) + timedelta(minutes=2))
+    assert found.is_at_work
+    silent = runs.find_run(rows.conn, str(_start(rows, silent_s=120)))
+    assert not silent.is_at_work
+
+
+def test_exactly_the_jobs_with_records_of_runs_can_be_held() -> None:
+    recorded = {
+        name for name in JOBS if load_job(name).job.database is Settings.musicbrainz_database
+    }
+    assert set(runs_tab.JOBS) == recorded | {"auditor"}

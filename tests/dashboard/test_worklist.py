@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from artwork_backfill.dashboard import memory
 from artwork_backfill.dashboard.bulk import Batch, Bulk
 from artwork_backfill.dashboard.database import Trouble
-from artwork_backfill.dashboard.memory import Memories
 from artwork_backfill.shared.review import actions
 from tests.dashboard.app import Open, press, run
 from tests.dashboard.dashboard_rows import Rows
@@ -233,14 +233,19 @@ def test_it_does_nothing_more_once_it_is_stopped() -> None:
     assert bulk.summary() == "Resolve: 0 of 20 done, stopped."
 
 
-def test_visitors_are_told_apart_and_the_oldest_is_forgotten() -> None:
-    memories = Memories(limit=2)
-    first = memories.of("browser", "anna")
-    assert memories.of("browser", "ben") is not first
-    assert memories.of("browser", "anna") is first
-    memories.of("another", "anna")
-    assert memories.of("browser", "anna") is first
-    assert memories.of("browser", "ben").journal == []
+def test_visitors_are_told_apart() -> None:
+    first = memory.of_browser("browser", "anna")
+    assert memory.of_browser("browser", "ben") is not first
+    assert memory.of_browser("another", "anna") is not first
+    assert memory.of_browser("browser", "anna") is first
+
+
+def test_the_visitor_who_was_away_longest_is_forgotten() -> None:
+    first, second = (memory.of_browser(name, "anna") for name in ("first", "second"))
+    for number in range(499):
+        memory.of_browser(f"browser {number}", "anna")
+        assert memory.of_browser("first", "anna") is first
+    assert memory.of_browser("second", "anna") is not second
 
 
 # -- a browser that is late ------------------------------------------------------------------------

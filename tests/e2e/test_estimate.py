@@ -117,3 +117,4 @@ def test_an_estimate_is_kept_where_runs_leave_records(place: Callable[[Spec], Pl
     kept = runs.latest_run(here.conn, "estimate")
     assert kept is not None
     assert (kept.report, kept.options["seed"], kept.exit_code) == (found, 7, 0)
+    assert '"population": ' in here.command("runs", "show", str(kept.id))

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from artwork_backfill.jobs.cli.main import main
 from artwork_backfill.shared.audit.catalogue import CHECKS
 from artwork_backfill.shared.engine.job import Problem, Verification
 from artwork_backfill.shared.engine.report import Outcome, Report, to_terminal
+from artwork_backfill.shared.review.runs import Run
 
 WIDTH = 80
 MOMENT = datetime(2026, 11, 27, 8, 30, tzinfo=UTC)
@@ -86,20 +87,27 @@ def _printed(renderable: RenderableType) -> str:
 
 
 def test_a_table_of_runs_fits_without_breaking_names() -> None:
-    run = run_views.RunView(
+    run = Run(
         id=UUID("1f0c3287-6cda-33eb-8e9a-044b5e15ffdd"),
         job="seed-from-ia-changes",
-        who="operator",
+        version="1",
         host="backfill-host-17",
+        who="operator",
+        options={},
         started=MOMENT,
-        finished=None,
-        state="interrupted",
-        done=1_000_000,
-        total=5_900_000,
-        rate=1234.5,
-        eta_s=3600.0,
-        duration_s=60.0,
-        last_words="artwork-indexer has 40 events to work on: waiting for artwork-indexer",
+        heartbeat=MOMENT,
+        finished=MOMENT + timedelta(seconds=810),
+        outcome="interrupted",
+        exit_code=75,
+        totals={"scanned": 1_000_000},
+        requested=None,
+        requested_by=None,
+        requested_why=None,
+        progress={
+            "total": 5_900_000,
+            "said": "artwork-indexer has 40 events to work on: waiting for artwork-indexer",
+        },
+        seen=MOMENT,
     )
 
     shown = _printed(run_views.runs_table([run]))

@@ -94,12 +94,8 @@ class Haste:
             check(service)
 
         patch.object(http.Service, "__post_init__", with_time).start()
-        _set_default(
-            lookups.Lookups,
-            patience_s=lookups.PATIENCE_S / speed,
-            first_wait_s=lookups.FIRST_WAIT_S / speed,
-            longest_wait_s=lookups.LONGEST_WAIT_S / speed,
-        )
+        for name in ("PATIENCE_S", "FIRST_WAIT_S", "LONGEST_WAIT_S"):
+            patch.object(lookups, name, getattr(lookups, name) / speed).start()
 
 
 def _set_default(kind: type, **values: object) -> None:

@@ -18,10 +18,11 @@ from psycopg.types.json import Jsonb
 
 from artwork_backfill.jobs.cli.review import events_group, review_group
 from artwork_backfill.shared.engine import session as db
-from artwork_backfill.shared.review import actions, questions
+from artwork_backfill.shared.review import actions, questions, requeueing
 from artwork_backfill.shared.review import export as staff
 from artwork_backfill.shared.review.actions import Refused
-from artwork_backfill.shared.review.questions import EventFilter, Page, ReviewFilter
+from artwork_backfill.shared.review.lists import Page
+from artwork_backfill.shared.review.questions import EventFilter, ReviewFilter
 from sandbox.postgres import Cluster
 
 GID = UUID("76df3287-6cda-33eb-8e9a-044b5e15ffdd")
@@ -301,10 +302,10 @@ def test_nobody_reads_whole_tables_to_answer_a_question(tables: Tables) -> None:
     conn = _Explaining(tables.conn)
     asking = cast("psycopg.Connection", conn)
 
-    questions.list_reviews(asking, ReviewFilter(), Page())
-    questions.find_review(asking, 1)
+    questions.REVIEWS.page(asking, ReviewFilter(), Page())
+    questions.REVIEWS.find(asking, 1)
     questions.find_cases(asking, row[0])
-    questions.list_failed_events(asking, EventFilter(), Page())
+    questions.FAILED_EVENTS.page(asking, EventFilter(), Page())
     list(staff.instructions(asking))
 
     for table in ("audit_entity", "needs_manual_review", "audit_result", "event_queue"):
@@ -456,7 +457,7 @@ def test_an_entity_under_audit_is_left_alone(tables: Tables, review: Command) ->
 def test_a_review_that_changed_since_it_was_seen_is_left_alone(tables: Tables) -> None:
     entity = tables.entity()
     id_ = tables.review(entity, reason="only copy")
-    seen = questions.find_review(tables.conn, id_)
+    seen = questions.REVIEWS.find(tables.conn, id_)
     assert seen is not None
     tables.conn.execute(
         "UPDATE artwork_indexer.needs_manual_review SET review_reason = 'item.dark'"
@@ -627,15 +628,15 @@ def test_of_two_failed_twins_one_is_requeued(tables: Tables, events: Command) ->
 def test_a_twin_that_is_not_committed_yet_is_not_waited_for(tables: Tables, database: str) -> None:
     failed = tables.event()
 
-    def requeued() -> list[actions.Requeued]:
+    def requeued() -> list[requeueing.Requeued]:
         with psycopg.connect(database, autocommit=True) as conn:
-            again = actions.requeue(conn, [failed], by="alice", any_event=True)
+            again = requeueing.requeue(conn, [failed], by="alice", any_event=True)
         return [event.outcome for event in again]
 
     with psycopg.connect(database) as other:
         Tables(other).event(state="queued")
-        assert requeued() == [actions.Requeued.BUSY]
-    assert requeued() == [actions.Requeued.DUPLICATE]
+        assert requeued() == [requeueing.Requeued.BUSY]
+    assert requeued() == [requeueing.Requeued.DUPLICATE]
     assert tables.event_state(failed)[0] == "failed"
 
 

@@ -245,7 +245,11 @@ def test_a_stop_cuts_the_wait_for_a_second_look_short() -> None:
     archive: Any = Archive()
     with pytest.raises(Interrupted):
         types.ask_archive_org(
-            archive, [UUID(gid(21)).bytes], second_look_after=600.0, stop_flag=stop_flag
+            archive,
+            [UUID(gid(21)).bytes],
+            types.Looked(),
+            second_look_after=600.0,
+            stop_flag=stop_flag,
         )
     assert archive.asked == [gid(21)]
 
@@ -414,7 +418,7 @@ class Rested(Event):
 
 def pages(service: Any, start: Checkpoint | None = None) -> tuple[Pages, Rested]:
     stop_flag = Rested()
-    start = start or checkpoints.from_date(NOW, NOW)
+    start = start or Checkpoint(NOW, start_date=checkpoints.day(NOW))
     return Pages(service, start, Partition(), NOW, stop_flag=stop_flag), stop_flag
 
 

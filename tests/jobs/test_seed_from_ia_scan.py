@@ -21,7 +21,7 @@ from psycopg import Connection
 
 from artwork_backfill.jobs.seed_from_ia_scan import pages as pages_module
 from artwork_backfill.jobs.seed_from_ia_scan.distinct import Distinct, number_of
-from artwork_backfill.jobs.seed_from_ia_scan.job import ScanPage, SeedFromIaScan
+from artwork_backfill.jobs.seed_from_ia_scan.job import SeedFromIaScan
 from artwork_backfill.jobs.seed_from_ia_scan.pages import ListedPages, Page, ScrapedPages
 from artwork_backfill.shared.audit.archives import ART_ARCHIVES, EntityType
 from artwork_backfill.shared.clients.archive_org import (
@@ -285,6 +285,13 @@ def test_a_limit_is_rounded_up_to_whole_pages_and_the_next_run_goes_on(
     assert report.outcome is Outcome.VERIFIED
     assert (report.totals["written"], coverage(report).actual) == (40, 60)
     assert query(database, STANDING) == [(None, 6, 60, 0, 60)]
+
+
+def test_runs_with_a_limit_reach_the_second_collection(database: str, archive: Archive) -> None:
+    archive.pages[EAA] = [identifiers(100, 101)]
+    for _ in range(3):
+        scan(database, {"limit": 30}, archives=[RELEASES, EVENTS])
+    assert [collection for collection, _ in archive.asked[:7]] == [*[CAA] * 6, EAA]
 
 
 def test_after_its_end_a_scan_begins_anew(database: str, archive: Archive) -> None:
@@ -554,7 +561,7 @@ def test_a_page_whose_commit_was_not_heard_of_is_not_counted_twice(
     lost = iter([False, True])
 
     class Loses(job()):
-        def write(self, conn: Connection, results: Sequence[ScanPage]) -> Any:
+        def write(self, conn: Connection, results: Sequence[Page]) -> Any:
             counts = super().write(conn, results)
             if next(lost, False):
                 conn.execute("COMMIT")
@@ -624,7 +631,7 @@ def test_a_list_of_long_lines_takes_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "list.gz"
     line = f"mbid-{gid(1)}".encode() + b"x" * 60_000
     path.write_bytes(gzip.compress(b"\n".join([line] * 1_000 + [b"mbid-" + gid(2).encode()])))
-    pages = ListedPages(path, Partition())
+    pages = ListedPages(path, RELEASES, Partition())
     tracemalloc.start()
     try:
         page = pages.next_page(10_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sqlite3
 import time
 import tracemalloc
@@ -196,6 +197,23 @@ def test_an_item_stays_known_over_blocks() -> None:
     reader.read(Block(1, [f"{A}\tItem::darkened\tPASSED".encode()]))
     reader.read(Block(2, [f"{A}\tItem::exists\tFAILED".encode()]))
     assert reader.seeds == {UUID(A).bytes: 300}
+
+
+@pytest.mark.parametrize(
+    ("last", "cut_off"),
+    [
+        (f"{B}\tItem::exi", True),
+        (f"{B}\tItem::exists", False),
+        (f"{B}\tItem::exi\n", False),
+        (f"{B}\tItem::darkened", False),
+        (f"{B}\tIte", True),
+    ],
+)
+def test_a_log_that_ends_in_the_middle_of_a_check_is_cut_off(last: str, cut_off: bool) -> None:
+    reader = reader_for(Kind.LOG, include_passed=False)
+    text = f"{A}\tItem::exists\n{last}".encode()
+    remarks = [remark for block in read_blocks(io.BytesIO(text)) for remark in reader.read(block)]
+    assert any(remark.note is Note.DAMAGED for remark in remarks) == cut_off
 
 
 def test_passed_checks_seed_nothing_unless_asked_for() -> None:

@@ -96,7 +96,7 @@ _LARGE = AuditStatus(
 
 def test_millions_are_readable_on_80_columns() -> None:
     out = io.StringIO()
-    Console(file=out, width=80).print(view.to_terminal(_LARGE, view.AtWork()))
+    Console(file=out, width=80).print(view.to_terminal(_LARGE, [], []))
     shown = out.getvalue()
 
     assert "…" not in shown
@@ -107,7 +107,7 @@ def test_millions_are_readable_on_80_columns() -> None:
 
 
 def test_machines_get_the_same_as_json() -> None:
-    document = json.loads(view.to_json(_LARGE, view.AtWork()))
+    document = json.loads(view.to_json(_LARGE, [], []))
 
     assert document["entities"][0] == {
         "entity_type": "release",
@@ -133,5 +133,5 @@ def test_a_trigger_that_does_not_fire_is_warned_of(
         assert status.read(conn) == found
     assert found.missing_triggers == {trigger: TRIGGERS[trigger]}
     console = Console(file=io.StringIO(), width=100)
-    console.print(view.to_terminal(found, view.AtWork()))
+    console.print(view.to_terminal(found, [], []))
     assert f"Warning: trigger {trigger} is missing or disabled" in console.file.getvalue()

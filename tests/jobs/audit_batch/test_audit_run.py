@@ -477,6 +477,29 @@ def test_what_people_decided_since_is_in_order(scene: Scene) -> None:
     assert check.ok
 
 
+@pytest.mark.parametrize(("was_live", "is_ok"), [(False, True), (True, False)])
+def test_an_entity_that_is_gone_since_and_legacy_for_another_run_is_in_order(
+    scene: Scene, was_live: bool, is_ok: bool
+) -> None:
+    gid = scene.plan(None).gid
+    scene.audit(gid)
+    assert (scene.status(gid), scene.results(gid)) == ("clean", [])
+    ids = IdSet()
+    ids.update([scene.id(gid)])
+    # The feedback of its merge, and an Auditor in artwork-indexer.
+    scene.conn.execute(
+        "UPDATE artwork_indexer.audit_entity SET status = 'legacy', was_live = %s WHERE gid = %s",
+        (was_live, gid),
+    )
+    [check] = verify_decisions(
+        scene.conn,
+        {Status.CLEAN: ids},
+        run_id=scene.run_id,
+        run_started=scene.value("SELECT now() - interval '1 minute'"),
+    )
+    assert check.ok is is_ok
+
+
 def test_what_waits_after_withdrawals_is_left_to_do(scene: Scene) -> None:
     gid = scene.plan(None).gid
     scene.only(gid)

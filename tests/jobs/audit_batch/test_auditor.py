@@ -19,6 +19,7 @@ from artwork_backfill.shared.auditing.models import STREAK_LIMIT, Reason
 from artwork_backfill.shared.auditing.services import Services
 from artwork_backfill.shared.clients.http import Interrupted, ServiceDown
 from artwork_backfill.shared.settings import SettingsError
+from tests.beside.rows import wait_until
 from tests.jobs.audit_batch.audit_scene import Scene, unreadable
 
 
@@ -211,6 +212,15 @@ def test_what_is_no_entity_is_refused(auditor: Auditor, entity_type: str, gid: s
         auditor.audit_entity(entity_type, gid)
 
 
+def test_an_entity_of_the_other_type_is_refused(scene: Scene, auditor: Auditor) -> None:
+    """Their items have names of the same form: it would be an orphan with the release's images."""
+    gid = scene.plan(None).gid
+    with pytest.raises(ValueError, match="is no event: MusicBrainz knows it as the other type"):
+        auditor.audit_entity("event", gid)
+    assert scene.value("SELECT count(*) FROM artwork_indexer.audit_entity WHERE gid = %s", gid) == 1
+    assert auditor.audit_entity("release", gid).audited == 1
+
+
 def test_a_service_that_is_down_is_no_error_and_leaves_no_claim(
     scene: Scene, auditor: Auditor
 ) -> None:
@@ -266,17 +276,38 @@ def test_an_entity_that_takes_a_whole_call_lets_others_through(connected: Scene)
         raise Interrupted("the run is stopping")
 
     scene.archive.answers[slow] = silent
-    with Auditor(scene.settings(), time_limit=0.2) as auditor:
+    with Auditor(scene.settings(), time_limit=0.6) as auditor:
         late = auditor.audit()
         assert late.counts["deferred"] == 1
-        assert late.waits_for == "the time limit of 0.2 s was reached"
+        assert late.waits_for == "the time limit of 0.6 s was reached"
     with Auditor(scene.settings()) as auditor:
         assert auditor.audit().audited == 1
     assert (scene.status(slow), scene.status(other)) == ("unchecked", "clean")
-    with Auditor(scene.settings(), time_limit=0.1) as auditor:
+    with Auditor(scene.settings(), time_limit=0.6) as auditor:
         for _ in range(STREAK_LIMIT - 1):
             auditor.audit_entity("release", slow)
     assert scene.status(slow) == "manual_review"
+
+
+def test_a_call_that_had_to_wait_for_another_defers_nothing(connected: Scene) -> None:
+    scene = connected
+    slow = scene.plan(None).gid
+    scene.only(slow)
+
+    def silent() -> object:
+        assert scene.interrupt is not None
+        scene.interrupt.wait(10)
+        raise Interrupted("the run is stopping")
+
+    scene.archive.answers[slow] = silent
+    with Auditor(scene.settings(), time_limit=2.0) as auditor:
+        first = threading.Thread(target=auditor.audit_entity, args=("release", slow))
+        first.start()
+        wait_until(lambda: scene.archive.asked[slow] == 1)
+        late = auditor.audit_entity("release", slow)
+        first.join()
+    assert late.waits_for == "the time limit of 2 s was reached"
+    assert late.counts["deferred"] == 0
 
 
 def test_a_bad_row_is_a_problem_and_stops_nobody(

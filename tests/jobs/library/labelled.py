@@ -230,9 +230,11 @@ def row_of(number: int, album: Album) -> Row:
         artist=album.artist,
         title=album.title,
         alternate_artist=album.alternate,
-        trusted_releases=album.releases | album.stamped,
-        trusted_masters=album.masters,
-        stamped_releases=album.stamped,
+        sure_ids=frozenset(
+            {("release", id_) for id_ in album.releases}
+            | {("master", id_) for id_ in album.masters}
+        ),
+        stamped_ids=frozenset(("release", id_) for id_ in album.stamped),
     )
 
 

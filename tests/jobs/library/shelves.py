@@ -6,7 +6,7 @@ import uuid
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from artwork_backfill.shared.engine.progress import Progress
 from artwork_backfill.shared.engine.report import Report
 from artwork_backfill.shared.engine.runner import Runner
 from artwork_backfill.shared.engine.stop import StopFlag
+from artwork_backfill.shared.engine.tables import check_tables
 from artwork_backfill.shared.service_stats import ServiceStats
 from artwork_backfill.shared.settings import Settings
 from sandbox.library import artwork_url
@@ -192,6 +193,8 @@ class Shelves:
             connect or (lambda: db.connect(dsn, "test")),
         )
         self.job = build(run)
+        with closing(run.open_connection()) as conn:
+            check_tables(conn, self.job.more_tables, read_only=chosen.dry_run)
         log = RunLog(self.job.name, run.id, Redactor(()))
         return Runner(
             self.job, run, log=log, progress=Progress(log, None), stop_flag=stop_flag

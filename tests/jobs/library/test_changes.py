@@ -11,15 +11,15 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from artwork_backfill.jobs.library_artwork_url_backfill.changes import (
-    BadChangesFile,
-    Decided,
-    Fate,
-    read_written,
-)
-from artwork_backfill.jobs.library_artwork_url_backfill.existing import Suspicion
+from artwork_backfill.jobs.library_artwork_url_backfill.changes import read_written
 from artwork_backfill.jobs.library_artwork_url_backfill.job import Options
-from artwork_backfill.jobs.library_artwork_url_backfill.models import Miss, Reason, Row
+from artwork_backfill.jobs.library_artwork_url_backfill.models import (
+    Decided,
+    Miss,
+    Reason,
+    Row,
+    RowOutcome,
+)
 from artwork_backfill.jobs.library_artwork_url_backfill.summary import EXAMPLES, Summary
 from artwork_backfill.shared.clients.lml import Artwork, LmlQuery, LookupAnswer
 from artwork_backfill.shared.engine.errors import DatabaseError
@@ -258,6 +258,21 @@ def test_undo_of_many_rows_takes_all_of_them_in_partitions(shelves: Shelves, pat
     assert shelves.filled() == {}
 
 
+@pytest.mark.parametrize("held", [1, 2])
+def test_undo_knows_every_url_that_runs_have_written_to_a_row(
+    shelves: Shelves, path: Path, held: int
+) -> None:
+    shelves.add("1 Album", url=artwork_url(held))
+    written = [
+        {"run_id": run, "library_id": 1, "outcome": "written", "url": artwork_url(number)}
+        for run, number in (("a", 1), ("b", 2), ("c", 2))
+    ]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in written))
+    report = shelves.undo(path)
+    assert (report.totals["written"], report.totals["other_url"]) == (1, 1)
+    assert shelves.filled() == {}
+
+
 def test_a_row_that_is_locked_is_left_and_said(shelves: Shelves, path: Path) -> None:
     shelves.add_albums(3)
     shelves.run(noting(path))
@@ -281,7 +296,7 @@ def test_a_row_that_is_locked_is_left_and_said(shelves: Shelves, path: Path) -> 
 )
 def test_what_is_no_changes_file_is_refused_whole(path: Path, text: str, problem: str) -> None:
     path.write_text(text)
-    with pytest.raises(BadChangesFile, match=problem):
+    with pytest.raises(SettingsError, match=problem):
         list(read_written(path))
 
 
@@ -445,7 +460,7 @@ def test_existing_covers_that_are_none_are_reported_and_left(shelves: Shelves) -
     covers = report.as_dict()["covers"]
     assert [cover["suspicion"] for cover in covers].count("shared") == 1
     assert "Shared II" in to_markdown(report)
-    assert [cover["albums"] for cover in covers if cover["suspicion"] == Suspicion.PHOTO] == [
+    assert [cover["albums"] for cover in covers if cover["suspicion"] == "photo"] == [
         "library row 4 (Stereolab - Photo)"
     ]
 
@@ -473,9 +488,10 @@ def test_the_summary_groups_reasons_with_examples_and_links() -> None:
     for number in range(EXAMPLES + 2):
         row = Row(number, 1, "Stereolab", f"Dots & Loops {number}")
         found = Artwork("Stereolab", "Emperor", 7, artwork_url(7), 0.5)
-        summary.add([Decided(Miss(row, Reason.OTHER_ALBUM, found), Fate.REFUSED)])
-    summary.add([Decided(Miss(Row(9, 1, "A", "B"), Reason.NO_MATCH), Fate.REFUSED)])
-    rows = summary.rows()
+        summary.add([Decided(Miss(row, Reason.OTHER_ALBUM, found), RowOutcome.REFUSED)])
+    summary.add([Decided(Miss(Row(9, 1, "A", "B"), Reason.NO_MATCH), RowOutcome.REFUSED)])
+    (section,) = summary.sections()
+    rows = section.rows
     assert len(rows) == EXAMPLES + 1
     assert rows[0] == (
         "other_album: LML found only artwork of other albums",
@@ -485,7 +501,7 @@ def test_the_summary_groups_reasons_with_examples_and_links() -> None:
         "https://www.discogs.com/search/?q=Stereolab+Dots+%26+Loops+0&type=release",
     )
     assert rows[1][:2] == ("", "")
-    data: Any = summary.data()
+    data: Any = section.data
     assert [(each["reason"], each["albums"]) for each in data] == [
         ("other_album", EXAMPLES + 2),
         ("no_match", 1),
