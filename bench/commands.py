@@ -22,6 +22,12 @@ from sandbox.world import Spec
 
 _PROGRAM = str(Path(sys.executable).with_name("artwork-backfill"))
 
+_FILL_RELEASES = """
+INSERT INTO musicbrainz.release (id, gid, name, artist_credit)
+SELECT i, gen_random_uuid(), 'release ' || i, 1
+FROM generate_series(1, %s) i
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -56,6 +62,11 @@ def musicbrainz_database(
             schema.create_musicbrainz(conn)
             migrate(conn)
             yield dsn, conn
+
+
+def fill_releases(conn: Connection, number: int) -> None:
+    """Add releases without anything else."""
+    conn.execute(_FILL_RELEASES, (number,))
 
 
 def forget_audits(conn: Connection) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from psycopg import Connection
 
-from bench.commands import Usage, forget_audits, musicbrainz_database, run_command
+from bench.commands import Usage, fill_releases, forget_audits, musicbrainz_database, run_command
 
 ITEMS: Final = 900_000
 CACHE_LINES: Final = 20_000_000
@@ -35,12 +35,6 @@ _CHECKS: Final = (
     "Item::Files::index.json exists",
     "Item::Files::original image exists",
 )
-
-_FILL: Final = """
-INSERT INTO musicbrainz.release (id, gid, name, artist_credit)
-SELECT i, gen_random_uuid(), 'release ' || i, 1
-FROM generate_series(1, %(items)s) i
-"""
 
 # Two of the checks failed, each one to nine times.
 _TABLE: Final = """
@@ -70,7 +64,7 @@ def run() -> None:
     ):
         table, cache = Path(folder, "bad_items.csv"), Path(folder, "results_cache.gz")
         environment = {"MUSICBRAINZ_DATABASE_URL": dsn}
-        conn.execute(_FILL, {"items": ITEMS})
+        fill_releases(conn, ITEMS)
         conn.execute("ANALYZE")
         _write_table(conn, table)
         for _ in range(ROUNDS):

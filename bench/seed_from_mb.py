@@ -8,7 +8,7 @@ from typing import Final
 
 from psycopg import Connection
 
-from bench.commands import Usage, forget_audits, musicbrainz_database, run_command
+from bench.commands import Usage, fill_releases, forget_audits, musicbrainz_database, run_command
 
 RELEASES: Final = 1_000_000
 #: Each is measured this often, alternately; medians are compared.
@@ -17,12 +17,6 @@ ROUNDS: Final = 3
 TARGET_RATIO: Final = 0.85
 TARGET_AGAIN_S: Final = 2
 TARGET_MB: Final = 100
-
-_FILL: Final = """
-INSERT INTO musicbrainz.release (id, gid, name, artist_credit)
-SELECT i, gen_random_uuid(), 'release ' || i, 1
-FROM generate_series(1, %(releases)s) i
-"""
 
 _FILL_META: Final = """
 INSERT INTO musicbrainz.release_meta (id, date_added)
@@ -51,7 +45,7 @@ def run() -> None:
     again: list[Usage] = []
     with musicbrainz_database() as (dsn, conn):
         environment = {"MUSICBRAINZ_DATABASE_URL": dsn}
-        conn.execute(_FILL, {"releases": RELEASES})
+        fill_releases(conn, RELEASES)
         conn.execute(_FILL_META, {"releases": RELEASES})
         conn.execute("ANALYZE")
         for _ in range(ROUNDS):

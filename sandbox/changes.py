@@ -14,7 +14,6 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from urllib.parse import parse_qs
 
 from sandbox.faults import Behaviour, Fault
 from sandbox.httpd import Request, Response, json_response
@@ -70,7 +69,7 @@ class Changes(StandIn):
     def answer(self, path: str, request: Request) -> Response:
         if path != "changes" or request.method != "POST":
             return Response(404, b'{"error":"not found"}')
-        fields = {key: values[-1] for key, values in parse_qs(request.body.decode()).items()}
+        fields = request.fields()
         keys = (fields.get("access"), fields.get("secret"))
         if keys != (self.behaviour.access_key, self.behaviour.secret_key):
             return json_response(
@@ -88,13 +87,11 @@ class Changes(StandIn):
         if fault.kind == "changes_error":
             return json_response({"error": "the catalogue is not available"})
         response = self.answer(path, request)
-        if fault.kind == "repeated_token":
-            sent = parse_qs(request.body.decode()).get("token")
-            if sent:
-                document = json.loads(response.body)
-                document["next_token"] = sent[-1]
-                document["do_sleep_before_returning"] = False
-                return json_response(document)
+        if fault.kind == "repeated_token" and (sent := request.fields().get("token")):
+            document = json.loads(response.body)
+            document["next_token"] = sent
+            document["do_sleep_before_returning"] = False
+            return json_response(document)
         return response
 
     def _start(self, fields: dict[str, str]) -> tuple[bool, int]:

@@ -6,13 +6,13 @@ The sandbox is the reference for the jobs' idea of these formats, so it shares n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
-from sandbox.entities import EntityType, Facts
+from sandbox.entities import Artist, EntityType, Facts
 
 NAMESPACE = "http://musicbrainz.org/ns/mmd-2.0#"
 
@@ -182,22 +182,9 @@ def extracted(entity_type: EntityType, gid: str, facts: Facts) -> Metadata:
     """
     if entity_type is EntityType.EVENT:
         return {"title": facts.title}
-    urns = [f"urn:mb_release_id:{gid}", *(f"urn:mb_artist_id:{a.gid}" for a in facts.artists)]
-    metadata: Metadata = {
-        "title": facts.title,
-        "creator": _unlisted([artist.name for artist in facts.artists]),
-        "creator-alt-script": _unlisted([artist.sort_name for artist in facts.artists]),
-    }
-    if date := _extracted_date(facts.date):
-        metadata["date"] = date
-    if facts.language:
-        metadata["language"] = facts.language
-    if facts.barcode:
-        urns.append(f"urn:upc:{facts.barcode}")
-    if facts.asin:
-        urns.append(f"urn:asin:{facts.asin}")
-    metadata["external-identifier"] = _unlisted(urns)
-    return metadata
+    return _release_metadata(
+        gid, facts.title, facts.artists, facts.date, facts.language, facts.barcode, facts.asin
+    )
 
 
 EXTRACTED_KEYS = (
@@ -223,25 +210,50 @@ def extract(xml: bytes) -> Metadata:
     release = root.find(f"{tag}release")
     if release is None:
         return {}
-    artists = release.findall(f"{tag}artist-credit/{tag}name-credit/{tag}artist")
-    metadata: Metadata = {
-        "title": release.findtext(f"{tag}title", ""),
-        "creator": _unlisted([artist.findtext(f"{tag}name", "") for artist in artists]),
-        "creator-alt-script": _unlisted([a.findtext(f"{tag}sort-name", "") for a in artists]),
+    artists = [
+        Artist(
+            artist.get("id", ""),
+            artist.findtext(f"{tag}name", ""),
+            artist.findtext(f"{tag}sort-name", ""),
+            credited="",
+        )
+        for artist in release.findall(f"{tag}artist-credit/{tag}name-credit/{tag}artist")
+    ]
+    return _release_metadata(
+        release.get("id", ""),
+        release.findtext(f"{tag}title", ""),
+        artists,
+        release.findtext(f"{tag}date"),
+        release.findtext(f"{tag}text-representation/{tag}language"),
+        release.findtext(f"{tag}barcode"),
+        release.findtext(f"{tag}asin"),
+    )
+
+
+def _release_metadata(
+    gid: str,
+    title: str,
+    artists: Sequence[Artist],
+    date: str | None,
+    language: str | None,
+    barcode: str | None,
+    asin: str | None,
+) -> Metadata:
+    identifiers = [
+        f"urn:mb_release_id:{gid}",
+        *(f"urn:mb_artist_id:{artist.gid}" for artist in artists),
+        *([f"urn:upc:{barcode}"] if barcode else []),
+        *([f"urn:asin:{asin}"] if asin else []),
+    ]
+    metadata = {
+        "title": title,
+        "creator": _unlisted([artist.name for artist in artists]),
+        "creator-alt-script": _unlisted([artist.sort_name for artist in artists]),
+        "date": _extracted_date(date),
+        "language": language,
+        "external-identifier": _unlisted(identifiers),
     }
-    if date := _extracted_date(release.findtext(f"{tag}date")):
-        metadata["date"] = date
-    language = release.findtext(f"{tag}text-representation/{tag}language")
-    if language:
-        metadata["language"] = language
-    urns = [f"urn:mb_release_id:{release.get('id')}"]
-    urns += [f"urn:mb_artist_id:{artist.get('id')}" for artist in artists]
-    for kind, element in (("upc", "barcode"), ("asin", "asin")):
-        value = release.findtext(f"{tag}{element}")
-        if value:
-            urns.append(f"urn:{kind}:{value}")
-    metadata["external-identifier"] = _unlisted(urns)
-    return metadata
+    return {key: value for key, value in metadata.items() if value or key == "title"}
 
 
 def _extracted_date(date: str | None) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Protocol
+from urllib.parse import parse_qs
 
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
@@ -35,6 +36,11 @@ class Request:
         self.target = target
         self.path, _, self.query = target.partition("?")
         self.body = body
+
+    def fields(self) -> dict[str, str]:
+        """Return the fields of the form, or of the query if the request has no body."""
+        text = self.body.decode() if self.method == "POST" else self.query
+        return {key: values[-1] for key, values in parse_qs(text).items()}
 
     def header(self, name: str) -> str | None:
         """Return the value of a header; `name` is in lower case."""
@@ -91,10 +97,8 @@ def json_response(document: object, status: int = 200, *, delay_s: float = 0.0) 
     return Response(status, json.dumps(document).encode(), delay_s=delay_s)
 
 
-class Handler(Protocol):
-    """Answer requests; called from the event loop, so it must not wait."""
-
-    def __call__(self, request: Request) -> Response: ...
+Handler = Callable[[Request], Response]
+"""Answers requests; called from the event loop, so it must not wait."""
 
 
 class _Connection(asyncio.Protocol):

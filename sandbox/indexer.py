@@ -145,25 +145,23 @@ SELECT id
  LIMIT 1
 """
 
-_RELEASE_LISTING = """
-SELECT listing.id, suffix, types, is_front, is_back, comment, approved, edit
-  FROM cover_art_archive.index_listing listing
+_LISTING = """
+SELECT listing.id, suffix, types, is_front, {back}, comment, approved, edit
+  FROM {schema}.index_listing listing
   JOIN cover_art_archive.image_type USING (mime_type)
-  JOIN musicbrainz.release ON release.id = listing.release
- WHERE release.gid = %s
+  JOIN musicbrainz.{entity} entity ON entity.id = listing.{entity}
+ WHERE entity.gid = %s
  ORDER BY ordering
 """
 
-_EVENT_LISTING = """
-SELECT listing.id, suffix, types, is_front, NULL, comment, approved, edit
-  FROM event_art_archive.index_listing listing
-  JOIN cover_art_archive.image_type USING (mime_type)
-  JOIN musicbrainz.event ON event.id = listing.event
- WHERE event.gid = %s
- ORDER BY ordering
-"""
-
-_LISTINGS = {EntityType.RELEASE: _RELEASE_LISTING, EntityType.EVENT: _EVENT_LISTING}
+_LISTINGS = {
+    EntityType.RELEASE: _LISTING.format(
+        back="is_back", schema="cover_art_archive", entity="release"
+    ).encode(),
+    EntityType.EVENT: _LISTING.format(
+        back="NULL", schema="event_art_archive", entity="event"
+    ).encode(),
+}
 _INCLUDES = {EntityType.RELEASE: "artists", EntityType.EVENT: "artist-rels+place-rels"}
 
 
@@ -364,11 +362,6 @@ def _send(
     except urllib.error.HTTPError as error:
         raise EventError(f"{method} {url} was answered with {error.code}") from error
     return body
-
-
-def run_until_idle(dsn: str, archive_url: str, musicbrainz_url: str) -> int:
-    """Carry out every event that can run now, without the real pauses; return how many."""
-    return Indexer(dsn, archive_url, musicbrainz_url, taking_s=0).run_until_idle()
 
 
 def _main() -> None:

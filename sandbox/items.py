@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -75,6 +76,8 @@ class Item:
         Whether sizes and times are numbers in its answers, not strings.
     first_answers
         What the metadata API answers before it gives the right answer.
+    answer
+        What it answers then, if that does not follow from the rest.
     """
 
     gid: str
@@ -86,7 +89,8 @@ class Item:
     shown: dict[str, Any] = field(default_factory=dict)
     cut: int | None = None
     numbers: bool = False
-    first_answers: tuple[bytes, ...] = ()
+    first_answers: Sequence[bytes] = ()
+    answer: bytes | None = None
 
     @property
     def directory(self) -> str:
@@ -94,6 +98,8 @@ class Item:
 
     def document(self, node: str) -> bytes:
         """Return the answer of the metadata API, with `node` as d1, d2 and server."""
+        if self.answer is not None:
+            return self.answer
         place = f'"created":{self.updated},"d1":"{node}","dir":"{self.directory}","server":"{node}"'
         if self.dark:
             return f'{{{place},"is_dark":true,"uniq":{self.updated}}}'.encode()
@@ -222,29 +228,6 @@ class Item:
     def _touch(self) -> None:
         # Clients compare this to notice that the item changed while it was being read.
         self.updated = max(int(time.time()), self.updated + 1)
-
-
-@dataclass(slots=True)
-class Planted:
-    """An item with given answers: one after another, the last one repeats."""
-
-    gid: str
-    answers: list[bytes]
-    contents: dict[str, bytes]
-    dark: bool = False
-
-    @property
-    def directory(self) -> str:
-        return f"/1/items/{item_name(self.gid)}"
-
-    def document(self, node: str) -> bytes:
-        """Return the next answer of the metadata API."""
-        del node
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-
-    def content(self, name: str) -> bytes | None:
-        """Return the bytes of a file, or None if it does not exist."""
-        return self.contents.get(name)
 
 
 _NUMBERS = re.compile(r'"(size|mtime)":"(\d+)"')

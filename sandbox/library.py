@@ -9,7 +9,7 @@ import base64
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import psycopg
 from psycopg import sql
@@ -24,10 +24,10 @@ Outcome = Literal[
     "logo",  # the album, with the label's logo instead of a cover
     "other_album",  # the artwork is that of another volume
     "other_artist",  # the artwork is that of an artist of nearly the same name
-    "no_match",  # nothing is found
     "timeout",  # the lookup gives up every time: HTTP 200, nothing found
     "degraded",  # Discogs cannot be asked: HTTP 200, no artwork
     "error",  # the service fails for this album every time
+    "no_match",  # nothing is found
 ]
 #: The outcomes that say nothing about the album.
 COULD_NOT_SAY: frozenset[Outcome] = frozenset({"timeout", "degraded", "error"})
@@ -102,28 +102,14 @@ class Library:
 
     def __init__(self, spec: LibrarySpec) -> None:
         self.spec = spec
-        shares: list[tuple[Outcome, float]] = [
-            ("filled", spec.filled_share),
-            ("match", spec.match_share),
-            ("match_second", spec.match_second_share),
-            ("placeholder", spec.placeholder_share),
-            ("no_artwork", spec.no_artwork_share),
-            ("photo", spec.photo_share),
-            ("logo", spec.logo_share),
-            ("other_album", spec.other_album_share),
-            ("other_artist", spec.other_artist_share),
-            ("timeout", spec.timeout_share),
-            ("degraded", spec.degraded_share),
-            ("error", spec.error_share),
-        ]
-        self._outcomes = [outcome for outcome, _ in shares] + ["no_match"]
-        rest = max(0.0, 1 - sum(share for _, share in shares))
-        self._weights = [share for _, share in shares] + [rest]
+        self._outcomes: tuple[Outcome, ...] = get_args(Outcome)
+        shares = [getattr(spec, f"{outcome}_share") for outcome in self._outcomes[:-1]]
+        self._weights = [*shares, max(0.0, 1 - sum(shares))]
 
     def row(self, number: int) -> LibraryRow:
         """Return the row with a number from 1 to size."""
         dice = random.Random(self.spec.seed << 32 | number)
-        outcome: Any = dice.choices(self._outcomes, self._weights)[0]
+        outcome = dice.choices(self._outcomes, self._weights)[0]
         artist_id = 1 + number // _ROWS_PER_ARTIST
         discogs_artist_id = self.discogs_artist_id(artist_id)
         url = artwork_url(number)

@@ -24,7 +24,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import IO, Any
 from urllib.parse import quote, urlencode
 
@@ -65,19 +64,17 @@ LOOPBACK = "127.0.0.1"
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 4 << 30
 
-DURABLE: Mapping[str, str] = MappingProxyType({"shared_buffers": "512MB", "max_wal_size": "4GB"})
+DURABLE: Mapping[str, str] = {"shared_buffers": "512MB", "max_wal_size": "4GB"}
 """Safe against a crash, like a production server: for benchmarks."""
 
-FAST: Mapping[str, str] = MappingProxyType(
-    {
-        "fsync": "off",
-        "synchronous_commit": "off",
-        "full_page_writes": "off",
-        "wal_level": "minimal",
-        "max_wal_senders": "0",
-        "max_wal_size": "512MB",
-    }
-)
+FAST: Mapping[str, str] = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "512MB",
+}
 """Loses data when the machine crashes, but is fast: for tests and the demo."""
 
 
@@ -108,22 +105,19 @@ class Cluster:
                 # The default would also write every page of the copy to the log. Older servers have
                 # no other strategy than this one.
                 statement += sql.SQL(" STRATEGY FILE_COPY")
-        self._administer(statement)
+        self._connect().execute(statement)
         return self.dsn(name)
 
     def drop_database(self, name: str) -> None:
         """Drop a database, ending the sessions that still use it; ignore a missing one."""
         statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-        self._administer(statement)
+        self._connect().execute(statement)
 
     def close(self) -> None:
         """Close the administrative connection; the next operation opens another."""
         if self._admin is not None:
             self._admin.close()
             self._admin = None
-
-    def _administer(self, statement: sql.Composed) -> None:
-        self._connect().execute(statement)
 
     def _connect(self) -> psycopg.Connection:
         if self._admin is None:
@@ -189,7 +183,7 @@ class Server(Cluster):
         if self._port is not None:
             password = sql.Literal(self._password)
             role = sql.Identifier(SUPERUSER)
-            self._administer(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, password))
+            self._connect().execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, password))
 
     def wait(self) -> None:
         """Wait until the server has ended."""
@@ -330,18 +324,12 @@ def _let_the_server_user_in(*directories: Path) -> None:
 
 def _server_user() -> pwd.struct_passwd:
     """Return the user that PostgreSQL runs as, created if missing."""
-    # One process at a time: another one would see a half-created user.
-    with _locked(BINARIES):
+    handle = os.open(BINARIES, os.O_RDONLY)
+    try:
+        # One process at a time: another one would see a half-created user.
+        fcntl.flock(handle, fcntl.LOCK_EX)
         ensure_user_exists(UNPRIVILEGED_USER)
         return pwd.getpwnam(UNPRIVILEGED_USER)
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
     finally:
         os.close(handle)
 

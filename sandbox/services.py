@@ -12,7 +12,6 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -35,15 +34,15 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 _TIMEOUT_S = 10.0
 
-# The stand-ins' server reads a body as a whole, so it must not be too large.
-_PLANTED_AT_A_TIME = 100
-
 # The stand-ins are on this machine, so a proxy for outside connections must not be used.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Services:
-    """The stand-ins, which run during the ``with`` block.
+    """The stand-ins, which run during the ``with`` block, in which their URLs are known.
+
+    `changes_url` is that of archive.org's Changes API; `old_lml_url` that of an LML that only knows
+    single lookups.
 
     Parameters
     ----------
@@ -83,6 +82,11 @@ class Services:
             self.__exit__()
             raise RuntimeError("the stand-ins did not start; see their output above")
         self._urls = json.loads(answer)
+        self.archive_url = self._urls["archive"]
+        self.changes_url = self._urls["changes"]
+        self.musicbrainz_url = self._urls["musicbrainz"]
+        self.lml_url = self._urls["lml"]
+        self.old_lml_url = self._urls["old_lml"]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,28 +107,6 @@ class Services:
             "LIBRARY_METADATA_URL": self.lml_url,
             "LML_API_KEY": self.lml_api_key,
         }
-
-    @property
-    def archive_url(self) -> str:
-        return self._urls["archive"]
-
-    @property
-    def changes_url(self) -> str:
-        """The URL of archive.org's Changes API."""
-        return self._urls["changes"]
-
-    @property
-    def musicbrainz_url(self) -> str:
-        return self._urls["musicbrainz"]
-
-    @property
-    def lml_url(self) -> str:
-        return self._urls["lml"]
-
-    @property
-    def old_lml_url(self) -> str:
-        """The URL of an LML that only knows single lookups."""
-        return self._urls["old_lml"]
 
     def stats(self, service: ServiceName) -> Stats:
         """Return what a service has seen since its start or the last reset of its statistics."""
@@ -162,9 +144,7 @@ class Services:
         ValueError
             The service takes no answers, or one of them is malformed.
         """
-        entries = list(answers.items())
-        for start in range(0, len(entries), _PLANTED_AT_A_TIME):
-            self._post(service, "_plant", dict(entries[start : start + _PLANTED_AT_A_TIME]))
+        self._post(service, "_plant", answers)
 
     def _post(self, service: ServiceName, path: str, document: Mapping[str, Any]) -> None:
         request = urllib.request.Request(
@@ -209,19 +189,7 @@ async def _serve(order: dict[str, Any]) -> None:
         stand_in.host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         urls[name] = f"http://{stand_in.host}"
     print(json.dumps(urls), flush=True)
-    await _end_of_input()
-
-
-async def _end_of_input() -> None:
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-
-    def wait() -> None:
-        sys.stdin.read()
-        loop.call_soon_threadsafe(ended.set)
-
-    threading.Thread(target=wait, daemon=True).start()
-    await ended.wait()
+    await asyncio.to_thread(sys.stdin.read)
 
 
 def _main() -> None:

@@ -14,7 +14,6 @@ Every stand-in also has, for tests and benchmarks:
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import re
@@ -23,13 +22,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
 from sandbox.entities import EntityType
 from sandbox.faults import Behaviour, Fault, Stats, Trouble, spoil
 from sandbox.formats import ARCHIVES
 from sandbox.httpd import Request, Response, json_response
-from sandbox.items import File, Item, Planted
+from sandbox.items import File, Item
 from sandbox.world import World
 
 #: A collection of a larger world takes too long to count.
@@ -176,7 +175,7 @@ class ArchiveOrg(StandIn):
         self._world = world
         # What uploads and deletions have changed; everything else follows from the world.
         self._changed: dict[str, Item] = {}
-        self._planted: dict[str, Planted] = {}
+        self._planted: dict[str, Item] = {}
         #: Identifiers of items that uploads and deletions have changed, for the Changes API.
         self.changed: list[str] = []
         # How often the metadata API was asked for items that first get wrong answers.
@@ -216,16 +215,17 @@ class ArchiveOrg(StandIn):
     def plant(self, answers: dict[str, Any]) -> None:
         """Plant items: by gid, ``answers`` one after another and ``files`` by name, all as text."""
         for gid, planted in answers.items():
-            bodies = [answer.encode() for answer in planted["answers"]]
-            if not bodies:
+            if not planted["answers"]:
                 raise ValueError(f"{gid} needs an answer")
+            *first, last = [answer.encode() for answer in planted["answers"]]
             files = {name: text.encode("latin-1") for name, text in planted["files"].items()}
-            self._planted[gid] = Planted(gid, bodies, files)
+            self._planted[gid] = Item(gid, {}, contents=files, first_answers=first, answer=last)
+            self._asked[gid] = 0
 
     def _item(self, gid: str) -> Item | None:
         return self._changed.get(gid) or self._world.item(gid)
 
-    def _any_item(self, gid: str) -> Item | Planted | None:
+    def _any_item(self, gid: str) -> Item | None:
         return self._planted.get(gid) or self._item(gid)
 
     def _metadata(self, request: Request) -> Response:
@@ -234,11 +234,10 @@ class ArchiveOrg(StandIn):
         if item is None:
             extended = "extended_err=1" in request.query
             return Response(200, _NO_ITEM if extended else self.behaviour.nothing.encode())
-        if isinstance(item, Item) and item.first_answers:
-            asked = self._asked[gid]
-            if asked < len(item.first_answers):
-                self._asked[gid] += 1
-                return Response(200, item.first_answers[asked])
+        asked = self._asked[gid]
+        if asked < len(item.first_answers):
+            self._asked[gid] += 1
+            return Response(200, item.first_answers[asked])
         return Response(200, item.document(self.host))
 
     def _bad_metadata(self, request: Request, fault: Fault) -> Response:
@@ -285,13 +284,12 @@ class ArchiveOrg(StandIn):
         if item is None or content is None:
             return Response(404, b"<html>not found</html>", content_type="text/html")
         padding = 0
-        if isinstance(item, Item) and name in item.contents:
+        if name in item.contents and name in item.files:
             padding = max(0, item.files[name].size - len(content))
         return Response(200, content, content_type="application/octet-stream", padding=padding)
 
     def _scrape(self, request: Request) -> Response:
-        text = request.body.decode() if request.method == "POST" else request.query
-        query = {key: values[-1] for key, values in parse_qs(text).items()}
+        query = request.fields()
         entity_type = _collection_type(query.get("q", ""))
         if entity_type is None:
             return json_response({"items": [], "count": 0, "total": 0})
@@ -308,7 +306,7 @@ class ArchiveOrg(StandIn):
 
     def _page(self, entity_type: EntityType, cursor: str | None, size: int) -> Response:
         try:
-            start = _read_cursor(cursor) if cursor else 0
+            start = int(cursor.removesuffix("==")) if cursor else 0
         except ValueError:
             return json_response({"error": "[RANGE_ERROR] cursor is not valid"}, status=400)
         gids, stop = self._world.collected(entity_type, start, size)
@@ -323,7 +321,8 @@ class ArchiveOrg(StandIn):
             found, _ = self._world.collected(entity_type, 0, self._world.spec.size)
             document["total"] = len(found) + 2
         if stop < self._world.spec.size:
-            document["cursor"] = _write_cursor(stop)
+            # Like the real one, it must be quoted in a query.
+            document["cursor"] = f"{stop}=="
         return json_response(document)
 
     def _bad_page(self, request: Request, fault: Fault) -> Response:
@@ -337,10 +336,8 @@ class ArchiveOrg(StandIn):
             numbers = range(next(self._strangers), 1_000_000)[:50]
             document["items"] = [{"identifier": f"concert{number:06}"} for number in numbers]
         elif fault.kind == "stuck_cursor":
-            text = request.body.decode() if request.method == "POST" else request.query
-            sent = parse_qs(text).get("cursor", [])
-            if sent:
-                document["cursor"] = sent[-1]
+            if sent := request.fields().get("cursor"):
+                document["cursor"] = sent
         else:
             return response
         return json_response(document)
@@ -432,14 +429,3 @@ def _collection_type(query: str) -> EntityType | None:
         if query == f"collection:{archive.collection}":
             return entity_type
     return None
-
-
-def _write_cursor(number: int) -> str:
-    return base64.urlsafe_b64encode(f"from {number}".encode()).decode()
-
-
-def _read_cursor(cursor: str) -> int:
-    word, _, number = base64.urlsafe_b64decode(cursor).decode().partition(" ")
-    if word != "from":
-        raise ValueError("not a cursor of ours")
-    return int(number)

@@ -140,13 +140,11 @@ $$;
 CREATE FUNCTION artwork_indexer.sandbox_art_type_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     kind    TEXT := TG_ARGV[0];
-    image   BIGINT := CASE TG_OP WHEN 'INSERT' THEN (to_jsonb(NEW)->>'id')::bigint
-                                 ELSE (to_jsonb(OLD)->>'id')::bigint END;
     its_gid UUID;
 BEGIN
     SELECT artwork_indexer.sandbox_gid(kind, art.owner) INTO its_gid
     FROM artwork_indexer.sandbox_art art
-    WHERE art.entity_type = kind AND art.id = image;
+    WHERE art.entity_type = kind AND art.id = coalesce(NEW.id, OLD.id);
     -- Types that are deleted with their image need no event.
     IF its_gid IS NOT NULL THEN
         PERFORM artwork_indexer.sandbox_queue_index(kind, its_gid);

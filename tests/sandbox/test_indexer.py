@@ -20,7 +20,7 @@ import pytest
 
 from sandbox.entities import EntityType
 from sandbox.formats import ARCHIVES, extract, index_document, index_json, xml_name
-from sandbox.indexer import MAX_ATTEMPTS, Indexer, advance, run_until_idle
+from sandbox.indexer import MAX_ATTEMPTS, Indexer, advance
 from sandbox.load import load
 from sandbox.postgres import Cluster
 from sandbox.services import Services
@@ -109,7 +109,8 @@ def test_a_failed_attempt_is_not_repeated_at_once(
 ) -> None:
     event = queue(conn, "noop", {"fail": True})
     urls = services.archive_url, services.musicbrainz_url
-    assert run_until_idle(musicbrainz_database, *urls) == 1
+    indexer = Indexer(musicbrainz_database, *urls, taking_s=0)
+    assert indexer.run_until_idle() == 1
     assert states(conn) == {event: ("queued", 1)}
 
 
@@ -285,7 +286,7 @@ def repaired(postgres: Cluster, musicbrainz_template: str, services: Services) -
                 if plan.repaired == "clean"
             ],
         )
-        run_until_idle(dsn, services.archive_url, services.musicbrainz_url)
+        Indexer(dsn, services.archive_url, services.musicbrainz_url, taking_s=0).run_until_idle()
         assert {state for state, _ in states(conn).values()} == {"completed"}
     yield world
     postgres.drop_database(name)
