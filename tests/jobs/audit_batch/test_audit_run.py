@@ -460,7 +460,7 @@ def test_what_people_decided_since_is_in_order(scene: Scene) -> None:
     ids.update([scene.id(unfixed), scene.id(requeued)])
     assert scene.status(unfixed) == scene.status(requeued) == "manual_review"
 
-    review = questions.find_review(scene.conn, scene.reviews(unfixed)[0].id)
+    review = questions.REVIEWS.find(scene.conn, scene.reviews(unfixed)[0].id)
     assert review is not None
     actions.leave_unfixed(scene.conn, review, by="alice", note="as it should be")
     request = QueueRequest(
