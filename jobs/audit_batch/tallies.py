@@ -22,7 +22,7 @@ from psycopg import Connection
 from artwork_backfill.shared.audit.decide import PROOFS, Decision, Status
 from artwork_backfill.shared.auditing.models import Audit
 from artwork_backfill.shared.engine.job import StopRun
-from artwork_backfill.shared.engine.session import Session, explain, holds
+from artwork_backfill.shared.engine.session import Session, explain, holds, plain_array
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ def add(conn: Connection, audits: Sequence[Audit], run_id: UUID) -> None:
                 "checks": checks,
                 "entities": [len(entities[check]) for check in checks],
                 "findings": [findings[check] for check in checks],
-                "examples": [_array(entities[check][-EXAMPLES:]) for check in checks],
+                "examples": [plain_array(entities[check][-EXAMPLES:]) for check in checks],
             },
         )
 
@@ -233,7 +233,3 @@ def _keep_statuses(conn: Connection, counted: Mapping[str, int]) -> None:
     if not holds(conn, _IS_RECENT):
         values = {"statuses": list(counted), "entities": list(counted.values())}
         conn.execute(_KEEP_STATUSES, values)
-
-
-def _array(ids: Sequence[int]) -> str:
-    return "{" + ",".join(map(str, ids)) + "}"

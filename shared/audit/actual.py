@@ -121,7 +121,7 @@ class Item:
     _originals: tuple[OriginalImage, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        by_name = {file.name: file for file in self.files if not _is_old(file)}
+        by_name = {file.name: file for file in self.files if not file.old_version}
         object.__setattr__(self, "_by_name", by_name)
         # Once, because each of thousands of images may be looked up among thousands.
         object.__setattr__(self, "_originals", tuple(self._find_originals()))
@@ -223,10 +223,6 @@ _OF_PDFS: Final = (
     "_scandata.xml",
 )
 _HISTORY: Final = "history/"
-
-
-def _is_old(file: ItemFile) -> bool:
-    return file.old_version or file.name.startswith(_HISTORY)
 
 
 def _is_archive_orgs(name: str, gid: str) -> bool:
@@ -351,7 +347,10 @@ def _refuse_incomplete(
         raise _Incomplete(f"the listing has {len(files)} files, and files_count says {count}")
     current: dict[str, ItemFile] = {}
     for file in files:
-        if not _is_old(file) and current.setdefault(file.name, file) != file:
+        if file.old_version:
+            continue
+        known = current.setdefault(file.name, file)
+        if known is not file and known != file:
             raise _Unusable(f"the listing contradicts itself about {file.name}")
     for tail in ("_meta.xml", "_files.xml"):
         if item_name(gid) + tail not in current:
@@ -387,7 +386,7 @@ def _parse_file(file: object) -> ItemFile:
         _digest(file.get("md5"), _MD5),
         _number(file.get("size")),
         _text(file.get("original")),
-        _is_set(file.get("old_version")),
+        _is_set(file.get("old_version")) or name.startswith(_HISTORY),
         _digest(file.get("sha1"), _SHA1),
         _text(file.get("format")),
         _is_set(file.get("private")),
@@ -395,9 +394,10 @@ def _parse_file(file: object) -> ItemFile:
 
 
 def _digest(value: object, form: re.Pattern[str]) -> str | None:
-    if isinstance(value, str) and form.fullmatch(value.lower()):
-        return value.lower()
-    return None
+    if not isinstance(value, str):
+        return None
+    digest = value.lower()
+    return digest if form.fullmatch(digest) else None
 
 
 def _parse_metadata(metadata: object) -> ItemMetadata:

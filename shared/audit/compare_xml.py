@@ -134,7 +134,9 @@ class _Texts:
         self.by_path: dict[str, list[str]] = {}
         self.entity_id: object = _NO_ENTITY
         self.credited_names: list[str] = []
-        self._entity_type = entity_type
+        self._root_tag = f"{NAMESPACE}metadata"
+        self._entity_tag = f"{NAMESPACE}{entity_type}"
+        self._credit_path = f"{entity_type}{_CREDIT}"
         self._open: list[_Element] = []
         self._elements = 0
         self._credit: dict[str, str] | None = None
@@ -143,27 +145,28 @@ class _Texts:
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         """Handle the start of an element."""
-        name, path, in_entity = tag.removeprefix(NAMESPACE), "", False
-        if self._open:
+        path, in_entity, depth = "", False, len(self._open)
+        if depth:
             parent = self._open[-1]
-            self._end_text(parent, has_child=True)
+            if parent.text is not None:
+                self._end_text(parent, has_child=True)
+            name = tag.removeprefix(NAMESPACE)
             path = f"{parent.path}/{name}" if parent.path else name
             in_entity = parent.in_entity
         self._elements += 1
         if self._elements > MAX_ELEMENTS:
             raise UnreadableXml("more elements than any answer has")
-        if len(self._open) > MAX_DEPTH or len(path) > MAX_PATH_LENGTH:
+        if depth > MAX_DEPTH or len(path) > MAX_PATH_LENGTH:
             raise UnreadableXml("nested too deeply")
-        is_child_of_root = len(self._open) == 1 and self._open[0].tag == f"{NAMESPACE}metadata"
-        is_entity = is_child_of_root and tag == f"{NAMESPACE}{self._entity_type}"
-        if self.entity_id is _NO_ENTITY and is_entity:
+        is_in_root = depth == 1 and self._open[0].tag == self._root_tag
+        if is_in_root and tag == self._entity_tag and self.entity_id is _NO_ENTITY:
             self.entity_id = attributes.get("id")
             in_entity = True
         for key, value in attributes.items():
             attribute = f"@{key.removeprefix(NAMESPACE)}"
             self._keep(f"{path}/{attribute}" if path else attribute, value)
         self._open.append(_Element(tag, path, in_entity))
-        if in_entity and path == f"{self._entity_type}{_CREDIT}":
+        if in_entity and path == self._credit_path:
             self._credit = {}
 
     def data(self, text: str) -> None:
@@ -174,8 +177,9 @@ class _Texts:
     def end(self, _tag: str) -> None:
         """Handle the end of an element."""
         element = self._open.pop()
-        self._end_text(element, has_child=False)
-        if element.in_entity and element.path == f"{self._entity_type}{_CREDIT}":
+        if element.text is not None:
+            self._end_text(element, has_child=False)
+        if element.in_entity and element.path == self._credit_path:
             credit = self._credit or {}
             self._credit = None
             self.credited_names.append(credit.get("/name") or credit.get("/artist/name") or "")
@@ -185,15 +189,12 @@ class _Texts:
 
     def _end_text(self, element: _Element, *, has_child: bool) -> None:
         """Store the text of an element, which ends at its first child."""
-        if element.text is None:
-            return
-        text = "".join(element.text).strip()
+        text = "".join(element.text or ()).strip()
         element.text = None
         if text or not has_child:
             self._keep(element.path, text)
         if self._credit is not None:
-            below = element.path.removeprefix(f"{self._entity_type}{_CREDIT}")
-            self._credit.setdefault(below, text)
+            self._credit.setdefault(element.path.removeprefix(self._credit_path), text)
 
     def _keep(self, path: str, text: str) -> None:
         values = self.by_path.get(path)

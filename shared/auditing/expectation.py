@@ -34,6 +34,7 @@ from artwork_backfill.shared.auditing.models import (
     Streak,
     StreakLength,
 )
+from artwork_backfill.shared.engine.session import plain_array
 from artwork_backfill.shared.engine.tables import Table
 
 #: MusicBrainz's tables that `read_presence` reads.
@@ -350,7 +351,7 @@ def read_presence(conn: Connection, entity_type: EntityType, gid: str) -> Presen
     return _presence(_entities(conn, entity_type, [gid])[0])
 
 
-def _entities(conn: Connection, entity_type: EntityType, gids: Sequence[str]) -> list[Any]:
+def _entities(conn: Connection, entity_type: EntityType, gids: list[str]) -> list[Any]:
     return _rows(conn, ART_ARCHIVES[entity_type].query(_ENTITIES), gids=gids)
 
 
@@ -372,7 +373,7 @@ def _complete(claim: Claim, expected: Expected | BadRow, is_busy: bool, record: 
 
 
 def _expected(
-    conn: Connection, entity_type: EntityType, gids: Sequence[str]
+    conn: Connection, entity_type: EntityType, gids: list[str]
 ) -> dict[tuple[EntityType, str], Expected | BadRow]:
     archive = ART_ARCHIVES[entity_type]
     listing = archive.query(_ARTWORK, is_back="listing.is_back" if archive.has_back else "NULL")
@@ -546,5 +547,9 @@ def _was_uneventful(audits: Sequence[_PastAudit], repairs: _Repairs) -> bool:
 
 
 def _rows(conn: Connection, query: str, **values: object) -> list[Any]:
+    """Return the rows of a query; lists among its values are of ids, gids or entity types."""
+    for name, value in values.items():
+        if isinstance(value, list):
+            values[name] = plain_array(value)
     with conn.cursor(row_factory=namedtuple_row) as cursor:
         return cursor.execute(query.encode(), values).fetchall()

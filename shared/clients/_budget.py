@@ -70,7 +70,8 @@ class Budget:
             raise
         finally:
             self._depth.value = depth
-            if depth == 0:
+            # Most scopes hold nothing, and should cost nothing.
+            if depth == 0 and me in self._held:
                 self._hold(me, 0)
 
     def take(self, size: int, until: float, stop_flag: threading.Event) -> bool:

@@ -147,11 +147,13 @@ class Transport:
             try:
                 answer = self._send(method, url, headers, body, deadline_s)
                 content = b""
-                with _closing(answer.raw) as raw:
+                try:
                     if answer.status_code in wanted:
-                        content = self._read(raw, max_bytes, budget, exchange.until)
+                        content = self._read(answer.raw, max_bytes, budget, exchange.until)
                     else:
-                        raw.read(_DRAIN_BYTES, decode_content=False)
+                        answer.raw.read(_DRAIN_BYTES, decode_content=False)
+                finally:
+                    _release(answer.raw)
             except (*_NETWORK_ERRORS, zlib.error, ValueError) as error:
                 is_connected = not isinstance(error, requests.ConnectTimeout)
                 is_timeout = isinstance(error, requests.Timeout | Urllib3Timeout)
@@ -172,8 +174,10 @@ class Transport:
         """
         with self._deadlines.watch(math.inf, grace_s=0.0):
             answer = self._send("GET", url, headers, None, self._read_timeout_s)
-            with _closing(answer.raw) as raw:
-                yield answer.status_code, raw
+            try:
+                yield answer.status_code, answer.raw
+            finally:
+                _release(answer.raw)
 
     def _send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, most_s: float
@@ -228,14 +232,10 @@ class Transport:
         return f"{type(root).__name__}: {root}"[:200]
 
 
-@contextmanager
-def _closing(raw: urllib3.HTTPResponse) -> Iterator[urllib3.HTTPResponse]:
-    try:
-        yield raw
-    finally:
-        # Closes the connection unless the body was read completely.
-        raw.close()
-        raw.release_conn()
+def _release(raw: urllib3.HTTPResponse) -> None:
+    # Closes the connection unless the body was read completely.
+    raw.close()
+    raw.release_conn()
 
 
 class _Gunzip:
@@ -319,12 +319,16 @@ class _Deadlines:
     """
 
     _LOOK_EVERY_S: Final = 0.1
+    #: The thread looks this often without an exchange before it sleeps until the next one: waking
+    #: it for every exchange would cost more than many an answer.
+    _IDLE_LOOKS: Final = 20
 
     def __init__(self, stop_flag: threading.Event) -> None:
         self._stop_flag = stop_flag
         self._changed = threading.Condition()
         self._exchanges: set[_Exchange] = set()
         self._watcher: threading.Thread | None = None
+        self._sleeps = False
         self._closed = False
 
     @contextmanager
@@ -339,7 +343,8 @@ class _Deadlines:
             if self._watcher is None:
                 self._watcher = threading.Thread(target=self._watch, name="deadlines", daemon=True)
                 self._watcher.start()
-            elif len(self._exchanges) == 1:
+            elif self._sleeps:
+                self._sleeps = False
                 self._changed.notify()
         _current.set(exchange)
         try:
@@ -358,6 +363,7 @@ class _Deadlines:
 
     def _watch(self) -> None:
         stopped_at = math.inf
+        idle_looks = 0
         with self._changed:
             while not self._closed:
                 now = time.monotonic()
@@ -367,7 +373,9 @@ class _Deadlines:
                     until = min(exchange.until, stopped_at + exchange.grace_s)
                     if now >= until and not exchange.is_cut:
                         exchange.cut()
-                self._changed.wait(self._LOOK_EVERY_S if self._exchanges else None)
+                idle_looks = 0 if self._exchanges else idle_looks + 1
+                self._sleeps = idle_looks > self._IDLE_LOOKS
+                self._changed.wait(None if self._sleeps else self._LOOK_EVERY_S)
 
 
 class _Connection(HTTPConnection):
