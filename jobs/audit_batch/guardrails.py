@@ -22,8 +22,8 @@ from artwork_backfill.shared.engine.session import holds, only_row
 
 _HOUR_S: Final = 3600.0
 
-#: The delay before another look, in seconds: entities being audited soon free their places.
-_LOOK_AGAIN_S: Final = 0.05
+#: The delay before another look, in seconds: what other runs audit soon frees its places.
+_LOOK_AGAIN_S: Final = 0.25
 
 # Claimed entities count as well: each may queue an event soon. The first events in the queue show
 # whether artwork-indexer works; the number of each changes when it is begun.

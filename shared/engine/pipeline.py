@@ -146,6 +146,7 @@ class Pipeline(Generic[Item, Result]):
         self._changed = Condition()
         self._batches: deque[Batch[Item, Result]] = deque()
         self._taken = 0
+        self._finished = 0
         self._rows_left = options.limit
         self._unfinished = 0
         #: Whether the source has no more items, and whether the claiming thread has ended.
@@ -169,6 +170,7 @@ class Pipeline(Generic[Item, Result]):
                 self._has_unfetched |= self._stop_flag.requested and bool(batch.unfetched())
                 yield batch
                 with self._changed:
+                    self._finished += 1
                     self._batches.popleft()
                     self._changed.notify_all()
             if self._fatal is not None:
@@ -238,6 +240,7 @@ class Pipeline(Generic[Item, Result]):
         """Take batches while there is room for them, until there are no more or the run ends."""
         try:
             while self._is_more_wanted():
+                finished = self._finished
                 wait = self._ask(self._session)
                 self._pause(wait)
                 if not self._session.read_only:
@@ -245,7 +248,7 @@ class Pipeline(Generic[Item, Result]):
                 if wait is None and self._has_room():
                     wait = self._claim()
                 if wait is not None:
-                    self._stop_flag.event.wait(min(wait.seconds, _LONGEST_WAIT_S))
+                    self._rest(wait, finished)
         except StopRun as stop:
             self._stop_flag.request(str(stop), planned=stop.planned)
         except Exception as error:
@@ -311,6 +314,20 @@ class Pipeline(Generic[Item, Result]):
     def _fetchers_run_dry(self) -> bool:
         fetching = self._options.concurrency * self._job.fetch_size
         return self._unfinished < max(1, fetching)
+
+    def _rest(self, wait: Wait, finished: int) -> None:
+        """Wait until it is time to look again, or the run is to end, or a batch is finished.
+
+        What a batch held may be what the source waits for. `finished` is the number of finished
+        batches before the source was asked.
+        """
+        until = time.monotonic() + min(wait.seconds, _LONGEST_WAIT_S)
+        with self._changed:
+            while finished == self._finished and not self._stop_flag.event.is_set():
+                left = until - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(min(left, _POLL_S))
 
     def _claim(self) -> Wait | None:
         size = self._size.current
