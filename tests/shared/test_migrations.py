@@ -19,18 +19,19 @@ from artwork_backfill.shared.migrations import MigrationFailed, State, available
 from tests.timing import LIMIT_S
 from tests.tiny import query, wait_for
 
-#: The SHA-256 checksums of the migrations that databases have applied: `migrate` refuses any other.
+#: The first half of the SHA-256 checksums of migrations that databases have applied: `migrate`
+#: refuses any other.
 RELEASED = {
-    "0001_audit_tables.sql": "d384f4942e88c64626319881a0b362ec19f7d584ddbe636c706f44e58924b2ff",
-    "0002_indexer_feedback.sql": "228e4c472a45a687b4d8b7c262bf7f3f9223726947cb43bd33e43a72efa46eed",
-    "0003_ia_scan.sql": "34367db71045e950f8512e985fc2a43577f474c7fc1a7a83d9c0d844755878e1",
-    "0004_audit_history.sql": "d2013551fa8821886df64ba1fe2bceaf380dba756a433cd53ddc448294198960",
-    "0005_runs.sql": "1f558a4ca8ff677596d79ed6ec9d765d21288c2a899344368f1af423e738e097",
-    "0006_evidence.sql": "16fc085e23bfbcfa66d238b1aa3a95194c1b3a7f7ea94fa893282e35885ab6d4",
-    "0007_beside_musicbrainz.sql": "e86a72e6cec9568b358c048433aa80da32aaec6d6a686d16408a08572697a451",
-    "0008_run_progress.sql": "64ca2fd80f6573347853819911b2285da76d588eb43ec2f5a853c85bcc1b1919",
-    "0009_in_step.sql": "c13a4f1c9f0b6fc7fba8969cc993b99806baca416e3c5518abacdf2908345d0d",
-    "0010_distinct_identifiers.sql": "5bcc984ef5c68832d2e6415a3f22412e3fd565e11fb3427f0525fc8d329c817a",
+    "0001_audit_tables.sql": "d384f4942e88c64626319881a0b362ec",
+    "0002_indexer_feedback.sql": "228e4c472a45a687b4d8b7c262bf7f3f",
+    "0003_ia_scan.sql": "34367db71045e950f8512e985fc2a435",
+    "0004_audit_history.sql": "d2013551fa8821886df64ba1fe2bceaf",
+    "0005_runs.sql": "1f558a4ca8ff677596d79ed6ec9d765d",
+    "0006_evidence.sql": "16fc085e23bfbcfa66d238b1aa3a9519",
+    "0007_beside_musicbrainz.sql": "e86a72e6cec9568b358c048433aa80da",
+    "0008_run_progress.sql": "64ca2fd80f6573347853819911b2285d",
+    "0009_in_step.sql": "c13a4f1c9f0b6fc7fba8969cc993b998",
+    "0010_distinct_identifiers.sql": "5bcc984ef5c68832d2e6415a3f22412e",
 }
 
 RECORDS = "SELECT name, checksum FROM artwork_indexer.backfill_migration ORDER BY name"
@@ -67,7 +68,7 @@ def test_all_are_applied_in_order_and_recorded_once(
 
 def test_released_migrations_never_change_not_even_in_a_comment() -> None:
     checksums = {migration.name: migration.checksum for migration in available()}
-    assert {name: checksums[name] for name in RELEASED} == RELEASED
+    assert {name: checksums[name][:32] for name in RELEASED} == RELEASED
 
 
 def test_only_what_is_pending_is_applied(conn: Connection, folder: Path) -> None:
