@@ -19,7 +19,10 @@ from artwork_backfill.shared.engine.session import Session, connect
 from tests.tiny import TinyJob, create_work, driver, execute, query, states, wait_for
 
 STOP = "UPDATE artwork_indexer.backfill_run SET requested = 'stop', requested_by = 'anna'"
-HOLD = "INSERT INTO artwork_indexer.backfill_hold VALUES ('tiny', 'ben', 'a large import')"
+HOLD = (
+    "INSERT INTO artwork_indexer.backfill_hold VALUES ('tiny', 'ben', 'a large import')"
+    " ON CONFLICT DO NOTHING"
+)
 
 
 class Clock:
