@@ -257,7 +257,7 @@ class Auditor:
             if isinstance(room, Wait):
                 return room
             if count_refused(conn, wanted, [UUID(key).bytes]):
-                raise ValueError(f"{key} is no {wanted}: MusicBrainz knows it as the other type")
+                raise ValueError(f"{key} is not of type {wanted}: MusicBrainz has it as the other")
             return claims.claim_one(conn, wanted, key, self._record.id)
 
         return self._audit(

@@ -16,7 +16,7 @@ from typing import Final
 
 from psycopg import Connection
 
-from artwork_backfill.shared.auditing.queueing import missing_triggers
+from artwork_backfill.shared.auditing.queueing import PROTECTING, missing_triggers
 from artwork_backfill.shared.engine.job import StopRun, Wait
 from artwork_backfill.shared.engine.session import holds, only_row
 
@@ -93,6 +93,7 @@ class Guardrails:
         self._claimed: deque[tuple[float, int]] = deque()
         self._neglect = _Neglect(limits.queue_patience)
         self._wanted = 1
+        #: The events in the queue if artwork-indexer can work on none of them now, else 0.
         self._resting = 0
 
     def room(self, conn: Connection, size: int) -> int | Wait:
@@ -109,7 +110,7 @@ class Guardrails:
 
     def _room(self, conn: Connection, size: int) -> int | Wait:
         for name, meaning in missing_triggers(conn).items():
-            if name.startswith("audit_withdraw"):
+            if name in PROTECTING:
                 raise StopRun(
                     f"trigger {name} is missing or disabled, so nothing is queued: {meaning};"
                     f" run `ALTER TABLE artwork_indexer.event_queue ENABLE TRIGGER {name}`"

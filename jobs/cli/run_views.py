@@ -123,7 +123,7 @@ def run_view(run: Run) -> RenderableType:
     ]
     if run.report and "verification" in run.report:
         return Group(*head, reports.to_terminal(reports.Report.from_dict(run.report)))
-    if run.report:  # of a command that is no job, such as estimate
+    if run.report:  # of a command that is not a job, such as estimate
         return Group(*head, Text(plain(_json(run.report))))
     eta, rate = _eta_s(run), _rate(run)
     at_rate = "" if rate is None else f" at {rate:,.1f}/s"

@@ -273,7 +273,8 @@ class SeedFromMb(Job[Page, Page]):
         if run.is_complete or start.is_done or (last is not None and position < last.position):
             return gids.end
         if last is not None and position == last.position:
-            return last.last  # type: ignore[no-any-return]
+            reached: Key = last.last
+            return reached
         return start.after
 
     def _ask(

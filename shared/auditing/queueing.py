@@ -247,6 +247,9 @@ TRIGGERS: Final[Mapping[str, str]] = {
     "audit_withdraw_failed": "a failed deletion of the audit is retried an hour later",
 }
 
+#: Those without which the audit must not queue anything.
+PROTECTING: Final = frozenset({"audit_withdraw", "audit_withdraw_again", "audit_withdraw_failed"})
+
 # A trigger that fires only on replicas does not fire here; O is the default, A always fires.
 _ENABLED: Final = """
 SELECT tgname::text

@@ -215,7 +215,7 @@ def test_what_is_no_entity_is_refused(auditor: Auditor, entity_type: str, gid: s
 def test_an_entity_of_the_other_type_is_refused(scene: Scene, auditor: Auditor) -> None:
     """Their items have names of the same form: it would be an orphan with the release's images."""
     gid = scene.plan(None).gid
-    with pytest.raises(ValueError, match="is no event: MusicBrainz knows it as the other type"):
+    with pytest.raises(ValueError, match="is not of type event: MusicBrainz has it as the other"):
         auditor.audit_entity("event", gid)
     assert scene.value("SELECT count(*) FROM artwork_indexer.audit_entity WHERE gid = %s", gid) == 1
     assert auditor.audit_entity("release", gid).audited == 1

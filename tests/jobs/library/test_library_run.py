@@ -397,7 +397,7 @@ def live_site(shelves: Shelves, work: Callable[[Connection], None]) -> Iterator[
                     work(conn)
                 except psycopg.Error as error:
                     time.sleep(BUSY_S)  # until the metronome has counted a delay
-                    # Whoever has the lock has waited for the machine as well.
+                    # The session that has the lock has waited for the machine as well.
                     if metronome.late_s - late < BUSY_S:
                         failures.append(error)
                 rounds.append(time.monotonic() - began)
